@@ -1,0 +1,39 @@
+// Which of the two executors this translation unit is compiled for, and the words both understand.
+//
+// nvcc compiles the library for the GPU, g++ and clang++ compile it for the CPU. Everything whose code differs
+// lives in the inline namespace `meristem::gpu` or `meristem::cpu`, so that parts compiled by different compilers
+// link into one program. Error types (core/error.hpp) are common to both.
+#pragma once
+
+#if defined(__CUDACC__)
+#define MERISTEM_GPU 1
+#define MERISTEM_BACKEND gpu
+#define MERISTEM_HD __host__ __device__
+#else
+#define MERISTEM_GPU 0
+#define MERISTEM_BACKEND cpu
+#define MERISTEM_HD
+#endif
+
+// Set when AddressSanitizer or ThreadSanitizer instruments this translation unit.
+#if defined(__SANITIZE_ADDRESS__)
+#define MERISTEM_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define MERISTEM_ASAN 1
+#endif
+#endif
+#if !defined(MERISTEM_ASAN)
+#define MERISTEM_ASAN 0
+#endif
+
+#if defined(__SANITIZE_THREAD__)
+#define MERISTEM_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define MERISTEM_TSAN 1
+#endif
+#endif
+#if !defined(MERISTEM_TSAN)
+#define MERISTEM_TSAN 0
+#endif
