@@ -1,0 +1,186 @@
+// Stream-ordered memory: a CUDA memory pool on the GPU, a caching allocator on the CPU.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <utility>
+#include <vector>
+
+#include <meristem/core/config.hpp>
+#include <meristem/core/error.hpp>
+#if MERISTEM_GPU
+#include <meristem/core/cuda_check.hpp>
+#endif
+
+namespace meristem::inline MERISTEM_BACKEND {
+
+/// Source of all tensor memory of one Context. Blocks are aligned to 256 bytes and handed out in stream order: a block
+/// released by one operation may be reused by the next one on the same stream. Thread-safe.
+class Memory {
+ public:
+  static constexpr std::size_t alignment = 256;
+
+#if MERISTEM_GPU
+  /// A private pool on `device`, used in the order of `stream`, that keeps freed memory until it is destroyed.
+  Memory(int device, std::shared_ptr<CUstream_st> stream) : stream_(std::move(stream)) {
+    cudaMemPoolProps properties{};
+    properties.allocType = cudaMemAllocationTypePinned;
+    properties.location.type = cudaMemLocationTypeDevice;
+    properties.location.id = device;
+    check_cuda(cudaMemPoolCreate(&pool_, &properties), "cudaMemPoolCreate");
+    std::uint64_t keep_all = UINT64_MAX;
+    check_cuda(cudaMemPoolSetAttribute(pool_, cudaMemPoolAttrReleaseThreshold, &keep_all), "cudaMemPoolSetAttribute");
+  }
+  ~Memory() {
+    cudaStreamSynchronize(stream_.get());
+    cudaMemPoolDestroy(pool_);
+  }
+#else
+  Memory() = default;
+  ~Memory() {
+    for (auto& [bytes, blocks] : free_) {
+      for (void* block : blocks) std::free(block);
+    }
+  }
+#endif
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+
+  /// At least `bytes` bytes, uninitialised. Throws std::bad_alloc on the CPU, CudaError on the GPU.
+  [[nodiscard]] void* allocate(std::size_t bytes) {
+    if (bytes == 0) return nullptr;
+    const std::size_t rounded = round_up(bytes);
+    void* block = take(rounded);
+    const std::lock_guard lock(mutex_);
+    in_use_ += rounded;
+    if (in_use_ > peak_) peak_ = in_use_;
+    return block;
+  }
+
+  /// Gives back a block of `allocate(bytes)`.
+  void release(void* block, std::size_t bytes) noexcept {
+    if (block == nullptr) return;
+    const std::size_t rounded = round_up(bytes);
+    {
+      const std::lock_guard lock(mutex_);
+      in_use_ -= rounded;
+    }
+    put_back(block, rounded);
+  }
+
+  /// Bytes handed out and not yet given back.
+  [[nodiscard]] std::size_t in_use() const {
+    const std::lock_guard lock(mutex_);
+    return in_use_;
+  }
+  /// Largest `in_use` since the start or the last `reset_peak`.
+  [[nodiscard]] std::size_t peak() const {
+    const std::lock_guard lock(mutex_);
+    return peak_;
+  }
+  void reset_peak() {
+    const std::lock_guard lock(mutex_);
+    peak_ = in_use_;
+  }
+
+ private:
+  static std::size_t round_up(std::size_t bytes) { return (bytes + alignment - 1) / alignment * alignment; }
+
+#if MERISTEM_GPU
+  void* take(std::size_t bytes) {
+    void* block = nullptr;
+    check_cuda(cudaMallocFromPoolAsync(&block, bytes, pool_, stream_.get()), "cudaMallocFromPoolAsync");
+    return block;
+  }
+  void put_back(void* block, std::size_t) noexcept { cudaFreeAsync(block, stream_.get()); }
+
+  std::shared_ptr<CUstream_st> stream_;
+  cudaMemPool_t pool_ = nullptr;
+#else
+  // Sanitized builds never reuse a block, so that a stale pointer or an overrun is reported.
+  static constexpr bool caching = MERISTEM_ASAN == 0;
+
+  void* take(std::size_t bytes) {
+    if (caching) {
+      const std::lock_guard lock(mutex_);
+      const auto blocks = free_.find(bytes);
+      if (blocks != free_.end() && !blocks->second.empty()) {
+        void* block = blocks->second.back();
+        blocks->second.pop_back();
+        cached_ -= bytes;
+        return block;
+      }
+    }
+    void* block = std::aligned_alloc(alignment, bytes);
+    if (block == nullptr) throw std::bad_alloc();
+    return block;
+  }
+
+  void put_back(void* block, std::size_t bytes) noexcept {
+    if (caching) {
+      const std::lock_guard lock(mutex_);
+      // Sizes change as networks grow: a cache as large as what is in use bounds what lies idle.
+      if (cached_ + bytes <= in_use_ + cache_floor) {
+        try {
+          free_[bytes].push_back(block);
+          cached_ += bytes;
+          return;
+        } catch (const std::bad_alloc&) {
+        }
+      }
+    }
+    std::free(block);
+  }
+
+  static constexpr std::size_t cache_floor = std::size_t{1} << 28;
+  std::map<std::size_t, std::vector<void*> > free_;
+  std::size_t cached_ = 0;
+#endif
+  mutable std::mutex mutex_;
+  std::size_t in_use_ = 0;
+  std::size_t peak_ = 0;
+};
+
+/// Owner of one block of a Memory. Keeps the Memory alive. Moves, does not copy.
+class Buffer {
+ public:
+  Buffer() = default;
+  Buffer(std::shared_ptr<Memory> memory, std::size_t bytes)
+      : memory_(std::move(memory)), data_(memory_->allocate(bytes)), bytes_(bytes) {}
+  Buffer(Buffer&& other) noexcept
+      : memory_(std::move(other.memory_)),
+        data_(std::exchange(other.data_, nullptr)),
+        bytes_(std::exchange(other.bytes_, 0)) {}
+  Buffer& operator=(Buffer&& other) noexcept {
+    if (this != &other) {
+      reset();
+      memory_ = std::move(other.memory_);
+      data_ = std::exchange(other.data_, nullptr);
+      bytes_ = std::exchange(other.bytes_, 0);
+    }
+    return *this;
+  }
+  ~Buffer() { reset(); }
+
+  [[nodiscard]] void* data() const noexcept { return data_; }
+  [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
+
+ private:
+  void reset() noexcept {
+    if (memory_) memory_->release(data_, bytes_);
+    memory_.reset();
+    data_ = nullptr;
+    bytes_ = 0;
+  }
+
+  std::shared_ptr<Memory> memory_;
+  void* data_ = nullptr;
+  std::size_t bytes_ = 0;
+};
+
+}  // namespace meristem::inline MERISTEM_BACKEND

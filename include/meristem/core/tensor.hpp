@@ -1,0 +1,143 @@
+// Tensors that own their memory, and the few ways to make, copy and read them.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <meristem/core/config.hpp>
+#include <meristem/core/context.hpp>
+#include <meristem/core/error.hpp>
+#include <meristem/core/memory.hpp>
+#include <meristem/core/shape.hpp>
+#include <meristem/core/view.hpp>
+
+namespace meristem::inline MERISTEM_BACKEND {
+
+/// A contiguous array in the memory of a Context. It moves; copies are made by name (`clone`, `copy`).
+template <class T>
+class Tensor {
+  static_assert(std::is_trivially_copyable_v<T> && !std::is_const_v<T>);
+
+ public:
+  using value_type = T;
+
+  Tensor() = default;
+
+  /// Uninitialised elements.
+  Tensor(Context& ctx, const Shape& shape)
+      : buffer_(ctx.memory(), static_cast<std::size_t>(shape.size()) * sizeof(T)), shape_(shape) {}
+
+  [[nodiscard]] const Shape& shape() const noexcept { return shape_; }
+  [[nodiscard]] int rank() const noexcept { return shape_.rank(); }
+  [[nodiscard]] std::int64_t extent(int axis) const { return shape_[axis]; }
+  [[nodiscard]] std::int64_t size() const { return shape_.rank() == 0 && data() == nullptr ? 0 : shape_.size(); }
+  [[nodiscard]] bool empty() const { return size() == 0; }
+  [[nodiscard]] T* data() noexcept { return static_cast<T*>(buffer_.data()); }
+  [[nodiscard]] const T* data() const noexcept { return static_cast<const T*>(buffer_.data()); }
+
+  [[nodiscard]] View<T> view() { return View<T>(data(), shape_); }
+  [[nodiscard]] View<const T> view() const { return View<const T>(data(), shape_); }
+  operator View<T>() { return view(); }
+  operator View<const T>() const { return view(); }
+
+ private:
+  Buffer buffer_;
+  Shape shape_;
+};
+
+namespace detail {
+
+/// Copies bytes between any two of host and device, in stream order.
+inline void copy_bytes([[maybe_unused]] Context& ctx, void* to, const void* from, std::size_t bytes) {
+  if (bytes == 0) return;
+#if MERISTEM_GPU
+  check_cuda(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, ctx.stream()), "cudaMemcpyAsync");
+#else
+  std::memmove(to, from, bytes);
+#endif
+}
+
+}  // namespace detail
+
+/// Uninitialised tensor.
+template <class T>
+[[nodiscard]] Tensor<T> empty(Context& ctx, const Shape& shape) {
+  return Tensor<T>(ctx, shape);
+}
+
+/// Tensor whose bytes are all zero.
+template <class T>
+[[nodiscard]] Tensor<T> zeros(Context& ctx, const Shape& shape) {
+  Tensor<T> result(ctx, shape);
+  const std::size_t bytes = static_cast<std::size_t>(result.size()) * sizeof(T);
+  if (bytes > 0) {
+#if MERISTEM_GPU
+    check_cuda(cudaMemsetAsync(result.data(), 0, bytes, ctx.stream()), "cudaMemsetAsync");
+#else
+    std::memset(static_cast<void*>(result.data()), 0, bytes);
+#endif
+  }
+  return result;
+}
+
+/// Tensor with the given elements in index order. Throws ShapeError if their number does not match the shape.
+template <class T>
+[[nodiscard]] Tensor<T> from_host(Context& ctx, const Shape& shape, std::span<const T> elements) {
+  if (static_cast<std::int64_t>(elements.size()) != shape.size()) {
+    throw ShapeError(
+        concat(elements.size(), " elements were given for a tensor of shape ", shape, ", which holds ", shape.size()));
+  }
+  Tensor<T> result(ctx, shape);
+  detail::copy_bytes(ctx, result.data(), elements.data(), elements.size_bytes());
+  // The caller's memory may go away as soon as this returns.
+  ctx.synchronize();
+  return result;
+}
+
+template <class T>
+[[nodiscard]] Tensor<T> from_host(Context& ctx, const Shape& shape, const std::vector<T>& elements) {
+  return from_host<T>(ctx, shape, std::span<const T>(elements));
+}
+
+/// Elements of a contiguous view in index order, on the host. Waits for the device. Throws ShapeError for a view with
+/// gaps.
+template <class T>
+[[nodiscard]] std::vector<std::remove_const_t<T>> to_host(Context& ctx, View<T> view) {
+  if (!view.is_contiguous()) {
+    throw ShapeError(concat("to_host needs contiguous elements; the view of shape ", view.shape(), " is strided"));
+  }
+  std::vector<std::remove_const_t<T>> result(static_cast<std::size_t>(view.size()));
+  detail::copy_bytes(ctx, result.data(), view.data_handle(), result.size() * sizeof(T));
+  ctx.synchronize();
+  return result;
+}
+
+template <class T>
+[[nodiscard]] std::vector<T> to_host(Context& ctx, const Tensor<T>& tensor) {
+  return tensor.empty() ? std::vector<T>() : to_host(ctx, tensor.view());
+}
+
+/// to = from for contiguous views of equal shape. Throws ShapeError otherwise.
+template <class T>
+void copy(Context& ctx, View<const std::type_identity_t<T>> from, View<T> to) {
+  if (from.shape() != to.shape()) throw ShapeError(concat("cannot copy ", from.shape(), " to ", to.shape()));
+  if (!from.is_contiguous() || !to.is_contiguous()) {
+    throw ShapeError(concat("copy needs contiguous views; got shape ", from.shape(), " with gaps"));
+  }
+  detail::copy_bytes(ctx, to.data_handle(), from.data_handle(), static_cast<std::size_t>(from.size()) * sizeof(T));
+}
+
+/// A tensor with the same elements.
+template <class T>
+[[nodiscard]] Tensor<T> clone(Context& ctx, const Tensor<T>& tensor) {
+  Tensor<T> result(ctx, tensor.shape());
+  detail::copy_bytes(ctx, result.data(), tensor.data(), static_cast<std::size_t>(tensor.size()) * sizeof(T));
+  return result;
+}
+
+}  // namespace meristem::inline MERISTEM_BACKEND

@@ -1,0 +1,175 @@
+// A labelled set of 8-bit images in host memory: what the readers return and the loader walks.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <meristem/core/config.hpp>
+#include <meristem/core/error.hpp>
+
+namespace meristem::inline MERISTEM_BACKEND {
+
+class Context;
+
+namespace data {
+
+struct BatchOptions;
+template <class T>
+class Loader;
+
+enum class Split { train, test };
+
+[[nodiscard]] inline const char* to_string(Split split) { return split == Split::train ? "train" : "test"; }
+
+/// Per-channel mean and standard deviation, in units of full scale (pixel / 255). A batch holds
+/// (pixel / 255 - mean) / stddev. They belong to a training set; its test set is normalised by the same numbers.
+struct Normalization {
+  std::vector<double> mean;
+  std::vector<double> stddev;
+
+  /// Throws DataError unless there is one finite mean and one positive, finite stddev for each of `channels`.
+  void check(std::int64_t channels) const {
+    if (std::ssize(mean) != channels || std::ssize(stddev) != channels) {
+      throw DataError(concat("normalization: has ", mean.size(), " means and ", stddev.size(),
+                             " stddevs for images of ", channels, " channels; give one of each per channel"));
+    }
+    for (std::size_t c = 0; c < mean.size(); ++c) {
+      if (!std::isfinite(mean[c]) || !std::isfinite(stddev[c]) || stddev[c] <= 0) {
+        throw DataError(concat("normalization: channel ", c, " has mean ", mean[c], " and stddev ", stddev[c],
+                               "; the mean must be finite, the stddev finite and above 0"));
+      }
+    }
+  }
+
+  friend bool operator==(const Normalization&, const Normalization&) = default;
+};
+
+/// Images of one size with their labels. `pixels` is NHWC, (size, height, width, channels), rows from the top.
+struct ImageSet {
+  std::vector<std::uint8_t> pixels;
+  std::vector<std::int32_t> labels;
+  std::int64_t height = 0;
+  std::int64_t width = 0;
+  std::int64_t channels = 0;
+  /// Name of class k at [k]; its length is the number of classes.
+  std::vector<std::string> class_names;
+  /// What batches are normalised by. The readers fill in the numbers of the training set for both splits; for images of
+  /// your own take `train.measure_normalization()` and give the test set the same.
+  Normalization normalization;
+  /// Where the images come from, for error messages and reports.
+  std::string source;
+
+  [[nodiscard]] std::int64_t size() const { return std::ssize(labels); }
+  [[nodiscard]] bool empty() const { return labels.empty(); }
+  [[nodiscard]] std::int64_t classes() const { return std::ssize(class_names); }
+  /// Bytes of one image: height * width * channels.
+  [[nodiscard]] std::int64_t image_bytes() const { return height * width * channels; }
+
+  /// Image `index`, (height, width, channels).
+  [[nodiscard]] std::span<const std::uint8_t> image(std::int64_t index) const {
+    if (index < 0 || index >= size()) {
+      throw ArgumentError(concat(source, ": there is no image ", index, " in a set of ", size()));
+    }
+    return std::span(pixels).subspan(static_cast<std::size_t>(index * image_bytes()),
+                                     static_cast<std::size_t>(image_bytes()));
+  }
+
+  /// Throws DataError unless the set has images, its sizes agree and every label names a class.
+  void check() const {
+    if (height < 1 || width < 1 || channels < 1) {
+      throw DataError(concat(source, ": images of ", height, " x ", width, " x ", channels,
+                             " (height x width x channels); every extent must be at least 1"));
+    }
+    if (empty()) throw DataError(concat(source, ": the data set is empty; it needs at least one image"));
+    if (std::ssize(pixels) / image_bytes() != size() || std::ssize(pixels) % image_bytes() != 0) {
+      throw DataError(concat(source, ": ", labels.size(), " labels of ", height, " x ", width, " x ", channels,
+                             " images need ", size() * image_bytes(), " pixel bytes; there are ", pixels.size()));
+    }
+    for (std::size_t i = 0; i < labels.size(); ++i) {
+      if (labels[i] < 0 || labels[i] >= classes()) {
+        throw DataError(concat(source, ": image ", i, " has label ", labels[i], "; the set has ", classes(),
+                               " classes, so labels run from 0 to ", classes() - 1));
+      }
+    }
+    normalization.check(channels);
+  }
+
+  /// Mean and standard deviation (over all pixels, not bias-corrected) of each channel, from exact integer sums. A
+  /// channel that never varies gets stddev 1, which normalises it to 0. Throws DataError on an empty set.
+  [[nodiscard]] Normalization measure_normalization() const {
+    if (pixels.empty() || channels < 1) {
+      throw DataError(concat(source, ": the data set is empty; mean and stddev need at least one image"));
+    }
+    const auto channel_count = static_cast<std::size_t>(channels);
+    std::vector<std::uint64_t> sum(channel_count), sum_of_squares(channel_count);
+    for (std::size_t i = 0; i < pixels.size(); ++i) {
+      const std::uint64_t pixel = pixels[i];
+      sum[i % channel_count] += pixel;
+      sum_of_squares[i % channel_count] += pixel * pixel;
+    }
+    const double count = static_cast<double>(pixels.size() / channel_count);
+    Normalization result;
+    for (std::size_t c = 0; c < channel_count; ++c) {
+      const double mean = static_cast<double>(sum[c]) / count;
+      const double variance = static_cast<double>(sum_of_squares[c]) / count - mean * mean;
+      result.mean.push_back(mean / 255);
+      // The variance of integers that differ at all is at least (count - 1) / count², far above rounding.
+      result.stddev.push_back(variance * count > 0.25 ? std::sqrt(variance) / 255 : 1.0);
+    }
+    return result;
+  }
+
+  /// The images at `indices`, in that order; an index may repeat. Throws ArgumentError if one is out of range.
+  [[nodiscard]] ImageSet subset(std::span<const std::int64_t> indices) const {
+    ImageSet result = empty_like();
+    result.pixels.reserve(indices.size() * static_cast<std::size_t>(image_bytes()));
+    result.labels.reserve(indices.size());
+    for (const std::int64_t index : indices) {
+      const auto one = image(index);
+      result.pixels.insert(result.pixels.end(), one.begin(), one.end());
+      result.labels.push_back(labels[static_cast<std::size_t>(index)]);
+    }
+    return result;
+  }
+
+  /// The first `count` images. Throws ArgumentError if there are fewer, or if `count` is negative.
+  [[nodiscard]] ImageSet take(std::int64_t count) const {
+    if (count < 0 || count > size()) {
+      throw ArgumentError(concat(source, ": cannot take ", count, " images from a set of ", size()));
+    }
+    ImageSet result = empty_like();
+    result.pixels.assign(pixels.begin(), pixels.begin() + count * image_bytes());
+    result.labels.assign(labels.begin(), labels.begin() + count);
+    return result;
+  }
+
+  /// One pass over the images in normalised batches of `batch_size`; see loader.hpp, which defines these.
+  template <class T = float>
+  [[nodiscard]] Loader<T> batches(Context& ctx, std::int64_t batch_size) const&;
+  template <class T = float>
+  [[nodiscard]] Loader<T> batches(Context& ctx, std::int64_t batch_size, const BatchOptions& options) const&;
+  template <class T = float, class... Arguments>
+  Loader<T> batches(Arguments&&...) const&& = delete;
+
+ private:
+  [[nodiscard]] ImageSet empty_like() const {
+    ImageSet result;
+    result.height = height;
+    result.width = width;
+    result.channels = channels;
+    result.class_names = class_names;
+    result.normalization = normalization;
+    result.source = source;
+    return result;
+  }
+};
+
+}  // namespace data
+}  // namespace meristem::inline MERISTEM_BACKEND
