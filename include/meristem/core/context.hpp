@@ -138,6 +138,9 @@ class Context {
   /// A random stream number nobody had from this Context before. Taken in program order, so that the same program with
   /// the same seed draws the same numbers.
   [[nodiscard]] std::uint64_t next_random_stream() noexcept { return random_streams_++; }
+  /// A number nobody had from this Context before, from 1; parameters are known by it.
+  [[nodiscard]] std::uint64_t next_id() noexcept { return ++ids_; }
+
   /// How many random streams were taken; with `set_random_streams` a checkpoint restores where the program was.
   [[nodiscard]] std::uint64_t random_streams() const noexcept { return random_streams_; }
   void set_random_streams(std::uint64_t count) noexcept { random_streams_ = count; }
@@ -159,6 +162,7 @@ class Context {
 #endif
   std::shared_ptr<Memory> memory_;
   std::uint64_t random_streams_ = 0;
+  std::uint64_t ids_ = 0;
 };
 
 }  // namespace meristem::inline MERISTEM_BACKEND

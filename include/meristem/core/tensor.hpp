@@ -26,6 +26,7 @@ class Tensor {
  public:
   using value_type = T;
 
+  /// Empty: shape (0).
   Tensor() = default;
 
   /// Uninitialised elements.
@@ -35,10 +36,21 @@ class Tensor {
   [[nodiscard]] const Shape& shape() const noexcept { return shape_; }
   [[nodiscard]] int rank() const noexcept { return shape_.rank(); }
   [[nodiscard]] std::int64_t extent(int axis) const { return shape_[axis]; }
-  [[nodiscard]] std::int64_t size() const { return shape_.rank() == 0 && data() == nullptr ? 0 : shape_.size(); }
+  [[nodiscard]] std::int64_t size() const { return shape_.size(); }
   [[nodiscard]] bool empty() const { return size() == 0; }
   [[nodiscard]] T* data() noexcept { return static_cast<T*>(buffer_.data()); }
   [[nodiscard]] const T* data() const noexcept { return static_cast<const T*>(buffer_.data()); }
+
+  /// The same elements under another shape; this tensor is left empty. Throws ShapeError if the sizes differ.
+  [[nodiscard]] Tensor reshape(const Shape& to) && {
+    if (to.size() != size()) {
+      throw ShapeError(concat("cannot reshape ", shape_, " with ", size(), " elements to ", to, " with ", to.size()));
+    }
+    Tensor result = std::move(*this);
+    result.shape_ = to;
+    shape_ = Shape({0});
+    return result;
+  }
 
   [[nodiscard]] View<T> view() { return View<T>(data(), shape_); }
   [[nodiscard]] View<const T> view() const { return View<const T>(data(), shape_); }
@@ -47,7 +59,7 @@ class Tensor {
 
  private:
   Buffer buffer_;
-  Shape shape_;
+  Shape shape_{0};
 };
 
 namespace detail {

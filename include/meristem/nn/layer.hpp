@@ -1,0 +1,131 @@
+// What every layer offers: parameters, forward, backward, taps and growable axes. Activations live outside the layer,
+// in the Trace that forward returns and backward takes.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <meristem/core/context.hpp>
+#include <meristem/core/dtype.hpp>
+#include <meristem/core/tensor.hpp>
+#include <meristem/nn/parameter.hpp>
+
+namespace meristem::inline MERISTEM_BACKEND::nn {
+
+/// Layers such as dropout and batch normalisation behave differently in training and in evaluation.
+enum class Mode { training, evaluation };
+
+/// What backward does with the gradients of parameters.
+enum class GradientMode { ignore, overwrite, accumulate };
+
+/// What forward leaves for backward.
+template <Real T>
+struct Trace {
+  View<const T> output;            ///< the layer's output; it may alias the layer's input
+  Tensor<T> storage;               ///< owns `output` unless that aliases something else
+  std::vector<Trace<T>> children;  ///< of a container, in the order they ran
+};
+
+template <Real T>
+class Layer;
+
+/// Receives what flows through a network: each layer's input in forward, and in backward its input once more with the
+/// gradient of the mean loss at its output, before the layer's own backward runs. Views are valid during the call;
+/// inputs stay valid as long as the trace.
+template <Real T>
+class Taps {
+ public:
+  virtual ~Taps() = default;
+  virtual void on_forward(Context& ctx, const Layer<T>& layer, View<const T> input) = 0;
+  virtual void on_backward(Context& ctx, const Layer<T>& layer, View<const T> input, View<const T> output_gradient) = 0;
+};
+
+/// How to run forward and backward.
+template <Real T>
+struct Pass {
+  Mode mode = Mode::training;
+  GradientMode gradients = GradientMode::overwrite;
+  bool input_gradient = false;  ///< whether backward must return the gradient at the input
+  Taps<T>* taps = nullptr;
+};
+
+/// A differentiable function with parameters.
+template <Real T>
+class Layer {
+ public:
+  Layer() = default;
+  Layer(const Layer&) = delete;
+  Layer& operator=(const Layer&) = delete;
+  Layer(Layer&&) noexcept = default;
+  Layer& operator=(Layer&&) noexcept = default;
+  virtual ~Layer() = default;
+
+  /// Name of the type, such as `Linear`.
+  [[nodiscard]] virtual std::string_view kind() const = 0;
+
+  /// Path name within the network, such as `layer2`; empty for the network itself.
+  [[nodiscard]] const std::string& name() const noexcept { return name_; }
+  /// Renames the layer and its parameters.
+  virtual void set_name(const std::string& name) { name_ = name; }
+
+  /// How messages call the layer: `layer2 (Linear)`.
+  [[nodiscard]] std::string label() const {
+    return name_.empty() ? std::string(kind()) : concat(name_, " (", kind(), ")");
+  }
+
+  /// Shape of the output for an input of this shape, the batch first. Throws ShapeError that names the layer.
+  [[nodiscard]] virtual Shape output_shape(const Shape& input) const = 0;
+
+  /// Multiply-adds of one forward pass for one sample (`input` without the batch axis counts as batch 1).
+  [[nodiscard]] virtual std::int64_t multiply_adds(const Shape& input) const {
+    (void)input;
+    return 0;
+  }
+
+  /// Computes the output. Throws ShapeError for an input that does not fit.
+  [[nodiscard]] virtual Trace<T> forward(Context& ctx, View<const T> input, const Pass<T>& pass) = 0;
+
+  /// Gradients of parameters as `pass.gradients` says, and the gradient at the input if `pass.input_gradient`
+  /// (otherwise an empty tensor). `input` and `trace` are those of the forward call; `output_gradient` has the shape of
+  /// the output and is consumed.
+  [[nodiscard]] virtual Tensor<T> backward(Context& ctx, View<const T> input, const Trace<T>& trace,
+                                           Tensor<T> output_gradient, const Pass<T>& pass) = 0;
+
+  /// Calls `visit` for every parameter, in a fixed order.
+  virtual void visit_parameters(const std::function<void(Parameter<T>&)>& visit) { (void)visit; }
+
+  /// The layers directly inside this one, in the order they run.
+  [[nodiscard]] virtual std::vector<Layer<T>*> children() { return {}; }
+
+  /// The axes of parameters that output features index; they grow together.
+  [[nodiscard]] virtual std::vector<ParameterAxis<T>> output_axes() { return {}; }
+  /// The axes of parameters that input features index; they grow together.
+  [[nodiscard]] virtual std::vector<ParameterAxis<T>> input_axes() { return {}; }
+
+ private:
+  std::string name_;
+};
+
+template <Real T>
+using LayerPtr = std::unique_ptr<Layer<T>>;
+
+/// All parameters of a network, in a fixed order. The pointers stay valid as long as the network, also across growth.
+template <Real T>
+[[nodiscard]] std::vector<Parameter<T>*> parameters(Layer<T>& layer) {
+  std::vector<Parameter<T>*> result;
+  layer.visit_parameters([&](Parameter<T>& parameter) { result.push_back(&parameter); });
+  return result;
+}
+
+/// Number of learned scalars.
+template <Real T>
+[[nodiscard]] std::int64_t parameter_count(Layer<T>& layer) {
+  std::int64_t count = 0;
+  layer.visit_parameters([&](Parameter<T>& parameter) { count += parameter.value.size(); });
+  return count;
+}
+
+}  // namespace meristem::inline MERISTEM_BACKEND::nn

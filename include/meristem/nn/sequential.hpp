@@ -1,0 +1,129 @@
+// Layers one after the other.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <meristem/nn/layer.hpp>
+
+namespace meristem::inline MERISTEM_BACKEND::nn {
+
+/// Runs its layers in order. Layers are named when added; the names of a network's parameters are the path to them.
+template <Real T>
+class Sequential final : public Layer<T> {
+ public:
+  using value_type = T;
+
+  [[nodiscard]] std::string_view kind() const override { return "Sequential"; }
+
+  /// Appends a layer under a name that is unique among its siblings. Returns the layer. Throws ArgumentError for a
+  /// name that is empty, taken or has a dot in it.
+  template <class L, class... Args>
+  L& add(std::string name, Args&&... args) {
+    if (name.empty() || name.find('.') != std::string::npos) {
+      throw ArgumentError(concat(this->label(), ": '", name, "' is no name for a layer; use letters, digits and _"));
+    }
+    for (const Child& child : layers_) {
+      if (child.name == name)
+        throw ArgumentError(concat(this->label(), ": there is a layer named '", name, "' already"));
+    }
+    auto layer = std::make_unique<L>(std::forward<Args>(args)...);
+    L& result = *layer;
+    result.set_name(path_of(name));
+    layers_.push_back({std::move(name), std::move(layer)});
+    return result;
+  }
+
+  void set_name(const std::string& name) override {
+    Layer<T>::set_name(name);
+    for (Child& child : layers_) child.layer->set_name(path_of(child.name));
+  }
+
+  [[nodiscard]] std::size_t size() const noexcept { return layers_.size(); }
+  /// Throws ArgumentError if there is no such layer.
+  [[nodiscard]] Layer<T>& operator[](std::size_t index) {
+    if (index >= layers_.size()) {
+      throw ArgumentError(concat(this->label(), ": there is no layer ", index, " among ", layers_.size()));
+    }
+    return *layers_[index].layer;
+  }
+
+  [[nodiscard]] Shape output_shape(const Shape& input) const override {
+    Shape shape = input;
+    for (const Child& child : layers_) shape = child.layer->output_shape(shape);
+    return shape;
+  }
+
+  [[nodiscard]] std::int64_t multiply_adds(const Shape& input) const override {
+    std::int64_t total = 0;
+    Shape shape = input;
+    for (const Child& child : layers_) {
+      total += child.layer->multiply_adds(shape);
+      shape = child.layer->output_shape(shape);
+    }
+    return total;
+  }
+
+  [[nodiscard]] Trace<T> forward(Context& ctx, View<const T> input, const Pass<T>& pass) override {
+    Trace<T> trace;
+    trace.children.reserve(layers_.size());
+    trace.output = input;
+    for (Child& child : layers_) {
+      if (pass.taps) pass.taps->on_forward(ctx, *child.layer, trace.output);
+      trace.children.push_back(child.layer->forward(ctx, trace.output, pass));
+      trace.output = trace.children.back().output;
+    }
+    return trace;
+  }
+
+  [[nodiscard]] Tensor<T> backward(Context& ctx, View<const T> input, const Trace<T>& trace, Tensor<T> output_gradient,
+                                   const Pass<T>& pass) override {
+    Tensor<T> gradient = std::move(output_gradient);
+    const std::size_t first = pass.input_gradient ? 0 : first_with_work();
+    for (std::size_t i = layers_.size(); i-- > first;) {
+      const View<const T> layer_input = i == 0 ? input : trace.children[i - 1].output;
+      Pass<T> inner = pass;
+      inner.input_gradient = pass.input_gradient || i > first;
+      if (pass.taps) pass.taps->on_backward(ctx, *layers_[i].layer, layer_input, gradient);
+      gradient = layers_[i].layer->backward(ctx, layer_input, trace.children[i], std::move(gradient), inner);
+    }
+    if (!pass.input_gradient) return {};
+    return gradient;
+  }
+
+  void visit_parameters(const std::function<void(Parameter<T>&)>& visit) override {
+    for (Child& child : layers_) child.layer->visit_parameters(visit);
+  }
+
+  [[nodiscard]] std::vector<Layer<T>*> children() override {
+    std::vector<Layer<T>*> result;
+    for (Child& child : layers_) result.push_back(child.layer.get());
+    return result;
+  }
+
+ private:
+  struct Child {
+    std::string name;
+    LayerPtr<T> layer;
+  };
+
+  [[nodiscard]] std::string path_of(const std::string& child) const {
+    return this->name().empty() ? child : this->name() + "." + child;
+  }
+
+  /// Layers before the first one that has parameters need no backward unless the input gradient is wanted.
+  [[nodiscard]] std::size_t first_with_work() const {
+    for (std::size_t i = 0; i < layers_.size(); ++i) {
+      bool has_parameters = false;
+      layers_[i].layer->visit_parameters([&](Parameter<T>&) { has_parameters = true; });
+      if (has_parameters) return i;
+    }
+    return layers_.size();
+  }
+
+  std::vector<Child> layers_;
+};
+
+}  // namespace meristem::inline MERISTEM_BACKEND::nn

@@ -1,0 +1,51 @@
+// Adam with decoupled weight decay.
+#pragma once
+
+#include <meristem/kernels/optimizer.cuh>
+#include <meristem/optim/optimizer.hpp>
+
+namespace meristem::inline MERISTEM_BACKEND::optim {
+
+struct AdamWOptions {
+  double learning_rate = 1e-3;
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double epsilon = 1e-8;
+  double weight_decay = 1e-2;  ///< decoupled: w = w - learning_rate · weight_decay · w; biases are not decayed
+};
+
+/// I. Loshchilov, F. Hutter, "Decoupled weight decay regularization" (2019). The bias correction counts the optimiser's
+/// steps, also for weights that joined later with zero moments.
+template <Real T>
+class AdamW final : public Optimizer<T> {
+ public:
+  /// Throws ArgumentError for an option outside its range.
+  AdamW(nn::Layer<T>& network, const AdamWOptions& options) : Optimizer<T>(network), options_(options) {
+    detail::check_range("AdamW", "learning_rate", options.learning_rate, 0.0, detail::unbounded);
+    detail::check_range("AdamW", "beta1", options.beta1, 0.0, 1.0 - 1e-12);
+    detail::check_range("AdamW", "beta2", options.beta2, 0.0, 1.0 - 1e-12);
+    detail::check_range("AdamW", "epsilon", options.epsilon, 0.0, 1.0);
+    detail::check_range("AdamW", "weight_decay", options.weight_decay, 0.0, detail::unbounded);
+    this->set_learning_rate(options.learning_rate);
+  }
+
+ protected:
+  void update(Context& ctx, nn::Parameter<T>& parameter) override {
+    const kernels::AdamWStep step{.learning_rate = this->learning_rate(),
+                                  .beta1 = options_.beta1,
+                                  .beta2 = options_.beta2,
+                                  .epsilon = options_.epsilon,
+                                  .weight_decay = parameter.decays ? options_.weight_decay : 0.0,
+                                  .step = this->steps()};
+    std::vector<Tensor<T>>& moments = this->moments(ctx, parameter, 2);
+    kernels::adamw_step<T>(ctx, step, parameter.gradient, moments[0], moments[1], parameter.value);
+  }
+
+ private:
+  AdamWOptions options_;
+};
+
+template <class Network>
+AdamW(Network&, const AdamWOptions&) -> AdamW<typename Network::value_type>;
+
+}  // namespace meristem::inline MERISTEM_BACKEND::optim

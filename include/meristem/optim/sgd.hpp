@@ -1,0 +1,52 @@
+// Stochastic gradient descent with momentum.
+#pragma once
+
+#include <meristem/kernels/optimizer.cuh>
+#include <meristem/optim/optimizer.hpp>
+
+namespace meristem::inline MERISTEM_BACKEND::optim {
+
+struct SgdOptions {
+  double learning_rate = 0.1;
+  double momentum = 0.0;
+  double dampening = 0.0;
+  double weight_decay = 0.0;  ///< added to the gradient as weight_decay · w; biases are not decayed
+  bool nesterov = false;
+};
+
+/// v = momentum · v + (1 - dampening) · g, w = w - learning_rate · v, as in PyTorch, I. Sutskever et al., "On the
+/// importance of initialization and momentum in deep learning" (2013).
+template <Real T>
+class Sgd final : public Optimizer<T> {
+ public:
+  /// Throws ArgumentError for an option outside its range.
+  Sgd(nn::Layer<T>& network, const SgdOptions& options) : Optimizer<T>(network), options_(options) {
+    detail::check_range("Sgd", "learning_rate", options.learning_rate, 0.0, detail::unbounded);
+    detail::check_range("Sgd", "momentum", options.momentum, 0.0, 1.0);
+    detail::check_range("Sgd", "dampening", options.dampening, 0.0, 1.0);
+    detail::check_range("Sgd", "weight_decay", options.weight_decay, 0.0, detail::unbounded);
+    if (options.nesterov && (options.momentum == 0.0 || options.dampening != 0.0)) {
+      throw ArgumentError("Sgd: nesterov needs a momentum above 0 and a dampening of 0");
+    }
+    this->set_learning_rate(options.learning_rate);
+  }
+
+ protected:
+  void update(Context& ctx, nn::Parameter<T>& parameter) override {
+    const kernels::SgdStep step{.learning_rate = this->learning_rate(),
+                                .momentum = options_.momentum,
+                                .dampening = options_.dampening,
+                                .weight_decay = parameter.decays ? options_.weight_decay : 0.0,
+                                .nesterov = options_.nesterov};
+    const View<T> buffer = options_.momentum > 0.0 ? this->moments(ctx, parameter, 1)[0].view() : View<T>(nullptr, {0});
+    kernels::sgd_step<T>(ctx, step, parameter.gradient, buffer, parameter.value);
+  }
+
+ private:
+  SgdOptions options_;
+};
+
+template <class Network>
+Sgd(Network&, const SgdOptions&) -> Sgd<typename Network::value_type>;
+
+}  // namespace meristem::inline MERISTEM_BACKEND::optim
