@@ -45,15 +45,25 @@ struct CifarFormat {
   }
 };
 
+/// What `path` is; throws IoError if it does not exist or cannot be reached.
+inline std::filesystem::file_type file_type(const std::filesystem::path& path, const CifarFormat& format) {
+  std::error_code error;
+  const std::filesystem::file_type type = std::filesystem::status(path, error).type();
+  if (type == std::filesystem::file_type::not_found) {
+    throw IoError(concat(path.string(), ": no such file or folder; ", format.remedy()));
+  }
+  if (type == std::filesystem::file_type::none) {
+    throw IoError(concat(path.string(), ": cannot be reached: ", error.message()));
+  }
+  return type;
+}
+
 /// Number of records in `path`; checks that it is a readable, non-empty file of whole records.
 inline std::int64_t count_cifar_records(const std::filesystem::path& path, const CifarFormat& format) {
-  std::error_code error;
-  if (!std::filesystem::exists(path, error)) {
-    throw IoError(concat(path.string(), ": no such file; ", format.remedy()));
-  }
-  if (!std::filesystem::is_regular_file(path, error)) {
+  if (file_type(path, format) != std::filesystem::file_type::regular) {
     throw IoError(concat(path.string(), ": not a file; ", format.remedy()));
   }
+  std::error_code error;
   const auto bytes = static_cast<std::int64_t>(std::filesystem::file_size(path, error));
   if (error) throw IoError(concat(path.string(), ": its size cannot be read: ", error.message()));
   if (bytes == 0) throw DataError(concat(path.string(), ": the file is empty; ", format.remedy()));
@@ -95,9 +105,8 @@ inline void append_cifar_file(const std::filesystem::path& path, const CifarForm
 
 inline void read_cifar(const std::filesystem::path& directory, const std::vector<std::string>& files,
                        const CifarFormat& format, ImageSet& set) {
-  std::error_code error;
-  if (!std::filesystem::is_directory(directory, error)) {
-    throw IoError(concat(directory.string(), ": no such directory; ", format.remedy()));
+  if (file_type(directory, format) != std::filesystem::file_type::directory) {
+    throw IoError(concat(directory.string(), ": not a folder; ", format.remedy()));
   }
   std::vector<std::int64_t> records;
   std::int64_t total = 0;

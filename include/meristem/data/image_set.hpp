@@ -12,6 +12,7 @@
 #include <vector>
 
 #include <meristem/core/config.hpp>
+#include <meristem/core/dtype.hpp>
 #include <meristem/core/error.hpp>
 
 namespace meristem::inline MERISTEM_BACKEND {
@@ -21,7 +22,7 @@ class Context;
 namespace data {
 
 struct BatchOptions;
-template <class T>
+template <Real T>
 class Loader;
 
 enum class Split { train, test };
@@ -151,12 +152,15 @@ struct ImageSet {
   }
 
   /// One pass over the images in normalised batches of `batch_size`; see loader.hpp, which defines these.
-  template <class T = float>
+  template <Real T = float>
   [[nodiscard]] Loader<T> batches(Context& ctx, std::int64_t batch_size) const&;
-  template <class T = float>
+  template <Real T = float>
   [[nodiscard]] Loader<T> batches(Context& ctx, std::int64_t batch_size, const BatchOptions& options) const&;
-  template <class T = float, class... Arguments>
-  Loader<T> batches(Arguments&&...) const&& = delete;
+  /// Deleted: the batches would outlive a temporary set.
+  template <Real T = float>
+  Loader<T> batches(Context& ctx, std::int64_t batch_size) const&& = delete;
+  template <Real T = float>
+  Loader<T> batches(Context& ctx, std::int64_t batch_size, const BatchOptions& options) const&& = delete;
 
  private:
   [[nodiscard]] ImageSet empty_like() const {

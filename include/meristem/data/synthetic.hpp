@@ -137,12 +137,12 @@ inline void draw_synthetic(const SyntheticOptions& options, std::int64_t index, 
   }
   SyntheticShape& object = shapes.back();
   object.label = label;
-  object.x = middle + draws.range(-48, 48);
-  object.y = middle + draws.range(-48, 48);
-  object.radius = draws.range(112, 176);
-  object.turn = draws.range(-8, 8);
+  object.x = middle + draws.range(-80, 80);
+  object.y = middle + draws.range(-80, 80);
+  object.radius = draws.range(104, 176);
+  object.turn = draws.range(-10, 10);
   const int polarity = draws.range(0, 1) * 2 - 1;
-  const int contrast = draws.range(45, 100);
+  const int contrast = draws.range(40, 96);
   for (std::size_t c = 0; c < 3; ++c) object.colour[c] = ground[c] + polarity * contrast + draws.range(-20, 20);
 
   for (int y = 0; y < side; ++y) {
@@ -158,7 +158,7 @@ inline void draw_synthetic(const SyntheticOptions& options, std::int64_t index, 
         }
       }
       for (std::size_t c = 0; c < 3; ++c) {
-        *image++ = static_cast<std::uint8_t>(std::clamp(colour[c] + draws.range(-24, 24), 0, 255));
+        *image++ = static_cast<std::uint8_t>(std::clamp(colour[c] + draws.range(-28, 28), 0, 255));
       }
     }
   }
@@ -172,16 +172,17 @@ inline void draw_synthetic(const SyntheticOptions& options, std::int64_t index, 
   if (options.images < 1) {
     throw ArgumentError(concat("synthetic: ", options.images, " images were asked for; at least 1 is needed"));
   }
-  constexpr std::int64_t side = detail::synthetic_side;
   ImageSet set;
   set.source = concat("built-in synthetic ", to_string(options.split), " set");
   set.class_names = {"disc", "ring", "square", "frame", "triangle", "plus", "saltire", "diamond", "bars", "columns"};
-  set.height = set.width = side;
+  set.height = set.width = detail::synthetic_side;
   set.channels = 3;
-  set.normalization = {.mean = {0.5, 0.5, 0.5}, .stddev = {0.2, 0.2, 0.2}};
+  set.normalization = {.mean = {0.5, 0.5, 0.5}, .stddev = {0.175, 0.175, 0.175}};
   set.labels.resize(static_cast<std::size_t>(options.images));
   set.pixels.resize(static_cast<std::size_t>(options.images * set.image_bytes()));
+#if defined(_OPENMP)
 #pragma omp parallel for schedule(static)
+#endif
   for (std::int64_t i = 0; i < options.images; ++i) {
     const std::int32_t label = detail::synthetic_label(options.seed, options.split, i);
     set.labels[static_cast<std::size_t>(i)] = label;
