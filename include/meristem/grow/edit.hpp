@@ -1,0 +1,120 @@
+// A growth edit as a value: which parameters change along which axes, how old indices map to the ones that replace
+// them, and the numbers that are added. Weights, gradients and optimiser state all follow the same edit.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <utility>
+#include <vector>
+
+#include <meristem/core/tensor.hpp>
+#include <meristem/kernels/elementwise.cuh>
+#include <meristem/kernels/grow_copy.cuh>
+#include <meristem/nn/layer.hpp>
+#include <meristem/optim/optimizer.hpp>
+
+namespace meristem::inline MERISTEM_BACKEND::grow {
+
+/// A change of one axis of one parameter.
+template <Real T>
+struct AxisEdit {
+  nn::ParameterId parameter = 0;
+  int axis = 0;
+  /// For every index of the result, the index it comes from, or -1 for an added one. Old indices may be left out.
+  std::vector<std::int64_t> map;
+  /// Numbers of the added slices, in order: the shape of the parameter with this axis as long as there are -1 in `map`.
+  Tensor<T> fresh;
+};
+
+/// A change of a parameter's numbers in place, before its axes change: value += delta.
+template <Real T>
+struct ValueEdit {
+  nn::ParameterId parameter = 0;
+  Tensor<T> delta;  ///< in the old shape of the parameter
+};
+
+/// Everything one growth step changes. Axis edits apply in order, each to the result of those before it.
+template <Real T>
+struct Edit {
+  std::vector<ValueEdit<T>> values;
+  std::vector<AxisEdit<T>> axes;
+};
+
+/// The map that keeps `old_extent` indices and appends `added`.
+[[nodiscard]] inline std::vector<std::int64_t> appended(std::int64_t old_extent, std::int64_t added) {
+  std::vector<std::int64_t> map;
+  map.reserve(static_cast<std::size_t>(old_extent + added));
+  for (std::int64_t i = 0; i < old_extent; ++i) map.push_back(i);
+  map.insert(map.end(), static_cast<std::size_t>(added), -1);
+  return map;
+}
+
+/// An edit carried out beside the network it is for: `swap` exchanges the two, and exchanging twice leaves the network
+/// as it was to the last bit. Gradients and optimiser moments of added slices start at zero.
+template <Real T>
+class StagedEdit {
+ public:
+  /// Prepares all tensors; changes nothing yet. Without an optimiser, only weights and gradients follow. Throws
+  /// ArgumentError for a parameter that `network` does not have, ShapeError for an edit that does not fit.
+  StagedEdit(Context& ctx, const Edit<T>& edit, nn::Layer<T>& network, optim::Optimizer<T>* optimizer = nullptr) {
+    std::map<nn::ParameterId, nn::Parameter<T>*> known;
+    network.visit_parameters([&](nn::Parameter<T>& parameter) { known[parameter.id] = &parameter; });
+    const auto find = [&](nn::ParameterId id) -> nn::Parameter<T>& {
+      const auto found = known.find(id);
+      if (found == known.end()) {
+        throw ArgumentError(concat("growth edit: the network has no parameter with id ", id,
+                                   "; apply an edit to the network it was made for"));
+      }
+      return *found->second;
+    };
+    for (const ValueEdit<T>& change : edit.values) {
+      nn::Parameter<T>& parameter = find(change.parameter);
+      if (change.delta.shape() != parameter.value.shape()) {
+        throw ShapeError(concat("growth edit: ", parameter.name, " has shape ", parameter.value.shape(),
+                                ", its change has shape ", change.delta.shape()));
+      }
+      kernels::axpy<T>(ctx, T(1), change.delta, staged(ctx, parameter.value));
+    }
+    for (const AxisEdit<T>& change : edit.axes) {
+      nn::Parameter<T>& parameter = find(change.parameter);
+      resize(ctx, parameter.value, change, change.fresh.view());
+      resize(ctx, parameter.gradient, change, View<const T>(nullptr, {0}));
+      if (optimizer == nullptr) continue;
+      for (Tensor<T>& moment : optimizer->state(parameter.id)) {
+        resize(ctx, moment, change, View<const T>(nullptr, {0}));
+      }
+    }
+  }
+
+  /// Exchanges the network's tensors with the staged ones.
+  void swap() noexcept {
+    for (auto& [target, replacement] : staged_) std::swap(*target, replacement);
+  }
+
+ private:
+  /// The staged stand-in of `target`, at first a copy.
+  Tensor<T>& staged(Context& ctx, Tensor<T>& target) {
+    const auto found = staged_.find(&target);
+    if (found != staged_.end()) return found->second;
+    return staged_.emplace(&target, clone(ctx, target)).first->second;
+  }
+
+  void resize(Context& ctx, Tensor<T>& target, const AxisEdit<T>& change, View<const T> fresh) {
+    const auto found = staged_.find(&target);
+    const Tensor<T>& source = found == staged_.end() ? target : found->second;
+    Tensor<T> result(ctx, source.shape().with(change.axis, static_cast<std::int64_t>(change.map.size())));
+    kernels::grow_copy<T>(ctx, source, change.axis, change.map, fresh, result);
+    staged_.insert_or_assign(&target, std::move(result));
+  }
+
+  std::map<Tensor<T>*, Tensor<T>> staged_;
+};
+
+/// Carries out an edit for good, in the network and in the optimiser's state. If it throws, nothing has changed.
+template <Real T>
+void apply(Context& ctx, const Edit<T>& edit, nn::Layer<T>& network, optim::Optimizer<T>* optimizer = nullptr) {
+  StagedEdit<T> staged(ctx, edit, network, optimizer);
+  staged.swap();
+}
+
+}  // namespace meristem::inline MERISTEM_BACKEND::grow
