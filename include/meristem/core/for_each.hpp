@@ -1,0 +1,234 @@
+// Calls a functor for every index of a one-, two- or three-dimensional space: all work whose elements do not depend on
+// each other. On the GPU a grid-stride kernel, on the CPU nested loops over OpenMP workers that vectorise.
+//
+//   struct Scale {
+//     View<float, 1> x;
+//     float factor;
+//     MERISTEM_HD void operator()(std::int64_t i) const { x(i) *= factor; }
+//   };
+//   for_each(ctx, x.extent(0), Scale{x, 2.0f});
+//
+// To vectorise, load first and select afterwards: `x > 0 ? dy[i] : 0` is a branch on data otherwise.
+#pragma once
+
+#include <cstdint>
+#include <exception>
+
+#include <meristem/core/config.hpp>
+#include <meristem/core/context.hpp>
+#include <meristem/core/error.hpp>
+#include <meristem/core/launch.hpp>
+#include <meristem/core/source_location.hpp>
+
+// The loop's iterations are independent; say so in the compiler's words.
+#if defined(_OPENMP)
+#define MERISTEM_INDEPENDENT _Pragma("omp simd")
+#elif defined(__clang__)
+#define MERISTEM_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#elif defined(__GNUC__)
+#define MERISTEM_INDEPENDENT _Pragma("GCC ivdep")
+#else
+#define MERISTEM_INDEPENDENT
+#endif
+
+namespace meristem::inline MERISTEM_BACKEND {
+
+namespace detail {
+
+/// Extents of an index space, and how many elements it has. Throws ArgumentError if an extent is negative or the
+/// product does not fit 64 bits.
+struct IndexSpace {
+  std::int64_t n0, n1, n2;
+  std::int64_t size;
+
+  IndexSpace(std::int64_t a, std::int64_t b, std::int64_t c, SourceLocation where) : n0(a), n1(b), n2(c), size(0) {
+    if (a < 0 || b < 0 || c < 0) {
+      throw ArgumentError(concat("for_each: extents (", a, ", ", b, ", ", c, "); an extent must not be negative"),
+                          where);
+    }
+    if (a == 0 || b == 0 || c == 0) return;
+    constexpr std::int64_t most = INT64_MAX;
+    if (a > most / b || a * b > most / c) {
+      throw ArgumentError(concat("for_each: extents (", a, ", ", b, ", ", c, ") have more than 2^63 elements"), where);
+    }
+    size = a * b * c;
+  }
+};
+
+#if MERISTEM_GPU
+
+inline constexpr unsigned for_each_block = 256;
+
+/// `Index` is 32 bits wide where that suffices: 64-bit division is many instructions on a GPU.
+template <class Index, class F>
+__global__ void for_each_1d(Index n, F f) {
+  const Index step = static_cast<Index>(gridDim.x) * blockDim.x;
+  for (Index i = static_cast<Index>(blockIdx.x) * blockDim.x + threadIdx.x; i < n; i += step) {
+    f(static_cast<std::int64_t>(i));
+  }
+}
+
+template <class Index, class F>
+__global__ void for_each_2d(Index n, Index n1, F f) {
+  const Index step = static_cast<Index>(gridDim.x) * blockDim.x;
+  for (Index i = static_cast<Index>(blockIdx.x) * blockDim.x + threadIdx.x; i < n; i += step) {
+    f(static_cast<std::int64_t>(i / n1), static_cast<std::int64_t>(i % n1));
+  }
+}
+
+template <class Index, class F>
+__global__ void for_each_3d(Index n, Index n1, Index n2, F f) {
+  const Index step = static_cast<Index>(gridDim.x) * blockDim.x;
+  for (Index i = static_cast<Index>(blockIdx.x) * blockDim.x + threadIdx.x; i < n; i += step) {
+    const Index row = i / n2;
+    f(static_cast<std::int64_t>(row / n1), static_cast<std::int64_t>(row % n1), static_cast<std::int64_t>(i % n2));
+  }
+}
+
+/// Enough blocks to fill any GPU; the threads stride over the rest. With so few, 32-bit indices never overflow below
+/// 2^31 elements.
+inline unsigned for_each_grid(std::int64_t n) {
+  constexpr std::int64_t most = 8192;
+  const std::int64_t blocks = (n - 1) / for_each_block + 1;
+  return static_cast<unsigned>(blocks < most ? blocks : most);
+}
+
+inline bool fits_32_bits(std::int64_t n) { return n <= 0x7fffffff; }
+
+#else
+
+/// The elements [first, last) of one row. Out of line and with the functor by value: captured by the OpenMP region it
+/// would not vectorise.
+template <class F>
+[[gnu::noinline]] void for_each_range(F f, std::int64_t first, std::int64_t last) {
+  MERISTEM_INDEPENDENT
+  for (std::int64_t i = first; i < last; ++i) f(i);
+}
+
+/// The elements [first, last) of the whole space in row-major order.
+template <class F>
+[[gnu::noinline]] void for_each_range(F f, std::int64_t first, std::int64_t last, std::int64_t n1, std::int64_t n2) {
+  std::int64_t i = first / n2 / n1;
+  std::int64_t j = first / n2 % n1;
+  std::int64_t start = first % n2;
+  std::int64_t left = last - first;
+  while (left > 0) {
+    const std::int64_t stop = left < n2 - start ? start + left : n2;
+    MERISTEM_INDEPENDENT
+    for (std::int64_t k = start; k < stop; ++k) f(i, j, k);
+    left -= stop - start;
+    start = 0;
+    if (++j == n1) {
+      j = 0;
+      ++i;
+    }
+  }
+}
+
+/// A functor of two indices as one of three.
+template <class F>
+struct IgnoreFirst {
+  F f;
+  void operator()(std::int64_t, std::int64_t j, std::int64_t k) const { f(j, k); }
+};
+
+/// Below this many elements opening an OpenMP region costs more than it saves.
+inline constexpr std::int64_t parallel_elements = 128 << 10;
+
+/// Splits [0, size) over the context's workers, each of which calls `run(first, last)` once. With another thread order
+/// than forward, calls it for single elements in that order.
+template <class Run>
+void split_range(const Context& ctx, std::int64_t size, const Run& run) {
+  const ExecutorOptions& options = ctx.executor();
+  if (options.order != ThreadOrder::forward) {
+    const host::Permutation order(size, options.order, options.order_seed);
+    for (std::int64_t i = 0; i < size; ++i) run(order(i), order(i) + 1);
+    return;
+  }
+#if defined(_OPENMP) && !MERISTEM_TSAN
+  const int workers = ctx.threads();
+  if (size >= parallel_elements && workers > 1) {
+    // An exception must not leave the region it was thrown in.
+    std::exception_ptr error;
+#pragma omp parallel for num_threads(workers) schedule(static)
+    for (int w = 0; w < workers; ++w) {
+      try {
+        const std::int64_t share = size / workers;
+        run(share * w, w + 1 == workers ? size : share * (w + 1));
+      } catch (...) {
+#pragma omp critical(meristem_for_each_error)
+        error = std::current_exception();
+      }
+    }
+    if (error) std::rethrow_exception(error);
+    return;
+  }
+#endif
+  run(std::int64_t{0}, size);
+}
+
+#endif
+
+}  // namespace detail
+
+/// Calls f(i) for 0 <= i < n, in no particular order and concurrently. Throws ArgumentError if n is negative.
+template <class F>
+void for_each(Context& ctx, std::int64_t n, F f, SourceLocation where = SourceLocation::current()) {
+  const detail::IndexSpace space(n, 1, 1, where);
+  if (space.size == 0) return;
+#if MERISTEM_GPU
+  if (detail::fits_32_bits(n)) {
+    launch<detail::for_each_1d<unsigned, F>>(ctx, detail::for_each_grid(n), detail::for_each_block, 0,
+                                             static_cast<unsigned>(n), f);
+  } else {
+    launch<detail::for_each_1d<std::int64_t, F>>(ctx, detail::for_each_grid(n), detail::for_each_block, 0, n, f);
+  }
+#else
+  detail::split_range(ctx, n, [&f](std::int64_t first, std::int64_t last) { detail::for_each_range(f, first, last); });
+#endif
+}
+
+/// Calls f(i, j) for 0 <= i < n0, 0 <= j < n1; j is the index along contiguous memory.
+template <class F>
+void for_each(Context& ctx, std::int64_t n0, std::int64_t n1, F f, SourceLocation where = SourceLocation::current()) {
+  const detail::IndexSpace space(1, n0, n1, where);
+  if (space.size == 0) return;
+#if MERISTEM_GPU
+  if (detail::fits_32_bits(space.size)) {
+    launch<detail::for_each_2d<unsigned, F>>(ctx, detail::for_each_grid(space.size), detail::for_each_block, 0,
+                                             static_cast<unsigned>(space.size), static_cast<unsigned>(n1), f);
+  } else {
+    launch<detail::for_each_2d<std::int64_t, F>>(ctx, detail::for_each_grid(space.size), detail::for_each_block, 0,
+                                                 space.size, n1, f);
+  }
+#else
+  const detail::IgnoreFirst<F> g{f};
+  detail::split_range(ctx, space.size, [&g, n0, n1](std::int64_t first, std::int64_t last) {
+    detail::for_each_range(g, first, last, n0, n1);
+  });
+#endif
+}
+
+/// Calls f(i, j, k) for 0 <= i < n0, 0 <= j < n1, 0 <= k < n2; k is the index along contiguous memory.
+template <class F>
+void for_each(Context& ctx, std::int64_t n0, std::int64_t n1, std::int64_t n2, F f,
+              SourceLocation where = SourceLocation::current()) {
+  const detail::IndexSpace space(n0, n1, n2, where);
+  if (space.size == 0) return;
+#if MERISTEM_GPU
+  if (detail::fits_32_bits(space.size)) {
+    launch<detail::for_each_3d<unsigned, F>>(ctx, detail::for_each_grid(space.size), detail::for_each_block, 0,
+                                             static_cast<unsigned>(space.size), static_cast<unsigned>(n1),
+                                             static_cast<unsigned>(n2), f);
+  } else {
+    launch<detail::for_each_3d<std::int64_t, F>>(ctx, detail::for_each_grid(space.size), detail::for_each_block, 0,
+                                                 space.size, n1, n2, f);
+  }
+#else
+  detail::split_range(ctx, space.size, [&f, n1, n2](std::int64_t first, std::int64_t last) {
+    detail::for_each_range(f, first, last, n1, n2);
+  });
+#endif
+}
+
+}  // namespace meristem::inline MERISTEM_BACKEND
