@@ -1,0 +1,134 @@
+# How this project compiles its own tests, examples and benchmarks. Users of the library get none of it.
+
+# Release unless the user says otherwise.
+if(PROJECT_IS_TOP_LEVEL AND NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
+  set(CMAKE_BUILD_TYPE Release CACHE STRING "Debug, Release, RelWithDebInfo or MinSizeRel" FORCE)
+endif()
+
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 11)
+  message(FATAL_ERROR "meristem needs g++ 11 or later for C++20; ${CMAKE_CXX_COMPILER} is ${CMAKE_CXX_COMPILER_VERSION}.")
+endif()
+
+find_program(MERISTEM_CCACHE ccache DOC "Compiler cache")
+mark_as_advanced(MERISTEM_CCACHE)
+if(MERISTEM_CCACHE)
+  foreach(language CXX CUDA)
+    if(NOT DEFINED CMAKE_${language}_COMPILER_LAUNCHER)
+      set(CMAKE_${language}_COMPILER_LAUNCHER "${MERISTEM_CCACHE}")
+    endif()
+  endforeach()
+endif()
+
+# CUDA only where there is a compiler for it. Sets MERISTEM_WITH_CUDA.
+set(MERISTEM_WITH_CUDA OFF)
+if(NOT MERISTEM_CUDA STREQUAL "OFF" AND NOT MERISTEM_SANITIZE)
+  find_program(MERISTEM_NVCC nvcc HINTS ENV CUDACXX ENV CUDA_PATH ENV CUDA_HOME PATHS /usr/local/cuda PATH_SUFFIXES bin
+                                                                                                 DOC "CUDA compiler")
+  mark_as_advanced(MERISTEM_NVCC)
+  if(MERISTEM_NVCC AND NOT CMAKE_CUDA_COMPILER)
+    set(CMAKE_CUDA_COMPILER "${MERISTEM_NVCC}")
+  endif()
+  if(NOT CMAKE_CUDA_ARCHITECTURES)
+    # "native" needs CMake 3.24 and fails where there is no GPU.
+    execute_process(COMMAND nvidia-smi --query-gpu=compute_cap --format=csv,noheader OUTPUT_VARIABLE capability
+                    RESULT_VARIABLE status ERROR_QUIET)
+    if(status EQUAL 0 AND capability MATCHES "([0-9]+)\\.([0-9]+)")
+      set(CMAKE_CUDA_ARCHITECTURES "${CMAKE_MATCH_1}${CMAKE_MATCH_2}")
+    elseif(CMAKE_VERSION VERSION_LESS 3.23)
+      set(CMAKE_CUDA_ARCHITECTURES 75 80 86 89 90)
+    else()
+      set(CMAKE_CUDA_ARCHITECTURES all-major)
+    endif()
+  endif()
+  if(CMAKE_CUDA_COMPILER)
+    enable_language(CUDA)
+    set(MERISTEM_WITH_CUDA ON)
+  elseif(MERISTEM_CUDA STREQUAL "AUTO")
+    message(STATUS "CUDA: no nvcc was found; building for the CPU only")
+  else()
+    message(FATAL_ERROR "MERISTEM_CUDA is ON and no nvcc was found: install the CUDA toolkit, put nvcc into PATH or set \
+CMAKE_CUDA_COMPILER; or set MERISTEM_CUDA=OFF to build for the CPU only.")
+  endif()
+endif()
+if(MERISTEM_WITH_CUDA)
+  message(STATUS "CUDA: nvcc ${CMAKE_CUDA_COMPILER_VERSION} for ${CMAKE_CUDA_ARCHITECTURES}")
+endif()
+
+# Flags of this project's own programs.
+add_library(meristem_flags INTERFACE)
+target_compile_options(
+  meristem_flags
+  INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wpedantic>"
+            "$<$<AND:$<CONFIG:Release>,$<COMPILE_LANGUAGE:CXX>>:-O2>")
+if(MERISTEM_WERROR)
+  target_compile_options(meristem_flags INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:-Werror>"
+                                                  "$<$<COMPILE_LANGUAGE:CUDA>:SHELL:-Werror all-warnings>")
+endif()
+if(MERISTEM_SANITIZE)
+  list(JOIN MERISTEM_SANITIZE "," sanitizers)
+  set(sanitizer_flags -fsanitize=${sanitizers} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  target_compile_options(meristem_flags INTERFACE ${sanitizer_flags} -g1 -O1)
+  target_link_options(meristem_flags INTERFACE ${sanitizer_flags})
+elseif(MERISTEM_NATIVE)
+  target_compile_options(meristem_flags INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:-march=native>")
+endif()
+
+# meristem_add_program(<name> SOURCES <.cpp files> [LIBRARIES <targets>]): an executable for the CPU, and with CUDA a
+# second one, <name>_cuda, from the same sources compiled by nvcc.
+function(meristem_add_program name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;LIBRARIES")
+  add_executable(${name} ${arg_SOURCES})
+  target_link_libraries(${name} PRIVATE meristem::meristem meristem_flags ${arg_LIBRARIES})
+  if(MERISTEM_WITH_CUDA)
+    meristem_cuda_sources(cuda_sources ${arg_SOURCES})
+    add_executable(${name}_cuda ${cuda_sources})
+    target_link_libraries(${name}_cuda PRIVATE meristem::meristem meristem_flags ${arg_LIBRARIES})
+  endif()
+endfunction()
+
+# One source file cannot have two languages in one folder: sets <out> to .cu files that include the given files.
+function(meristem_cuda_sources out)
+  set(wrappers "")
+  foreach(source IN LISTS ARGN)
+    get_filename_component(path "${source}" ABSOLUTE)
+    file(RELATIVE_PATH relative "${CMAKE_CURRENT_SOURCE_DIR}" "${path}")
+    string(REGEX REPLACE "\\.cpp$" ".cu" relative "${relative}")
+    set(wrapper "${CMAKE_CURRENT_BINARY_DIR}/cuda/${relative}")
+    file(CONFIGURE OUTPUT "${wrapper}" CONTENT "#include \"${path}\"\n" @ONLY)
+    list(APPEND wrappers "${wrapper}")
+  endforeach()
+  set(${out} "${wrappers}" PARENT_SCOPE)
+endfunction()
+
+# meristem_package(<package> <target> <git url> <tag>): the installed package, else its source at a fixed tag.
+macro(meristem_package package target url tag)
+  find_package(${package} QUIET)
+  if(NOT TARGET ${target})
+    message(STATUS "${package} is not installed; fetching ${tag} from ${url}")
+    include(FetchContent)
+    FetchContent_Declare(${package} GIT_REPOSITORY ${url} GIT_TAG ${tag} GIT_SHALLOW ON)
+    FetchContent_MakeAvailable(${package})
+  endif()
+endmacro()
+
+# Says which BLAS programs will load, and warns of OpenBLAS flavours whose threads fight with OpenMP's.
+function(meristem_report_blas)
+  unset(blas_flavour_runs CACHE)
+  set(libraries ${MERISTEM_LAPACKE_LIBRARY} ${MERISTEM_BLAS_LIBRARY})
+  if(NOT MERISTEM_LAPACKE_LIBRARY)
+    set(libraries ${MERISTEM_BLAS_LIBRARY})
+  endif()
+  try_run(blas_flavour_runs blas_flavour_compiles "${PROJECT_BINARY_DIR}/blas_flavour"
+          "${PROJECT_SOURCE_DIR}/cmake/blas_flavour.cpp" LINK_LIBRARIES ${libraries} RUN_OUTPUT_VARIABLE report)
+  if(NOT blas_flavour_compiles OR NOT blas_flavour_runs EQUAL 0)
+    message(STATUS "BLAS: ${MERISTEM_BLAS_LIBRARY} (not OpenBLAS)")
+    return()
+  endif()
+  string(STRIP "${report}" report)
+  message(STATUS "BLAS: ${report}")
+  if(report MATCHES "pthread")
+    message(WARNING "The pthread flavour of OpenBLAS is loaded; its threads and OpenMP's compete for the processor, \
+which halves the speed. Choose the OpenMP flavour: install libopenblas-openmp-dev and remove libopenblas0-pthread, or \
+call update-alternatives --config for libopenblas.so.0, libblas.so.3 and liblapack.so.3.")
+  endif()
+endfunction()

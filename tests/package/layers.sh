@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# layers.sh <source folder>: fails if a header includes something of a layer below its own, or by a relative path.
+set -euo pipefail
+cd "$1"
+
+# Data flows down this list: a file includes only its own folder and what stands above it.
+layers=(core kernels nn models optim grow data io train)
+
+# shellcheck disable=SC2016  # awk expands these
+find include/meristem kernels/meristem -name '*.hpp' -o -name '*.cuh' | sort | xargs awk -v order="${layers[*]}" '
+  BEGIN { count = split(order, names, " "); for (i = 1; i <= count; ++i) rank[names[i]] = i }
+  function complain(what) { print FILENAME ":" FNR ": " what; bad = 1 }
+  FNR == 1 {
+    ++files
+    depth = split(FILENAME, parts, "/")
+    layer = depth == 3 ? "entry" : parts[3]
+    if (layer != "entry" && !(layer in rank)) complain("folder " layer " is not in the list of layers")
+  }
+  /^[ \t]*#[ \t]*include[ \t]*"/ { complain("write #include <meristem/...>, not a relative path: " $0) }
+  /^[ \t]*#[ \t]*include[ \t]*<meristem\// {
+    split($0, pieces, /[<>]/)
+    target_depth = split(pieces[2], target, "/")
+    if (target_depth == 2) complain("the entry header includes this file, not the other way round")
+    else if (layer != "entry" && rank[target[2]] > rank[layer])
+      complain(layer " stands above " target[2] " and must not include " pieces[2])
+  }
+  END {
+    print files " files"
+    exit bad || files == 0
+  }'
