@@ -26,7 +26,7 @@ template <Real T>
 void initialize(Context& ctx, Init init, std::int64_t fan_in, std::int64_t fan_out, View<T> values) {
   const std::uint64_t stream = ctx.next_random_stream();
   if (init == Init::zeros || fan_in <= 0) {
-    kernels::fill(ctx, values, T(0));
+    kernels::fill(ctx, T(0), values);
     return;
   }
   const double in = static_cast<double>(fan_in);

@@ -30,7 +30,7 @@ class Linear final : public Layer<T> {
     initialize<T>(ctx, options.init, in_features, out_features, weight_.value);
     if (has_bias_) {
       bias_ = Parameter<T>(ctx, "bias", {out_features}, false);
-      kernels::fill(ctx, bias_.value.view(), T(0));
+      kernels::fill(ctx, T(0), bias_.value.view());
     }
   }
 

@@ -27,7 +27,7 @@ struct CrossEntropy {
                                         bool with_gradient = true) const {
     LossValue<T> value;
     if (with_gradient) value.gradient = Tensor<T>(ctx, logits.shape());
-    const auto result = kernels::softmax_cross_entropy<T>(ctx, logits, labels, label_smoothing,
+    const auto result = kernels::softmax_cross_entropy(ctx, logits, labels, label_smoothing,
                                                           with_gradient ? value.gradient.view() : View<T>());
     value.mean = result.loss_mean;
     value.correct = result.correct;
@@ -42,7 +42,7 @@ struct SquaredError {
                                         bool with_gradient = true) const {
     LossValue<T> value;
     if (with_gradient) value.gradient = Tensor<T>(ctx, output.shape());
-    value.mean = kernels::mse<T>(ctx, output, target, with_gradient ? value.gradient.view() : View<T>());
+    value.mean = kernels::mse(ctx, output, target, with_gradient ? value.gradient.view() : View<T>());
     return value;
   }
 };

@@ -1,0 +1,67 @@
+// How far to go along a growth step: the line search over its amplitude γ.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+
+#include <meristem/core/config.hpp>
+#include <meristem/core/error.hpp>
+
+namespace meristem::inline MERISTEM_BACKEND::grow {
+
+struct LineSearchOptions {
+  double smallest = 0x1p-27;              ///< first γ tried; the following ones double it
+  double largest = 16.0;                  ///< last γ tried
+  double least_relative_decrease = 1e-3;  ///< accept only if the loss falls by at least this share of itself
+};
+
+struct LineSearchResult {
+  bool accepted = false;
+  double gamma = 0.0;        ///< 0 if not accepted
+  double loss_before = 0.0;  ///< at γ = 0
+  double loss_after = 0.0;   ///< at `gamma`
+  int evaluations = 0;
+};
+
+/// Tries γ = 0 and then rising powers of two, stops at the first rise of the loss, and takes the best; the rule of M.
+/// Verbockhaven et al., "Growing tiny networks" (TMLR 2024). `loss_at(γ)` is the loss on a fixed set of samples. Throws
+/// ArgumentError for bounds out of order and NumericError if the loss at γ = 0 is not finite; a loss that is not finite
+/// elsewhere counts as a rise.
+[[nodiscard]] inline LineSearchResult line_search(const std::function<double(double)>& loss_at,
+                                                  const LineSearchOptions& options = {}) {
+  if (!(options.smallest > 0.0) || !(options.largest >= options.smallest) || !std::isfinite(options.largest)) {
+    throw ArgumentError(
+        concat("line search: needs 0 < smallest <= largest; got ", options.smallest, " and ", options.largest));
+  }
+  if (!(options.least_relative_decrease >= 0.0 && options.least_relative_decrease < 1.0)) {
+    throw ArgumentError(
+        concat("line search: least_relative_decrease is ", options.least_relative_decrease, "; it must lie in [0, 1)"));
+  }
+  LineSearchResult result;
+  result.loss_before = loss_at(0.0);
+  result.evaluations = 1;
+  if (!std::isfinite(result.loss_before)) {
+    throw NumericError(concat("line search: the loss before growth is ", result.loss_before,
+                              "; lower the learning rate or look at the data"));
+  }
+  double best = result.loss_before, best_gamma = 0.0, previous = result.loss_before;
+  for (double gamma = options.smallest; gamma <= options.largest; gamma *= 2.0) {
+    const double loss = loss_at(gamma);
+    ++result.evaluations;
+    // Below the resolution of the loss, equal values are no rise.
+    if (!std::isfinite(loss) || loss > previous + 1e-7 * std::abs(previous)) break;
+    if (loss < best) {
+      best = loss;
+      best_gamma = gamma;
+    }
+    previous = loss;
+  }
+  result.accepted =
+      best_gamma > 0.0 && result.loss_before - best >= options.least_relative_decrease * std::abs(result.loss_before);
+  result.gamma = result.accepted ? best_gamma : 0.0;
+  result.loss_after = result.accepted ? best : result.loss_before;
+  return result;
+}
+
+}  // namespace meristem::inline MERISTEM_BACKEND::grow

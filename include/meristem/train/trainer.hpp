@@ -1,0 +1,71 @@
+// One training step, one evaluation.
+#pragma once
+
+#include <cstdint>
+#include <ostream>
+
+#include <meristem/core/tensor.hpp>
+#include <meristem/nn/layer.hpp>
+#include <meristem/nn/loss.hpp>
+#include <meristem/optim/optimizer.hpp>
+
+namespace meristem::inline MERISTEM_BACKEND::train {
+
+/// Mean loss and share of correct answers over some samples.
+struct Metrics {
+  double loss = 0.0;
+  double accuracy = 0.0;  ///< in [0, 1]
+  std::int64_t samples = 0;
+
+  /// Joins the metrics of two sets of samples.
+  Metrics& operator+=(const Metrics& other) {
+    const double total = static_cast<double>(samples + other.samples);
+    if (total > 0.0) {
+      const double mine = static_cast<double>(samples) / total, theirs = static_cast<double>(other.samples) / total;
+      loss = mine * loss + theirs * other.loss;
+      accuracy = mine * accuracy + theirs * other.accuracy;
+    }
+    samples += other.samples;
+    return *this;
+  }
+
+  friend std::ostream& operator<<(std::ostream& out, const Metrics& metrics) {
+    return out << "loss " << metrics.loss << ", accuracy " << 100.0 * metrics.accuracy << " %";
+  }
+};
+
+/// Forward, backward and one step of the optimiser on a batch with images and labels. Throws NumericError, before any
+/// weight changes, if the loss is not finite.
+template <Real T, class Batch>
+Metrics step(Context& ctx, nn::Layer<T>& network, const Batch& batch, optim::Optimizer<T>& optimizer,
+             const nn::CrossEntropy& loss = {}) {
+  const nn::Pass<T> pass{};
+  const View<const T> inputs = batch.images;
+  const nn::Trace<T> trace = network.forward(ctx, inputs, pass);
+  nn::LossValue<T> value = loss.template operator()<T>(ctx, trace.output, batch.labels);
+  const std::int64_t samples = inputs.extent(0);
+  if (!std::isfinite(value.mean)) {
+    throw NumericError(concat("training: the loss of step ", optimizer.steps() + 1, " is ", value.mean,
+                              "; lower the learning rate (", optimizer.learning_rate(), ") or look at the data"));
+  }
+  (void)network.backward(ctx, inputs, trace, std::move(value.gradient), pass);
+  optimizer.step(ctx);
+  return {value.mean, static_cast<double>(value.correct) / static_cast<double>(samples), samples};
+}
+
+/// Loss and accuracy over a whole set, in evaluation mode.
+template <Real T, class Set>
+Metrics evaluate(Context& ctx, nn::Layer<T>& network, const Set& set, std::int64_t batch_size = 1000,
+                 const nn::CrossEntropy& loss = {}) {
+  const nn::Pass<T> pass{.mode = nn::Mode::evaluation};
+  Metrics total;
+  for (const auto& batch : set.template batches<T>(ctx, batch_size)) {
+    const nn::Trace<T> trace = network.forward(ctx, batch.images, pass);
+    const nn::LossValue<T> value = loss.template operator()<T>(ctx, trace.output, batch.labels, false);
+    const std::int64_t samples = batch.labels.size();
+    total += {value.mean, static_cast<double>(value.correct) / static_cast<double>(samples), samples};
+  }
+  return total;
+}
+
+}  // namespace meristem::inline MERISTEM_BACKEND::train
