@@ -1,0 +1,236 @@
+// Activation functions, forward and backward.
+//
+//   forward    y  = sigma(x)
+//   backward   dx = sigma'(x) dy      x is the pre-activation: what forward was given, not what it returned
+//
+// Tensors are contiguous and of any shape; outputs are overwritten and may be one of the inputs.
+#pragma once
+
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <ostream>
+#include <string>
+#include <string_view>
+#include <type_traits>
+
+#include <meristem/core/config.hpp>
+#include <meristem/core/context.hpp>
+#include <meristem/core/error.hpp>
+#include <meristem/core/launch.hpp>
+#include <meristem/core/view.hpp>
+#include <meristem/kernels/require.hpp>
+
+namespace meristem::inline MERISTEM_BACKEND::kernels {
+
+/// The activation functions.
+enum class Activation {
+  identity,  ///< x
+  relu,      ///< max(0, x)
+  gelu,      ///< x Phi(x) with Phi the normal distribution function, in its exact (erf) form
+  silu,      ///< x / (1 + exp(-x))
+  tanh,      ///< tanh(x)
+  selu,      ///< scale x for x > 0, scale alpha (exp(x) - 1) otherwise
+};
+
+inline constexpr std::array<Activation, 6> all_activations = {Activation::identity, Activation::relu, Activation::gelu,
+                                                              Activation::silu,     Activation::tanh, Activation::selu};
+
+/// scale and alpha of G. Klambauer, T. Unterthiner, A. Mayr, S. Hochreiter, "Self-normalizing neural networks" (2017).
+inline constexpr double selu_scale = 1.0507009873554804934193349852946;
+inline constexpr double selu_alpha = 1.6732632423543772848170429916717;
+
+/// Name as options and files spell it, for example `relu`.
+[[nodiscard]] constexpr std::string_view activation_name(Activation activation) {
+  switch (activation) {
+    case Activation::identity:
+      return "identity";
+    case Activation::relu:
+      return "relu";
+    case Activation::gelu:
+      return "gelu";
+    case Activation::silu:
+      return "silu";
+    case Activation::tanh:
+      return "tanh";
+    case Activation::selu:
+      return "selu";
+  }
+  return "unknown";
+}
+
+inline std::ostream& operator<<(std::ostream& out, Activation activation) { return out << activation_name(activation); }
+
+/// The activation of that name. Throws ArgumentError, which lists the names, for any other text.
+[[nodiscard]] inline Activation parse_activation(std::string_view name) {
+  std::string choices;
+  for (const Activation activation : all_activations) {
+    if (activation_name(activation) == name) return activation;
+    choices += choices.empty() ? "" : ", ";
+    choices += activation_name(activation);
+  }
+  throw ArgumentError(concat("there is no activation '", name, "'; choose one of ", choices));
+}
+
+/// sigma(0): 0 for every activation here, so that a unit of zero weights adds nothing.
+[[nodiscard]] constexpr double value_at_zero(Activation) { return 0.0; }
+
+/// sigma'(0), the slope that the first-order effect of a small new unit is proportional to. Where the two sides differ
+/// it is the right-hand one: 1 for relu (0 on the left), selu_scale for selu (selu_scale selu_alpha on the left).
+[[nodiscard]] constexpr double slope_at_zero(Activation activation) {
+  switch (activation) {
+    case Activation::gelu:
+    case Activation::silu:
+      return 0.5;
+    case Activation::selu:
+      return selu_scale;
+    case Activation::identity:
+    case Activation::relu:
+    case Activation::tanh:
+      break;
+  }
+  return 1.0;
+}
+
+namespace detail {
+
+// Each activation is a type with the function and its slope. At a kink the slope is the left-hand one, as is usual in
+// backward passes. Values are loaded first and selected afterwards, which vectorises; NaN passes through `value`.
+
+struct Identity {
+  template <class T>
+  MERISTEM_HD static T value(T x) {
+    return x;
+  }
+  template <class T>
+  MERISTEM_HD static T slope(T) {
+    return T(1);
+  }
+};
+
+struct Relu {
+  template <class T>
+  MERISTEM_HD static T value(T x) {
+    return x < T(0) ? T(0) : x;
+  }
+  template <class T>
+  MERISTEM_HD static T slope(T x) {
+    return x > T(0) ? T(1) : T(0);
+  }
+};
+
+struct Gelu {
+  // erfc keeps its relative accuracy where 1 + erf would cancel.
+  template <class T>
+  MERISTEM_HD static T distribution(T x) {
+    return T(0.5) * std::erfc(x * T(-0.70710678118654752440));
+  }
+  template <class T>
+  MERISTEM_HD static T value(T x) {
+    return x * distribution(x);
+  }
+  template <class T>
+  MERISTEM_HD static T slope(T x) {
+    const T density = T(0.39894228040143267794) * std::exp(T(-0.5) * x * x);
+    return distribution(x) + x * density;
+  }
+};
+
+struct Silu {
+  template <class T>
+  MERISTEM_HD static T value(T x) {
+    return x / (T(1) + std::exp(-x));
+  }
+  template <class T>
+  MERISTEM_HD static T slope(T x) {
+    const T sigmoid = T(1) / (T(1) + std::exp(-x));
+    return sigmoid * (T(1) + x * (T(1) - sigmoid));
+  }
+};
+
+struct Tanh {
+  template <class T>
+  MERISTEM_HD static T value(T x) {
+    return std::tanh(x);
+  }
+  template <class T>
+  MERISTEM_HD static T slope(T x) {
+    const T y = std::tanh(x);
+    return (T(1) - y) * (T(1) + y);
+  }
+};
+
+struct Selu {
+  template <class T>
+  MERISTEM_HD static T value(T x) {
+    return x > T(0) ? T(selu_scale) * x : T(selu_scale * selu_alpha) * std::expm1(x);
+  }
+  template <class T>
+  MERISTEM_HD static T slope(T x) {
+    return x > T(0) ? T(selu_scale) : T(selu_scale * selu_alpha) * std::exp(x);
+  }
+};
+
+template <class Function, class T>
+struct ActivationForward {
+  const T* x;
+  T* y;
+  MERISTEM_HD void operator()(std::int64_t i) const { y[i] = Function::value(x[i]); }
+};
+
+template <class Function, class T>
+struct ActivationBackward {
+  const T* x;
+  const T* dy;
+  T* dx;
+  MERISTEM_HD void operator()(std::int64_t i) const {
+    const T upstream = dy[i];
+    dx[i] = Function::slope(x[i]) * upstream;
+  }
+};
+
+/// Calls `run` with an object of the activation's type.
+template <class Run>
+void dispatch(Activation activation, Run&& run) {
+  switch (activation) {
+    case Activation::identity:
+      return run(Identity{});
+    case Activation::relu:
+      return run(Relu{});
+    case Activation::gelu:
+      return run(Gelu{});
+    case Activation::silu:
+      return run(Silu{});
+    case Activation::tanh:
+      return run(Tanh{});
+    case Activation::selu:
+      return run(Selu{});
+  }
+  throw ArgumentError(concat("activation ", static_cast<int>(activation), " does not exist"));
+}
+
+}  // namespace detail
+
+/// y = sigma(x), any shape; y may be x. Throws ShapeError unless both are contiguous and of equal shape.
+template <class T>
+void activation_forward(Context& ctx, Activation activation, View<const std::type_identity_t<T>> x, View<T> y) {
+  detail::require_same_shape("activation_forward", "x", x, "y", y);
+  detail::dispatch(activation, [&](auto function) {
+    for_each(ctx, y.size(), detail::ActivationForward<decltype(function), T>{x.data_handle(), y.data_handle()});
+  });
+}
+
+/// dx = sigma'(x) dy, any shape, with x the pre-activation; dx may be dy or x. At a kink (relu, selu at 0) the slope is
+/// the left-hand one. Throws ShapeError unless all are contiguous and of equal shape.
+template <class T>
+void activation_backward(Context& ctx, Activation activation, View<const std::type_identity_t<T>> x,
+                         View<const std::type_identity_t<T>> dy, View<T> dx) {
+  detail::require_same_shape("activation_backward", "x", x, "dx", dx);
+  detail::require_same_shape("activation_backward", "dy", dy, "dx", dx);
+  detail::dispatch(activation, [&](auto function) {
+    for_each(ctx, dx.size(),
+             detail::ActivationBackward<decltype(function), T>{x.data_handle(), dy.data_handle(), dx.data_handle()});
+  });
+}
+
+}  // namespace meristem::inline MERISTEM_BACKEND::kernels
