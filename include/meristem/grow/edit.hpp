@@ -78,10 +78,10 @@ class StagedEdit {
     for (const AxisEdit<T>& change : edit.axes) {
       nn::Parameter<T>& parameter = find(change.parameter);
       resize(ctx, parameter.value, change, change.fresh.view());
-      resize(ctx, parameter.gradient, change, View<const T>(nullptr, {0}));
+      resize(ctx, parameter.gradient, change, View<const T>());
       if (optimizer == nullptr) continue;
       for (Tensor<T>& moment : optimizer->state(parameter.id)) {
-        resize(ctx, moment, change, View<const T>(nullptr, {0}));
+        resize(ctx, moment, change, View<const T>());
       }
     }
   }

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 #include <functional>
-#include <memory>
+#include <limits>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -132,6 +132,8 @@ class SiteStatistics {
     if (fisher_) result.fisher = fisher_->mean(ctx);
     result.goal_norm2 = goal_squares_ / static_cast<double>(samples_);
     result.samples = samples_;
+    // Products of one stretch are summed in T.
+    result.resolution = static_cast<double>(std::numeric_limits<T>::epsilon());
     return result;
   }
 
