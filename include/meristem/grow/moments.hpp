@@ -1,0 +1,121 @@
+// The statistics a growth step is computed from, and the check that they are what they claim to be.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <string>
+
+#include <meristem/core/config.hpp>
+#include <meristem/core/context.hpp>
+#include <meristem/core/dtype.hpp>
+#include <meristem/core/error.hpp>
+#include <meristem/core/tensor.hpp>
+#include <meristem/core/view.hpp>
+#include <meristem/grow/matrix_ops.hpp>
+
+namespace meristem::inline MERISTEM_BACKEND::grow {
+
+/// Second moments at one place where hidden units can be added: between the layer with fan-in p that produces the
+/// hidden units, and the layer with d inputs today and q outputs that consumes them.
+///
+/// B2 (p, n) holds the inputs of the first layer, B1 (d, n) those of the second, V (q, n) the desired update of the
+/// second layer's pre-activation, minus the gradient of the SUMMED loss; a bias is a last coordinate that is 1.
+/// Everything is a sum of per-sample outer products divided once by the number of samples. Symmetric matrices hold
+/// both triangles. An empty hidden layer without bias has d = 0: s1, m1 and cross are then empty.
+template <Real T>
+struct Moments {
+  Tensor<T> s1;              ///< S1 = (1/n) B1 B1ᵀ, (d, d)
+  Tensor<T> m1;              ///< M1 = (1/n) B1 Vᵀ, (d, q): minus the weight gradient of the mean loss
+  Tensor<T> s;               ///< S = (1/n) B2 B2ᵀ, (p, p)
+  Tensor<T> m;               ///< M = (1/n) B2 Vᵀ, (p, q)
+  Tensor<T> cross;           ///< P = (1/n) B2 B1ᵀ, (p, d)
+  Tensor<T> fisher;          ///< E = (1/n) V Vᵀ, (q, q); may be empty
+  double goal_norm2 = 0.0;   ///< (1/n) ‖V‖²_F
+  std::int64_t samples = 0;  ///< n
+  /// Relative error of the elements: the epsilon of the type they were accumulated in. 0: that of T.
+  double resolution = 0.0;
+  /// What error messages call this place; may be empty.
+  std::string layer;
+};
+
+namespace detail {
+
+struct Extents {
+  std::int64_t p, d, q;
+};
+
+[[nodiscard]] inline std::string qualified(const std::string& layer, const char* name) {
+  return layer.empty() ? std::string(name) : concat(layer, ": ", name);
+}
+
+template <Real T>
+void require_shape(const std::string& name, const Tensor<T>& tensor, const Shape& shape, const char* meaning) {
+  if (tensor.shape() == shape || (tensor.empty() && shape.size() == 0)) return;
+  throw ShapeError(concat(name, " has shape ", tensor.shape(), ", expected ", shape, " ", meaning));
+}
+
+/// Throws ShapeError unless square; returns the order, 0 for an empty tensor of any rank.
+template <Real T>
+[[nodiscard]] std::int64_t require_square(const std::string& name, const Tensor<T>& tensor) {
+  if (tensor.empty()) return 0;
+  if (tensor.rank() == 2 && tensor.extent(0) == tensor.extent(1)) return tensor.extent(0);
+  throw ShapeError(concat(name, " has shape ", tensor.shape(), "; a second moment is a square matrix"));
+}
+
+template <Real T>
+void require_covariance(Context& ctx, const std::string& name, const Tensor<T>& tensor) {
+  if (tensor.empty()) return;
+  require_finite<T>(ctx, name, tensor.view());
+  const std::vector<double> variances = diagonal<T>(ctx, tensor.view());
+  for (std::size_t i = 0; i < variances.size(); ++i) {
+    if (variances[i] >= 0.0) continue;
+    throw NumericError(concat(name, ": diagonal element ", i, " is ", variances[i],
+                              "; a second moment cannot be negative: accumulate sums of outer products"));
+  }
+}
+
+/// Throws ShapeError, NumericError or ArgumentError if the moments do not fit together.
+template <Real T>
+Extents require_moments(Context& ctx, const Moments<T>& moments, bool with_fisher) {
+  const auto name = [&](const char* symbol) { return qualified(moments.layer, symbol); };
+  Extents e{require_square(name("S"), moments.s), require_square(name("S1"), moments.s1), 0};
+  if (moments.m.rank() != 2 || moments.m.extent(0) != e.p) {
+    throw ShapeError(
+        concat(name("M"), " has shape ", moments.m.shape(), ", expected (p, q) with p = ", e.p, ", the order of S"));
+  }
+  e.q = moments.m.extent(1);
+  require_shape(name("M1"), moments.m1, {e.d, e.q}, "(d, q): the order of S1, the columns of M");
+  require_shape(name("P"), moments.cross, {e.p, e.d}, "(p, d): the orders of S and S1");
+  if (moments.samples <= 0) {
+    throw ArgumentError(concat(name("the number of samples"), " is ", moments.samples,
+                               "; growth needs statistics of at least one sample"));
+  }
+  if (!std::isfinite(moments.goal_norm2) || moments.goal_norm2 < 0.0) {
+    throw NumericError(concat(name("the mean squared norm of the desired update"), " is ", moments.goal_norm2,
+                              "; it must be finite and not negative"));
+  }
+  if (!(moments.resolution >= 0.0 && moments.resolution < 1.0)) {
+    throw ArgumentError(concat(name("the resolution of the moments"), " is ", moments.resolution,
+                               "; it is the epsilon of the type they were accumulated in, or 0 for that of T"));
+  }
+  require_covariance(ctx, name("S"), moments.s);
+  require_covariance(ctx, name("S1"), moments.s1);
+  require_finite<T>(ctx, name("M"), moments.m.view());
+  if (e.d > 0) {
+    require_finite<T>(ctx, name("M1"), moments.m1.view());
+    require_finite<T>(ctx, name("P"), moments.cross.view());
+  }
+  if (with_fisher) {
+    if (moments.fisher.empty() && e.q > 0) {
+      throw ArgumentError(concat(name("E"), " is empty, but the Fisher preconditioning needs it: accumulate E, (", e.q,
+                                 ", ", e.q, "), or set fisher = false"));
+    }
+    require_shape(name("E"), moments.fisher, {e.q, e.q}, "(q, q): the columns of M");
+    require_covariance(ctx, name("E"), moments.fisher);
+  }
+  return e;
+}
+
+}  // namespace detail
+
+}  // namespace meristem::inline MERISTEM_BACKEND::grow

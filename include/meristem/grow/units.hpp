@@ -1,0 +1,370 @@
+// The pieces of a growth step, each usable with statistics of one's own: the best move of today's weights, what it
+// leaves, and the units that express most of that. grow/solver.hpp puts them together.
+//
+// Method: TINY, "Growing Tiny Networks: Spotting Expressivity Bottlenecks and Fixing Them Optimally", Verbockhaven,
+// Rudkiewicz, Charpiat, Chevallier, TMLR 2024. Matrices are named as in grow/moments.hpp.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <numeric>
+#include <optional>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <meristem/core/blas.hpp>
+#include <meristem/core/config.hpp>
+#include <meristem/core/context.hpp>
+#include <meristem/core/dtype.hpp>
+#include <meristem/core/error.hpp>
+#include <meristem/core/solver.hpp>
+#include <meristem/core/tensor.hpp>
+#include <meristem/core/view.hpp>
+#include <meristem/grow/matrix_ops.hpp>
+#include <meristem/grow/whitening.hpp>
+
+namespace meristem::inline MERISTEM_BACKEND::grow {
+
+/// How inverse square roots of covariances are computed.
+enum class Route {
+  cholesky,  ///< equilibrated Cholesky factor with a tiny ridge
+  eigen,     ///< equilibrated eigendecomposition in double precision and its pseudo-inverse: the reference
+};
+
+/// No limit on the number of units.
+inline constexpr std::int64_t unlimited = std::numeric_limits<std::int64_t>::max();
+
+/// Choices of `solve`.
+struct SolveOptions {
+  Route route = Route::cholesky;
+  /// Units and best move together: S⊥ = S - P S1⁺ Pᵀ in place of S, and the companion move δW* - Aᵀ P S1⁺.
+  bool joint = false;
+  /// Everything in the metric of the outputs' empirical Fisher matrix E: the desired update is E^{-1/2} V, a change of
+  /// the pre-activation is measured as E^{1/2} δa. δW = E⁺ δW*, units from S^{-1/2} N E^{-1/2}, ω = E^{-1/2} v.
+  bool fisher = false;
+  /// False: the units serve V_goal itself and the weights stay; δW = 0, N = M.
+  bool best_move = true;
+  /// At most this many units.
+  std::int64_t max_units = unlimited;
+  /// c of `significance_threshold`; 0 keeps every unit that is not rounding error.
+  double significance = 1.0;
+  /// Cholesky route: what is added to the unit diagonal at first.
+  double ridge = 1e-6;
+  /// Eigen route: eigenvalues below this share of the largest count as zero; 0 derives the bound from the moments'
+  /// resolution.
+  double rank_tolerance = 0.0;
+};
+
+/// What `best_move` found.
+template <Real T>
+struct BestMove {
+  Tensor<T> weights;      ///< δW* (q, d)
+  double decrease = 0.0;  ///< D_W = ⟨δW*, M1ᵀ⟩
+  double ridge_used = 0.0;
+  std::int64_t rank = -1;  ///< of S1 by the eigen route, else -1
+  std::string note;        ///< empty, or that the Cholesky route gave way to the eigen route
+};
+
+/// What `new_units` found.
+template <Real T>
+struct Units {
+  Tensor<T> fan_in;            ///< (K, p), rows α_k
+  Tensor<T> fan_out;           ///< (K, q), rows ω_k
+  std::vector<double> lambda;  ///< all min(p, q) singular values, descending
+  std::int64_t units = 0;      ///< K
+  double ridge_used = 0.0;
+  std::int64_t rank = -1;  ///< of S by the eigen route, else -1
+  std::string note;
+};
+
+namespace detail {
+
+inline void require_options(const SolveOptions& options) {
+  const auto refuse = [](const char* name, auto value, const char* rule) {
+    throw ArgumentError(concat("solve: ", name, " is ", value, "; ", rule));
+  };
+  if (options.max_units < 0) refuse("max_units", options.max_units, "it is 0 or more");
+  if (!(options.significance >= 0.0) || std::isinf(options.significance)) {
+    refuse("significance", options.significance, "it is a finite number, 0 (keep everything) or more");
+  }
+  if (!(options.ridge >= 0.0 && options.ridge <= 1e-2)) {
+    refuse("ridge", options.ridge, "it is between 0 and 0.01, relative to a unit diagonal");
+  }
+  if (!(options.rank_tolerance >= 0.0 && options.rank_tolerance < 1.0)) {
+    refuse("rank_tolerance", options.rank_tolerance, "it is between 0 (derived) and 1");
+  }
+  if (options.joint && !options.best_move) {
+    throw ArgumentError(
+        "solve: joint is set but best_move is not; the joint solution moves the weights along with the "
+        "units: set both or neither");
+  }
+}
+
+/// The whitening of one covariance by the route asked for; nothing if the Cholesky route is not up to it.
+template <Real U, Real T>
+[[nodiscard]] std::optional<Whitening<U>> whiten(Context& ctx, const std::string& name, View<const T> s,
+                                                 const std::vector<double>& inverse_scale, const SolveOptions& options,
+                                                 double resolution) {
+  if constexpr (std::is_same_v<U, double>) {
+    if (options.route == Route::eigen) {
+      return Whitening<double>::template eigen<T>(ctx, name, s, inverse_scale, options.rank_tolerance, resolution);
+    }
+  }
+  return Whitening<U>::template cholesky<T>(ctx, s, inverse_scale, std::max(options.ridge, 0.0), resolution);
+}
+
+/// Singular triplets in use: rows of left and right are u_k √λ_k and v_k √λ_k.
+struct Triplets {
+  Tensor<double> left;   ///< (K, r)
+  Tensor<double> right;  ///< (K, m)
+  std::vector<double> lambda;
+  std::int64_t units = 0;
+};
+
+/// Singular triplets of X (r, m), given as its transpose, with singular values above `threshold`, at most `max_units`.
+///
+/// From the eigenvectors of the smaller of X Xᵀ and Xᵀ X. The singular values are the lengths of X v, whose error is
+/// eps λ_1, not the square roots of the eigenvalues, whose error reaches √eps λ_1; vectors below 1e-7 λ_1 are mixtures
+/// and never used.
+inline Triplets leading_triplets(Context& ctx, View<const double> transposed, double threshold,
+                                 std::int64_t max_units) {
+  const std::int64_t m = transposed.extent(0), r = transposed.extent(1), count = std::min(m, r);
+  Triplets result;
+  if (count == 0) {
+    result.left = Tensor<double>(ctx, {0, r});
+    result.right = Tensor<double>(ctx, {0, m});
+    return result;
+  }
+  const Transpose other_side = m <= r ? Transpose::no : Transpose::yes;
+  Tensor<double> vectors(ctx, {count, count}), eigenvalues(ctx, {count});
+  syrk(ctx, Triangle::lower, other_side, 1, transposed, 0, vectors.view());
+  syevd(ctx, vectors.view(), eigenvalues.view());
+  Tensor<double> images(ctx, {count, std::max(m, r)});
+  gemm(ctx, Transpose::no, other_side, 1, vectors.view(), transposed, 0, images.view());
+
+  std::vector<double> length = row_dots<double, double>(ctx, images.view(), images.view());
+  for (double& value : length) value = std::sqrt(value);
+  std::vector<std::int64_t> order(length.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](std::int64_t a, std::int64_t b) {
+    return length[static_cast<std::size_t>(a)] > length[static_cast<std::size_t>(b)];
+  });
+  for (const std::int64_t i : order) result.lambda.push_back(length[static_cast<std::size_t>(i)]);
+
+  const double least = std::max(threshold, 1e-7 * result.lambda.front());
+  while (result.units < std::min(count, max_units) && result.lambda[static_cast<std::size_t>(result.units)] > least) {
+    ++result.units;
+  }
+  order.resize(static_cast<std::size_t>(result.units));
+  std::vector<double> of_vector, of_image;
+  for (std::int64_t k = 0; k < result.units; ++k) {
+    const double root = std::sqrt(result.lambda[static_cast<std::size_t>(k)]);
+    of_vector.push_back(root);
+    of_image.push_back(1.0 / root);
+  }
+  Tensor<double> chosen_vectors = gathered<double, double>(ctx, vectors.view(), order, of_vector);
+  Tensor<double> chosen_images = gathered<double, double>(ctx, images.view(), order, of_image);
+  result.left = std::move(m <= r ? chosen_images : chosen_vectors);
+  result.right = std::move(m <= r ? chosen_vectors : chosen_images);
+  return result;
+}
+
+/// λ up to which N = M - P δWᵀ can be made of the rounding of its parts, which have the size `scale`.
+template <Real U>
+[[nodiscard]] double rounding_floor(const Whitening<U>& whitening, double scale, std::int64_t p, std::int64_t m,
+                                    double resolution) {
+  const double aspect = 1.0 + std::sqrt(static_cast<double>(p) / static_cast<double>(std::max<std::int64_t>(m, 1)));
+  return scale * std::max(2 * resolution * aspect / std::sqrt(whitening.smallest()), whitening.ridge());
+}
+
+/// Units of the transposed cross moment `nt` (m, p); `outputs` (m, q), if not empty, takes v back to ω.
+template <Real T, Real U>
+Units<T> units_from(Context& ctx, const Whitening<U>& whitening, View<const U> nt, View<const double> outputs,
+                    double threshold, std::int64_t max_units) {
+  const std::int64_t p = whitening.order(), m = nt.extent(0);
+  const std::int64_t q = outputs.rank() == 2 ? outputs.extent(1) : m;
+  const Tensor<U> xt = whitening.times_transposed(ctx, nt);
+  const Tensor<double> xt_double = converted<double, U>(ctx, xt.view());
+  Triplets triplets = leading_triplets(ctx, xt_double.view(), threshold, max_units);
+
+  Units<T> result;
+  result.units = triplets.units;
+  result.lambda = std::move(triplets.lambda);
+  result.lambda.resize(static_cast<std::size_t>(std::min(p, q)), 0.0);
+  result.ridge_used = whitening.ridge();
+  if constexpr (std::is_same_v<U, double>) {
+    if (whitening.is_pseudo_inverse()) result.rank = whitening.rank();
+  }
+  const Tensor<U> left = converted<U, double>(ctx, triplets.left.view());
+  const Tensor<U> fan_in = whitening.times(ctx, left.view());
+  result.fan_in = converted<T, U>(ctx, fan_in.view());
+  if (outputs.rank() == 2) {
+    Tensor<double> fan_out(ctx, {result.units, q});
+    gemm(ctx, Transpose::no, Transpose::no, 1, triplets.right.view(), outputs, 0, fan_out.view());
+    result.fan_out = converted<T, double>(ctx, fan_out.view());
+  } else {
+    result.fan_out = converted<T, double>(ctx, triplets.right.view());
+  }
+  return result;
+}
+
+/// Why there is no unit, or nothing if there is one.
+[[nodiscard]] inline std::string why_no_units(std::int64_t units, const std::vector<double>& lambda, bool s_is_zero,
+                                              bool n_is_zero, double threshold, double floor, std::int64_t max_units,
+                                              double significance, std::int64_t samples) {
+  if (units > 0) return "";
+  if (lambda.empty()) return "no unit added: the layer has no inputs or no outputs";
+  if (max_units == 0) return "no unit added: max_units is 0";
+  if (s_is_zero) return "no unit added: S is zero, the inputs of the layer are zero on every sample";
+  if (n_is_zero) return "no unit added: N is zero, nothing is left that new units could express";
+  if (lambda.front() <= std::max(floor, 0.0)) {
+    return concat("no unit added: N is zero up to rounding, its largest singular value is ", lambda.front());
+  }
+  return concat("no unit added: nothing significant, the largest singular value ", lambda.front(),
+                " does not exceed the threshold ", threshold, " (significance ", significance, ", ", samples,
+                " samples)");
+}
+
+inline constexpr const char* fell_back =
+    "fell back to the eigen route: rounding errors outweigh the largest ridge of the Cholesky route";
+
+[[nodiscard]] inline std::string joined(const std::string& a, const std::string& b) {
+  return a.empty() || b.empty() ? a + b : a + "; " + b;
+}
+
+/// Calls `attempt<U>(options)` in the precision that the statistics deserve, and again by the eigen route if the
+/// Cholesky route is not up to them. Below order 512 double precision costs nothing worth saving.
+template <class Attempt>
+auto with_precision(const SolveOptions& options, std::int64_t order, double resolution, Attempt&& attempt) {
+  constexpr std::int64_t small = 512;
+  if (options.route == Route::cholesky) {
+    const bool in_float = order > small && resolution >= epsilon_of<float>;
+    auto result = in_float ? attempt(float{}, options) : attempt(double{}, options);
+    if (result) return std::move(*result);
+  }
+  SolveOptions by_eigen = options;
+  by_eigen.route = Route::eigen;
+  auto result = std::move(*attempt(double{}, by_eigen));
+  if (options.route != Route::eigen) result.note = joined(result.note, fell_back);
+  return result;
+}
+
+template <Real T>
+void require_matrix(Context& ctx, const std::string& name, View<const T> a, std::int64_t rows) {
+  if (a.rank() != 2 || (rows >= 0 && a.extent(0) != rows)) {
+    throw ShapeError(concat(name, " has shape ", a.shape(), ", expected a matrix",
+                            rows >= 0 ? concat(" with ", rows, " rows") : std::string()));
+  }
+  require_finite<T>(ctx, name, a);
+}
+
+template <Real T>
+void require_square_matrix(Context& ctx, const std::string& name, View<const T> a) {
+  if (a.rank() != 2 || a.extent(0) != a.extent(1)) {
+    throw ShapeError(concat(name, " has shape ", a.shape(), "; a second moment is a square matrix"));
+  }
+  require_finite<T>(ctx, name, a);
+}
+
+}  // namespace detail
+
+/// The move of today's weights that follows the desired update best, δW* = (S1⁺ M1)ᵀ (q, d), for S1 (d, d), M1 (d, q).
+///
+/// The eigen route gives the solution of minimum norm; the Cholesky route gives, where S1 is singular, one whose norm
+/// is small relative to the scale of each input. Of `options` route, ridge and rank_tolerance count. `resolution` as in
+/// Moments. Throws ShapeError, NumericError, ArgumentError.
+template <Real T>
+[[nodiscard]] BestMove<T> best_move(Context& ctx, View<const std::type_identity_t<T>> s1, View<const T> m1,
+                                    const SolveOptions& options = {}, double resolution = 0.0) {
+  detail::require_options(options);
+  detail::require_square_matrix<T>(ctx, "S1", s1);
+  detail::require_matrix<T>(ctx, "M1", m1, s1.extent(0));
+  if (resolution == 0.0) resolution = detail::epsilon_of<T>;
+  const auto attempt = [&](auto precision, const SolveOptions& chosen) -> std::optional<BestMove<T>> {
+    using U = decltype(precision);
+    const std::vector<double> inverse_scale = inverse_deviations(detail::diagonal<T>(ctx, s1));
+    const auto whitening = detail::whiten<U, T>(ctx, "S1", s1, inverse_scale, chosen, resolution);
+    if (!whitening) return std::nullopt;
+    const Tensor<U> m1t = detail::converted_transposed<U, T>(ctx, m1);
+    const Tensor<U> move = whitening->template solve<T>(ctx, s1, m1t.view());
+    BestMove<T> result;
+    result.weights = detail::converted<T, U>(ctx, move.view());
+    result.decrease = detail::inner_product<U, U>(ctx, move.view(), m1t.view());
+    result.ridge_used = whitening->ridge();
+    if (chosen.route == Route::eigen) result.rank = whitening->rank();
+    return result;
+  };
+  return detail::with_precision(options, s1.extent(0), resolution, attempt);
+}
+
+/// N = M - P δWᵀ (p, q), the cross moment with what δW (q, d) leaves of the desired update; M (p, q), P (p, d).
+/// Throws ShapeError.
+template <Real T>
+[[nodiscard]] Tensor<T> residual_cross(Context& ctx, View<const std::type_identity_t<T>> m,
+                                       View<const std::type_identity_t<T>> cross, View<const T> move) {
+  Tensor<T> n = detail::converted<T, T>(ctx, m);
+  gemm(ctx, Transpose::no, Transpose::yes, -1, cross, move, 1, n.view());
+  return n;
+}
+
+/// The units that express most of N (p, q) on inputs with second moment S (p, p): with the singular triplets (λ, u, v)
+/// of S^{-1/2} N, α = √λ S^{-1/2} u and ω = √λ v, for λ > `threshold`, at most options.max_units of them.
+///
+/// With E (q, q), which may be left empty, the triplets are those of S^{-1/2} N E^{-1/2} and ω = √λ E^{-1/2} v. Of
+/// `options` route, max_units, ridge and rank_tolerance count. `resolution` as in Moments. Throws ShapeError,
+/// NumericError, ArgumentError.
+template <Real T>
+[[nodiscard]] Units<T> new_units(Context& ctx, View<const std::type_identity_t<T>> s, View<const T> n,
+                                 const SolveOptions& options = {}, double threshold = 0.0,
+                                 View<const std::type_identity_t<T>> fisher = {}, double resolution = 0.0) {
+  detail::require_options(options);
+  detail::require_square_matrix<T>(ctx, "S", s);
+  detail::require_matrix<T>(ctx, "N", n, s.extent(0));
+  if (resolution == 0.0) resolution = detail::epsilon_of<T>;
+  const std::int64_t p = n.extent(0), q = n.extent(1);
+  Tensor<double> outputs;
+  if (fisher.rank() != 0) {
+    detail::require_square_matrix<T>(ctx, "E", fisher);
+    detail::require_matrix<T>(ctx, "E", fisher, q);
+    const std::vector<double> inverse_scale = inverse_deviations(detail::diagonal<T>(ctx, fisher));
+    outputs = detail::converted<double, double>(
+        ctx, Whitening<double>::eigen<T>(ctx, "E", fisher, inverse_scale, options.rank_tolerance, resolution).rows());
+  }
+  const std::vector<double> variances = detail::diagonal<T>(ctx, s);
+  const std::vector<double> inverse_scale = inverse_deviations(variances);
+  const auto attempt = [&](auto precision, const SolveOptions& chosen) -> std::optional<Units<T>> {
+    using U = decltype(precision);
+    const auto whitening = detail::whiten<U, T>(ctx, "S", s, inverse_scale, chosen, resolution);
+    if (!whitening) return std::nullopt;
+    Tensor<U> nt = detail::converted_transposed<U, T>(ctx, n);
+    if (outputs.rank() == 2) {
+      const Tensor<double> from = detail::converted<double, U>(ctx, nt.view());
+      Tensor<double> to(ctx, {outputs.extent(0), p});
+      gemm(ctx, Transpose::no, Transpose::no, 1, outputs.view(), from.view(), 0, to.view());
+      nt = detail::converted<U, double>(ctx, to.view());
+    }
+    return detail::units_from<T, U>(ctx, *whitening, nt.view(),
+                                    outputs.rank() == 2 ? std::as_const(outputs).view() : View<const double>(),
+                                    threshold, chosen.max_units);
+  };
+  Units<T> result = detail::with_precision(options, p, resolution, attempt);
+  const bool s_is_zero = std::all_of(variances.begin(), variances.end(), [](double v) { return v == 0.0; });
+  if (result.units == 0) {
+    const bool n_is_zero = detail::inner_product<T, T>(ctx, n, n) == 0.0;
+    std::string why;
+    if (result.lambda.empty() || options.max_units == 0 || s_is_zero || n_is_zero) {
+      why = detail::why_no_units(0, result.lambda, s_is_zero, n_is_zero, threshold, 0.0, options.max_units, 0.0, 0);
+    } else {
+      why = concat("no unit added: the largest singular value ", result.lambda.front(),
+                   " does not exceed the threshold ", threshold);
+    }
+    result.note = detail::joined(why, result.note);
+  }
+  return result;
+}
+
+}  // namespace meristem::inline MERISTEM_BACKEND::grow

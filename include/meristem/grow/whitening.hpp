@@ -1,0 +1,200 @@
+// Inverse square roots of covariance matrices that may be singular, badly scaled, or known in float32 only.
+//
+// Both routes work on Ŝ = D⁻¹ S D⁻¹ with D = diag(S)^{1/2} (1 where a diagonal entry is 0): the scale of a channel says
+// nothing about how well its direction is known.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <meristem/core/blas.hpp>
+#include <meristem/core/config.hpp>
+#include <meristem/core/context.hpp>
+#include <meristem/core/dtype.hpp>
+#include <meristem/core/error.hpp>
+#include <meristem/core/solver.hpp>
+#include <meristem/core/tensor.hpp>
+#include <meristem/core/view.hpp>
+#include <meristem/grow/matrix_ops.hpp>
+
+namespace meristem::inline MERISTEM_BACKEND::grow {
+
+/// The diagonal D⁻¹ that gives a covariance a unit diagonal; 1 where its diagonal is 0 or less.
+[[nodiscard]] inline std::vector<double> inverse_deviations(const std::vector<double>& variances) {
+  std::vector<double> result(variances.size(), 1.0);
+  for (std::size_t i = 0; i < variances.size(); ++i) {
+    if (variances[i] > 0.0) result[i] = 1.0 / std::sqrt(variances[i]);
+  }
+  return result;
+}
+
+/// A matrix W, (rank, p), with W S Wᵀ = I for a symmetric positive semi-definite S, (p, p), applied to matrices whose
+/// rows have p or rank elements. Wᵀ W is the inverse of S (of S + ridge D² by the Cholesky route), or its Moore–Penrose
+/// pseudo-inverse by the eigen route.
+template <Real T>
+class Whitening {
+ public:
+  /// W = L⁻¹ D⁻¹ with L Lᵀ = D⁻¹ S D⁻¹ + ridge I. `inverse_scale` (p) is D⁻¹. Only the lower triangle of S is used.
+  ///
+  /// Every pivot of a matrix that is at least ridge I is at least the ridge: one below half of it, or a breakdown,
+  /// means that rounding errors outweigh the ridge, which is then raised tenfold, from `resolution` at least, up to
+  /// 1e-2. Returns nothing if that is not enough.
+  template <Real S>
+  [[nodiscard]] static std::optional<Whitening> cholesky(Context& ctx, View<const S> s,
+                                                         const std::vector<double>& inverse_scale, double ridge,
+                                                         double resolution) {
+    constexpr double largest_ridge = 1e-2;
+    Whitening result(ctx, inverse_scale, Kind::factor);
+    const std::int64_t p = result.order_;
+    result.rank_ = p;
+    for (;; ridge = std::max({10.0 * ridge, resolution, 1e-15})) {
+      if (ridge > largest_ridge) return std::nullopt;
+      result.ridge_ = ridge;
+      result.matrix_ = Tensor<T>(ctx, {p, p});
+      if (p == 0) return result;
+      for_each(ctx, p, p, detail::Equilibrate<S, T>{s, result.inverse_scale_.data(), ridge, result.matrix_.view()});
+      if (try_potrf(ctx, Triangle::lower, result.matrix_.view()) != 0) continue;
+      double smallest = 1.0;
+      for (const double pivot : detail::diagonal<T>(ctx, result.matrix_.view())) {
+        smallest = std::min(smallest, pivot * pivot);
+      }
+      if (smallest < std::max(ridge / 2, 4 * detail::epsilon_of<T>)) continue;
+      result.smallest_ = smallest;
+      return result;
+    }
+  }
+
+  /// W = Λ^{-1/2} Q D⁻¹ Π: Q, Λ the eigenvectors (rows) and eigenvalues of D⁻¹ S D⁻¹ above a threshold, Π the
+  /// orthogonal projection on the range of S, which makes every solution the one of minimum norm.
+  ///
+  /// The threshold is `relative_tolerance` times the largest eigenvalue or, if that is 0, the size of the eigenvalues
+  /// that errors of `resolution` in the elements of a matrix with unit diagonal can bring about,
+  /// 4 resolution √p + 16 eps Λ_max. Throws NumericError, naming `name`, for a matrix far from positive semi-definite.
+  template <Real S>
+  [[nodiscard]] static Whitening eigen(Context& ctx, const std::string& name, View<const S> s,
+                                       const std::vector<double>& inverse_scale, double relative_tolerance,
+                                       double resolution) requires std::is_same_v<T, double> {
+    Whitening result(ctx, inverse_scale, Kind::rows);
+    const std::int64_t p = result.order_;
+    result.matrix_ = Tensor<double>(ctx, {0, p});
+    if (p == 0) return result;
+    Tensor<double> vectors(ctx, {p, p}), values_there(ctx, {p});
+    for_each(ctx, p, p, detail::Equilibrate<S, double>{s, result.inverse_scale_.data(), 0.0, vectors.view()});
+    syevd(ctx, vectors.view(), values_there.view());
+    const std::vector<double> values = to_host(ctx, values_there);
+    const double largest = std::max(values.back(), 0.0);
+    if (values.front() < -1e-2 * std::max(1.0, largest)) {
+      throw NumericError(concat(name, " scaled to unit diagonal has the eigenvalue ", values.front(),
+                                "; a second moment is positive semi-definite: check how it was accumulated"));
+    }
+    const double threshold = relative_tolerance > 0.0 ? relative_tolerance * largest
+                                                      : 4 * resolution * std::sqrt(static_cast<double>(p)) +
+                                                            16 * detail::epsilon_of<double> * largest;
+    const auto null_rows =
+        static_cast<std::int64_t>(std::upper_bound(values.begin(), values.end(), threshold) - values.begin());
+    result.rank_ = p - null_rows;
+    if (result.rank_ == 0) return result;
+    result.smallest_ = values[static_cast<std::size_t>(null_rows)];
+
+    std::vector<std::int64_t> index;
+    std::vector<double> factor;
+    for (std::int64_t i = null_rows; i < p; ++i) {
+      index.push_back(i);
+      factor.push_back(1.0 / std::sqrt(values[static_cast<std::size_t>(i)]));
+    }
+    detail::scale_columns(ctx, vectors.view(), result.inverse_scale_);
+    result.matrix_ = detail::gathered<double, double>(ctx, vectors.view(), index, factor);
+    if (null_rows > 0) remove_components(ctx, vectors.view().slice(0, 0, null_rows), result.matrix_.view());
+    return result;
+  }
+
+  [[nodiscard]] std::int64_t order() const { return order_; }
+  [[nodiscard]] std::int64_t rank() const { return rank_; }
+  /// True if it was made by the eigen route.
+  [[nodiscard]] bool is_pseudo_inverse() const { return kind_ == Kind::rows; }
+  [[nodiscard]] double ridge() const { return ridge_; }
+  /// The smallest pivot or eigenvalue in use, in units where S has unit diagonal.
+  [[nodiscard]] double smallest() const { return smallest_; }
+
+  /// b Wᵀ, (k, rank), for b (k, p).
+  [[nodiscard]] Tensor<T> times_transposed(Context& ctx, View<const T> b) const {
+    if (kind_ == Kind::rows) return product(ctx, Transpose::yes, b, rank_);
+    Tensor<T> result = detail::converted<T, T>(ctx, b);
+    detail::scale_columns(ctx, result.view(), inverse_scale_);
+    trsm(ctx, Side::right, Triangle::lower, Transpose::yes, 1, matrix_.view(), result.view());
+    return result;
+  }
+
+  /// y W, (k, p), for y (k, rank).
+  [[nodiscard]] Tensor<T> times(Context& ctx, View<const T> y) const {
+    if (kind_ == Kind::rows) return product(ctx, Transpose::no, y, order_);
+    Tensor<T> result = detail::converted<T, T>(ctx, y);
+    trsm(ctx, Side::right, Triangle::lower, Transpose::no, 1, matrix_.view(), result.view());
+    detail::scale_columns(ctx, result.view(), inverse_scale_);
+    return result;
+  }
+
+  /// The x, (k, p), that solves x S = b in the least-squares sense for b (k, p) in the row space of S.
+  ///
+  /// By the Cholesky route two corrections with the residual b - x S take back the ridge: where D⁻¹ S D⁻¹ has the
+  /// eigenvalue μ, its relative effect falls from ridge/μ to (ridge/μ)³.
+  template <Real S>
+  [[nodiscard]] Tensor<T> solve(Context& ctx, View<const S> s, View<const T> b) const {
+    Tensor<T> x = times(ctx, times_transposed(ctx, b).view());
+    if (kind_ == Kind::rows || ridge_ == 0.0 || x.empty()) return x;
+    const Tensor<T> s_there = detail::converted<T, S>(ctx, s);
+    for (int correction = 0; correction < 2; ++correction) {
+      Tensor<T> residual = detail::converted<T, T>(ctx, b);
+      gemm(ctx, Transpose::no, Transpose::no, -1, x.view(), s_there.view(), 1, residual.view());
+      const Tensor<T> change = times(ctx, times_transposed(ctx, residual.view()).view());
+      detail::add(ctx, change.view(), x.view());
+    }
+    return x;
+  }
+
+  /// W itself; the eigen route only.
+  [[nodiscard]] View<const T> rows() const { return matrix_.view(); }
+
+ private:
+  enum class Kind { factor, rows };
+
+  Whitening(Context& ctx, const std::vector<double>& inverse_scale, Kind kind)
+      : kind_(kind),
+        order_(static_cast<std::int64_t>(inverse_scale.size())),
+        inverse_scale_(from_host<double>(ctx, {order_}, inverse_scale)) {}
+
+  [[nodiscard]] Tensor<T> product(Context& ctx, Transpose transpose, View<const T> a, std::int64_t columns) const {
+    Tensor<T> result(ctx, {a.extent(0), columns});
+    gemm(ctx, Transpose::no, transpose, 1, a, matrix_.view(), 0, result.view());
+    return result;
+  }
+
+  /// w -= w Π0 with Π0 the orthogonal projection on the row space of z (k, p), whose rows are independent; z is
+  /// overwritten.
+  static void remove_components(Context& ctx, View<T> z, View<T> w) {
+    const std::int64_t k = z.extent(0);
+    Tensor<T> gram(ctx, {k, k});
+    syrk(ctx, Triangle::lower, Transpose::no, 1, z, 0, gram.view());
+    // Channels whose scales differ by more than a double can resolve: w stays a solution, only not the shortest.
+    if (try_potrf(ctx, Triangle::lower, gram.view()) != 0) return;
+    trsm(ctx, Side::left, Triangle::lower, Transpose::no, 1, gram.view(), z);
+    Tensor<T> components(ctx, {w.extent(0), k});
+    gemm(ctx, Transpose::no, Transpose::yes, 1, w, z, 0, components.view());
+    gemm(ctx, Transpose::no, Transpose::no, -1, components.view(), z, 1, w);
+  }
+
+  Kind kind_;
+  std::int64_t order_ = 0;
+  std::int64_t rank_ = 0;
+  double ridge_ = 0.0;
+  double smallest_ = 1.0;
+  Tensor<double> inverse_scale_;
+  Tensor<T> matrix_;
+};
+
+}  // namespace meristem::inline MERISTEM_BACKEND::grow
