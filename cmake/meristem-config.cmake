@@ -1,4 +1,5 @@
-# find_package(meristem): defines meristem::meristem. Projects that compile .cu files enable CUDA before they call it.
+# find_package(meristem): defines meristem::meristem for programs that g++ or clang++ compiles and, if the project has
+# enabled CUDA before, meristem::cuda for programs with .cu files.
 include("${CMAKE_CURRENT_LIST_DIR}/meristem-dependencies.cmake")
 if(meristem_missing)
   set(meristem_FOUND FALSE)

@@ -1,5 +1,6 @@
-# Finds what programs that use meristem link with, for the source tree and the installed package alike, and defines
-# meristem::dependencies. Sets meristem_missing to a sentence if something indispensable is not there.
+# Finds what programs that use meristem link with, for the source tree and the installed package alike. Defines
+# meristem::dependencies and, where CUDA is enabled, meristem::cuda. Sets meristem_missing to a sentence if something
+# indispensable is not there.
 #
 # Plain paths, not other packages' imported targets: those are visible only in the directory that looked for them.
 set(meristem_missing "")
@@ -51,7 +52,7 @@ else()
   target_compile_definitions(meristem::dependencies INTERFACE MERISTEM_UCONTEXT)
 endif()
 
-# CMake adds the CUDA runtime to everything it links as CUDA.
+# meristem::cuda is what programs with .cu files link. CMake itself adds the CUDA runtime to those.
 get_property(meristem_languages GLOBAL PROPERTY ENABLED_LANGUAGES)
 if("CUDA" IN_LIST meristem_languages)
   find_package(CUDAToolkit QUIET)
@@ -60,14 +61,13 @@ if("CUDA" IN_LIST meristem_languages)
 (${CMAKE_CUDA_COMPILER}): install the CUDA toolkit's libcublas and libcusolver development packages.")
     return()
   endif()
-  target_link_libraries(
-    meristem::dependencies
-    INTERFACE "$<$<LINK_LANGUAGE:CUDA>:${CUDA_cusolver_LIBRARY}>" "$<$<LINK_LANGUAGE:CUDA>:${CUDA_cublas_LIBRARY}>")
+  add_library(meristem::cuda INTERFACE IMPORTED GLOBAL)
+  target_link_libraries(meristem::cuda INTERFACE meristem::meristem "${CUDA_cusolver_LIBRARY}" "${CUDA_cublas_LIBRARY}")
   # CMake before 3.25.2 ignores cuda_std_20 or refuses it.
   if(CMAKE_VERSION VERSION_LESS 3.25.2)
-    target_compile_options(meristem::dependencies INTERFACE "$<$<COMPILE_LANGUAGE:CUDA>:-std=c++20>")
+    target_compile_options(meristem::cuda INTERFACE "$<$<COMPILE_LANGUAGE:CUDA>:-std=c++20>")
   else()
-    target_compile_features(meristem::dependencies INTERFACE cuda_std_20)
+    target_compile_features(meristem::cuda INTERFACE cuda_std_20)
   endif()
 endif()
 unset(meristem_languages)

@@ -55,6 +55,7 @@ if(MERISTEM_WITH_CUDA)
 endif()
 
 # Flags of this project's own programs.
+set(CMAKE_CXX_EXTENSIONS OFF)
 add_library(meristem_flags INTERFACE)
 target_compile_options(
   meristem_flags
@@ -82,7 +83,7 @@ function(meristem_add_program name)
   if(MERISTEM_WITH_CUDA)
     meristem_cuda_sources(cuda_sources ${arg_SOURCES})
     add_executable(${name}_cuda ${cuda_sources})
-    target_link_libraries(${name}_cuda PRIVATE meristem::meristem meristem_flags ${arg_LIBRARIES})
+    target_link_libraries(${name}_cuda PRIVATE meristem::cuda meristem_flags ${arg_LIBRARIES})
   endif()
 endfunction()
 
