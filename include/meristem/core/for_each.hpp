@@ -8,11 +8,13 @@
 //   };
 //   for_each(ctx, x.extent(0), Scale{x, 2.0f});
 //
+// The functor must not throw: on the GPU it cannot, on the CPU the program ends.
 // To vectorise, load first and select afterwards: `x > 0 ? dy[i] : 0` is a branch on data otherwise.
 #pragma once
 
 #include <cstdint>
-#include <exception>
+#include <initializer_list>
+#include <string>
 
 #include <meristem/core/config.hpp>
 #include <meristem/core/context.hpp>
@@ -35,25 +37,25 @@ namespace meristem::inline MERISTEM_BACKEND {
 
 namespace detail {
 
-/// Extents of an index space, and how many elements it has. Throws ArgumentError if an extent is negative or the
-/// product does not fit 64 bits.
-struct IndexSpace {
-  std::int64_t n0, n1, n2;
-  std::int64_t size;
-
-  IndexSpace(std::int64_t a, std::int64_t b, std::int64_t c, SourceLocation where) : n0(a), n1(b), n2(c), size(0) {
-    if (a < 0 || b < 0 || c < 0) {
-      throw ArgumentError(concat("for_each: extents (", a, ", ", b, ", ", c, "); an extent must not be negative"),
-                          where);
-    }
-    if (a == 0 || b == 0 || c == 0) return;
-    constexpr std::int64_t most = INT64_MAX;
-    if (a > most / b || a * b > most / c) {
-      throw ArgumentError(concat("for_each: extents (", a, ", ", b, ", ", c, ") have more than 2^63 elements"), where);
-    }
-    size = a * b * c;
+/// How many indices a space with these extents has. Throws ArgumentError if an extent is negative or the number does
+/// not fit 64 bits.
+inline std::int64_t index_count(std::initializer_list<std::int64_t> extents, SourceLocation where) {
+  const auto refuse = [&](const char* why) {
+    std::string list;
+    for (const std::int64_t extent : extents) list += concat(list.empty() ? "" : ", ", extent);
+    throw ArgumentError(concat("for_each: extents (", list, ") ", why), where);
+  };
+  for (const std::int64_t extent : extents) {
+    if (extent < 0) refuse("must not be negative");
   }
-};
+  std::int64_t count = 1;
+  for (const std::int64_t extent : extents) {
+    if (extent == 0) return 0;
+    if (count > INT64_MAX / extent) refuse("have more than 2^63 elements");
+    count *= extent;
+  }
+  return count;
+}
 
 #if MERISTEM_GPU
 
@@ -148,19 +150,11 @@ void split_range(const Context& ctx, std::int64_t size, const Run& run) {
 #if defined(_OPENMP) && !MERISTEM_TSAN
   const int workers = ctx.threads();
   if (size >= parallel_elements && workers > 1) {
-    // An exception must not leave the region it was thrown in.
-    std::exception_ptr error;
 #pragma omp parallel for num_threads(workers) schedule(static)
     for (int w = 0; w < workers; ++w) {
-      try {
-        const std::int64_t share = size / workers;
-        run(share * w, w + 1 == workers ? size : share * (w + 1));
-      } catch (...) {
-#pragma omp critical(meristem_for_each_error)
-        error = std::current_exception();
-      }
+      const std::int64_t share = size / workers;
+      run(share * w, w + 1 == workers ? size : share * (w + 1));
     }
-    if (error) std::rethrow_exception(error);
     return;
   }
 #endif
@@ -174,8 +168,7 @@ void split_range(const Context& ctx, std::int64_t size, const Run& run) {
 /// Calls f(i) for 0 <= i < n, in no particular order and concurrently. Throws ArgumentError if n is negative.
 template <class F>
 void for_each(Context& ctx, std::int64_t n, F f, SourceLocation where = SourceLocation::current()) {
-  const detail::IndexSpace space(n, 1, 1, where);
-  if (space.size == 0) return;
+  if (detail::index_count({n}, where) == 0) return;
 #if MERISTEM_GPU
   if (detail::fits_32_bits(n)) {
     launch<detail::for_each_1d<unsigned, F>>(ctx, detail::for_each_grid(n), detail::for_each_block, 0,
@@ -191,19 +184,19 @@ void for_each(Context& ctx, std::int64_t n, F f, SourceLocation where = SourceLo
 /// Calls f(i, j) for 0 <= i < n0, 0 <= j < n1; j is the index along contiguous memory.
 template <class F>
 void for_each(Context& ctx, std::int64_t n0, std::int64_t n1, F f, SourceLocation where = SourceLocation::current()) {
-  const detail::IndexSpace space(1, n0, n1, where);
-  if (space.size == 0) return;
+  const std::int64_t count = detail::index_count({n0, n1}, where);
+  if (count == 0) return;
 #if MERISTEM_GPU
-  if (detail::fits_32_bits(space.size)) {
-    launch<detail::for_each_2d<unsigned, F>>(ctx, detail::for_each_grid(space.size), detail::for_each_block, 0,
-                                             static_cast<unsigned>(space.size), static_cast<unsigned>(n1), f);
+  if (detail::fits_32_bits(count)) {
+    launch<detail::for_each_2d<unsigned, F>>(ctx, detail::for_each_grid(count), detail::for_each_block, 0,
+                                             static_cast<unsigned>(count), static_cast<unsigned>(n1), f);
   } else {
-    launch<detail::for_each_2d<std::int64_t, F>>(ctx, detail::for_each_grid(space.size), detail::for_each_block, 0,
-                                                 space.size, n1, f);
+    launch<detail::for_each_2d<std::int64_t, F>>(ctx, detail::for_each_grid(count), detail::for_each_block, 0, count,
+                                                 n1, f);
   }
 #else
   const detail::IgnoreFirst<F> g{f};
-  detail::split_range(ctx, space.size, [&g, n0, n1](std::int64_t first, std::int64_t last) {
+  detail::split_range(ctx, count, [&g, n0, n1](std::int64_t first, std::int64_t last) {
     detail::for_each_range(g, first, last, n0, n1);
   });
 #endif
@@ -213,19 +206,19 @@ void for_each(Context& ctx, std::int64_t n0, std::int64_t n1, F f, SourceLocatio
 template <class F>
 void for_each(Context& ctx, std::int64_t n0, std::int64_t n1, std::int64_t n2, F f,
               SourceLocation where = SourceLocation::current()) {
-  const detail::IndexSpace space(n0, n1, n2, where);
-  if (space.size == 0) return;
+  const std::int64_t count = detail::index_count({n0, n1, n2}, where);
+  if (count == 0) return;
 #if MERISTEM_GPU
-  if (detail::fits_32_bits(space.size)) {
-    launch<detail::for_each_3d<unsigned, F>>(ctx, detail::for_each_grid(space.size), detail::for_each_block, 0,
-                                             static_cast<unsigned>(space.size), static_cast<unsigned>(n1),
+  if (detail::fits_32_bits(count)) {
+    launch<detail::for_each_3d<unsigned, F>>(ctx, detail::for_each_grid(count), detail::for_each_block, 0,
+                                             static_cast<unsigned>(count), static_cast<unsigned>(n1),
                                              static_cast<unsigned>(n2), f);
   } else {
-    launch<detail::for_each_3d<std::int64_t, F>>(ctx, detail::for_each_grid(space.size), detail::for_each_block, 0,
-                                                 space.size, n1, n2, f);
+    launch<detail::for_each_3d<std::int64_t, F>>(ctx, detail::for_each_grid(count), detail::for_each_block, 0, count,
+                                                 n1, n2, f);
   }
 #else
-  detail::split_range(ctx, space.size, [&f, n1, n2](std::int64_t first, std::int64_t last) {
+  detail::split_range(ctx, count, [&f, n1, n2](std::int64_t first, std::int64_t last) {
     detail::for_each_range(f, first, last, n1, n2);
   });
 #endif

@@ -264,8 +264,8 @@ inline void Worker::deadlock() {
     unsigned first = 0;
     while (!threads_[first].at_barrier) ++first;
     where = barrier_where_;
-    groups += concat("; ", at_barrier_, " of ", alive_, " threads, the first of them ", name_thread(first),
-                     ", wait at ", name_of(barrier_meeting_), " in ", where.file, ":", where.line);
+    groups += concat("; ", at_barrier_, " of the ", alive_, " threads that have not returned, the first of them ",
+                     name_thread(first), ", wait at ", name_of(barrier_meeting_), " in ", where.file, ":", where.line);
   }
   unsigned listed = 0;
   for (unsigned w = 0; w < warps_.size(); ++w) {
