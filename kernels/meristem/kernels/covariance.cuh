@@ -100,8 +100,8 @@ void accumulate_covariance(Context& ctx, View<const std::type_identity_t<T>> x, 
                            CovariancePath path = CovariancePath::automatic,
                            View<const std::type_identity_t<T>> weight = {}) {
   constexpr const char* name = "accumulate_covariance";
-  row_product::check_matrix(x, name, "x");
-  row_product::check_matrix(s, name, "s");
+  row_product::check_matrix(name, "x", x);
+  row_product::check_matrix(name, "s", s);
   const std::int64_t n = x.extent(0);
   const std::int64_t p = x.extent(1);
   const std::int64_t width = p + (bias ? 1 : 0);

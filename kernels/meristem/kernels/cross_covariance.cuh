@@ -38,9 +38,9 @@ void accumulate_cross_covariance(Context& ctx, View<const std::type_identity_t<T
                                  View<const std::type_identity_t<T>> v, View<T> m,
                                  CovariancePath path = CovariancePath::automatic) {
   constexpr const char* name = "accumulate_cross_covariance";
-  row_product::check_matrix(x, name, "x");
-  row_product::check_matrix(v, name, "v");
-  row_product::check_matrix(m, name, "m");
+  row_product::check_matrix(name, "x", x);
+  row_product::check_matrix(name, "v", v);
+  row_product::check_matrix(name, "m", m);
   const std::int64_t n = x.extent(0);
   const std::int64_t p = x.extent(1);
   const std::int64_t q = v.extent(1);

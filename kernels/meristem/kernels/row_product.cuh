@@ -8,17 +8,15 @@
 // number of slabs follows from the shapes alone and nothing is atomic, so equal inputs give equal bits.
 //
 // Order of a float32 sum: inside a slab of R rows one row after the other in float32, over slabs in double. Hence
-// |error| <= (R + 2)·2^-24·Σ_r |a w b| for every element, with R = max(64, about rows / slabs).
+// |error| <= (R + 3)·2^-24·Σ_r |a w b| + 2^-24·|out| for every element.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
-#include <string_view>
 
 #include <meristem/core/blas.hpp>
 #include <meristem/core/config.hpp>
 #include <meristem/core/context.hpp>
-#include <meristem/core/error.hpp>
 #include <meristem/core/launch.hpp>
 #include <meristem/core/tensor.hpp>
 #include <meristem/core/view.hpp>
@@ -34,8 +32,8 @@ enum class CovariancePath {
   blas,       ///< syrk and gemm; on the GPU these follow the matmul precision of the Context
 };
 
-/// Widest matrix for which the GPU uses the tile kernel by default: cuBLAS loses to it where there are few tiles and
-/// many rows, and wins where there are many tiles.
+/// Widest matrix for which the GPU uses the tile kernel by default. Up to here there are too few tiles of the output to
+/// fill a GPU unless the rows are split as well. bench/covariance.cpp times both paths.
 inline constexpr std::int64_t largest_kernel_width = 512;
 
 namespace row_product {
@@ -259,7 +257,7 @@ void accumulate(Context& ctx, View<const T> a, View<const T> b, const T* weight,
   problem.column_tiles = std::max<std::int64_t>(1, (problem.q + problem.width - 1) / problem.width);
   problem.tiles = lower ? problem.row_tiles * (problem.row_tiles + 1) / 2 : problem.row_tiles * problem.column_tiles;
 
-  // About 512 blocks fill the largest GPUs; more than 128 slabs would make the last addition the longer part.
+  // About 512 blocks give every multiprocessor of a large GPU several; the last addition is serial over the slabs.
   constexpr std::int64_t target_blocks = 512;
   constexpr std::int64_t most_slabs = 128;
   constexpr std::int64_t least_slab_rows = 64;
@@ -301,17 +299,10 @@ void accumulate_bias_row(Context& ctx, View<const T> weight, View<const T> b, Vi
   gemm(ctx, Transpose::no, Transpose::no, T(1), weight.reshape({1, n}), b, T(1), row.reshape({1, row.extent(0)}));
 }
 
-/// Throws ShapeError unless `matrix` is one that BLAS and the kernel can read.
+/// Throws ShapeError unless `matrix` has rank 2 and rows that are contiguous and do not overlap.
 template <class T>
-void check_matrix(View<T> matrix, std::string_view function, std::string_view name) {
-  if (matrix.rank() != 2) {
-    throw ShapeError(concat(function, ": ", name, " must be a matrix, but its shape is ", matrix.shape(),
-                            "; merge the leading axes with as_matrix()"));
-  }
-  if (!matrix.empty() && (matrix.stride(1) != 1 || (matrix.extent(0) > 1 && matrix.stride(0) < matrix.extent(1)))) {
-    throw ShapeError(concat(function, ": ", name, " of shape ", matrix.shape(), " has strides (", matrix.stride(0),
-                            ", ", matrix.stride(1), "); its rows must be contiguous and must not overlap"));
-  }
+void check_matrix(const char* function, const char* name, View<T> matrix) {
+  static_cast<void>(meristem::detail::as_blas_matrix(function, name, matrix, SourceLocation::current()));
 }
 
 /// Whether the tile kernel computes a product whose larger output extent is `width`.
