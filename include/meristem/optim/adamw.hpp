@@ -10,7 +10,7 @@ struct AdamWOptions {
   double learning_rate = 1e-3;
   double beta1 = 0.9;
   double beta2 = 0.999;
-  double epsilon = 1e-8;
+  double epsilon = 1e-8;       ///< at least 1e-30
   double weight_decay = 1e-2;  ///< decoupled: w = w - learning_rate · weight_decay · w; biases are not decayed
 };
 
@@ -21,11 +21,16 @@ class AdamW final : public Optimizer<T> {
  public:
   /// Throws ArgumentError for an option outside its range.
   AdamW(nn::Layer<T>& network, const AdamWOptions& options) : Optimizer<T>(network), options_(options) {
-    detail::check_range("AdamW", "learning_rate", options.learning_rate, 0.0, detail::unbounded);
-    detail::check_range("AdamW", "beta1", options.beta1, 0.0, 1.0 - 1e-12);
-    detail::check_range("AdamW", "beta2", options.beta2, 0.0, 1.0 - 1e-12);
-    detail::check_range("AdamW", "epsilon", options.epsilon, 0.0, 1.0);
-    detail::check_range("AdamW", "weight_decay", options.weight_decay, 0.0, detail::unbounded);
+    const auto check_beta = [](const char* option, double value) {
+      detail::check_option("AdamW", option, value, value >= 0.0 && value < 1.0, "lie in [0, 1)");
+    };
+    detail::check_not_negative("AdamW", "learning_rate", options.learning_rate);
+    check_beta("beta1", options.beta1);
+    check_beta("beta2", options.beta2);
+    // A weight whose gradient has always been 0 would become 0 / 0 without it.
+    detail::check_option("AdamW", "epsilon", options.epsilon, options.epsilon >= 1e-30 && options.epsilon <= 1.0,
+                         "lie in [1e-30, 1]");
+    detail::check_not_negative("AdamW", "weight_decay", options.weight_decay);
     this->set_learning_rate(options.learning_rate);
   }
 

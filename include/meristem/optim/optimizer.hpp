@@ -14,14 +14,15 @@
 namespace meristem::inline MERISTEM_BACKEND::optim {
 
 namespace detail {
-/// Throws ArgumentError unless lowest <= value <= highest; NaN fails.
-inline void check_range(const char* optimizer, const char* option, double value, double lowest, double highest) {
-  if (!(value >= lowest && value <= highest)) {
-    throw ArgumentError(
-        concat(optimizer, ": ", option, " is ", value, "; it must lie between ", lowest, " and ", highest));
-  }
+/// Throws ArgumentError unless `fits`; `range` completes "it must".
+inline void check_option(const char* optimizer, const char* option, double value, bool fits, const char* range) {
+  if (!fits) throw ArgumentError(concat(optimizer, ": ", option, " is ", value, "; it must ", range));
 }
-inline constexpr double unbounded = 1e300;
+
+/// Throws ArgumentError unless the value is 0 or more, and finite.
+inline void check_not_negative(const char* optimizer, const char* option, double value) {
+  check_option(optimizer, option, value, value >= 0.0 && std::isfinite(value), "be 0 or more, and finite");
+}
 }  // namespace detail
 
 /// Updates the parameters of one network, which must outlive it.
@@ -42,9 +43,9 @@ class Optimizer {
   }
 
   [[nodiscard]] double learning_rate() const noexcept { return learning_rate_; }
-  /// Throws ArgumentError for a negative or NaN rate.
+  /// Throws ArgumentError for a rate that is negative or not finite.
   void set_learning_rate(double rate) {
-    detail::check_range("optimizer", "learning_rate", rate, 0.0, detail::unbounded);
+    detail::check_not_negative("optimizer", "learning_rate", rate);
     learning_rate_ = rate;
   }
   /// Steps taken so far.

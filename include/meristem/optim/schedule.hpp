@@ -24,11 +24,12 @@ struct ScheduleOptions {
 /// Learning rate at each step, counted from 0.
 class Schedule {
  public:
-  /// Throws ArgumentError for rates below 0, negative step counts, or a cosine whose end lies inside the warm-up.
+  /// Throws ArgumentError for rates below 0 or not finite, negative step counts, or a cosine whose end lies inside the
+  /// warm-up.
   explicit Schedule(const ScheduleOptions& options) : options_(options) {
-    if (!(options.peak >= 0.0) || !(options.floor >= 0.0) || options.floor > options.peak) {
-      throw ArgumentError(concat("Schedule: rates must satisfy 0 <= floor <= peak; got floor ", options.floor,
-                                 ", peak ", options.peak));
+    if (!(options.floor >= 0.0 && options.floor <= options.peak && std::isfinite(options.peak))) {
+      throw ArgumentError(concat("Schedule: rates must be finite and satisfy 0 <= floor <= peak; got floor ",
+                                 options.floor, ", peak ", options.peak));
     }
     if (options.warmup_steps < 0 || options.total_steps < 0) {
       throw ArgumentError(concat("Schedule: warmup_steps ", options.warmup_steps, " and total_steps ",
@@ -40,8 +41,9 @@ class Schedule {
     }
   }
 
-  /// Rate at `step`; steps beyond the end keep the last rate.
+  /// Rate at `step`; steps beyond the end keep the last rate. Throws ArgumentError for a negative step.
   [[nodiscard]] double at(std::int64_t step) const {
+    if (step < 0) throw ArgumentError(concat("Schedule: there is no step ", step, "; steps are counted from 0"));
     const ScheduleOptions& o = options_;
     if (step < o.warmup_steps) return o.peak * static_cast<double>(step + 1) / static_cast<double>(o.warmup_steps);
     if (o.decay == Decay::constant) return o.peak;

@@ -21,10 +21,13 @@ class Sgd final : public Optimizer<T> {
  public:
   /// Throws ArgumentError for an option outside its range.
   Sgd(nn::Layer<T>& network, const SgdOptions& options) : Optimizer<T>(network), options_(options) {
-    detail::check_range("Sgd", "learning_rate", options.learning_rate, 0.0, detail::unbounded);
-    detail::check_range("Sgd", "momentum", options.momentum, 0.0, 1.0);
-    detail::check_range("Sgd", "dampening", options.dampening, 0.0, 1.0);
-    detail::check_range("Sgd", "weight_decay", options.weight_decay, 0.0, detail::unbounded);
+    const auto check_share = [](const char* option, double value) {
+      detail::check_option("Sgd", option, value, value >= 0.0 && value <= 1.0, "lie in [0, 1]");
+    };
+    detail::check_not_negative("Sgd", "learning_rate", options.learning_rate);
+    check_share("momentum", options.momentum);
+    check_share("dampening", options.dampening);
+    detail::check_not_negative("Sgd", "weight_decay", options.weight_decay);
     if (options.nesterov && (options.momentum == 0.0 || options.dampening != 0.0)) {
       throw ArgumentError("Sgd: nesterov needs a momentum above 0 and a dampening of 0");
     }

@@ -1,0 +1,93 @@
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <string>
+
+#include <meristem/optim/schedule.hpp>
+#include <support/check.hpp>
+
+namespace ms = meristem;
+using ms::optim::Decay;
+using ms::optim::Schedule;
+using support::contains;
+using support::message_of;
+
+TEST_SUITE_BEGIN("unit");
+
+TEST_CASE("schedule: constant keeps its rate for ever") {
+  const Schedule schedule({.peak = 0.3});
+  for (const std::int64_t step : {std::int64_t{0}, std::int64_t{1}, std::int64_t{1} << 40}) {
+    CHECK(schedule.at(step) == 0.3);
+  }
+  CHECK(Schedule({.peak = 0.0}).at(5) == 0.0);
+  CHECK(Schedule({.peak = 0.3, .total_steps = 2}).at(7) == 0.3);
+}
+
+TEST_CASE("schedule: warm-up rises in equal steps to the peak") {
+  const Schedule schedule({.peak = 0.8, .warmup_steps = 4});
+  CHECK(schedule.at(0) == 0.2);
+  CHECK(schedule.at(1) == 0.4);
+  CHECK(schedule.at(2) == doctest::Approx(0.6).epsilon(1e-15));
+  CHECK(schedule.at(3) == 0.8);
+  CHECK(schedule.at(4) == 0.8);
+  CHECK(schedule.at(100) == 0.8);
+  CHECK(Schedule({.peak = 0.8, .warmup_steps = 1}).at(0) == 0.8);
+}
+
+TEST_CASE("schedule: cosine has its closed forms at the ends, the middle and the thirds") {
+  // cos is accurate to an ulp or so, and a few roundings follow: 8 eps of the peak.
+  const double tolerance = 8 * support::eps<double>;
+  for (const std::int64_t warmup : {0, 6}) {
+    CAPTURE(warmup);
+    const Schedule schedule(
+        {.peak = 1.0, .decay = Decay::cosine, .warmup_steps = warmup, .total_steps = warmup + 12, .floor = 0.2});
+    CHECK(schedule.at(warmup) == 1.0);
+    CHECK(std::abs(schedule.at(warmup + 6) - 0.6) <= tolerance);
+    // cos(π/3) = 1/2, cos(2π/3) = -1/2, cos(π/4) = √2/2.
+    CHECK(std::abs(schedule.at(warmup + 4) - (0.2 + 0.8 * 0.75)) <= tolerance);
+    CHECK(std::abs(schedule.at(warmup + 8) - (0.2 + 0.8 * 0.25)) <= tolerance);
+    CHECK(std::abs(schedule.at(warmup + 3) - (0.2 + 0.4 * (1.0 + std::sqrt(2.0) / 2))) <= tolerance);
+    CHECK(schedule.at(warmup + 12) == 0.2);
+    for (std::int64_t step = warmup; step < warmup + 12; ++step) CHECK(schedule.at(step) > schedule.at(step + 1));
+    if (warmup > 0) {
+      CHECK(schedule.at(0) == doctest::Approx(1.0 / 6).epsilon(1e-15));
+      CHECK(schedule.at(warmup - 1) == 1.0);
+    }
+  }
+}
+
+TEST_CASE("schedule: steps beyond the end keep the last rate") {
+  const Schedule schedule({.peak = 1.0, .decay = Decay::cosine, .total_steps = 10, .floor = 0.125});
+  CHECK(schedule.at(11) == 0.125);
+  CHECK(schedule.at(std::numeric_limits<std::int64_t>::max()) == 0.125);
+  CHECK(Schedule({.peak = 1.0, .decay = Decay::cosine, .total_steps = 1}).at(1) == 0.0);
+}
+
+TEST_CASE("schedule: a floor at the peak makes cosine constant") {
+  const Schedule schedule({.peak = 0.5, .decay = Decay::cosine, .total_steps = 7, .floor = 0.5});
+  for (std::int64_t step = 0; step < 9; ++step) CHECK(schedule.at(step) == 0.5);
+}
+
+TEST_CASE("schedule: bad options are told with their numbers") {
+  const auto refused = [](const ms::optim::ScheduleOptions& options) {
+    return message_of<ms::ArgumentError>([&] { Schedule{options}; });
+  };
+  constexpr double nan = std::numeric_limits<double>::quiet_NaN(), infinity = std::numeric_limits<double>::infinity();
+  CHECK(contains(refused({.peak = -0.1}), "0 <= floor <= peak; got floor 0, peak -0.1"));
+  CHECK(contains(refused({.peak = 0.1, .floor = 0.2}), "got floor 0.2, peak 0.1"));
+  CHECK(contains(refused({.peak = 0.1, .floor = -1}), "got floor -1, peak 0.1"));
+  CHECK(contains(refused({.peak = nan}), "peak nan"));
+  CHECK(contains(refused({.floor = nan}), "floor nan"));
+  CHECK(contains(refused({.peak = infinity}), "must be finite"));
+  CHECK(contains(refused({.warmup_steps = -1}), "warmup_steps -1 and total_steps 0 must be 0 or more"));
+  CHECK(contains(refused({.total_steps = -5}), "warmup_steps 0 and total_steps -5 must be 0 or more"));
+  CHECK(contains(refused({.decay = Decay::cosine}), "cosine needs total_steps (0) beyond warmup_steps (0)"));
+  CHECK(contains(refused({.decay = Decay::cosine, .warmup_steps = 5, .total_steps = 5}),
+                 "total_steps (5) beyond warmup_steps (5)"));
+  const Schedule schedule({.peak = 0.1});
+  CHECK(contains(message_of<ms::ArgumentError>([&] { (void)schedule.at(-1); }), "there is no step -1"));
+}
+
+TEST_SUITE_END();
