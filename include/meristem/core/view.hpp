@@ -25,11 +25,12 @@ class View {
     if (data == nullptr && shape.size() > 0) {
       throw ShapeError(concat("a view of shape ", shape, " needs data, but the pointer is null"));
     }
-    std::int64_t stride = 1;
+    // Unsigned, for empty shapes whose other extents have no 64-bit product.
+    std::uint64_t stride = 1;
     for (int axis = rank_ - 1; axis >= 0; --axis) {
       extents_[axis] = shape[axis];
-      strides_[axis] = stride;
-      stride *= shape[axis];
+      strides_[axis] = static_cast<std::int64_t>(stride);
+      stride *= static_cast<std::uint64_t>(shape[axis]);
     }
   }
 
@@ -50,9 +51,9 @@ class View {
 
   /// Number of elements.
   [[nodiscard]] MERISTEM_HD std::int64_t size() const {
-    std::int64_t product = 1;
-    for (int axis = 0; axis < rank_; ++axis) product *= extents_[axis];
-    return product;
+    std::uint64_t product = 1;
+    for (int axis = 0; axis < rank_; ++axis) product *= static_cast<std::uint64_t>(extents_[axis]);
+    return static_cast<std::int64_t>(product);
   }
   [[nodiscard]] MERISTEM_HD bool empty() const { return size() == 0; }
 

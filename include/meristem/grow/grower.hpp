@@ -249,13 +249,7 @@ class Grower {
     }
     if (options_.move_weights) {
       insertion.move = to_host(ctx, solution.best_move);
-      const std::vector<double> m1 = to_host(ctx, moments.m1);
-      const std::int64_t d = insertion.consumer_inputs, q = insertion.outputs;
-      for (std::int64_t o = 0; o < q; ++o) {
-        for (std::int64_t i = 0; i < d; ++i) {
-          slope += insertion.move[static_cast<std::size_t>(o * d + i)] * m1[static_cast<std::size_t>(i * q + o)];
-        }
-      }
+      slope += solution.returned_move_decrease;
     }
     report.slope = slope;
     return proposal;

@@ -21,9 +21,9 @@ struct Insertion {
   std::int64_t inputs = 0;           ///< p: numbers per unit in `fan_in`, the bias last if there is one
   std::int64_t outputs = 0;          ///< q: numbers per unit in `fan_out`
   std::int64_t consumer_inputs = 0;  ///< d: numbers per output in `move`, the bias last if there is one
-  std::vector<double> fan_in;        ///< α: units × inputs
-  std::vector<double> fan_out;       ///< ω: units × outputs
-  std::vector<double> move;          ///< δW: outputs × consumer inputs; empty for none
+  std::vector<double> fan_in = {};        ///< α: units × inputs
+  std::vector<double> fan_out = {};       ///< ω: units × outputs
+  std::vector<double> move = {};          ///< δW: outputs × consumer inputs; empty for none
 };
 
 /// The edit that inserts the units at amplitude γ: fan-in √γ α, fan-out √γ ω, and the consumer's weights moved by γ δW.

@@ -22,7 +22,7 @@ struct SiteReport {
   double goal_norm2 = 0.0;          ///< (1/n) ‖V_goal‖²
   double bottleneck = 0.0;          ///< Ψ: the part of it that today's weights cannot express
   double best_move_decrease = 0.0;  ///< D_W: the part that they can
-  std::vector<double> lambda;       ///< all singular values, descending
+  std::vector<double> lambda = {};       ///< all singular values, descending
   double threshold = 0.0;           ///< λ below it are noise
   double gain = 0.0;                ///< Σ λ² of the units
   double slope = 0.0;               ///< true first-order decrease of the loss per γ, of everything applied
@@ -35,7 +35,7 @@ struct SiteReport {
   /// Share of correct answers on held-out samples afterwards, if the caller measured it.
   double accuracy = std::numeric_limits<double>::quiet_NaN();
   double seconds = 0.0;
-  std::string note;  ///< why nothing was added, or what was out of the ordinary
+  std::string note = {};  ///< why nothing was added, or what was out of the ordinary
 
   /// Share of the desired update that today's weights cannot express, in [0, 1].
   [[nodiscard]] double unexpressed() const { return goal_norm2 > 0.0 ? bottleneck / goal_norm2 : 0.0; }
