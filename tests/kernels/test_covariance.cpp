@@ -81,10 +81,10 @@ void check_case(ms::Context& ctx, const Case& c) {
   const auto expected =
       oracle(x, c.n, c.p, c.p + c.x_padding, c.bias, c.weighted ? weights : std::vector<double>(), width + c.s_padding);
   const auto actual = compute<T>(ctx, c, x, weights);
-  // Rounding errors of n products of the largest magnitude, weight included, and of the initial value.
-  const double scale = support::scale_of(x, 1.0);
+  // n roundings of partial sums that are at most the sum of the terms' magnitudes, itself at most the largest diagonal
+  // element (Cauchy-Schwarz).
   const double tolerance =
-      4 * std::sqrt(static_cast<double>(c.n + 1)) * support::eps<T> * (scale * scale * support::scale_of(weights) + 7);
+      2 * std::sqrt(static_cast<double>(c.n + 1)) * support::eps<T> * (support::scale_of(expected, 1.0) - 2 * fill);
   support::check_close(actual, expected, tolerance, what);
   for (std::int64_t i = 0; i < width; ++i) {
     for (std::int64_t j = i + 1; j < width + c.s_padding; ++j) {

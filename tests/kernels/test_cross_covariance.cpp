@@ -48,18 +48,20 @@ void check_case(ms::Context& ctx, const Case& c) {
   const auto x = support::normal_values<T>(c.n * (c.p + c.padding), 21);
   const auto v = support::normal_values<T>(c.n * (c.q + c.padding), 22);
   std::vector<double> expected(static_cast<std::size_t>(height * m_stride), 3.0);
+  std::vector<double> magnitude(expected.size(), 0.0);
   for (std::int64_t r = 0; r < c.n; ++r) {
     for (std::int64_t i = 0; i < height; ++i) {
       const double a = i < c.p ? static_cast<double>(x[static_cast<std::size_t>(r * (c.p + c.padding) + i)]) : 1.0;
       for (std::int64_t j = 0; j < c.q; ++j) {
-        expected[static_cast<std::size_t>(i * m_stride + j)] +=
-            a * static_cast<double>(v[static_cast<std::size_t>(r * m_stride + j)]);
+        const double term = a * static_cast<double>(v[static_cast<std::size_t>(r * m_stride + j)]);
+        expected[static_cast<std::size_t>(i * m_stride + j)] += term;
+        magnitude[static_cast<std::size_t>(i * m_stride + j)] += std::abs(term);
       }
     }
   }
-  // Rounding errors of n products of the largest magnitude and of the initial value.
-  const double tolerance = 4 * std::sqrt(static_cast<double>(c.n + 1)) * support::eps<T> *
-                           (support::scale_of(x, 1.0) * support::scale_of(v, 1.0) + 3);
+  // n roundings of partial sums that are at most the sum of the terms' magnitudes.
+  const double tolerance =
+      2 * std::sqrt(static_cast<double>(c.n + 1)) * support::eps<T> * (3.0 + support::scale_of(magnitude, 1.0));
   const auto actual = compute<T>(ctx, c, x, v);
   support::check_close(actual, expected, tolerance, what);
   for (std::int64_t i = 0; i < height; ++i) {
