@@ -32,6 +32,7 @@ struct Options {
   std::int64_t grow_until = -1;
   std::int64_t units = 8;
   double significance = 1.0;
+  double damping = 1e-3;
   std::int64_t statistics_samples = 10'000;
   std::int64_t max_parameters = 0;
   std::int64_t batch = 128;
@@ -98,6 +99,9 @@ void declare(CLI::App& app, Options& o) {
       ->capture_default_str();
   app.add_option("--significance", o.significance, "units weaker than this many times the noise are not added")
       ->check(CLI::Range(0.0, 1000.0))
+      ->capture_default_str();
+  app.add_option("--damping", o.damping, "share of the mean input power that is added to it before solving for units")
+      ->check(CLI::Range(0.0, 1e6))
       ->capture_default_str();
   app.add_option("--statistics-samples", o.statistics_samples, "images measured in a growth step")
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 30))
@@ -192,6 +196,7 @@ void run(const Options& o) {
     options.where = o.where == "best" ? ms::grow::Where::best_gain : ms::grow::Where::all;
     options.max_units = o.units;
     options.significance = o.significance;
+    options.damping = o.damping;
     options.statistics_samples = o.statistics_samples;
     if (o.max_parameters > 0) options.budget.parameters = o.max_parameters;
     options.loss = loss;

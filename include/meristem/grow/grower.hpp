@@ -61,6 +61,10 @@ struct GrowerOptions {
   std::int64_t search_samples = 1'000;  ///< fixed samples of the line search, apart from those of the statistics
   std::int64_t batch_size = 512;        ///< in measuring; it changes no result
   bool move_weights = true;             ///< apply δW as well as the units
+  /// Added to the diagonals of S and S1, in units of their mean, before units and moves are solved for. Without it, an
+  /// input that is next to zero on almost every sample (a unit that is nearly dead) would receive a weight without
+  /// bound.
+  double damping = 1e-3;
   LineSearchOptions line_search = {};
   Budget budget = {};
   nn::CrossEntropy loss = {};
@@ -81,6 +85,7 @@ class Grower {
     };
     at_least("max_units", static_cast<double>(options.max_units), 1);
     at_least("significance", options.significance, 0);
+    at_least("damping", options.damping, 0);
     at_least("statistics_samples", static_cast<double>(options.statistics_samples), 1);
     at_least("search_samples", static_cast<double>(options.search_samples), 1);
     at_least("batch_size", static_cast<double>(options.batch_size), 1);
@@ -202,8 +207,13 @@ class Grower {
     return proposals;
   }
 
+  /// Solves for one site. Damps the moments.
   template <class Set>
-  Proposal propose(Context& ctx, const Set& set, const Site<T>& site, const Moments<double>& moments) {
+  Proposal propose(Context& ctx, const Set& set, const Site<T>& site, Moments<double>& moments) {
+    const Tensor<double> s1 = clone(ctx, moments.s1);
+    moments.layer = site.name;
+    damp(ctx, options_.damping, moments.s);
+    damp(ctx, options_.damping, moments.s1);
     const std::int64_t parameters = nn::parameter_count(*network_);
     const std::int64_t affordable =
         std::max<std::int64_t>(options_.budget.parameters - parameters, 0) / site.parameters_per_unit();
@@ -218,9 +228,10 @@ class Grower {
     SiteReport& report = proposal.report;
     report.name = site.name;
     report.width = site.width();
-    report.goal_norm2 = solution.goal_norm2;
-    report.bottleneck = solution.bottleneck;
-    report.best_move_decrease = solution.best_move_decrease;
+    report.goal_norm2 = moments.goal_norm2;
+    report.best_move_decrease =
+        best_move<double>(ctx, s1, View<const double>(moments.m1), {}, moments.resolution).decrease;
+    report.bottleneck = std::max(0.0, moments.goal_norm2 - report.best_move_decrease);
     report.lambda = solution.lambda;
     report.threshold = solution.threshold;
     report.gain = solution.gain;

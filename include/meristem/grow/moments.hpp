@@ -116,6 +116,28 @@ Extents require_moments(Context& ctx, const Moments<T>& moments, bool with_fishe
   return e;
 }
 
+template <class T>
+struct AddToDiagonal {
+  T* a;
+  std::int64_t stride;
+  T value;
+  MERISTEM_HD void operator()(std::int64_t i) const { a[i * stride] += value; }
+};
+
 }  // namespace detail
+
+/// a += share · mean(diag a) · I for a second moment a (p, p), ridge regression's remedy for directions that the
+/// samples hardly show. Throws ArgumentError for a negative share, ShapeError unless a is square.
+template <Real T>
+void damp(Context& ctx, double share, Tensor<T>& a) {
+  if (!(share >= 0.0) || std::isinf(share))
+    throw ArgumentError(concat("damp: the share is ", share, "; it is 0 or more"));
+  const std::int64_t p = detail::require_square("damp: the matrix", a);
+  if (p == 0 || share == 0.0) return;
+  double trace = 0.0;
+  for (const double value : detail::diagonal<T>(ctx, a.view())) trace += value;
+  const T added = static_cast<T>(share * trace / static_cast<double>(p));
+  for_each(ctx, p, detail::AddToDiagonal<T>{a.data(), p + 1, added});
+}
 
 }  // namespace meristem::inline MERISTEM_BACKEND::grow
