@@ -1,6 +1,7 @@
 // Streaming, mergeable sums of outer products: float32 over a stretch of rows, double across stretches.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <type_traits>
 #include <utility>
@@ -34,19 +35,26 @@ struct ScaledCopy {
   MERISTEM_HD void operator()(std::int64_t i) const { to[i] = from[i] * factor; }
 };
 
+/// Rows whose products are added up in T before they join the double total: a float32 sum of this length has an error
+/// below about √rows · 2^-24 ≈ 5e-6 of rows times the terms' root mean square.
+inline constexpr std::int64_t stretch = 8192;
+
+/// Calls add(begin, end) for stretches that cover `rows` rows in order; in double one stretch is all rows.
+template <Real T, class Add>
+void for_each_stretch(std::int64_t rows, Add&& add) {
+  const std::int64_t longest = std::is_same_v<T, double> ? std::max<std::int64_t>(rows, 1) : stretch;
+  for (std::int64_t begin = 0; begin < rows; begin += longest) add(begin, std::min(begin + longest, rows));
+}
+
 /// A sum kept in two parts: what came recently in T, everything before in double. In double there is one part only.
 template <Real T>
 class TwoPartSum {
  public:
-  /// Rows whose products are added up in T before they join the double total: a float32 sum of this length has a
-  /// relative error below √rows · 2^-24 ≈ 5e-6 of the terms' root mean square.
-  static constexpr std::int64_t stretch = 8192;
-
   TwoPartSum(Context& ctx, const Shape& shape) : total_(zeros<double>(ctx, shape)) {
     if constexpr (two_parts) recent_ = zeros<T>(ctx, shape);
   }
 
-  /// Where to add products of `rows` rows.
+  /// Where to add products of `rows` rows, at most a stretch.
   [[nodiscard]] View<T> target(Context& ctx, std::int64_t rows) {
     if constexpr (two_parts) {
       if (rows_ > 0 && rows_ + rows > stretch) flush(ctx);
@@ -88,11 +96,22 @@ class TwoPartSum {
   std::int64_t rows_ = 0;
 };
 
-inline void check_sum_arguments(const char* what, std::int64_t extent, std::int64_t expected, std::int64_t samples) {
-  if (extent != expected) {
-    throw ShapeError(concat(what, ": was made for ", expected, " features, got ", extent));
+inline void check_features(const char* what, std::int64_t features, std::int64_t expected) {
+  if (features != expected) {
+    throw ShapeError(concat(what, ": was made for rows of ", expected, " features, got ", features));
   }
-  if (samples < 0) throw ArgumentError(concat(what, ": the number of samples is ", samples, "; it is 0 or more"));
+}
+
+inline void check_samples(const char* what, std::int64_t samples) {
+  if (samples < 0) {
+    throw ArgumentError(concat(what, ": the number of samples is ", samples, "; it must be 0 or more"));
+  }
+}
+
+inline void check_same_bias(const char* what, bool bias, bool expected) {
+  if (bias != expected) {
+    throw ArgumentError(concat(what, ": one with a bias and one without cannot be merged"));
+  }
 }
 
 }  // namespace detail
@@ -106,17 +125,22 @@ class Covariance {
   Covariance(Context& ctx, std::int64_t features, bool bias)
       : features_(features), bias_(bias), sum_(ctx, {features + bias, features + bias}) {}
 
-  /// Adds the rows of x (..., features), which belong to `samples` samples. Throws ShapeError for other features.
+  /// Adds the rows of x (..., features), which belong to `samples` samples. Throws ShapeError for other features,
+  /// ArgumentError for a negative number of samples.
   void update(Context& ctx, View<const T> x, std::int64_t samples) {
     const View<const T> rows = x.as_matrix();
-    detail::check_sum_arguments("Covariance", rows.extent(1), features_, samples);
-    kernels::accumulate_covariance<T>(ctx, rows, bias_, sum_.target(ctx, rows.extent(0)));
+    detail::check_features("Covariance", rows.extent(1), features_);
+    detail::check_samples("Covariance", samples);
+    detail::for_each_stretch<T>(rows.extent(0), [&](std::int64_t begin, std::int64_t end) {
+      kernels::accumulate_covariance<T>(ctx, rows.slice(0, begin, end), bias_, sum_.target(ctx, end - begin));
+    });
     samples_ += samples;
   }
 
-  /// Adds everything another one has seen.
+  /// Adds everything another one has seen. Throws ShapeError for other features, ArgumentError for another bias.
   void merge(Context& ctx, const Covariance& other) {
-    detail::check_sum_arguments("Covariance", other.features_ + other.bias_, features_ + bias_, other.samples_);
+    detail::check_features("Covariance", other.features_, features_);
+    detail::check_same_bias("Covariance", other.bias_, bias_);
     sum_.merge(ctx, other.sum_);
     samples_ += other.samples_;
   }
@@ -148,19 +172,29 @@ class CrossCovariance {
         other_features_(other_features),
         sum_(ctx, {features + bias, other_features}) {}
 
-  /// Adds the pairs of rows of x (..., features) and v (..., other features), which belong to `samples` samples.
+  /// Adds the pairs of rows of x (..., features) and v (..., other features), which belong to `samples` samples. Throws
+  /// ShapeError for other features or numbers of rows that differ, ArgumentError for a negative number of samples.
   void update(Context& ctx, View<const T> x, View<const T> v, std::int64_t samples) {
     const View<const T> left = x.as_matrix(), right = v.as_matrix();
-    detail::check_sum_arguments("CrossCovariance", left.extent(1), features_, samples);
-    detail::check_sum_arguments("CrossCovariance", right.extent(1), other_features_, samples);
-    kernels::accumulate_cross_covariance<T>(ctx, left, bias_, right, sum_.target(ctx, left.extent(0)));
+    detail::check_features("CrossCovariance", left.extent(1), features_);
+    detail::check_features("CrossCovariance", right.extent(1), other_features_);
+    detail::check_samples("CrossCovariance", samples);
+    if (left.extent(0) != right.extent(0)) {
+      throw ShapeError(concat("CrossCovariance: rows come in pairs; got ", left.extent(0), " rows of x and ",
+                              right.extent(0), " of v"));
+    }
+    detail::for_each_stretch<T>(left.extent(0), [&](std::int64_t begin, std::int64_t end) {
+      kernels::accumulate_cross_covariance<T>(ctx, left.slice(0, begin, end), bias_, right.slice(0, begin, end),
+                                              sum_.target(ctx, end - begin));
+    });
     samples_ += samples;
   }
 
-  /// Adds everything another one has seen.
+  /// Adds everything another one has seen. Throws ShapeError for other features, ArgumentError for another bias.
   void merge(Context& ctx, const CrossCovariance& other) {
-    detail::check_sum_arguments("CrossCovariance", other.features_ + other.bias_, features_ + bias_, other.samples_);
-    detail::check_sum_arguments("CrossCovariance", other.other_features_, other_features_, other.samples_);
+    detail::check_features("CrossCovariance", other.features_, features_);
+    detail::check_features("CrossCovariance", other.other_features_, other_features_);
+    detail::check_same_bias("CrossCovariance", other.bias_, bias_);
     sum_.merge(ctx, other.sum_);
     samples_ += other.samples_;
   }

@@ -1,8 +1,10 @@
 // One training step, one evaluation.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <ostream>
+#include <utility>
 
 #include <meristem/core/tensor.hpp>
 #include <meristem/nn/layer.hpp>
@@ -53,7 +55,7 @@ Metrics step(Context& ctx, nn::Layer<T>& network, const Batch& batch, optim::Opt
   return {value.mean, static_cast<double>(value.correct) / static_cast<double>(samples), samples};
 }
 
-/// Loss and accuracy over a whole set, in evaluation mode.
+/// Loss and accuracy over a whole set, in evaluation mode. Throws DataError for a set without samples.
 template <Real T, class Set>
 Metrics evaluate(Context& ctx, nn::Layer<T>& network, const Set& set, std::int64_t batch_size = 1000,
                  const nn::CrossEntropy& loss = {}) {
@@ -65,6 +67,7 @@ Metrics evaluate(Context& ctx, nn::Layer<T>& network, const Set& set, std::int64
     const std::int64_t samples = batch.labels.size();
     total += {value.mean, static_cast<double>(value.correct) / static_cast<double>(samples), samples};
   }
+  if (total.samples == 0) throw DataError("evaluation: the data set is empty; it needs at least one sample");
   return total;
 }
 

@@ -1,0 +1,268 @@
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include <meristem/data/image_set.hpp>
+#include <meristem/data/loader.hpp>
+#include <meristem/models/mlp.hpp>
+#include <meristem/optim/adamw.hpp>
+#include <meristem/optim/sgd.hpp>
+#include <meristem/train/trainer.hpp>
+#include <support/check.hpp>
+#include <support/plain_mlp.hpp>
+
+namespace ms = meristem;
+using ms::train::Metrics;
+using support::contains;
+using support::message_of;
+
+namespace {
+
+const std::vector<std::int64_t> widths = {12, 5, 3};
+
+template <class T>
+ms::nn::Sequential<T> small_net(ms::Context& ctx, ms::nn::Activation activation = ms::nn::Activation::tanh) {
+  return ms::models::mlp<T>(ctx, {.inputs = 12, .hidden = {5}, .classes = 3, .activation = activation});
+}
+
+/// Images of 2 × 2 pixels with 3 channels.
+ms::data::ImageSet small_set(std::int64_t count) {
+  ms::data::ImageSet set;
+  set.height = set.width = 2;
+  set.channels = 3;
+  set.class_names = {"a", "b", "c"};
+  set.normalization = {.mean = {0.5, 0.4, 0.3}, .stddev = {0.25, 0.5, 0.2}};
+  set.source = "small set";
+  const ms::Philox random(1, 2);
+  for (std::int64_t i = 0; i < count; ++i) {
+    for (int p = 0; p < 12; ++p) {
+      set.pixels.push_back(static_cast<std::uint8_t>(random.below(256, static_cast<std::uint64_t>(12 * i + p))));
+    }
+    set.labels.push_back(static_cast<std::int32_t>(i % 3));
+  }
+  return set;
+}
+
+std::vector<double> normalised(const ms::data::ImageSet& set) {
+  std::vector<double> x;
+  for (std::size_t i = 0; i < set.pixels.size(); ++i) {
+    x.push_back((set.pixels[i] / 255.0 - set.normalization.mean[i % 3]) / set.normalization.stddev[i % 3]);
+  }
+  return x;
+}
+
+const std::vector<std::int32_t> labels{0, 1, 2, 2, 1, 0, 0};
+
+template <class T>
+support::PlainBatch<T> random_batch(ms::Context& ctx) {
+  return support::make_batch<T>(ctx, {7, 12}, support::to_double(support::normal_values<T>(7 * 12, 5)), labels);
+}
+
+/// Everything that a failed step must leave alone.
+template <class T>
+std::vector<T> numbers_of(ms::Context& ctx, ms::nn::Layer<T>& net, ms::optim::Optimizer<T>& optimizer) {
+  std::vector<T> numbers = support::all_numbers(ctx, net);
+  for (auto* parameter : ms::nn::parameters(net)) {
+    for (const auto& moment : optimizer.state(parameter->id)) {
+      for (const T value : ms::to_host(ctx, moment)) numbers.push_back(value);
+    }
+  }
+  return numbers;
+}
+
+/// A set of the caller's own making that yields nothing.
+struct NoBatches {
+  template <class T>
+  std::vector<support::PlainBatch<T>> batches(ms::Context&, std::int64_t) const {
+    return {};
+  }
+};
+
+}  // namespace
+
+TEST_SUITE_BEGIN("unit");
+
+TEST_CASE_TEMPLATE("trainer: a step returns the metrics before it and lowers the loss", T, float, double) {
+  ms::Context ctx({.seed = 3});
+  auto net = small_net<T>(ctx);
+  ms::optim::Sgd sgd(net, {.learning_rate = 0.05});
+  const auto batch = random_batch<T>(ctx);
+  support::PlainMlp plain{widths, support::plain_parameters(ctx, net)};
+  const auto expected = plain.run(support::to_double(ms::to_host(ctx, batch.images)), labels);
+  const Metrics first = ms::train::step(ctx, net, batch, sgd);
+  // A loss of order 1 behind sums of 12 and 5 products.
+  CHECK(std::abs(first.loss - expected.loss) <= 100 * support::eps<T>);
+  CHECK(first.accuracy == static_cast<double>(expected.correct) / 7);
+  CHECK(first.samples == 7);
+  CHECK(sgd.steps() == 1);
+  double previous = first.loss;
+  for (int t = 0; t < 20; ++t) {
+    const double loss = ms::train::step(ctx, net, batch, sgd).loss;
+    CHECK(loss < previous);
+    previous = loss;
+  }
+}
+
+TEST_CASE("trainer: a step is forward, backward and update, with label smoothing as asked") {
+  ms::Context ctx({.seed = 3});
+  auto net = small_net<double>(ctx), same = small_net<double>(ctx);
+  for (std::size_t i = 0; i < 4; ++i) {
+    ms::nn::parameters(same)[i]->value = ms::clone(ctx, ms::nn::parameters(net)[i]->value);
+  }
+  const auto batch = random_batch<double>(ctx);
+  ms::optim::Sgd sgd(net, {.learning_rate = 0.1}), other(same, {.learning_rate = 0.1});
+  const ms::nn::CrossEntropy loss{.label_smoothing = 0.2};
+  const double mean = ms::train::step(ctx, net, batch, sgd, loss).loss;
+
+  const auto trace = same.forward(ctx, batch.images, {});
+  auto value = loss.operator()<double>(ctx, trace.output, batch.labels);
+  (void)same.backward(ctx, batch.images, trace, std::move(value.gradient), {});
+  other.step(ctx);
+  CHECK(mean == value.mean);
+  support::check_same_bits(support::all_numbers(ctx, net), support::all_numbers(ctx, same));
+
+  const double smoothed = ms::train::evaluate(ctx, net, small_set(9), 4, loss).loss;
+  CHECK(smoothed != ms::train::evaluate(ctx, net, small_set(9), 4).loss);
+}
+
+TEST_CASE("trainer: metrics of unequal batches join to the weighted mean") {
+  Metrics total;
+  CHECK(total.samples == 0);
+  const std::vector<Metrics> parts = {{2.0, 0.5, 2}, {8.0, 0.0, 1}, {0.0, 1.0, 5}, {1.0, 0.25, 8}};
+  for (const Metrics& part : parts) total += part;
+  // Four joins of three roundings each, relative to the largest part.
+  CHECK(total.samples == 16);
+  CHECK(std::abs(total.loss - (4.0 + 8.0 + 0.0 + 8.0) / 16) <= 12 * 8.0 * support::eps<double>);
+  CHECK(std::abs(total.accuracy - (1.0 + 0.0 + 5.0 + 2.0) / 16) <= 12 * support::eps<double>);
+
+  const Metrics before = total;
+  total += {};
+  CHECK(total.loss == before.loss);
+  CHECK(total.accuracy == before.accuracy);
+  CHECK(total.samples == before.samples);
+  Metrics empty;
+  empty += before;
+  CHECK(empty.loss == before.loss);
+
+  // A long run of small batches: the mean of 1 and 3 in the shares 1 : 2 stays 7/3, a few eps per join.
+  Metrics many;
+  for (int i = 0; i < 10000; ++i) many += i % 2 == 0 ? Metrics{1.0, 0.0, 1} : Metrics{3.0, 1.0, 2};
+  CHECK(std::abs(many.loss - 7.0 / 3.0) <= 10000 * 2 * 3.0 * support::eps<double>);
+  CHECK(std::abs(many.accuracy - 2.0 / 3.0) <= 10000 * 2 * support::eps<double>);
+}
+
+TEST_CASE("trainer: metrics print as a person reads them") {
+  std::ostringstream text;
+  text << Metrics{1.25, 0.5, 10};
+  CHECK(text.str() == "loss 1.25, accuracy 50 %");
+}
+
+TEST_CASE_TEMPLATE("trainer: evaluation of a set equals the plain loop, however it is cut", T, float, double) {
+  ms::Context ctx({.seed = 4});
+  auto net = small_net<T>(ctx);
+  const auto set = small_set(29);
+  support::PlainMlp plain{widths, support::plain_parameters(ctx, net)};
+  const auto expected = plain.run(normalised(set), set.labels);
+  const auto before = support::all_numbers(ctx, net);
+  for (const std::int64_t batch_size : {1, 2, 10, 28, 29, 1000}) {
+    CAPTURE(batch_size);
+    const Metrics metrics = ms::train::evaluate(ctx, net, set, batch_size);
+    CHECK(metrics.samples == 29);
+    // Inputs up to 3.5 and losses of order 1 behind sums of 12 and 5 products, and up to 29 joins.
+    CHECK(std::abs(metrics.loss - expected.loss) <= 300 * support::eps<T>);
+    CHECK(std::abs(metrics.accuracy - static_cast<double>(expected.correct) / 29) <= 29 * support::eps<double>);
+  }
+  CHECK(ms::train::evaluate(ctx, net, set).samples == 29);
+  support::check_same_bits(support::all_numbers(ctx, net), before, "evaluation changes nothing");
+}
+
+TEST_CASE("trainer: the same seed gives the same bits, twice") {
+  const auto run = [] {
+    ms::Context ctx({.seed = 12});
+    auto net = small_net<float>(ctx);
+    ms::optim::AdamW adamw(net, {});
+    const auto set = small_set(40);
+    for (int epoch = 0; epoch < 3; ++epoch) {
+      for (const auto& batch : set.batches(ctx, 16, {.shuffle = true, .epoch = epoch})) {
+        (void)ms::train::step(ctx, net, batch, adamw);
+      }
+    }
+    return numbers_of<float>(ctx, net, adamw);
+  };
+  support::check_same_bits(run(), run());
+}
+
+TEST_CASE("trainer: a loss that is not finite stops training before anything changes") {
+  constexpr double nan = std::numeric_limits<double>::quiet_NaN(), infinity = std::numeric_limits<double>::infinity();
+  for (const auto activation : ms::kernels::all_activations) {
+    for (const double poison : {nan, infinity, -infinity}) {
+      // A bounded activation takes an infinite input to a finite loss.
+      const bool hidden_by_tanh = activation == ms::nn::Activation::tanh && std::isinf(poison);
+      if (hidden_by_tanh) continue;
+      CAPTURE(ms::kernels::activation_name(activation));
+      CAPTURE(poison);
+      ms::Context ctx({.seed = 5});
+      auto net = small_net<double>(ctx, activation);
+      ms::optim::Sgd sgd(net, {.learning_rate = 0.1, .momentum = 0.9});
+      (void)ms::train::step(ctx, net, random_batch<double>(ctx), sgd);
+      const auto before = numbers_of<double>(ctx, net, sgd);
+      auto x = support::normal_values<double>(7 * 12, 5);
+      x[40] = poison;
+      // Either sign must reach the loss through one-sided activations.
+      x[52] = -poison;
+      const auto bad = support::make_batch<double>(ctx, {7, 12}, x, labels);
+      const auto text = message_of<ms::NumericError>([&] { (void)ms::train::step(ctx, net, bad, sgd); });
+      CHECK(contains(text, "training: the loss of step 2 is "));
+      CHECK(contains(text, "lower the learning rate (0.1) or look at the data"));
+      support::check_same_bits(numbers_of<double>(ctx, net, sgd), before);
+      CHECK(sgd.steps() == 1);
+      CHECK_NOTHROW((void)ms::train::step(ctx, net, random_batch<double>(ctx), sgd));
+    }
+  }
+}
+
+TEST_CASE("trainer: bad batches are told and change nothing") {
+  ms::Context ctx({.seed = 6});
+  auto net = small_net<float>(ctx);
+  ms::optim::Sgd sgd(net, {.momentum = 0.9});
+  (void)ms::train::step(ctx, net, random_batch<float>(ctx), sgd);
+  const auto before = numbers_of<float>(ctx, net, sgd);
+
+  const auto none = support::make_batch<float>(ctx, {0, 12}, {}, {});
+  CHECK(contains(message_of<ms::ArgumentError>([&] { (void)ms::train::step(ctx, net, none, sgd); }), "batch of 0"));
+
+  const auto narrow = support::make_batch<float>(ctx, {2, 11}, std::vector<double>(22, 0.5), {0, 1});
+  const auto shapes = message_of<ms::ShapeError>([&] { (void)ms::train::step(ctx, net, narrow, sgd); });
+  CHECK(contains(shapes, "layer1 (Linear)"));
+  CHECK(contains(shapes, "(2, 11)"));
+
+  const auto short_of_labels = support::make_batch<float>(ctx, {2, 12}, std::vector<double>(24, 0.5), {0});
+  CHECK(contains(message_of<ms::ShapeError>([&] { (void)ms::train::step(ctx, net, short_of_labels, sgd); }),
+                 "one label is needed for each of the 2 rows"));
+
+  const auto mislabelled = support::make_batch<float>(ctx, {2, 12}, std::vector<double>(24, 0.5), {0, 3});
+  CHECK(contains(message_of<ms::DataError>([&] { (void)ms::train::step(ctx, net, mislabelled, sgd); }),
+                 "the label of row 1 is 3"));
+
+  support::check_same_bits(numbers_of<float>(ctx, net, sgd), before);
+  CHECK(sgd.steps() == 1);
+}
+
+TEST_CASE("trainer: evaluation refuses an empty set and a batch size of 0") {
+  ms::Context ctx;
+  auto net = small_net<float>(ctx);
+  const auto none = small_set(0), some = small_set(3);
+  CHECK(contains(message_of<ms::DataError>([&] { (void)ms::train::evaluate(ctx, net, none); }),
+                 "small set: the data set is empty"));
+  CHECK(contains(message_of<ms::DataError>([&] { (void)ms::train::evaluate(ctx, net, NoBatches{}); }),
+                 "evaluation: the data set is empty"));
+  CHECK(contains(message_of<ms::ArgumentError>([&] { (void)ms::train::evaluate(ctx, net, some, 0); }),
+                 "the batch size is 0"));
+}
+
+TEST_SUITE_END();
