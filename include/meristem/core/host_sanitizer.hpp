@@ -48,36 +48,52 @@ inline void tsan_forget(void* memory, std::size_t bytes) {
   mmap(memory, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 }
 
-/// The TSan fibers of the threads of all blocks that count as concurrent. Used by the worker outside kernels.
+/// The TSan fibers of the threads of all blocks that count as concurrent. Used by the worker outside kernels, but for
+/// `enter` and `leave`.
 class TsanThreads {
  public:
-  /// TSan fibers for the `count` threads of the next block. A TSan fiber knows everything its creator knew, so they
-  /// are created by the worker, which learns nothing about finished threads until `join`.
+  TsanThreads() = default;
+  ~TsanThreads() {
+    for (void* fiber : all_) __tsan_destroy_fiber(fiber);
+  }
+  TsanThreads(const TsanThreads&) = delete;
+  TsanThreads& operator=(const TsanThreads&) = delete;
+
+  /// A launch starts: its threads will know what happened until now.
+  void open_launch() { __tsan_release(&start_); }
+  /// TSan fibers for the `count` threads of the next block.
   void open_block(unsigned count, const std::string& name) {
-    if (all_.size() + count > most_alive) join();
-    for (unsigned i = 0; i < count; ++i) {
-      all_.push_back(__tsan_create_fiber(0));
-      __tsan_set_fiber_name(all_.back(), (name + ", thread " + std::to_string(i)).c_str());
+    if (used_ + count > most_concurrent) {
+      close_launch();
+      open_launch();
     }
-    block_ = all_.data() + (all_.size() - count);
+    // A TSan fiber knows what its creator knew; the worker knows nothing of this launch's threads until they are done.
+    while (all_.size() < used_ + count) all_.push_back(__tsan_create_fiber(0));
+    block_ = all_.data() + used_;
+    used_ += count;
+    for (unsigned i = 0; i < count; ++i) {
+      __tsan_set_fiber_name(block_[i], (name + ", thread " + std::to_string(i)).c_str());
+    }
+  }
+  /// Everything that the launch's threads did comes before everything that follows.
+  void close_launch() {
+    __tsan_acquire(&end_);
+    used_ = 0;
   }
   /// Thread `index` of the current block.
   [[nodiscard]] void* operator[](unsigned index) const { return block_[index]; }
-  /// Called by a thread that has finished.
+  /// First thing a thread does.
+  void enter() { __tsan_acquire(&start_); }
+  /// Last thing a thread does.
   void leave() { __tsan_release(&end_); }
-  /// Orders everything that finished threads did before everything that follows. Returns whether all are gone.
-  void join() {
-    __tsan_acquire(&end_);
-    for (void* fiber : all_) __tsan_destroy_fiber(fiber);
-    all_.clear();
-  }
-  [[nodiscard]] bool empty() const { return all_.empty(); }
 
  private:
-  // ThreadSanitizer's limit is 8128 live threads in the program.
-  static constexpr std::size_t most_alive = 4096;
+  // Creating one takes milliseconds and a megabyte, and ThreadSanitizer has room for some 8000.
+  static constexpr std::size_t most_concurrent = 1024;
   std::vector<void*> all_;
+  std::size_t used_ = 0;
   void** block_ = nullptr;
+  char start_ = 0;
   char end_ = 0;
 };
 
@@ -121,9 +137,8 @@ inline void tsan_fence() {}
 
 struct TsanThreads {
   void* operator[](unsigned) const { return nullptr; }
-  void leave() {}
-  void join() {}
-  [[nodiscard]] bool empty() const { return true; }
+  void open_launch() {}
+  void close_launch() {}
 };
 
 struct TsanBarrier {

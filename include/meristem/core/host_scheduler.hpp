@@ -7,6 +7,7 @@
 #include <exception>
 #include <memory>
 #include <new>
+#include <numeric>
 #include <string>
 #include <utility>
 
@@ -28,6 +29,7 @@ inline void Worker::run(Launch& launch) {
     explicit Running(Worker* worker) { current_worker = worker; }
     ~Running() { current_worker = nullptr; }
   } const running(this);
+  tsan_.open_launch();
   while (!launch.failed.load(std::memory_order_relaxed)) {
     const std::int64_t first = launch.next_block.fetch_add(launch.chunk, std::memory_order_relaxed);
     if (first >= launch.block_count) break;
@@ -37,7 +39,7 @@ inline void Worker::run(Launch& launch) {
       if (launch.failed.load(std::memory_order_relaxed)) break;
     }
   }
-  tsan_.join();
+  tsan_.close_launch();
   retired_.clear();
 }
 
@@ -91,6 +93,8 @@ inline void Worker::run_block(std::int64_t number) {
     warps_[w].alive = lanes == 32 ? 0xffffffffu : (1u << lanes) - 1;
   }
   if (shuffled_) {
+    // From the same start in every block, whichever worker ran which blocks before.
+    std::iota(order_.begin(), order_.end(), 0u);
     random_ = Random(grid.options.order_seed, static_cast<std::uint64_t>(number));
     for (unsigned i = size_; i > 1; --i) std::swap(order_[i - 1], order_[random_.below(i)]);
   }
@@ -130,6 +134,7 @@ inline void Worker::fiber_main() {
   Worker& worker = *current_worker;
   Fiber& self = *worker.running_;
 #if MERISTEM_TSAN
+  worker.tsan_.enter();
   worker.run_thread(worker.order_[worker.started_++]);
   worker.tsan_.leave();
   Fiber& next = worker.alive_ > 0 ? worker.next_fiber() : worker.native_;

@@ -46,6 +46,11 @@
 
 namespace meristem::inline MERISTEM_BACKEND {
 
+#if MERISTEM_GPU
+// The host executor has a type of this name in the library's namespace; so it has the same name everywhere.
+using ::dim3;
+#endif
+
 /// The kernel's name, for messages.
 template <auto Kernel>
 [[nodiscard]] constexpr std::string_view kernel_name() {
