@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -23,6 +24,7 @@ struct AxisEdit {
   /// For every index of the result, the index it comes from, or -1 for an added one. Old indices may be left out.
   std::vector<std::int64_t> map;
   /// Numbers of the added slices, in order: the shape of the parameter with this axis as long as there are -1 in `map`.
+  /// May stay empty if there are none.
   Tensor<T> fresh;
 };
 
@@ -77,12 +79,19 @@ class StagedEdit {
     }
     for (const AxisEdit<T>& change : edit.axes) {
       nn::Parameter<T>& parameter = find(change.parameter);
-      resize(ctx, parameter.value, change, change.fresh.view());
-      resize(ctx, parameter.gradient, change, View<const T>());
+      const Shape shape = current(parameter.value).shape();
+      const std::int64_t added = check(parameter.name, shape, change);
+      const auto follow = [&](const char* what, Tensor<T>& tensor) {
+        if (current(tensor).shape() != shape) {
+          throw ShapeError(concat("growth edit: ", parameter.name, " has shape ", shape, ", but ", what, " has ",
+                                  current(tensor).shape(), "; give the optimiser that was made for this network"));
+        }
+        resize(ctx, tensor, change, View<const T>());
+      };
+      resize(ctx, parameter.value, change, added > 0 ? change.fresh.view() : View<const T>());
+      follow("its gradient", parameter.gradient);
       if (optimizer == nullptr) continue;
-      for (Tensor<T>& moment : optimizer->state(parameter.id)) {
-        resize(ctx, moment, change, View<const T>());
-      }
+      for (Tensor<T>& moment : optimizer->state(parameter.id)) follow("a moment of the optimiser", moment);
     }
   }
 
@@ -92,6 +101,35 @@ class StagedEdit {
   }
 
  private:
+  /// Throws ShapeError unless the change fits a parameter of this shape. Returns the number of added indices.
+  static std::int64_t check(const std::string& name, const Shape& shape, const AxisEdit<T>& change) {
+    if (change.axis < 0 || change.axis >= shape.rank()) {
+      throw ShapeError(concat("growth edit: ", name, " of shape ", shape, " has no axis ", change.axis));
+    }
+    std::int64_t added = 0;
+    for (std::size_t i = 0; i < change.map.size(); ++i) {
+      const std::int64_t from = change.map[i];
+      if (from < -1 || from >= shape[change.axis]) {
+        throw ShapeError(concat("growth edit: ", name, " of shape ", shape, ": map[", i, "] is ", from,
+                                "; it must be -1 for an added index or one of the ", shape[change.axis],
+                                " indices of axis ", change.axis));
+      }
+      if (from == -1) ++added;
+    }
+    const Shape expected = shape.with(change.axis, added);
+    if (change.fresh.shape() != expected && !(added == 0 && change.fresh.empty())) {
+      throw ShapeError(concat("growth edit: ", name, " of shape ", shape, ": the map adds ", added, " indices on axis ",
+                              change.axis, ", so fresh must have shape ", expected, "; got ", change.fresh.shape()));
+    }
+    return added;
+  }
+
+  /// `target` as the edits so far leave it.
+  [[nodiscard]] const Tensor<T>& current(Tensor<T>& target) const {
+    const auto found = staged_.find(&target);
+    return found == staged_.end() ? target : found->second;
+  }
+
   /// The staged stand-in of `target`, at first a copy.
   Tensor<T>& staged(Context& ctx, Tensor<T>& target) {
     const auto found = staged_.find(&target);
@@ -100,8 +138,7 @@ class StagedEdit {
   }
 
   void resize(Context& ctx, Tensor<T>& target, const AxisEdit<T>& change, View<const T> fresh) {
-    const auto found = staged_.find(&target);
-    const Tensor<T>& source = found == staged_.end() ? target : found->second;
+    const Tensor<T>& source = current(target);
     Tensor<T> result(ctx, source.shape().with(change.axis, static_cast<std::int64_t>(change.map.size())));
     kernels::grow_copy<T>(ctx, source, change.axis, change.map, fresh, result);
     staged_.insert_or_assign(&target, std::move(result));
