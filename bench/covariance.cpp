@@ -5,69 +5,27 @@
 // the time at that rate. On the CPU the tile kernel is for tests only and is not measured.
 #include <benchmark/benchmark.h>
 
-#include <algorithm>
-#include <chrono>
 #include <cstdint>
-#include <vector>
 
-#include <meristem/core/blas.hpp>
-#include <meristem/core/context.hpp>
-#include <meristem/core/philox.hpp>
-#include <meristem/core/tensor.hpp>
 #include <meristem/kernels/covariance.cuh>
 #include <meristem/kernels/cross_covariance.cuh>
+
+#include "support.hpp"
 
 namespace {
 
 namespace ms = meristem;
 namespace mk = meristem::kernels;
-
-ms::Context& context() {
-  static ms::Context ctx;
-  return ctx;
-}
-
-ms::Tensor<float> normal_matrix(std::int64_t rows, std::int64_t columns, std::uint64_t seed) {
-  const ms::Philox random(seed, 0);
-  std::vector<float> values(static_cast<std::size_t>(rows * columns));
-  for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(random.normal(i));
-  return ms::from_host<float>(context(), {rows, columns}, values);
-}
-
-// Operations per second of a large GEMM, best of ten.
-double gemm_rate() {
-  static const double rate = [] {
-    ms::Context& ctx = context();
-    const std::int64_t n = 1024;
-    const auto a = normal_matrix(n, n, 1);
-    auto c = ms::zeros<float>(ctx, {n, n});
-    double best = 1e30;
-    for (int i = 0; i < 11; ++i) {
-      ctx.synchronize();
-      const auto start = std::chrono::steady_clock::now();
-      ms::gemm(ctx, ms::Transpose::yes, ms::Transpose::no, 1, a, a, 0, c.view());
-      ctx.synchronize();
-      const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-      if (i > 0) best = std::min(best, seconds);
-    }
-    return 2.0 * n * n * n / best;
-  }();
-  return rate;
-}
-
-void report(benchmark::State& state, double operations) {
-  using benchmark::Counter;
-  const auto iterations = static_cast<double>(state.iterations());
-  state.counters["GFLOP/s"] = Counter(operations * iterations * 1e-9, Counter::kIsRate);
-  state.counters["of_gemm"] = Counter(operations * iterations / gemm_rate(), Counter::kIsRate);
-  state.counters["floor_ms"] = operations / gemm_rate() * 1e3;
-}
+using bench::context;
+using bench::gemm_rate;
+using bench::normal_matrix;
+using bench::report;
 
 void covariance(benchmark::State& state, mk::CovariancePath path) {
   ms::Context& ctx = context();
   gemm_rate();
   const std::int64_t n = state.range(0), p = state.range(1);
-  const auto x = normal_matrix(n, p, 2);
+  const auto x = normal_matrix({n, p}, 2);
   auto s = ms::zeros<float>(ctx, {p + 1, p + 1});
   for (auto _ : state) {
     mk::accumulate_covariance(ctx, x.view(), true, s.view(), path);
@@ -80,8 +38,8 @@ void cross_covariance(benchmark::State& state, mk::CovariancePath path) {
   ms::Context& ctx = context();
   gemm_rate();
   const std::int64_t n = state.range(0), p = state.range(1), q = state.range(2);
-  const auto x = normal_matrix(n, p, 2);
-  const auto v = normal_matrix(n, q, 3);
+  const auto x = normal_matrix({n, p}, 2);
+  const auto v = normal_matrix({n, q}, 3);
   auto m = ms::zeros<float>(ctx, {p + 1, q});
   for (auto _ : state) {
     mk::accumulate_cross_covariance(ctx, x.view(), true, v.view(), m.view(), path);
