@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# headers.sh <compiler> <source folder> <file to include first, or ""> <header>...: compiles the headers in one
+# translation unit, each included twice. With a file to include first, all headers from outside come before that.
+set -euo pipefail
+compiler=$1
+root=$2
+first=$3
+shift 3
+
+{
+  if [[ -n $first ]]; then
+    grep -rhoE '^#include <[^>]+>' "$root/include" "$root/kernels" |
+      grep -vE '<(meristem/|cuda|cublas|cusolver|sanitizer/)' | sort -u
+    echo "#include \"$first\""
+  fi
+  printf '#include <%s>\n' "$@" "$@"
+} | "$compiler" -std=c++20 -fsyntax-only -Wall -Wextra -Wpedantic -Werror -I "$root/include" -I "$root/kernels" -x c++ -
