@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <limits>
 #include <vector>
 
 #include <meristem/grow/site.hpp>
@@ -136,7 +137,14 @@ TEST_CASE("site statistics: misuse is told") {
   CHECK(contains(text, "(5, 3)"));
   CHECK(contains(text, "(4, 2)"));
   const auto ok = ms::zeros<float>(ctx, {5, 2});
-  CHECK(contains(message_of<ms::ShapeError>([&] { statistics.update(ctx, wide, ok, ok); }), "made for 3"));
+  const float inf = std::numeric_limits<float>::infinity();
+  const auto bad = ms::from_host<float>(ctx, {5, 2}, std::vector<float>{0, 0, 0, inf, 0, 0, 0, 0, 0, 0});
+  const auto not_finite = message_of<ms::NumericError>([&] { statistics.update(ctx, x, ok, bad); });
+  CHECK(contains(not_finite, "the desired update"));
+  CHECK(contains(not_finite, "element 3 of (5, 2) is inf"));
+  CHECK(statistics.samples() == 0);
+  CHECK(
+      contains(message_of<ms::ShapeError>([&] { statistics.update(ctx, wide, ok, ok); }), "which must be 3, 2 and 2"));
 }
 
 TEST_CASE("site taps: the desired update is minus the gradient of the summed loss") {

@@ -217,13 +217,34 @@ TEST_CASE("trainer: a loss that is not finite stops training before anything cha
       x[52] = -poison;
       const auto bad = support::make_batch<double>(ctx, {7, 12}, x, labels);
       const auto text = message_of<ms::NumericError>([&] { (void)ms::train::step(ctx, net, bad, sgd); });
-      CHECK(contains(text, "training: the loss of step 2 is "));
-      CHECK(contains(text, "lower the learning rate (0.1) or look at the data"));
+      CHECK(contains(text, "training: step 2: the input batch: element 40 of (7, 12) is "));
       support::check_same_bits(numbers_of<double>(ctx, net, sgd), before);
       CHECK(sgd.steps() == 1);
       CHECK_NOTHROW((void)ms::train::step(ctx, net, random_batch<double>(ctx), sgd));
     }
   }
+}
+
+TEST_CASE("trainer: a parameter or a loss that is not finite is named") {
+  ms::Context ctx({.seed = 5});
+  auto net = small_net<double>(ctx);
+  ms::optim::Sgd sgd(net, {.learning_rate = 0.1});
+  const auto message = [&] {
+    return message_of<ms::NumericError>([&] { (void)ms::train::step(ctx, net, random_batch<double>(ctx), sgd); });
+  };
+  ms::nn::Parameter<double>& last = *ms::nn::parameters(net).back();
+  auto numbers = ms::to_host(ctx, last.value);
+  numbers[1] = std::numeric_limits<double>::quiet_NaN();
+  last.value = ms::from_host<double>(ctx, last.value.shape(), numbers);
+  CHECK(contains(message(), ms::concat("training: step 1: ", last.name, ": element 1 of ")));
+  // Finite logits so far apart that the loss of some sample overflows.
+  for (double& number : numbers) number = 0.0;
+  numbers[0] = 1e308;
+  numbers[1] = -1e308;
+  last.value = ms::from_host<double>(ctx, last.value.shape(), numbers);
+  const auto text = message();
+  CHECK(contains(text, "training: the loss of step 1 is "));
+  CHECK(contains(text, "lower the learning rate (0.1) or look at the data"));
 }
 
 TEST_CASE("trainer: bad batches are told and change nothing") {

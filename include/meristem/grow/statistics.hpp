@@ -1,6 +1,8 @@
 // The statistics of one growth site, gathered while batches flow through the network.
 #pragma once
 
+#include <array>
+#include <cmath>
 #include <cstdint>
 #include <functional>
 #include <limits>
@@ -47,8 +49,8 @@ class SiteStatistics {
   /// not counted.
   SiteStatistics(Context& ctx, std::int64_t unit_inputs, bool unit_bias, std::int64_t consumer_inputs,
                  bool consumer_bias, std::int64_t outputs, const StatisticsOptions& options = {})
-      : consumer_bias_(consumer_bias),
-        options_(options),
+      : features_{unit_inputs, consumer_inputs, outputs},
+        consumer_bias_(consumer_bias),
         s1_(ctx, consumer_inputs, consumer_bias),
         m1_(ctx, consumer_inputs, consumer_bias, outputs),
         m_(ctx, unit_inputs, unit_bias, outputs),
@@ -64,13 +66,24 @@ class SiteStatistics {
 
   /// Adds one batch. `unit_input` (n, ..., unit inputs) feeds the producer, `consumer_input` (n, ..., consumer inputs)
   /// the consumer; `goal` (n, ..., outputs) is the desired update, minus the gradient of the SUM loss at the consumer's
-  /// output. The samples are the first axis; further axes are positions, which are summed.
+  /// output. The samples are the first axis; further axes are positions, which are summed. Throws ShapeError for shapes
+  /// that do not fit and NumericError, before anything is added, for a goal that is not finite.
   void update(Context& ctx, View<const T> unit_input, View<const T> consumer_input, View<const T> goal) {
     const std::int64_t n = unit_input.extent(0);
-    const std::int64_t rows = goal.as_matrix().extent(0);
-    if (unit_input.as_matrix().extent(0) != rows || consumer_input.as_matrix().extent(0) != rows) {
+    const std::array<View<const T>, 3> arrived{unit_input.as_matrix(), consumer_input.as_matrix(), goal.as_matrix()};
+    const std::int64_t rows = arrived[2].extent(0);
+    for (std::size_t i = 0; i < 3; ++i) {
+      if (arrived[i].extent(0) == rows && arrived[i].extent(1) == features_[i]) continue;
       throw ShapeError(concat("SiteStatistics: unit input ", unit_input.shape(), ", consumer input ",
-                              consumer_input.shape(), " and goal ", goal.shape(), " differ in samples or positions"));
+                              consumer_input.shape(), " and goal ", goal.shape(),
+                              " must agree in all axes but the last,"
+                              " which must be ",
+                              features_[0], ", ", features_[1], " and ", features_[2]));
+    }
+    const double squares = kernels::sum_squares(ctx, goal);
+    if (!std::isfinite(squares)) {
+      kernels::check_finite(ctx, goal,
+                            "SiteStatistics: the desired update (minus the gradient at the consumer's output)");
     }
     if (s_) s_->update(ctx, unit_input, n);
     s1_.update(ctx, consumer_input, n);
@@ -85,7 +98,7 @@ class SiteStatistics {
       unit_sums_->update(ctx, unit_input, ones_.view().slice(0, 0, rows), n);
     }
     if (fisher_) fisher_->update(ctx, goal, n);
-    goal_squares_ += kernels::sum_squares(ctx, goal);
+    goal_squares_ += squares;
     samples_ += n;
   }
 
@@ -138,8 +151,8 @@ class SiteStatistics {
   }
 
  private:
+  std::array<std::int64_t, 3> features_;  // of the unit's input, the consumer's input and the goal
   bool consumer_bias_;
-  StatisticsOptions options_;
   Covariance<T> s1_;
   CrossCovariance<T> m1_;
   CrossCovariance<T> m_;

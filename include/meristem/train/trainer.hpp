@@ -4,9 +4,11 @@
 #include <cmath>
 #include <cstdint>
 #include <ostream>
+#include <string>
 #include <utility>
 
 #include <meristem/core/tensor.hpp>
+#include <meristem/kernels/reduce.cuh>
 #include <meristem/nn/layer.hpp>
 #include <meristem/nn/loss.hpp>
 #include <meristem/optim/optimizer.hpp>
@@ -37,7 +39,7 @@ struct Metrics {
 };
 
 /// Forward, backward and one step of the optimiser on a batch with images and labels. Throws NumericError, before any
-/// weight changes, if the loss is not finite.
+/// weight changes, if the loss is not finite; it names the input or parameter that is to blame, if one is.
 template <Real T, class Batch>
 Metrics step(Context& ctx, nn::Layer<T>& network, const Batch& batch, optim::Optimizer<T>& optimizer,
              const nn::CrossEntropy& loss = {}) {
@@ -47,6 +49,11 @@ Metrics step(Context& ctx, nn::Layer<T>& network, const Batch& batch, optim::Opt
   nn::LossValue<T> value = loss.template operator()<T>(ctx, trace.output, batch.labels);
   const std::int64_t samples = inputs.extent(0);
   if (!std::isfinite(value.mean)) {
+    const std::string where = concat("training: step ", optimizer.steps() + 1, ": ");
+    kernels::check_finite(ctx, inputs, where + "the input batch");
+    network.visit_parameters([&](nn::Parameter<T>& parameter) {
+      kernels::check_finite(ctx, parameter.value.view(), where + parameter.name);
+    });
     throw NumericError(concat("training: the loss of step ", optimizer.steps() + 1, " is ", value.mean,
                               "; lower the learning rate (", optimizer.learning_rate(), ") or look at the data"));
   }
