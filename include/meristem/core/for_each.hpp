@@ -19,7 +19,7 @@
 #include <meristem/core/config.hpp>
 #include <meristem/core/context.hpp>
 #include <meristem/core/error.hpp>
-#include <meristem/core/launch.hpp>
+#include <meristem/core/launch_kernel.hpp>
 #include <meristem/core/source_location.hpp>
 
 // The loop's iterations are independent; say so in the compiler's words.
