@@ -2,7 +2,7 @@
 // each other. On the GPU a grid-stride kernel, on the CPU nested loops over OpenMP workers that vectorise.
 //
 //   struct Scale {
-//     View<float, 1> x;
+//     View<float> x;
 //     float factor;
 //     MERISTEM_HD void operator()(std::int64_t i) const { x(i) *= factor; }
 //   };

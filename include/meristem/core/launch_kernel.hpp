@@ -4,7 +4,7 @@
 // `using namespace meristem`), whose shared memory is declared by MERISTEM_SHARED or MERISTEM_DYNAMIC_SHARED:
 //
 //   template <class T>
-//   __global__ void row_sums(View<const T, 2> x, View<T, 1> sums) {
+//   __global__ void row_sums(View<const T> x, View<T> sums) {
 //     MERISTEM_SHARED(T, partial, [1024]);
 //     ...
 //     __syncthreads();
