@@ -197,7 +197,9 @@ TEST_CASE_TEMPLATE("edit: weights, gradients and moments follow the index map", 
                                                     {0, {}},
                                                     {1, {-1}}};
   for (const int kind : {0, 1}) {
-    for (const auto& [axis, map] : changes) {
+    for (const auto& change : changes) {
+      const int axis = change.first;
+      const Map& map = change.second;
       CAPTURE(kind);
       CAPTURE(axis);
       CAPTURE(map.size());

@@ -316,13 +316,13 @@ TEST_CASE("optimizers: each finds the known optimum of each problem") {
        }},
   };
   for (const Problem& problem : problems) {
-    for (const auto& [name, make] : optimizers) {
+    for (const auto& named : optimizers) {
       CAPTURE(problem.name);
-      CAPTURE(name);
+      CAPTURE(named.first);
       ms::Context ctx;
       Point point(ctx);
       point.x.value = ms::from_host<double>(ctx, {2}, {problem.start[0], problem.start[1]});
-      const auto optimizer = make(point, problem.rate);
+      const auto optimizer = named.second(point, problem.rate);
       // The rate falls to 0, which stills AdamW's oscillation; the first half at the full rate does the way.
       const double rate = optimizer->learning_rate();
       const ms::optim::Schedule schedule(
