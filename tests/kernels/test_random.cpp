@@ -74,6 +74,14 @@ TEST_CASE_TEMPLATE("random: element i is number i of the stream, on every execut
   });
 }
 
+TEST_CASE("random: every compiler and executor draws these bits") {
+  ms::Context ctx({.seed = 1});
+  support::check_same_bits(normals<double>(ctx, 5, {4}),
+                           {-0x1.ca5570da550fdp-2, 0x1.c93a019db3218p-9, -0x1.45f4789d0e58ep-1, 0x1.5e6846bfb8623p-1});
+  support::check_same_bits(uniforms<double>(ctx, 5, {4}, -2.0, 3.0),
+                           {0x1.42fe980d3a09ap+1, 0x1.f9a63921948fap-2, 0x1.3af8feb4100fep+0, -0x1.3ae4e99b5365cp-3});
+}
+
 TEST_CASE("random: the shape does not matter, the stream and the seed do") {
   ms::Context ctx({.seed = 1}), other({.seed = 2});
   const std::vector<float> flat = normals<float>(ctx, 5, {24});

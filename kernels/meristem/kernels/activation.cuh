@@ -94,8 +94,9 @@ inline std::ostream& operator<<(std::ostream& out, Activation activation) { retu
 
 namespace detail {
 
-// Each activation is a type with the function and its slope. At a kink the slope is the left-hand one, as is usual in
-// backward passes. Values are loaded first and selected afterwards, which vectorises; NaN passes through `value`.
+// Each activation is a type with the function, `value`, and its slope times the upstream gradient, `backward`. At a
+// kink the slope is the left-hand one, as is usual in backward passes. Arguments are loaded before anything is
+// selected, which vectorises; NaN passes through `value`.
 
 struct Identity {
   template <class T>
@@ -103,8 +104,8 @@ struct Identity {
     return x;
   }
   template <class T>
-  MERISTEM_HD static T slope(T) {
-    return T(1);
+  MERISTEM_HD static T backward(T, T dy) {
+    return dy;
   }
 };
 
@@ -114,8 +115,8 @@ struct Relu {
     return x < T(0) ? T(0) : x;
   }
   template <class T>
-  MERISTEM_HD static T slope(T x) {
-    return x > T(0) ? T(1) : T(0);
+  MERISTEM_HD static T backward(T x, T dy) {
+    return x > T(0) ? dy : T(0);
   }
 };
 
@@ -130,9 +131,9 @@ struct Gelu {
     return x * distribution(x);
   }
   template <class T>
-  MERISTEM_HD static T slope(T x) {
+  MERISTEM_HD static T backward(T x, T dy) {
     const T density = T(0.39894228040143267794) * std::exp(T(-0.5) * x * x);
-    return distribution(x) + x * density;
+    return (distribution(x) + x * density) * dy;
   }
 };
 
@@ -142,9 +143,9 @@ struct Silu {
     return x / (T(1) + std::exp(-x));
   }
   template <class T>
-  MERISTEM_HD static T slope(T x) {
+  MERISTEM_HD static T backward(T x, T dy) {
     const T sigmoid = T(1) / (T(1) + std::exp(-x));
-    return sigmoid * (T(1) + x * (T(1) - sigmoid));
+    return sigmoid * (T(1) + x * (T(1) - sigmoid)) * dy;
   }
 };
 
@@ -154,9 +155,9 @@ struct Tanh {
     return std::tanh(x);
   }
   template <class T>
-  MERISTEM_HD static T slope(T x) {
+  MERISTEM_HD static T backward(T x, T dy) {
     const T y = std::tanh(x);
-    return (T(1) - y) * (T(1) + y);
+    return (T(1) - y) * (T(1) + y) * dy;
   }
 };
 
@@ -166,8 +167,8 @@ struct Selu {
     return x > T(0) ? T(selu_scale) * x : T(selu_scale * selu_alpha) * std::expm1(x);
   }
   template <class T>
-  MERISTEM_HD static T slope(T x) {
-    return x > T(0) ? T(selu_scale) : T(selu_scale * selu_alpha) * std::exp(x);
+  MERISTEM_HD static T backward(T x, T dy) {
+    return (x > T(0) ? T(selu_scale) : T(selu_scale * selu_alpha) * std::exp(x)) * dy;
   }
 };
 
@@ -185,7 +186,7 @@ struct ActivationBackward {
   T* dx;
   MERISTEM_HD void operator()(std::int64_t i) const {
     const T upstream = dy[i];
-    dx[i] = Function::slope(x[i]) * upstream;
+    dx[i] = Function::backward(x[i], upstream);
   }
 };
 

@@ -232,7 +232,16 @@ __global__ void sum_chunks(const T* __restrict__ x, std::int64_t rows, std::int6
       for (std::int64_t start = 0; start < width; start += tile) {
         const std::int64_t n = width - start < tile ? width - start : tile;
         for (std::int64_t k = 0; k < n; ++k) total[k] = T(0);
-        for (std::int64_t row = from; row < to; ++row) {
+        std::int64_t row = from;
+        // Four rows at a time, in row order: the running sums leave and enter memory a quarter as often.
+        for (; row + 4 <= to; row += 4) {
+          const T* part = column + row * cols + start;
+          MERISTEM_INDEPENDENT
+          for (std::int64_t k = 0; k < n; ++k) {
+            total[k] = total[k] + part[k] + part[cols + k] + part[2 * cols + k] + part[3 * cols + k];
+          }
+        }
+        for (; row < to; ++row) {
           const T* part = column + row * cols + start;
           MERISTEM_INDEPENDENT
           for (std::int64_t k = 0; k < n; ++k) total[k] += part[k];
