@@ -98,10 +98,12 @@ TEST_CASE("line search: the first rise ends it, whatever lies beyond") {
 }
 
 TEST_CASE("line search: amplitudes below the resolution of the loss do not count as rises") {
-  // A float32 loss: it moves in steps of 2^-24 around 1 and jitters by one of them.
+  // A float32 loss just below 1 moves in steps of 2^-24: it goes one down and one up again while γ is too small.
   const auto jitter = [](double gamma) {
-    const double wobble = gamma > 0 && gamma < 0x1p-20 ? 0x1p-24 : 0.0;
-    return static_cast<double>(static_cast<float>(1.0 - 0.5 * gamma + wobble));
+    int exponent = 0;
+    (void)std::frexp(gamma, &exponent);
+    if (gamma < 0x1p-20) return exponent % 2 == 0 ? 1.0 : 1.0 - 0x1p-24;
+    return 1.0 - 0.5 * gamma;
   };
   const Search search(jitter, {.largest = 1.0});
   CHECK(search.result.accepted);
