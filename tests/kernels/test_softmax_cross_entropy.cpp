@@ -83,7 +83,8 @@ kernels::ClassificationLoss loss_of(ms::Context& ctx, const ms::Shape& shape, co
 
 TEST_CASE_TEMPLATE("softmax_cross_entropy: loss, hits and gradient against loops in double", T, float, double) {
   support::for_every_executor([](ms::Context& ctx) {
-    for (const auto& [rows, classes] : sizes) {
+    for (const Size& size : sizes) {
+      const std::int64_t rows = size.rows, classes = size.classes;
       for (const double smoothing : {0.0, 0.1}) {
         INFO("rows ", rows, ", classes ", classes, ", smoothing ", smoothing);
         const std::vector<T> x = support::normal_values<T>(rows * classes, 1, 3.0);
@@ -214,7 +215,8 @@ TEST_CASE_TEMPLATE("softmax_cross_entropy: the same bits for one and two workers
 
 TEST_CASE_TEMPLATE("softmax_cross_entropy: softmax and argmax against loops in double", T, float, double) {
   support::for_every_executor([](ms::Context& ctx) {
-    for (const auto& [rows, classes] : sizes) {
+    for (const Size& size : sizes) {
+      const std::int64_t rows = size.rows, classes = size.classes;
       INFO("rows ", rows, ", classes ", classes);
       const std::vector<T> x = support::normal_values<T>(rows * classes, 4, 3.0);
       const auto logits = ms::from_host<T>(ctx, {rows, classes}, x);
