@@ -219,7 +219,12 @@ TEST_CASE_TEMPLATE("grow solver: the joint solution", T, float, double) {
         if (k < 3) gain += joint.lambda[k] * joint.lambda[k];
       }
       CHECK(joint.lambda[0] > alone.lambda[0] * 1.01);
-      if (options.route == Route::eigen) CHECK(joint.rank == (bias ? 5 : 6));
+      if (options.route == Route::eigen) {
+        CHECK(joint.rank == (bias ? 5 : 6));
+      } else {
+        // What the statistics cannot resolve must not pass for a direction of S⊥.
+        CHECK(joint.ridge_used >= std::max(1e-9, eps<T>));
+      }
 
       const Dense a = product_of_units(ctx, joint), companion = to_dense(ctx, joint.best_move);
       CHECK(std::abs(joint.best_move_decrease - (scale - psi)) < tolerance);
@@ -381,11 +386,32 @@ TEST_CASE("grow solver: no unit, and why") {
   expressed.v = Dense(4, 3, normal_values<double>(12, 131)) * problem.b1;
   CHECK(contains(note(expressed, {.significance = 0}), "no unit added: N is zero up to rounding"));
   CHECK(contains(note(expressed, {.joint = true, .significance = 0}), "no unit added: N is zero up to rounding"));
+  // The same with weights of about 100 that nearly cancel, from float32 statistics: the rounding of P counts as often.
+  GrowthProblem cancelling = problem;
+  for (std::int64_t t = 0; t < 60; ++t) {
+    cancelling.b1(1, t) = cancelling.b1(0, t) + 1e-2 * cancelling.b1(1, t);
+    for (std::int64_t i = 0; i < 4; ++i) cancelling.v(i, t) = 1e2 * (cancelling.b1(1, t) - cancelling.b1(0, t));
+  }
+  const auto rounding =
+      ms::grow::solve(ctx, cancelling.moments<float>(ctx), {.route = Route::eigen, .significance = 0});
+  CHECK(contains(rounding.note, "no unit added: N is zero up to rounding"));
   // A hidden layer that passes its inputs on: nothing new for units to read.
   GrowthProblem copied = problem;
   copied.b1 = problem.b2;
   CHECK(contains(note(copied, {.joint = true, .significance = 0}), "no unit added: N is zero up to rounding"));
   CHECK(note({Dense(0, 7), Dense(0, 7), Dense(2, 7)}, {}) == "no unit added: the layer has no inputs or no outputs");
+}
+
+TEST_CASE("grow solver: singular values far below the largest are reported, not used") {
+  ms::Context ctx;
+  Dense n(3, 2);
+  n(0, 0) = 1;
+  n(2, 1) = 1e-9;
+  const auto units = ms::grow::new_units<double>(
+      ctx, to_tensor<double>(ctx, Dense(3, 3, std::vector<double>{1, 0, 0, 0, 1, 0, 0, 0, 1})),
+      to_tensor<double>(ctx, n).view(), {.ridge = 0.0});
+  check_close(units.lambda, {1.0, 1e-9}, 1e-15);
+  CHECK(units.units == 1);
 }
 
 TEST_CASE("grow solver: options out of range") {

@@ -98,7 +98,8 @@ std::optional<Solution<T>> solve_in(Context& ctx, const Moments<T>& moments, con
     std::vector<double> deviations;
     for (const double variance : consumer_variances) deviations.push_back(std::sqrt(std::max(variance, 0.0)));
     scale_columns(ctx, scaled_move.view(), from_host<double>(ctx, {e.d}, deviations));
-    scale += std::sqrt(inner_product<U, U>(ctx, scaled_move.view(), scaled_move.view()));
+    // Errors of S1 reach N by way of P S1⁺, whose rows are no longer than 1/√μ in units of the deviations.
+    scale += std::sqrt(inner_product<U, U>(ctx, scaled_move.view(), scaled_move.view()) / consumer->smallest());
     if (outputs) move = in_metric(Transpose::yes, in_metric(Transpose::no, move.view()).view());
     result.best_move_decrease = inner_product<U, U>(ctx, move.view(), m1t.view());
   }
@@ -150,7 +151,9 @@ std::optional<Solution<T>> solve_in(Context& ctx, const Moments<T>& moments, con
 
   result.threshold =
       significance_threshold(options.significance, result.bottleneck, e.p, nt.extent(0), moments.samples);
-  const double floor = rounding_floor(*inputs, scale, e.p, nt.extent(0), resolution);
+  // A ridge on S1 leaves about as large a share of the best move behind.
+  const double floor = std::max(rounding_floor(*inputs, scale, e.p, nt.extent(0), resolution),
+                                consumer ? consumer->ridge() * std::sqrt(result.goal_norm2) : 0.0);
   Units<T> units = units_from<T, U>(ctx, *inputs, nt.view(), outputs ? outputs->rows() : View<const double>(),
                                     std::max(result.threshold, floor), options.max_units);
   result.fan_in = std::move(units.fan_in);

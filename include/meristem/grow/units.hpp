@@ -173,12 +173,12 @@ inline Triplets leading_triplets(Context& ctx, View<const double> transposed, do
   return result;
 }
 
-/// λ up to which N = M - P δWᵀ can be made of the rounding of its parts, which have the size `scale`.
+/// λ up to which N = M - P δWᵀ can be made of errors of its parts, which have the size `scale`.
 template <Real U>
 [[nodiscard]] double rounding_floor(const Whitening<U>& whitening, double scale, std::int64_t p, std::int64_t m,
                                     double resolution) {
   const double aspect = 1.0 + std::sqrt(static_cast<double>(p) / static_cast<double>(std::max<std::int64_t>(m, 1)));
-  return scale * std::max(2 * resolution * aspect / std::sqrt(whitening.smallest()), whitening.ridge());
+  return scale * 2 * resolution * aspect / std::sqrt(whitening.smallest());
 }
 
 /// Units of the transposed cross moment `nt` (m, p); `outputs` (m, q), if not empty, takes v back to ω.
