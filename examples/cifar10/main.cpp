@@ -1,61 +1,27 @@
 // Trains a small network on CIFAR-10 and lets it grow: after every few epochs it measures what each layer cannot
 // express, adds the units that express most of it, and prints what it found.
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <exception>
 #include <filesystem>
 #include <iomanip>
 #include <iostream>
-#include <map>
 #include <memory>
+#include <new>
 #include <optional>
+#include <sstream>
 #include <string>
 #include <vector>
 
 #include <meristem/meristem.hpp>
 
+#include "options.hpp"
+
 namespace ms = meristem;
 
 namespace {
-
-struct Options {
-  std::string data;
-  std::string model = "mlp";
-  std::vector<std::int64_t> hidden = {8, 8};
-  std::string activation = "relu";
-  std::string method = "tiny";
-  std::string where = "all";
-  std::int64_t epochs = 20;
-  std::int64_t grow_every = 1;
-  std::int64_t grow_until = -1;
-  std::int64_t units = 8;
-  double significance = 1.0;
-  double damping = 1e-3;
-  std::int64_t statistics_samples = 10'000;
-  std::int64_t max_parameters = 0;
-  std::int64_t batch = 128;
-  std::string optimizer = "sgd";
-  double learning_rate = -1.0;
-  double momentum = 0.9;
-  double weight_decay = 5e-4;
-  std::string schedule = "cosine";
-  double label_smoothing = 0.0;
-  bool augment = false;
-  std::int64_t images = 0;
-  std::uint64_t seed = 0;
-  bool device = false;
-};
-
-/// 1234567 as 1,234,567.
-std::string grouped(std::int64_t value) {
-  std::string digits = std::to_string(value);
-  for (int at = static_cast<int>(digits.size()) - 3; at > (value < 0 ? 1 : 0); at -= 3) {
-    digits.insert(static_cast<std::size_t>(at), ",");
-  }
-  return digits;
-}
 
 std::string fixed(double value, int digits) {
   std::ostringstream text;
@@ -67,88 +33,27 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-void declare(CLI::App& app, Options& o) {
-  app.add_option("--data", o.data,
-                 "folder with the binary version of CIFAR-10 (data_batch_1.bin, ...); without it "
-                 "./cifar-10-batches-bin, and else a built-in set of procedural images");
-  app.add_option("--images", o.images, "train on the first N images only; 0 takes all")->check(CLI::NonNegativeNumber);
-  app.add_option("--model", o.model, "network to train")->check(CLI::IsMember({"mlp"}))->capture_default_str();
-  app.add_option("--hidden", o.hidden, "widths of the hidden layers at the start")
-      ->delimiter(',')
-      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 20))
-      ->capture_default_str();
-  app.add_option("--activation", o.activation, "activation function")
-      ->check(CLI::IsMember({"relu", "gelu", "silu", "tanh", "selu", "identity"}))
-      ->capture_default_str();
-  app.add_option("--method", o.method, "how to grow; none trains the starting network as it is")
-      ->check(CLI::IsMember({"tiny", "tiny-eigen", "tiny-joint", "tiny-fisher", "none"}))
-      ->capture_default_str();
-  app.add_option("--grow-where", o.where, "grow all layers in turn, or the one that promises most")
-      ->check(CLI::IsMember({"all", "best"}))
-      ->capture_default_str();
-  app.add_option("--epochs", o.epochs, "passes over the training images")
-      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1'000'000}))
-      ->capture_default_str();
-  app.add_option("--grow-every", o.grow_every, "epochs between growth steps")
-      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1'000'000}))
-      ->capture_default_str();
-  app.add_option("--grow-until", o.grow_until, "last epoch after which to grow; by default two thirds of the epochs")
-      ->check(CLI::Range(std::int64_t{0}, std::int64_t{1'000'000}));
-  app.add_option("--units", o.units, "most units added to a layer in one growth step")
-      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 20))
-      ->capture_default_str();
-  app.add_option("--significance", o.significance, "units weaker than this many times the noise are not added")
-      ->check(CLI::Range(0.0, 1000.0))
-      ->capture_default_str();
-  app.add_option("--damping", o.damping, "share of the mean input power that is added to it before solving for units")
-      ->check(CLI::Range(0.0, 1e6))
-      ->capture_default_str();
-  app.add_option("--statistics-samples", o.statistics_samples, "images measured in a growth step")
-      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 30))
-      ->capture_default_str();
-  app.add_option("--max-parameters", o.max_parameters, "never grow beyond this many parameters; 0 sets no limit")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  app.add_option("--batch", o.batch, "images per training step")
-      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 20))
-      ->capture_default_str();
-  app.add_option("--optimizer", o.optimizer, "optimiser")
-      ->check(CLI::IsMember({"sgd", "adamw"}))
-      ->capture_default_str();
-  app.add_option("--learning-rate", o.learning_rate, "peak learning rate; by default 0.02 for sgd, 0.001 for adamw")
-      ->check(CLI::Range(0.0, 1e6));
-  app.add_option("--momentum", o.momentum, "momentum of sgd")->check(CLI::Range(0.0, 1.0))->capture_default_str();
-  app.add_option("--weight-decay", o.weight_decay, "weight decay")->check(CLI::Range(0.0, 1e6))->capture_default_str();
-  app.add_option("--schedule", o.schedule, "learning rate over time")
-      ->check(CLI::IsMember({"constant", "cosine"}))
-      ->capture_default_str();
-  app.add_option("--label-smoothing", o.label_smoothing, "label smoothing")
-      ->check(CLI::Range(0.0, 0.99))
-      ->capture_default_str();
-  app.add_flag("--augment", o.augment, "random crops (4 pixels of reflected padding) and horizontal flips");
-  app.add_option("--seed", o.seed, "everything random follows from it")->capture_default_str();
-  app.add_flag("--device", o.device, "tell what the program runs on, and stop");
-}
-
 struct Data {
   ms::data::ImageSet train, test;
 };
 
 Data load(const Options& o) {
   Data data;
-  const std::filesystem::path here = "cifar-10-batches-bin";
-  if (!o.data.empty() || std::filesystem::is_directory(here)) {
+  const std::filesystem::path here = "./cifar-10-batches-bin";
+  const bool built_in = o.data.empty() && !std::filesystem::is_directory(here);
+  if (built_in) {
+    data.train = ms::data::synthetic({.images = 20'000, .seed = 1, .split = ms::data::Split::train});
+    data.test = ms::data::synthetic({.images = 4'000, .seed = 1, .split = ms::data::Split::test});
+    std::cout << "data      built-in procedural images";
+  } else {
     const std::filesystem::path folder = o.data.empty() ? here : std::filesystem::path(o.data);
     data.train = ms::data::cifar10(folder, ms::data::Split::train);
     data.test = ms::data::cifar10(folder, ms::data::Split::test);
     std::cout << "data      CIFAR-10 from " << folder.string();
-  } else {
-    data.train = ms::data::synthetic({.images = 20'000, .seed = 1, .split = ms::data::Split::train});
-    data.test = ms::data::synthetic({.images = 4'000, .seed = 1, .split = ms::data::Split::test});
-    std::cout << "data      built-in procedural images (there is no ./cifar-10-batches-bin; name CIFAR-10 with --data)";
   }
   if (o.images > 0 && o.images < data.train.size()) data.train = data.train.take(o.images);
-  std::cout << ": " << grouped(data.train.size()) << " to train, " << grouped(data.test.size()) << " to test\n";
+  std::cout << ": " << ms::grouped(data.train.size()) << " to train, " << ms::grouped(data.test.size()) << " to test\n";
+  if (built_in) std::cout << "          (for CIFAR-10 give --data DIR; there is no " << here.string() << " here)\n";
   return data;
 }
 
@@ -165,6 +70,23 @@ std::string widths_of(const std::vector<ms::grow::Site<float>>& sites) {
   return text;
 }
 
+/// In words: when the network grows, and by how much.
+std::string growth_plan(const Options& o, std::int64_t steps) {
+  if (o.method == "none") return "none";
+  if (steps == 0) return "none: no growth step falls into these epochs (--epochs, --grow-every, --grow-until)";
+  const std::string every = o.grow_every == 1 ? "epoch" : std::to_string(o.grow_every) + " epochs";
+  return ms::concat(o.method, ", ", steps, steps == 1 ? " step" : " steps", ": after every ", every, " up to epoch ",
+                    steps * o.grow_every, ", at most ", o.units, o.units == 1 ? " unit" : " units", " a layer");
+}
+
+/// A loss in few characters, even one that is running away.
+std::string shown_loss(double loss) {
+  std::ostringstream text;
+  if (loss < 1e4) text << std::fixed;
+  text << std::setprecision(4) << loss;
+  return text.str();
+}
+
 void run(const Options& o) {
   ms::Context ctx({.seed = o.seed});
   std::cout << "device    " << ctx.device_name() << '\n';
@@ -177,7 +99,7 @@ void run(const Options& o) {
                                           .classes = data.train.classes(),
                                           .activation = ms::kernels::parse_activation(o.activation)});
   const bool sgd = o.optimizer == "sgd";
-  const double peak = o.learning_rate >= 0.0 ? o.learning_rate : (sgd ? 0.02 : 0.001);
+  const double peak = o.learning_rate.value_or(sgd ? 0.02 : 0.001);
   std::unique_ptr<ms::optim::Optimizer<float>> optimizer;
   if (sgd) {
     optimizer = std::make_unique<ms::optim::Sgd<float>>(
@@ -208,18 +130,15 @@ void run(const Options& o) {
       {.peak = peak,
        .decay = o.schedule == "cosine" ? ms::optim::Decay::cosine : ms::optim::Decay::constant,
        .total_steps = o.epochs * steps_per_epoch});
-  const std::int64_t grow_until = o.grow_until >= 0 ? o.grow_until : o.epochs * 2 / 3;
+  // Growth after the last epoch would not be trained.
+  const std::int64_t grow_until = std::min(o.grow_until.value_or(o.epochs * 2 / 3), o.epochs - 1);
   const ms::data::Augmentation augmentation =
       o.augment ? ms::data::Augmentation{.crop_padding = 4, .flip = true, .pad_mode = ms::data::PadMode::reflect}
                 : ms::data::Augmentation{};
 
   std::cout << "network   " << o.model << ", hidden " << widths_of(sites) << ", "
-            << grouped(ms::nn::parameter_count(net)) << " parameters; seed " << o.seed << '\n'
-            << "growth    "
-            << (grows ? o.method + ", up to " + std::to_string(o.units) + " units a layer every " +
-                            std::to_string(o.grow_every) + " epoch(s) until epoch " + std::to_string(grow_until)
-                      : std::string("none"))
-            << "\n\n";
+            << ms::grouped(ms::nn::parameter_count(net)) << " parameters; seed " << o.seed << '\n'
+            << "growth    " << growth_plan(o, grows ? grow_until / o.grow_every : 0) << "\n\n";
 
   double growing = 0.0;
   for (std::int64_t epoch = 1; epoch <= o.epochs; ++epoch) {
@@ -231,22 +150,22 @@ void run(const Options& o) {
       training += ms::train::step<float>(ctx, net, batch, *optimizer, loss);
     }
     const ms::train::Metrics testing = ms::train::evaluate<float>(ctx, net, data.test);
-    std::cout << "epoch " << std::setw(3) << epoch << "/" << o.epochs << "   train loss " << fixed(training.loss, 4)
-              << "  accuracy " << fixed(100 * training.accuracy, 2) << " %   test accuracy "
-              << fixed(100 * testing.accuracy, 2) << " %   hidden " << widths_of(sites) << "   "
+    std::cout << "epoch " << std::setw(static_cast<int>(std::to_string(o.epochs).size())) << epoch << '/' << o.epochs
+              << "   loss " << shown_loss(training.loss) << "   accuracy " << fixed(100 * training.accuracy, 2)
+              << " % train, " << fixed(100 * testing.accuracy, 2) << " % test   hidden " << widths_of(sites) << "   "
               << fixed(seconds_since(epoch_start), 1) << " s\n"
               << std::flush;
-    if (!grower || epoch % o.grow_every != 0 || epoch > grow_until || epoch == o.epochs) continue;
+    if (!grower || epoch % o.grow_every != 0 || epoch > grow_until) continue;
     const ms::grow::GrowthReport report = grower->grow(ctx, data.train, [&](ms::grow::SiteReport& site) {
       site.accuracy = ms::train::evaluate<float>(ctx, net, data.test).accuracy;
     });
-    growing += report.seconds;
-    std::cout << report << std::flush;
+    for (const ms::grow::SiteReport& site : report.sites) growing += site.seconds;
+    std::cout << "\ngrowth after epoch " << epoch << '\n' << report << '\n' << std::flush;
   }
 
   const ms::train::Metrics testing = ms::train::evaluate<float>(ctx, net, data.test);
   std::cout << "\nresult    test accuracy " << fixed(100 * testing.accuracy, 2) << " %, hidden " << widths_of(sites)
-            << ", " << grouped(ms::nn::parameter_count(net)) << " parameters, " << fixed(seconds_since(start), 1)
+            << ", " << ms::grouped(ms::nn::parameter_count(net)) << " parameters, " << fixed(seconds_since(start), 1)
             << " s, of which " << fixed(growing, 1) << " s growing\n";
 }
 
@@ -254,16 +173,7 @@ void run(const Options& o) {
 
 int main(int argc, char** argv) {
   Options options;
-  CLI::App app("Trains a network on CIFAR-10 that starts small and grows where it lacks expressivity.", "cifar10");
-  declare(app, options);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::Success& success) {
-    return app.exit(success);
-  } catch (const CLI::ParseError& error) {
-    std::cerr << "cifar10: " << error.what() << "\nRun cifar10 --help for the options.\n";
-    return 2;
-  }
+  if (const auto exit_code = CommandLine(options).parse(argc, argv)) return *exit_code;
   try {
     run(options);
   } catch (const ms::ArgumentError& error) {
@@ -271,6 +181,9 @@ int main(int argc, char** argv) {
     return 2;
   } catch (const ms::Error& error) {
     std::cerr << "cifar10: " << error.message() << '\n';
+    return 1;
+  } catch (const std::bad_alloc&) {
+    std::cerr << "cifar10: memory ran out; lower --hidden, --units, --batch or --max-parameters\n";
     return 1;
   } catch (const std::exception& error) {
     std::cerr << "cifar10: " << error.what() << '\n';

@@ -1,7 +1,10 @@
 // What a growth step found and did, as values and as a table for people.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <iomanip>
 #include <limits>
@@ -11,6 +14,8 @@
 #include <vector>
 
 #include <meristem/core/config.hpp>
+#include <meristem/core/error.hpp>
+#include <meristem/core/text.hpp>
 
 namespace meristem::inline MERISTEM_BACKEND::grow {
 
@@ -22,7 +27,7 @@ struct SiteReport {
   double goal_norm2 = 0.0;          ///< (1/n) ‖V_goal‖²
   double bottleneck = 0.0;          ///< Ψ: the part of it that today's weights cannot express
   double best_move_decrease = 0.0;  ///< D_W: the part that they can
-  std::vector<double> lambda = {};       ///< all singular values, descending
+  std::vector<double> lambda = {};  ///< all singular values, descending
   double threshold = 0.0;           ///< λ below it are noise
   double gain = 0.0;                ///< Σ λ² of the units
   double slope = 0.0;               ///< true first-order decrease of the loss per γ, of everything applied
@@ -56,37 +61,36 @@ struct GrowthReport {
   }
 };
 
-/// A table, one line a site.
+/// A table of at most 100 columns (if layer names are short), one line a site and its note below it.
 inline std::ostream& operator<<(std::ostream& out, const GrowthReport& report) {
-  const auto number = [](double value, int digits) {
+  const auto number = [](double value) {
     std::ostringstream text;
-    text << std::setprecision(digits) << value;
+    text << std::setprecision(3) << value;
     return text.str();
   };
+  const auto fixed = [](double value, int digits, const char* unit = "") {
+    std::ostringstream text;
+    text << std::fixed << std::setprecision(digits) << value << unit;
+    return text.str();
+  };
+  std::size_t name_width = 6;
+  for (const SiteReport& site : report.sites) name_width = std::max(name_width, site.name.size());
   std::ostringstream table;
-  table << std::left << std::setw(10) << "  layer" << std::right << std::setw(10) << "bottleneck" << std::setw(13)
-        << "unexpressed" << std::setw(13) << "units" << std::setw(11) << "gamma" << std::setw(11) << "predicted"
-        << std::setw(10) << "measured" << std::setw(11) << "params" << std::setw(10) << "accuracy" << std::setw(8)
-        << "sec" << '\n';
+  const auto line = [&](const std::string& name, const std::array<std::string, 9>& cells) {
+    constexpr std::array<int, 9> widths{11, 12, 10, 9, 10, 9, 11, 10, 7};
+    table << "  " << std::left << std::setw(static_cast<int>(name_width)) << name << std::right;
+    for (std::size_t i = 0; i < cells.size(); ++i) table << std::setw(widths[i]) << cells[i];
+    table << '\n';
+  };
+  line("layer", {"bottleneck", "unexpressed", "units", "gamma", "predicted", "measured", "params", "accuracy", "sec"});
   for (const SiteReport& site : report.sites) {
     const bool grown = site.added > 0;
-    std::ostringstream share, seconds, accuracy;
-    if (std::isnan(site.accuracy)) {
-      accuracy << "-";
-    } else {
-      accuracy << std::fixed << std::setprecision(2) << 100.0 * site.accuracy << " %";
-    }
-    share << std::fixed << std::setprecision(1) << 100.0 * site.unexpressed() << " %";
-    seconds << std::fixed << std::setprecision(2) << site.seconds;
-    const std::string units =
-        grown ? std::to_string(site.width) + " + " + std::to_string(site.added) : std::to_string(site.width);
-    table << "  " << std::left << std::setw(8) << site.name << std::right << std::setw(10) << number(site.bottleneck, 3)
-          << std::setw(13) << share.str() << std::setw(13) << units << std::setw(11)
-          << (grown ? number(site.gamma, 3) : "-") << std::setw(11) << (grown ? number(site.predicted, 3) : "-")
-          << std::setw(10) << (grown ? number(site.measured(), 3) : "-") << std::setw(11) << site.parameters
-          << std::setw(10) << accuracy.str() << std::setw(8) << seconds.str();
-    if (!site.note.empty()) table << "  " << site.note;
-    table << '\n';
+    line(site.name,
+         {number(site.bottleneck), fixed(100.0 * site.unexpressed(), 1, " %"),
+          grown ? concat(site.width, " + ", site.added) : std::to_string(site.width), grown ? number(site.gamma) : "-",
+          grown ? number(site.predicted) : "-", grown ? number(site.measured()) : "-", grouped(site.parameters),
+          std::isnan(site.accuracy) ? "-" : fixed(100.0 * site.accuracy, 2, " %"), fixed(site.seconds, 2)});
+    if (!site.note.empty()) table << wrapped(site.note, 96, 4) << '\n';
   }
   return out << table.str();
 }

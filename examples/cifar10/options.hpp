@@ -1,0 +1,244 @@
+// The options of the main program: what they are, their help, and sentences for options that were given wrongly.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <charconv>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <iostream>
+#include <map>
+#include <optional>
+#include <sstream>
+#include <string>
+#include <system_error>
+#include <type_traits>
+#include <vector>
+
+#include <meristem/core/error.hpp>
+#include <meristem/core/text.hpp>
+
+struct Options {
+  std::string data;
+  std::int64_t images = 0;
+  std::string model = "mlp";
+  std::vector<std::int64_t> hidden = {8, 8};
+  std::string activation = "relu";
+  std::int64_t epochs = 20;
+  std::int64_t batch = 128;
+  std::string optimizer = "sgd";
+  std::optional<double> learning_rate;
+  double momentum = 0.9;
+  double weight_decay = 5e-4;
+  std::string schedule = "cosine";
+  double label_smoothing = 0.0;
+  bool augment = false;
+  std::string method = "tiny";
+  std::string where = "all";
+  std::int64_t grow_every = 1;
+  std::optional<std::int64_t> grow_until;
+  std::int64_t units = 8;
+  double significance = 1.0;
+  double damping = 1e-3;
+  std::int64_t statistics_samples = 10'000;
+  std::int64_t max_parameters = 0;
+  std::uint64_t seed = 0;
+  bool device = false;
+};
+
+/// What an option accepts, in words ("a whole number", "from 1 to 9"), its default as text, and how it is stored.
+struct Accepts {
+  std::string kind, range, standard;
+  std::function<bool(const std::string&)> store;  ///< false if the text is not accepted
+};
+
+/// The whole of `text` as a number from `least` to `most`; neither NaN nor infinity lies between them.
+template <class Number>
+std::optional<Number> parse_number(const std::string& text, Number least, Number most) {
+  Number value{};
+  const char* end = text.data() + text.size();
+  const auto [stop, error] = std::from_chars(text.data(), end, value);
+  if (error != std::errc() || stop != end || !(value >= least && value <= most)) return std::nullopt;
+  return value;
+}
+
+/// A number for a `Number` or an optional one, which has no default of its own.
+template <class Number, class Target>
+Accepts number(Target& target, Number least, Number most) {
+  std::ostringstream range, standard;
+  range.precision(10);
+  range << "from " << least << " to " << most;
+  if constexpr (std::is_same_v<Target, Number>) standard << target;
+  return {std::is_integral_v<Number> ? "a whole number " : "a number ", range.str(), standard.str(),
+          [&target, least, most](const std::string& text) {
+            const auto value = parse_number(text, least, most);
+            if (value) target = *value;
+            return value.has_value();
+          }};
+}
+
+inline Accepts one_of(std::string& target, const std::vector<std::string>& names) {
+  std::string range;
+  for (const std::string& name : names) range += (range.empty() ? "" : ", ") + name;
+  return {names.size() > 1 ? "one of " : "", range, target, [&target, names](const std::string& text) {
+            for (const std::string& name : names) {
+              if (name == text) target = name;
+            }
+            return target == text;
+          }};
+}
+
+inline Accepts widths(std::vector<std::int64_t>& target) {
+  std::string standard;
+  for (const std::int64_t width : target) standard += (standard.empty() ? "" : ",") + std::to_string(width);
+  return {"widths ", "from 1 to 65536, only commas between", standard, [&target](const std::string& text) {
+            std::vector<std::int64_t> given;
+            for (std::size_t begin = 0; begin <= text.size();) {
+              const std::size_t end = std::min(text.find(',', begin), text.size());
+              const auto width = parse_number<std::int64_t>(text.substr(begin, end - begin), 1, 65536);
+              if (!width) return false;
+              given.push_back(*width);
+              begin = end + 1;
+            }
+            target = given;
+            return true;
+          }};
+}
+
+inline Accepts folder(std::string& target) {
+  return {"the name of a folder", "", "", [&target](const std::string& text) {
+            target = text;
+            return !text.empty();
+          }};
+}
+
+/// Parses the command line. What goes wrong is told in terms of the option's name, what was given and what is accepted.
+class CommandLine {
+ public:
+  explicit CommandLine(Options& o) {
+    constexpr std::int64_t billion = 1'000'000'000;
+    app_.allow_extras();
+    app_.get_formatter()->column_width(26);
+
+    group_ = "Data";
+    add("--data", "DIR", folder(o.data),
+        "folder with the binary version of CIFAR-10 (data_batch_1.bin, ...); without it ./cifar-10-batches-bin is read "
+        "if it is there, and else procedural images are built in");
+    add("--images", "N", number<std::int64_t>(o.images, 0, billion), "train on the first N images; 0 takes all");
+
+    group_ = "Network";
+    add("--model", "NAME", one_of(o.model, {"mlp"}), "network to train");
+    add("--hidden", "N,N,...", widths(o.hidden), "widths of the hidden layers at the start");
+    add("--activation", "NAME", one_of(o.activation, {"relu", "gelu", "silu", "tanh", "selu", "identity"}),
+        "activation function");
+
+    group_ = "Training";
+    add("--epochs", "N", number<std::int64_t>(o.epochs, 1, 1'000'000), "passes over the training images");
+    add("--batch", "N", number<std::int64_t>(o.batch, 1, 1'000'000), "images in a training step");
+    add("--optimizer", "NAME", one_of(o.optimizer, {"sgd", "adamw"}), "optimiser");
+    add("--learning-rate", "X", number(o.learning_rate, 0.0, 1e6), "peak learning rate",
+        "0.02 for sgd, 0.001 for adamw");
+    add("--momentum", "X", number(o.momentum, 0.0, 1.0), "momentum of sgd");
+    add("--weight-decay", "X", number(o.weight_decay, 0.0, 1e6), "weight decay");
+    add("--schedule", "NAME", one_of(o.schedule, {"constant", "cosine"}), "learning rate over time");
+    add("--label-smoothing", "X", number(o.label_smoothing, 0.0, 0.99),
+        "share of the target that is spread over all classes");
+    app_.add_flag("--augment", o.augment,
+                  described("random crops (4 pixels of reflected padding) and horizontal flips"))
+        ->disable_flag_override()
+        ->group(group_);
+
+    group_ = "Growth";
+    add("--method", "NAME", one_of(o.method, {"tiny", "tiny-eigen", "tiny-joint", "tiny-fisher", "none"}),
+        "how units are computed; none trains the starting network as it is");
+    add("--grow-where", "NAME", one_of(o.where, {"all", "best"}),
+        "grow all layers in turn, or the one that promises most");
+    add("--grow-every", "N", number<std::int64_t>(o.grow_every, 1, 1'000'000), "epochs between growth steps");
+    add("--grow-until", "N", number<std::int64_t>(o.grow_until, 0, 1'000'000), "last epoch after which to grow",
+        "two thirds of the epochs");
+    add("--units", "N", number<std::int64_t>(o.units, 1, 65536), "most units added to a layer in one growth step");
+    add("--significance", "X", number(o.significance, 0.0, 1000.0),
+        "units weaker than this many times the noise are not added");
+    add("--damping", "X", number(o.damping, 0.0, 1e6),
+        "added to the inputs' second moments before solving for units, in units of their mean");
+    add("--statistics-samples", "N", number<std::int64_t>(o.statistics_samples, 1, billion),
+        "images measured in a growth step");
+    add("--max-parameters", "N", number<std::int64_t>(o.max_parameters, 0, 1000 * billion),
+        "never grow beyond N parameters; 0 sets no limit");
+
+    group_ = "Program";
+    add("--seed", "N", number<std::uint64_t>(o.seed, 0, ~std::uint64_t{0}), "everything random follows from it");
+    app_.add_flag("--device", o.device, described("tell what the program runs on, and stop"))
+        ->disable_flag_override()
+        ->group(group_);
+    app_.set_help_flag("-h,--help", "show this text, and stop")->group(group_);
+    app_.footer(
+        "The growth table has a line for each hidden layer:\n"
+        "  bottleneck   mean square of the change that the loss asks of what the layer\n"
+        "               feeds, as far as today's weights cannot express it\n"
+        "  unexpressed  its share of the whole change asked for\n"
+        "  units        width before + units added\n"
+        "  gamma        amplitude of the growth, found by line search\n"
+        "  predicted    decrease of the loss to first order in gamma\n"
+        "  measured     decrease of the loss on the images of the line search\n"
+        "  params       parameters of the network afterwards\n"
+        "  accuracy     on the test images afterwards\n"
+        "  sec          seconds to measure, solve and insert");
+  }
+
+  /// Nothing, or the exit code with which the program stops after --help (0) or wrong usage (2).
+  std::optional<int> parse(int argc, char** argv) {
+    try {
+      app_.parse(argc, argv);
+      const std::vector<std::string> extras = app_.remaining();
+      if (extras.empty()) return std::nullopt;
+      const bool looks_like_option = extras.front().starts_with('-');
+      return refuse(looks_like_option ? "there is no option " + extras.front()
+                                      : "'" + extras.front() + "' belongs to no option");
+    } catch (const CLI::Success& help) {
+      return app_.exit(help);
+    } catch (const CLI::ArgumentMismatch& mismatch) {
+      // Its text starts with the option's name.
+      const std::string text = mismatch.what(), name = text.substr(0, text.find_first_of(": "));
+      const auto accepts = accepts_.find(name);
+      if (accepts == accepts_.end()) return refuse(name + " takes no value");
+      std::string given = "no value was given";
+      for (int i = 1; i + 1 < argc; ++i) {
+        if (argv[i] == name) given = meristem::concat("got '", argv[i + 1], "'");
+      }
+      return refuse(meristem::concat(name, ": ", given, "; give ", accepts->second));
+    } catch (const CLI::ParseError& error) {
+      return refuse(error.what());
+    }
+  }
+
+ private:
+  static std::string described(const std::string& text) { return meristem::wrapped(text, 54); }
+
+  void add(const std::string& name, const std::string& placeholder, const Accepts& accepts,
+           const std::string& description, const std::string& standard = "") {
+    const std::string wanted = accepts_[name] = accepts.kind + accepts.range;
+    const std::string otherwise = standard.empty() ? accepts.standard : standard;
+    std::string help = description;
+    if (!otherwise.empty()) help += " (" + accepts.range + "; default " + otherwise + ")";
+    const CLI::callback_t store = [=](const CLI::results_t& given) {
+      if (accepts.store(given.back())) return true;
+      throw CLI::ValidationError(name, meristem::concat("got '", given.back(), "'; give ", wanted));
+    };
+    app_.add_option(name, store, described(help))
+        ->type_name(placeholder)
+        ->expected(1)
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast)
+        ->group(group_);
+  }
+
+  static int refuse(const std::string& sentence) {
+    std::cerr << "cifar10: " << sentence << "\nRun cifar10 --help for the options.\n";
+    return 2;
+  }
+
+  CLI::App app_{"Trains a network on CIFAR-10 that starts small and grows where it lacks expressivity.", "cifar10"};
+  std::string group_;
+  std::map<std::string, std::string> accepts_;
+};
