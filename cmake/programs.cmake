@@ -5,8 +5,9 @@ if(PROJECT_IS_TOP_LEVEL AND NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYP
   set(CMAKE_BUILD_TYPE Release CACHE STRING "Debug, Release, RelWithDebInfo or MinSizeRel" FORCE)
 endif()
 
-if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 11)
-  message(FATAL_ERROR "meristem needs g++ 11 or later for C++20; ${CMAKE_CXX_COMPILER} is ${CMAKE_CXX_COMPILER_VERSION}.")
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 12)
+  message(FATAL_ERROR "meristem is made for g++ 12 or later and ${CMAKE_CXX_COMPILER} is ${CMAKE_CXX_COMPILER_VERSION}: \
+install g++-12 and set CXX=g++-12 in the environment, with an empty build folder.")
 endif()
 
 find_program(MERISTEM_CCACHE ccache DOC "Compiler cache")
