@@ -61,7 +61,8 @@ add_library(meristem_flags INTERFACE)
 target_compile_options(
   meristem_flags
   INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wpedantic>"
-            "$<$<AND:$<CONFIG:Release>,$<COMPILE_LANGUAGE:CXX>>:-O2>")
+            # sqrt that may set errno is not vectorised; nothing here reads errno after mathematics.
+            "$<$<COMPILE_LANGUAGE:CXX>:-fno-math-errno>" "$<$<AND:$<CONFIG:Release>,$<COMPILE_LANGUAGE:CXX>>:-O2>")
 if(MERISTEM_WERROR)
   target_compile_options(meristem_flags INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:-Werror>"
                                                   "$<$<COMPILE_LANGUAGE:CUDA>:SHELL:-Werror all-warnings>")
