@@ -22,8 +22,9 @@ cmake -S "$root" --preset "$preset" "${options[@]}"
 cmake --build "$build"
 
 if ! has_cuda; then
-  echo "There is no GPU with nvcc here: tests for the GPU (label gpu) are reported as skipped."
+  echo "There is no GPU with nvcc here; tests for the GPU (label gpu) are reported as skipped."
 fi
-# One test for each processor at a time, each with one thread.
+# One test for each processor at a time, each with one thread. nproc would take OMP_NUM_THREADS for the processors.
+processors=$(env -u OMP_NUM_THREADS nproc)
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-exec ctest --test-dir "$build" --output-on-failure -j "$(nproc)" "$@"
+exec ctest --test-dir "$build" --output-on-failure -j "$processors" "$@"
