@@ -199,10 +199,10 @@ class CommandLine {
     } catch (const CLI::Success& help) {
       return app_.exit(help);
     } catch (const CLI::ArgumentMismatch& mismatch) {
-      // Its text starts with the option's name.
+      // Its text starts with the option's name, a flag's without the dashes.
       const std::string text = mismatch.what(), name = text.substr(0, text.find_first_of(": "));
       const auto accepts = accepts_.find(name);
-      if (accepts == accepts_.end()) return refuse(name + " takes no value");
+      if (accepts == accepts_.end()) return refuse("--" + name + " takes no value");
       std::string given = "no value was given";
       for (int i = 1; i + 1 < argc; ++i) {
         if (argv[i] == name) given = meristem::concat("got '", argv[i + 1], "'");

@@ -1,0 +1,100 @@
+// What stops the main program on its way: exit code 1 and one sentence with the remedy.
+#include <doctest/doctest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "program.hpp"
+
+using program::contains;
+using program::Folder;
+using program::Outcome;
+
+namespace {
+
+/// The program reads `data` and fails with one line that has all of `parts`.
+void check_fails(const std::filesystem::path& data, const std::vector<std::string>& parts) {
+  const Outcome outcome = program::run({"--data", data.string(), "--epochs", "1"});
+  CAPTURE(outcome.err);
+  CHECK(outcome.exit_code == 1);
+  CHECK(program::lines_of(outcome.err).size() == 1);
+  CHECK(outcome.err.starts_with("cifar10: "));
+  CHECK_FALSE(contains(outcome.out, "epoch "));
+  for (const std::string& part : parts) {
+    CAPTURE(part);
+    CHECK(contains(outcome.err, part));
+  }
+}
+
+const std::string download = "download the binary version (cifar-10-binary.tar.gz) from https://www.cs.toronto.edu";
+
+}  // namespace
+
+TEST_SUITE_BEGIN("unit");
+
+TEST_CASE("failures: data that is not there") {
+  const Folder folder;
+  check_fails(folder.path() / "absent", {(folder.path() / "absent").string(), "no such file or folder", download});
+  check_fails(folder.path(), {"data_batch_1.bin: no such file or folder", download});
+  program::write_batch(folder.path() / "file", 1);
+  check_fails(folder.path() / "file", {"file: not a folder", download});
+  program::write_cifar(folder.path());
+  std::filesystem::remove(folder.path() / "test_batch.bin");
+  check_fails(folder.path(), {"test_batch.bin: no such file or folder", download});
+  std::filesystem::create_directory(folder.path() / "test_batch.bin");
+  check_fails(folder.path(), {"test_batch.bin: not a file", download});
+}
+
+TEST_CASE("failures: files that are damaged") {
+  const Folder folder;
+  const std::filesystem::path file = folder.path() / "data_batch_3.bin";
+  program::write_cifar(folder.path());
+  program::write_batch(file, 2, -1, 100);
+  check_fails(folder.path(), {file.string(), "truncated", "6246 bytes", "3073", download});
+  program::write_batch(file, 0);
+  check_fails(folder.path(), {file.string(), "the file is empty", download});
+  program::write_batch(file, 2, 10);
+  check_fails(folder.path(), {file.string(), "record 0 has label 10", "from 0 to 9", download});
+  program::write_batch(folder.path() / "test_batch.bin", 2, 200);
+  program::write_batch(file, 2);
+  check_fails(folder.path(), {"test_batch.bin", "record 0 has label 200", download});
+}
+
+TEST_CASE("failures: a file that may not be read") {
+  if (geteuid() == 0) {
+    MESSAGE("skipped: the superuser may read every file");
+    return;
+  }
+  const Folder folder;
+  program::write_cifar(folder.path());
+  std::filesystem::permissions(folder.path() / "data_batch_1.bin", std::filesystem::perms::none);
+  check_fails(folder.path(), {"data_batch_1.bin: cannot be opened for reading", "check its permissions"});
+}
+
+TEST_CASE("failures: an incomplete folder in the place where the program looks by itself") {
+  const Folder folder;
+  std::filesystem::create_directory(folder.path() / "cifar-10-batches-bin");
+  const Outcome outcome = program::run_in(folder.path(), MERISTEM_CIFAR10, {});
+  CHECK(outcome.exit_code == 1);
+  CHECK(contains(outcome.err, "./cifar-10-batches-bin/data_batch_1.bin: no such file or folder"));
+}
+
+TEST_CASE("failures: training that runs away") {
+  const Folder folder;
+  program::write_cifar(folder.path());
+  for (const char* optimizer : {"sgd", "adamw"}) {
+    CAPTURE(optimizer);
+    const Outcome outcome =
+        program::run({"--data", folder.path().string(), "--batch", "10", "--epochs", "20", "--method", "none",
+                      "--learning-rate", "1e6", "--optimizer", optimizer, "--activation", "identity"});
+    CAPTURE(outcome.err);
+    CHECK(outcome.exit_code == 1);
+    CHECK(program::lines_of(outcome.err).size() == 1);
+    CHECK(contains(outcome.err, "lower the learning rate"));
+    CHECK_FALSE(contains(outcome.out, "result"));
+  }
+}
+
+TEST_SUITE_END();
