@@ -114,7 +114,9 @@ class Context {
   void synchronize() const {}
 
   /// A sentence for people: what the program runs on.
-  [[nodiscard]] std::string device_name() const { return concat("CPU, ", threads(), " threads"); }
+  [[nodiscard]] std::string device_name() const {
+    return concat("CPU, ", threads(), threads() == 1 ? " thread" : " threads");
+  }
 
   /// Workers that share the blocks of a launch.
   [[nodiscard]] int threads() const {

@@ -61,8 +61,8 @@ struct GrowerOptions {
   std::int64_t search_samples = 1'000;  ///< fixed samples of the line search, apart from those of the statistics
   std::int64_t batch_size = 512;        ///< in measuring; it changes no result
   bool move_weights = true;             ///< apply δW as well as the units
-  /// Added to the diagonals of S and S1, in units of their mean, before units and moves are solved for. Without it, an
-  /// input that is next to zero on almost every sample (a unit that is nearly dead) would receive a weight without
+  /// Added to the diagonals of S, S1 and E, in units of their mean, before units and moves are solved for. Without it,
+  /// an input that is next to zero on almost every sample (a unit that is nearly dead) would receive a weight without
   /// bound.
   double damping = 1e-3;
   LineSearchOptions line_search = {};
@@ -131,6 +131,7 @@ class Grower {
           report.sites.push_back(std::move(proposals[i].report));
         }
       }
+      for (SiteReport& site : report.sites) site.parameters = nn::parameter_count(*network_);
     }
     report.parameters = nn::parameter_count(*network_);
     report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -214,6 +215,7 @@ class Grower {
     moments.layer = site.name;
     damp(ctx, options_.damping, moments.s);
     damp(ctx, options_.damping, moments.s1);
+    if (options_.method.fisher) damp(ctx, options_.damping, moments.fisher);
     const std::int64_t parameters = nn::parameter_count(*network_);
     const std::int64_t affordable =
         std::max<std::int64_t>(options_.budget.parameters - parameters, 0) / site.parameters_per_unit();

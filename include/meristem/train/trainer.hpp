@@ -54,8 +54,9 @@ Metrics step(Context& ctx, nn::Layer<T>& network, const Batch& batch, optim::Opt
     network.visit_parameters([&](nn::Parameter<T>& parameter) {
       kernels::check_finite(ctx, parameter.value.view(), where + parameter.name);
     });
-    throw NumericError(concat("training: the loss of step ", optimizer.steps() + 1, " is ", value.mean,
-                              "; lower the learning rate (", optimizer.learning_rate(), ") or look at the data"));
+    throw NumericError(concat("training: the loss of step ", optimizer.steps() + 1, " is ",
+                              std::isnan(value.mean) ? "nan" : "infinite", "; lower the learning rate (",
+                              optimizer.learning_rate(), ") or look at the data"));
   }
   (void)network.backward(ctx, inputs, trace, std::move(value.gradient), pass);
   optimizer.step(ctx);
