@@ -70,4 +70,4 @@ BENCHMARK_CAPTURE(cross_covariance, kernel, mk::CovariancePath::kernel)->Apply(m
 
 }  // namespace
 
-BENCHMARK_MAIN();
+int main(int argc, char** argv) { return bench::run(argc, argv); }
