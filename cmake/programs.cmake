@@ -63,9 +63,13 @@ target_compile_options(
   INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wpedantic>"
             # sqrt that may set errno is not vectorised; nothing here reads errno after mathematics.
             "$<$<COMPILE_LANGUAGE:CXX>:-fno-math-errno>" "$<$<AND:$<CONFIG:Release>,$<COMPILE_LANGUAGE:CXX>>:-O2>")
-# g++ 12 takes text that std::string prepends for overlapping memory (GCC bug 105651).
+# g++ 12 warns of copies and comparisons of 2^63 bytes in its own std::string and std::vector (GCC bugs 105651, 105329),
+# also where nvcc calls it.
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
-  target_compile_options(meristem_flags INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:-Wno-restrict>")
+  foreach(warning restrict stringop-overread stringop-overflow array-bounds)
+    target_compile_options(meristem_flags INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:-Wno-${warning}>"
+                                                    "$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wno-${warning}>")
+  endforeach()
 endif()
 if(MERISTEM_WERROR)
   target_compile_options(meristem_flags INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:-Werror>"
