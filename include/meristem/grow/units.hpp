@@ -240,9 +240,9 @@ inline constexpr const char* fell_back =
 /// Cholesky route is not up to them. Below order 512 double precision costs nothing worth saving.
 template <class Attempt>
 auto with_precision(const SolveOptions& options, std::int64_t order, double resolution, Attempt&& attempt) {
-  constexpr std::int64_t small = 512;
+  constexpr std::int64_t small_order = 512;
   if (options.route == Route::cholesky) {
-    const bool in_float = order > small && resolution >= epsilon_of<float>;
+    const bool in_float = order > small_order && resolution >= epsilon_of<float>;
     auto result = in_float ? attempt(float{}, options) : attempt(double{}, options);
     if (result) return std::move(*result);
   }
