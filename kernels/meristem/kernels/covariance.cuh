@@ -21,21 +21,12 @@
 #include <meristem/core/launch.hpp>
 #include <meristem/core/tensor.hpp>
 #include <meristem/core/view.hpp>
+#include <meristem/kernels/elementwise.cuh>
 #include <meristem/kernels/row_product.cuh>
 
 namespace meristem::inline MERISTEM_BACKEND::kernels {
 
 namespace covariance_detail {
-
-#if MERISTEM_GPU
-MERISTEM_HD inline float square_root(float value) { return sqrtf(value); }
-MERISTEM_HD inline double square_root(double value) { return sqrt(value); }
-#else
-template <class T>
-T square_root(T value) {
-  return std::sqrt(value);
-}
-#endif
 
 /// out(r, i) = √w(r) · x(r, i).
 template <class T>
@@ -46,7 +37,7 @@ struct ScaleRows {
   T* out;
   std::int64_t columns;
   MERISTEM_HD void operator()(std::int64_t r, std::int64_t i) const {
-    out[r * columns + i] = square_root(weight[r]) * x[r * x_stride + i];
+    out[r * columns + i] = detail::square_root(weight[r]) * x[r * x_stride + i];
   }
 };
 

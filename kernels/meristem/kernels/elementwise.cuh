@@ -11,6 +11,7 @@
 // tensor where their types agree.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <type_traits>
 
@@ -23,6 +24,17 @@
 namespace meristem::inline MERISTEM_BACKEND::kernels {
 
 namespace detail {
+
+/// In the precision of its argument, on either side.
+#if MERISTEM_GPU
+MERISTEM_HD inline float square_root(float value) { return sqrtf(value); }
+MERISTEM_HD inline double square_root(double value) { return sqrt(value); }
+#else
+template <class T>
+T square_root(T value) {
+  return std::sqrt(value);
+}
+#endif
 
 template <class T>
 struct Fill {

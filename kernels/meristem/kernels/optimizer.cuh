@@ -22,6 +22,7 @@
 #include <meristem/core/error.hpp>
 #include <meristem/core/launch.hpp>
 #include <meristem/core/view.hpp>
+#include <meristem/kernels/elementwise.cuh>
 
 namespace meristem::inline MERISTEM_BACKEND::kernels {
 
@@ -48,16 +49,6 @@ struct AdamWStep {
 };
 
 namespace optimizer_detail {
-
-#if MERISTEM_GPU
-MERISTEM_HD inline float square_root(float value) { return sqrtf(value); }
-MERISTEM_HD inline double square_root(double value) { return sqrt(value); }
-#else
-template <class T>
-T square_root(T value) {
-  return std::sqrt(value);
-}
-#endif
 
 template <class T>
 struct PlainSgd {
@@ -111,7 +102,7 @@ struct AdamW {
     const T v = beta2 * second_moment[i] + one_minus_beta2 * g * g;
     first_moment[i] = m;
     second_moment[i] = v;
-    parameter[i] = keep * parameter[i] - step_size * m / (square_root(v) / correction + epsilon);
+    parameter[i] = keep * parameter[i] - step_size * m / (detail::square_root(v) / correction + epsilon);
   }
 };
 
