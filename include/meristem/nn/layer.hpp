@@ -2,6 +2,7 @@
 // in the Trace that forward returns and backward takes.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -24,9 +25,11 @@ enum class GradientMode { ignore, overwrite, accumulate };
 /// What forward leaves for backward.
 template <Real T>
 struct Trace {
-  View<const T> output;            ///< the layer's output; it may alias the layer's input
-  Tensor<T> storage;               ///< owns `output` unless that aliases something else
-  std::vector<Trace<T>> children;  ///< of a container, in the order they ran
+  View<const T> output;             ///< the layer's output; it may alias the layer's input
+  Tensor<T> storage;                ///< owns `output` unless that aliases something else
+  std::vector<Trace<T>> children;   ///< of a container, in the order they ran
+  std::vector<Tensor<T>> saved;     ///< whatever else backward needs
+  std::uint64_t random_stream = 0;  ///< of a layer that drew random numbers
 };
 
 template <Real T>
@@ -49,6 +52,9 @@ struct Pass {
   Mode mode = Mode::training;
   GradientMode gradients = GradientMode::overwrite;
   bool input_gradient = false;  ///< whether backward must return the gradient at the input
+  /// Runs a network to learn about it, not to train it: in training mode batch normalisation uses the statistics of the
+  /// batch, but leaves the running ones alone, and dropout lets everything pass.
+  bool measuring = false;
   Taps<T>* taps = nullptr;
 };
 
@@ -96,6 +102,9 @@ class Layer {
 
   /// Calls `visit` for every parameter, in a fixed order.
   virtual void visit_parameters(const std::function<void(Parameter<T>&)>& visit) { (void)visit; }
+
+  /// Calls `visit` for every tensor that is saved but not learned, in a fixed order.
+  virtual void visit_buffers(const std::function<void(Buffer<T>&)>& visit) { (void)visit; }
 
   /// The layers directly inside this one, in the order they run.
   [[nodiscard]] virtual std::vector<Layer<T>*> children() { return {}; }

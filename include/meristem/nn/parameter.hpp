@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <meristem/core/context.hpp>
@@ -27,6 +28,19 @@ struct Parameter {
   /// Value uninitialised, gradient zero.
   Parameter(Context& ctx, std::string name_, const Shape& shape, bool decays_)
       : id(ctx.next_id()), name(std::move(name_)), value(ctx, shape), gradient(zeros<T>(ctx, shape)), decays(decays_) {}
+};
+
+/// A tensor that belongs to a layer and is saved with it, but is not learned by gradients, such as running statistics.
+template <Real T>
+struct Buffer {
+  ParameterId id = 0;
+  std::string name;  ///< path name, such as `norm1.running_mean`
+  Tensor<T> value;
+
+  Buffer() = default;
+  /// Value uninitialised.
+  Buffer(Context& ctx, std::string name_, const Shape& shape)
+      : id(ctx.next_id()), name(std::move(name_)), value(ctx, shape) {}
 };
 
 /// One axis of a parameter that is indexed by a layer's input or output features.

@@ -97,6 +97,10 @@ class Sequential final : public Layer<T> {
     for (Child& child : layers_) child.layer->visit_parameters(visit);
   }
 
+  void visit_buffers(const std::function<void(Buffer<T>&)>& visit) override {
+    for (Child& child : layers_) child.layer->visit_buffers(visit);
+  }
+
   [[nodiscard]] std::vector<Layer<T>*> children() override {
     std::vector<Layer<T>*> result;
     for (Child& child : layers_) result.push_back(child.layer.get());
