@@ -1,0 +1,544 @@
+// Products of two maps shifted against each other, all offsets from one tile in shared memory: the channel × channel
+// matrices that convolution statistics are made of.
+//
+//   out[o, c, q] += Σ_i Σ_{(y, x) in region} wy[y] · wx[x] · a[i, y, x, c] · b[i, y + offset[o].y, x + offset[o].x, q]
+//
+//   a: n × Ha × Wa × A,  b: n × Hb × Wb × B, zero outside its map,  out: offsets × A × B,  wy: Ha, wx: Wa (or ones)
+//
+// `offset_products_kernel`: one block takes a tile of Width × Width channels, up to three runs of neighbouring offsets
+// and one slab of the work. Step by step it copies a tile of a and the same tile of b, larger by the offsets' spread,
+// to one half of its shared memory while it computes from the other half. A run is served by 128 threads; each holds 4
+// × 4 channel pairs of every offset of the run in registers and walks along the rows: the value of b that one offset
+// has used is the next offset's, so a position costs two loads of four neighbours for 4 · 4 · 5 multiply-adds. The sums
+// of a slab overwrite (=) their place in a scratch array; `AddShiftedSlabs` adds the slabs to `out` (+=) in their
+// order, in double. The number of slabs follows from the shapes alone and nothing is atomic: equal inputs give equal
+// bits, for every block size.
+//
+// Order of a sum: inside a slab of R positions in T, over slabs in double: |error| <= (R + 12)·u·Σ|wy wx a b| +
+// u·|out|, u = 2^-24 for float32.
+//
+// Arithmetic intensity. For float32 and Width = 32 a position of a costs 2 · 32 · 32 · O operations and, with a spread
+// of 2 × 4 and tiles of 4 × 16, 128 bytes of a and 6 · 20 / 64 · 128 = 240 of b: with 13 offsets 72 operations a byte
+// from the L2 cache, of which device memory supplies each byte once for all channel tiles of a slab. An H100 needs 20 a
+// byte at its float32 peak, so the kernel is bound by arithmetic. From shared memory it is 80 multiply-adds for two
+// 16-byte loads a thread. im2col followed by one product reads and writes the patches, 9 to 25 times the map.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <span>
+#include <type_traits>
+
+#include <meristem/core/config.hpp>
+#include <meristem/core/context.hpp>
+#include <meristem/core/dtype.hpp>
+#include <meristem/core/error.hpp>
+#include <meristem/core/launch.hpp>
+#include <meristem/core/tensor.hpp>
+#include <meristem/core/view.hpp>
+#include <meristem/core/window.hpp>
+#include <meristem/kernels/offset_plan.hpp>
+#include <meristem/kernels/region.hpp>
+#include <meristem/kernels/require.hpp>
+#if MERISTEM_GPU
+#include <cuda_pipeline_primitives.h>
+#define MERISTEM_UNROLL _Pragma("unroll")
+#else
+#define MERISTEM_UNROLL
+#endif
+
+namespace meristem::inline MERISTEM_BACKEND::kernels {
+
+namespace offset_tiles {
+
+/// Threads of a block on the GPU for each of its runs.
+inline constexpr int run_threads = 128;
+/// Offsets of a run at most: as many as keep a thread's sums in registers.
+template <class T>
+inline constexpr int longest_run = sizeof(T) == 4 ? 5 : 3;
+/// Runs whose products one block computes from the same tiles.
+template <class T>
+inline constexpr int most_runs = sizeof(T) == 4 ? 3 : 2;
+/// Shared memory for the tiles of one step; there are two such halves, together what every GPU grants.
+inline constexpr int half_bytes = 32 << 10;
+
+/// Four neighbouring channels, moved by loads of 16 bytes.
+template <class T>
+struct alignas(16) Channels4 {
+  T at[4];
+};
+
+/// One map as the kernel sees it: samples × rows × columns × channels, contiguous.
+template <class T>
+struct Map {
+  const T* data;
+  std::int64_t rows;
+  std::int64_t columns;
+  std::int64_t channels;
+  bool aligned;  ///< every position starts at a multiple of 16 bytes
+};
+
+/// One launch.
+template <class T>
+struct Problem {
+  Map<T> a;
+  Map<T> b;
+  const T* weight_y;  ///< null: ones
+  const T* weight_x;
+  std::int64_t samples;
+  Region region;
+  int tile_samples;  ///< a's tile
+  int tile_rows;
+  int tile_columns;
+  int wide_rows;  ///< b's tile
+  int wide_columns;
+  std::int64_t bands;     ///< tiles from the region's top to its bottom
+  std::int64_t segments;  ///< tiles from its left to its right
+  std::int64_t steps;
+  std::int64_t slabs;
+  std::int64_t b_tiles;  ///< tiles of channels
+  std::int64_t padded_a;
+  std::int64_t padded_b;
+  int products;
+  int group_count;
+  T* sums;  ///< (slabs, products, padded_a, padded_b)
+  Run runs[most_offsets];
+  Group groups[most_offsets];
+};
+
+/// Where a step's tile lies: its first sample, row and column.
+struct Corner {
+  std::int64_t sample;
+  std::int64_t y;
+  std::int64_t x;
+};
+
+template <class T>
+__device__ __forceinline__ Corner corner_of_step(const Problem<T>& problem, std::int64_t step) {
+  const std::int64_t band = step / problem.segments;
+  return {band / problem.bands * problem.tile_samples,
+          problem.region.begin.y + band % problem.bands * problem.tile_rows,
+          problem.region.begin.x + step % problem.segments * problem.tile_columns};
+}
+
+template <class T>
+__device__ __forceinline__ void move_on(const Problem<T>& problem, Corner& corner) {
+  corner.x += problem.tile_columns;
+  if (corner.x < problem.region.end.x) return;
+  corner.x = problem.region.begin.x;
+  corner.y += problem.tile_rows;
+  if (corner.y < problem.region.end.y) return;
+  corner.y = problem.region.begin.y;
+  corner.sample += problem.tile_samples;
+}
+
+/// numerator / denominator for small numbers: both at most 512, where the rounded reciprocal is exact enough.
+struct SmallDivision {
+  unsigned denominator;
+  unsigned reciprocal;
+
+  __device__ explicit SmallDivision(int d)
+      : denominator(static_cast<unsigned>(d)), reciprocal(((1u << 20) + denominator - 1) / denominator) {}
+  __device__ int quotient(int numerator) const {
+    return static_cast<int>(static_cast<unsigned>(numerator) * reciprocal >> 20);
+  }
+};
+
+/// Copies to shared memory that may still be under way when this returns; `wait_for_copies` waits for the thread's own.
+template <int Bytes, class T>
+__device__ __forceinline__ void start_copy(T* to, const T* from) {
+#if MERISTEM_GPU
+  __pipeline_memcpy_async(to, from, Bytes);
+#else
+  for (int i = 0; i < Bytes / static_cast<int>(sizeof(T)); ++i) to[i] = from[i];
+#endif
+}
+__device__ __forceinline__ void wait_for_copies() {
+#if MERISTEM_GPU
+  __pipeline_commit();
+  __pipeline_wait_prior(0);
+#endif
+}
+
+/// Four channels from `channel` on of the position at `from`; zeros beyond the last one and if the position is
+/// `absent`.
+template <class T>
+__device__ __forceinline__ void start_copy4(Channels4<T>& to, const Map<T>& map, const T* from, std::int64_t channel,
+                                            bool absent) {
+  constexpr int each = 16 / static_cast<int>(sizeof(T));
+  if (absent) {
+    to = Channels4<T>{};
+  } else if (map.aligned && channel + 4 <= map.channels) {
+    for (int j = 0; j < 4; j += each) start_copy<16>(&to.at[j], from + channel + j);
+  } else {
+    for (int j = 0; j < 4; ++j) {
+      if (channel + j < map.channels) {
+        start_copy<static_cast<int>(sizeof(T))>(&to.at[j], from + channel + j);
+      } else {
+        to.at[j] = T(0);
+      }
+    }
+  }
+}
+
+/// Starts this thread's share of the copies of one map's tile: `samples` × `rows` × `columns` positions from `corner`
+/// on, those outside [low, high) as zeros.
+template <int Quads, class T>
+__device__ __forceinline__ void start_tile(const Map<T>& map, std::int64_t all_samples, const Corner& corner,
+                                           Extent2 low, Extent2 high, int samples, int rows, int columns,
+                                           std::int64_t channel, Channels4<T>* tile) {
+  const SmallDivision by_columns(columns);
+  const SmallDivision by_rows(rows);
+  const int size = samples * rows * columns * Quads;
+  for (int e = static_cast<int>(threadIdx.x); e < size; e += static_cast<int>(blockDim.x)) {
+    const int position = e / Quads;
+    const int line = by_columns.quotient(position);
+    const int sample = by_rows.quotient(line);
+    const std::int64_t i = corner.sample + sample;
+    const std::int64_t y = corner.y + (line - sample * rows);
+    const std::int64_t x = corner.x + (position - line * columns);
+    const bool absent = i >= all_samples || y < low.y || y >= high.y || x < low.x || x >= high.x;
+    const T* const from = map.data + ((i * map.rows + y) * map.columns + x) * map.channels;
+    start_copy4(tile[e], map, from, channel + e % Quads * 4, absent);
+  }
+}
+
+/// Multiplies this thread's share of a's tile, which it has copied itself, by the weights.
+template <int Quads, class T>
+__device__ __forceinline__ void weigh_tile(const Problem<T>& problem, const Corner& corner, Channels4<T>* tile) {
+  const SmallDivision by_columns(problem.tile_columns);
+  const SmallDivision by_rows(problem.tile_rows);
+  const int size = problem.tile_samples * problem.tile_rows * problem.tile_columns * Quads;
+  for (int e = static_cast<int>(threadIdx.x); e < size; e += static_cast<int>(blockDim.x)) {
+    const int position = e / Quads;
+    const int line = by_columns.quotient(position);
+    const std::int64_t y = corner.y + (line - by_rows.quotient(line) * problem.tile_rows);
+    const std::int64_t x = corner.x + (position - line * problem.tile_columns);
+    if (y >= problem.region.end.y || x >= problem.region.end.x) continue;
+    const T weight = (problem.weight_y == nullptr ? T(1) : problem.weight_y[y]) *
+                     (problem.weight_x == nullptr ? T(1) : problem.weight_x[x]);
+    for (int j = 0; j < 4; ++j) tile[e].at[j] *= weight;
+  }
+}
+
+/// total[j] += a(x) b(x + j)ᵀ for 0 <= x < columns and 0 <= j < Length; a and b step by Quads.
+template <int Length, int Quads, class T, int Longest>
+__device__ __forceinline__ void multiply_row(const Channels4<T>* a, const Channels4<T>* b, int columns,
+                                             T (&total)[Longest][4][4]) {
+  // The value of b at x + j lies at (x + j) % Length: with steps unrolled by Length that is known at compile time.
+  Channels4<T> window[Length];
+  const auto multiply_position = [&](int s) {
+    window[(s + Length - 1) % Length] = b[s * Quads];
+    const Channels4<T> left = a[s * Quads];
+    MERISTEM_UNROLL
+    for (int j = 0; j < Length; ++j) {
+      const Channels4<T> right = window[(s + j) % Length];
+      MERISTEM_UNROLL
+      for (int c = 0; c < 4; ++c) {
+        MERISTEM_UNROLL
+        for (int q = 0; q < 4; ++q) total[j][c][q] += left.at[c] * right.at[q];
+      }
+    }
+  };
+  MERISTEM_UNROLL
+  for (int j = 0; j + 1 < Length; ++j) window[j] = b[j * Quads];
+  b += (Length - 1) * Quads;
+  int x = 0;
+  for (; x + Length <= columns; x += Length) {
+    MERISTEM_UNROLL
+    for (int s = 0; s < Length; ++s) multiply_position(s);
+    a += Length * Quads;
+    b += Length * Quads;
+  }
+  MERISTEM_UNROLL
+  for (int s = 0; s + 1 < Length; ++s) {
+    if (x + s < columns) multiply_position(s);
+  }
+}
+
+/// Adds the rows of one step that belong to `phase` to the sums of one thread.
+template <int Length, int Quads, class T, int Longest>
+__device__ __forceinline__ void multiply_tile(const Problem<T>& problem, const Corner& corner, int phase, int phases,
+                                              const Channels4<T>* a_tile, const Channels4<T>* b_tile,
+                                              T (&total)[Longest][4][4]) {
+  const auto at_most = [](std::int64_t left, int most) { return left < most ? static_cast<int>(left) : most; };
+  const int samples = at_most(problem.samples - corner.sample, problem.tile_samples);
+  const int rows = at_most(problem.region.end.y - corner.y, problem.tile_rows);
+  const int columns = at_most(problem.region.end.x - corner.x, problem.tile_columns);
+  int sample = 0;
+  for (int y = phase;; y += phases) {
+    while (y >= rows && sample < samples) {
+      y -= rows;
+      ++sample;
+    }
+    if (sample >= samples) break;
+    multiply_row<Length, Quads>(a_tile + (sample * problem.tile_rows + y) * problem.tile_columns * Quads,
+                                b_tile + (sample * problem.wide_rows + y) * problem.wide_columns * Quads, columns,
+                                total);
+  }
+}
+
+/// Grid: (groups of runs · tiles of channels, slabs). Any block size gives the same bits.
+template <class T, int Width>
+__global__ void __launch_bounds__(most_runs<T>* run_threads) offset_products_kernel(Problem<T> problem) {
+  constexpr int quads = Width / 4;
+  constexpr int team = quads * quads;
+  constexpr int phases = run_threads / team;
+  constexpr int longest = longest_run<T>;
+  MERISTEM_DYNAMIC_SHARED(Channels4<T>, shared);
+
+  const int thread = static_cast<int>(threadIdx.x);
+  const int threads = static_cast<int>(blockDim.x);
+  const int tile = static_cast<int>(blockIdx.x) / problem.group_count;
+  const Group group = problem.groups[static_cast<int>(blockIdx.x) % problem.group_count];
+  const std::int64_t a_channel = tile / problem.b_tiles * Width;
+  const std::int64_t b_channel = tile % problem.b_tiles * Width;
+  const std::int64_t slab = blockIdx.y;
+  const std::int64_t first_step = slab * problem.steps / problem.slabs;
+  const std::int64_t last_step = (slab + 1) * problem.steps / problem.slabs;
+  const int a_size = problem.tile_samples * problem.tile_rows * problem.tile_columns * quads;
+  const int half = a_size + problem.tile_samples * problem.wide_rows * problem.wide_columns * quads;
+  const bool weighted = problem.weight_y != nullptr || problem.weight_x != nullptr;
+
+  const auto start_step = [&](const Corner& corner, Channels4<T>* to) {
+    start_tile<quads>(problem.a, problem.samples, corner, problem.region.begin, problem.region.end,
+                      problem.tile_samples, problem.tile_rows, problem.tile_columns, a_channel, to);
+    start_tile<quads>(problem.b, problem.samples, {corner.sample, corner.y + group.y, corner.x + group.x}, Extent2(0),
+                      {problem.b.rows, problem.b.columns}, problem.tile_samples, problem.wide_rows,
+                      problem.wide_columns, b_channel, to + a_size);
+  };
+
+  // With fewer threads than the runs need the slab is read several times; the GPU's block makes one pass.
+  const int jobs = group.count * run_threads;
+  for (int pass = 0; pass < jobs; pass += threads) {
+    const int job = pass + thread;
+    const bool idle = job >= jobs;
+    const Run run = problem.runs[group.first + (idle ? 0 : job / run_threads)];
+    const int phase = job % run_threads / team;
+    const int a_quad = job % team / quads;
+    const int b_quad = job % quads;
+    const int b_start = static_cast<int>((run.y - group.y) * problem.wide_columns + (run.x - group.x)) * quads;
+    T total[longest][4][4] = {};
+
+    Corner next = corner_of_step(problem, first_step);
+    start_step(next, shared);
+    for (std::int64_t step = first_step; step < last_step; ++step) {
+      const Corner corner = next;
+      Channels4<T>* const a_tile = shared + (step - first_step) % 2 * half;
+      Channels4<T>* const other = shared + (step - first_step + 1) % 2 * half;
+      wait_for_copies();
+      if (weighted) weigh_tile<quads>(problem, corner, a_tile);
+      __syncthreads();
+      if (step + 1 < last_step) {
+        move_on(problem, next);
+        start_step(next, other);
+      }
+      if (idle) continue;
+      const Channels4<T>* const a = a_tile + a_quad;
+      const Channels4<T>* const b = a_tile + a_size + b_start + b_quad;
+      switch (run.length) {
+        case 1:
+          multiply_tile<1, quads>(problem, corner, phase, phases, a, b, total);
+          break;
+        case 2:
+          multiply_tile<2, quads>(problem, corner, phase, phases, a, b, total);
+          break;
+        case 3:
+          multiply_tile<3, quads>(problem, corner, phase, phases, a, b, total);
+          break;
+        case 4:
+          if constexpr (longest > 3) multiply_tile<4, quads>(problem, corner, phase, phases, a, b, total);
+          break;
+        default:
+          if constexpr (longest > 4) multiply_tile<5, quads>(problem, corner, phase, phases, a, b, total);
+          break;
+      }
+    }
+
+    // One phase after the other, so that their sum has one order.
+    T* const out =
+        problem.sums +
+        ((slab * problem.products + run.first) * problem.padded_a + a_channel + a_quad * 4) * problem.padded_b +
+        b_channel + b_quad * 4;
+    for (int p = 0; p < phases; ++p) {
+      if (p == phase && !idle) {
+        MERISTEM_UNROLL
+        for (int j = 0; j < longest; ++j) {
+          if (j >= run.length) break;
+          MERISTEM_UNROLL
+          for (int c = 0; c < 4; ++c) {
+            auto& place = *reinterpret_cast<Channels4<T>*>(out + (j * problem.padded_a + c) * problem.padded_b);
+            Channels4<T> sum = p == 0 ? Channels4<T>{} : place;
+            MERISTEM_UNROLL
+            for (int q = 0; q < 4; ++q) sum.at[q] += total[j][c][q];
+            place = sum;
+          }
+        }
+      }
+      // Also keeps the next pass from overwriting tiles that others still read.
+      __syncthreads();
+    }
+  }
+}
+
+/// out(o, c, q) += the sum of all slabs.
+template <class T>
+struct AddShiftedSlabs {
+  const T* sums;
+  std::int64_t slabs;
+  std::int64_t slab_stride;
+  std::int64_t padded_a;
+  std::int64_t padded_b;
+  T* out;
+  std::int64_t a_channels;
+  std::int64_t b_channels;
+  int place[most_offsets];  ///< an offset's place among the products; -1: nothing to add
+
+  MERISTEM_HD void operator()(std::int64_t o, std::int64_t c, std::int64_t q) const {
+    if (place[o] < 0) return;
+    const T* const from = sums + (place[o] * padded_a + c) * padded_b + q;
+    double total = 0.0;
+    for (std::int64_t slab = 0; slab < slabs; ++slab) total += static_cast<double>(from[slab * slab_stride]);
+    T& element = out[(o * a_channels + c) * b_channels + q];
+    element = static_cast<T>(static_cast<double>(element) + total);
+  }
+};
+
+template <class T>
+[[nodiscard]] Map<T> as_map(View<const T> view) {
+  const bool aligned = reinterpret_cast<std::uintptr_t>(view.data_handle()) % 16 == 0 &&
+                       view.extent(3) * static_cast<std::int64_t>(sizeof(T)) % 16 == 0;
+  return {view.data_handle(), view.extent(1), view.extent(2), view.extent(3), aligned};
+}
+
+template <class T, int Width>
+void accumulate(Context& ctx, View<const T> a, View<const T> b, const Region& region, std::span<const Extent2> offsets,
+                const T* weight_y, const T* weight_x, T* out) {
+  const OffsetPlan plan = plan_offsets(offsets, region, {b.extent(1), b.extent(2)}, longest_run<T>, most_runs<T>);
+  if (plan.products == 0) return;
+  constexpr std::int64_t capacity = half_bytes / (Width * static_cast<int>(sizeof(T)));
+  constexpr std::int64_t phases = run_threads / (Width / 4 * Width / 4);
+  const Tile tile = choose_tile(a.extent(0), region.extent(), plan.spread, capacity, phases);
+  const auto ceil_div = [](std::int64_t n, std::int64_t d) { return (n + d - 1) / d; };
+
+  Problem<T> problem{};
+  problem.a = as_map(a);
+  problem.b = as_map(b);
+  problem.weight_y = weight_y;
+  problem.weight_x = weight_x;
+  problem.samples = a.extent(0);
+  problem.region = region;
+  problem.tile_samples = static_cast<int>(tile.samples);
+  problem.tile_rows = static_cast<int>(tile.rows);
+  problem.tile_columns = static_cast<int>(tile.columns);
+  problem.wide_rows = static_cast<int>(tile.rows + plan.spread.y);
+  problem.wide_columns = static_cast<int>(tile.columns + plan.spread.x);
+  problem.bands = ceil_div(region.extent().y, tile.rows);
+  problem.segments = ceil_div(region.extent().x, tile.columns);
+  problem.steps = ceil_div(problem.samples, tile.samples) * problem.bands * problem.segments;
+  const std::int64_t a_tiles = ceil_div(a.extent(3), Width);
+  problem.b_tiles = ceil_div(b.extent(3), Width);
+  problem.padded_a = a_tiles * Width;
+  problem.padded_b = problem.b_tiles * Width;
+  problem.products = plan.products;
+  problem.group_count = static_cast<int>(plan.groups.size());
+  std::copy(plan.runs.begin(), plan.runs.end(), problem.runs);
+  std::copy(plan.groups.begin(), plan.groups.end(), problem.groups);
+
+  // Four blocks for every multiprocessor of a large GPU; the last addition is serial over the slabs.
+  constexpr std::int64_t target_blocks = 528;
+  constexpr std::int64_t most_slabs = 132;
+  constexpr std::int64_t least_slab_steps = 4;
+  const std::int64_t blocks = a_tiles * problem.b_tiles * problem.group_count;
+  problem.slabs = std::min(
+      {std::max<std::int64_t>(1, target_blocks / blocks), most_slabs, ceil_div(problem.steps, least_slab_steps)});
+  auto sums = empty<T>(ctx, {problem.slabs, problem.products, problem.padded_a, problem.padded_b});
+  problem.sums = sums.data();
+
+  int runs = 0;
+  for (const Group& group : plan.groups) runs = std::max(runs, group.count);
+  const std::int64_t positions =
+      tile.samples * (tile.rows * tile.columns + std::int64_t{problem.wide_rows} * problem.wide_columns);
+  const dim3 grid(blocks_for(blocks, 1), static_cast<unsigned>(problem.slabs));
+  launch<offset_products_kernel<T, Width>>(ctx, grid, block_threads(ctx, static_cast<unsigned>(runs * run_threads)),
+                                           static_cast<std::size_t>(positions) * Width * sizeof(T) * 2, problem);
+
+  AddShiftedSlabs<T> add{problem.sums,     problem.slabs,    problem.products * problem.padded_a * problem.padded_b,
+                         problem.padded_a, problem.padded_b, out,
+                         a.extent(3),      b.extent(3),      {}};
+  std::copy(plan.place.begin(), plan.place.end(), add.place);
+  for_each(ctx, static_cast<std::int64_t>(offsets.size()), a.extent(3), b.extent(3), add);
+}
+
+}  // namespace offset_tiles
+
+/// out[o, c, q] += Σ_i Σ_{(y, x) in region} weight_y[y] · weight_x[x] · a[i, y, x, c] · b[i, y + o.y, x + o.x, q],
+/// where o stands for offsets[o]; b is zero outside its map. Sums over samples and positions, not means.
+///
+/// @param a, b      (samples, rows, columns, channels), contiguous; sizes and channels may differ. b may be a.
+/// @param region    positions of a's map; may be empty.
+/// @param offsets   any, in any order, repeated or not. Neighbours in x share their loads.
+/// @param weight_y  one number for each row of a's map, or an empty View for ones.
+/// @param weight_x  one number for each column of a's map, or an empty View for ones.
+/// @param out       (offsets, channels of a, channels of b), contiguous; apart from all others.
+/// Throws ShapeError for shapes that do not fit, ArgumentError for a region outside a's map.
+template <Real T>
+void offset_products_tiled(Context& ctx, View<const std::type_identity_t<T>> a, View<const std::type_identity_t<T>> b,
+                           const Region& region, std::span<const Extent2> offsets,
+                           View<const std::type_identity_t<T>> weight_y, View<const std::type_identity_t<T>> weight_x,
+                           View<T> out) {
+  constexpr const char* name = "offset_products_tiled";
+  const auto check_map = [&](const char* argument, const View<const T>& map) {
+    detail::require_contiguous(name, argument, map);
+    if (map.rank() == 4) return;
+    throw ShapeError(concat(name, ": ", argument, " has shape ", map.shape(),
+                            "; it must have rank 4 (samples, rows, columns, channels)"));
+  };
+  check_map("a", a);
+  check_map("b", b);
+  detail::require_contiguous(name, "out", out);
+  if (a.extent(0) != b.extent(0)) {
+    throw ShapeError(
+        concat(name, ": a and b must have the same number of samples; got shapes ", a.shape(), " and ", b.shape()));
+  }
+  const Shape expected{static_cast<std::int64_t>(offsets.size()), a.extent(3), b.extent(3)};
+  if (out.shape() != expected) {
+    throw ShapeError(concat(name, ": for ", offsets.size(), " offsets and maps of shapes ", a.shape(), " and ",
+                            b.shape(), " out must have shape ", expected, "; got ", out.shape()));
+  }
+  const Extent2 map{a.extent(1), a.extent(2)};
+  if (!region.fits(map)) {
+    throw ArgumentError(concat(name, ": the region of ", region, " does not lie on the map of a, ", map));
+  }
+  const auto check_weight = [&](const char* argument, const View<const T>& weight, std::int64_t extent,
+                                const char* what) {
+    if (weight.rank() == 0) return;
+    detail::require_contiguous(name, argument, weight);
+    if (weight.rank() == 1 && weight.extent(0) == extent) return;
+    throw ShapeError(concat(name, ": ", argument, " has shape ", weight.shape(), "; a's map of ", map,
+                            " needs one number for each ", what, ", shape (", extent, "), or an empty View for ones"));
+  };
+  check_weight("weight_y", weight_y, map.y, "row");
+  check_weight("weight_x", weight_x, map.x, "column");
+  if (out.empty() || a.extent(0) == 0 || region.empty()) return;
+
+  // Doubles in narrow tiles only: twice the registers for each sum.
+  const bool wide = sizeof(T) == 4 && std::max(a.extent(3), b.extent(3)) > 16;
+  for (std::size_t first = 0; first < offsets.size(); first += offset_tiles::most_offsets) {
+    const auto some = offsets.subspan(first, std::min<std::size_t>(offset_tiles::most_offsets, offsets.size() - first));
+    T* const to = out.data_handle() + static_cast<std::int64_t>(first) * a.extent(3) * b.extent(3);
+    const T* const wy = weight_y.data_handle();
+    const T* const wx = weight_x.data_handle();
+    if constexpr (sizeof(T) == 4) {
+      if (wide) {
+        offset_tiles::accumulate<T, 32>(ctx, a, b, region, some, wy, wx, to);
+        continue;
+      }
+    }
+    offset_tiles::accumulate<T, 16>(ctx, a, b, region, some, wy, wx, to);
+  }
+}
+
+}  // namespace meristem::inline MERISTEM_BACKEND::kernels
+
+#undef MERISTEM_UNROLL
