@@ -1,0 +1,188 @@
+// Batch normalisation, with the activation and the addition of a residual fused into it.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <meristem/kernels/batch_norm.cuh>
+#include <meristem/kernels/elementwise.cuh>
+#include <meristem/nn/activation.hpp>
+#include <meristem/nn/layer.hpp>
+
+namespace meristem::inline MERISTEM_BACKEND::nn {
+
+struct BatchNormOptions {
+  double momentum = 0.1;                         ///< share of a batch in the running statistics, in [0, 1]
+  double epsilon = 1e-5;                         ///< added to the variance; positive
+  Activation activation = Activation::identity;  ///< identity or relu
+};
+
+/// y = act((x - mean) / √(variance + epsilon) · weight + bias [+ residual]), channel by channel on the last axis of any
+/// rank from 2 up; the channels may be 0.
+///
+/// In training mode mean and variance are those of the batch over all other axes (the biased variance), and the running
+/// ones move towards them (the unbiased variance), as in PyTorch, unless `pass.measuring`. A batch with one row has
+/// variance 0, so its output is act(bias [+ residual]), and leaves the running variance alone. In evaluation mode the
+/// running statistics take their place, constants for backward too: run backward with the mode that forward had.
+template <Real T>
+class BatchNorm final : public Layer<T> {
+ public:
+  using Options = BatchNormOptions;
+
+  /// weight 1, bias 0, running mean 0, running variance 1. Throws ArgumentError for a negative number of channels and
+  /// for options outside their range.
+  BatchNorm(Context& ctx, std::int64_t channels, const Options& options = {})
+      : weight_(ctx, "weight", checked_shape(channels, options), false),
+        bias_(ctx, "bias", {channels}, false),
+        running_mean_(ctx, "running_mean", {channels}),
+        running_variance_(ctx, "running_variance", {channels}),
+        options_(options) {
+    kernels::fill(ctx, T(1), weight_.value.view());
+    kernels::fill(ctx, T(0), bias_.value.view());
+    kernels::fill(ctx, T(0), running_mean_.value.view());
+    kernels::fill(ctx, T(1), running_variance_.value.view());
+  }
+
+  [[nodiscard]] std::string_view kind() const override { return "BatchNorm"; }
+  [[nodiscard]] std::int64_t channels() const { return weight_.value.extent(0); }
+  [[nodiscard]] double momentum() const noexcept { return options_.momentum; }
+  [[nodiscard]] double epsilon() const noexcept { return options_.epsilon; }
+  [[nodiscard]] Activation activation() const noexcept { return options_.activation; }
+  [[nodiscard]] Parameter<T>& weight() noexcept { return weight_; }
+  [[nodiscard]] const Parameter<T>& weight() const noexcept { return weight_; }
+  [[nodiscard]] Parameter<T>& bias() noexcept { return bias_; }
+  [[nodiscard]] const Parameter<T>& bias() const noexcept { return bias_; }
+  [[nodiscard]] Buffer<T>& running_mean() noexcept { return running_mean_; }
+  [[nodiscard]] const Buffer<T>& running_mean() const noexcept { return running_mean_; }
+  [[nodiscard]] Buffer<T>& running_variance() noexcept { return running_variance_; }
+  [[nodiscard]] const Buffer<T>& running_variance() const noexcept { return running_variance_; }
+
+  void set_name(const std::string& name) override {
+    Layer<T>::set_name(name);
+    const std::string prefix = name.empty() ? "" : name + ".";
+    weight_.name = prefix + "weight";
+    bias_.name = prefix + "bias";
+    running_mean_.name = prefix + "running_mean";
+    running_variance_.name = prefix + "running_variance";
+  }
+
+  [[nodiscard]] Shape output_shape(const Shape& input) const override {
+    const int last = input.rank() - 1;
+    if (last < 1) {
+      throw ShapeError(concat(this->label(), ": input of shape ", input, " has no rows to normalise over; give it a ",
+                              "batch axis before its channels"));
+    }
+    if (input[last] != channels()) {
+      throw ShapeError(concat(this->label(), ": input has ", input[last], " channels, weight expects ", channels(),
+                              "; got ", input));
+    }
+    return input;
+  }
+
+  /// One for each element.
+  [[nodiscard]] std::int64_t multiply_adds(const Shape& input) const override {
+    return input.rank() == 0 || input[0] == 0 ? 0 : input.size() / input[0];
+  }
+
+  [[nodiscard]] Trace<T> forward(Context& ctx, View<const T> input, const Pass<T>& pass) override {
+    return forward_added(ctx, input, {}, pass);
+  }
+
+  [[nodiscard]] Tensor<T> backward(Context& ctx, View<const T> input, const Trace<T>& trace, Tensor<T> output_gradient,
+                                   const Pass<T>& pass) override {
+    run_backward(ctx, input, trace, output_gradient, pass, pass.input_gradient ? output_gradient.view() : View<T>(),
+                 {});
+    if (!pass.input_gradient) return {};
+    return output_gradient;
+  }
+
+  /// y = act(bn(input) + residual) in one pass; residual has the input's shape, or is an empty view for none. Throws
+  /// ShapeError otherwise.
+  [[nodiscard]] Trace<T> forward_added(Context& ctx, View<const T> input, View<const T> residual, const Pass<T>& pass) {
+    const Shape shape = output_shape(input.shape());
+    if (residual.rank() != 0 && residual.shape() != shape) {
+      throw ShapeError(concat(this->label(), ": residual of shape ", residual.shape(),
+                              " cannot be added to the output of shape ", shape, "; make the shapes equal"));
+    }
+    Trace<T> trace;
+    Tensor<T> mean(ctx, {channels()}), inverse_deviation(ctx, {channels()});
+    if (pass.mode == Mode::training) {
+      kernels::RunningStatistics<T> running;
+      if (!pass.measuring) running = {running_mean_.value, running_variance_.value, options_.momentum};
+      kernels::batch_norm_statistics<T>(ctx, input, options_.epsilon, mean, inverse_deviation, running);
+    } else {
+      kernels::batch_norm_constants<T>(ctx, running_mean_.value, running_variance_.value, options_.epsilon, mean,
+                                       inverse_deviation);
+    }
+    trace.storage = Tensor<T>(ctx, shape);
+    trace.output = trace.storage.view();
+    kernels::batch_norm_forward<T>(ctx, options_.activation, input, mean, inverse_deviation, weight_.value, bias_.value,
+                                   residual, trace.storage);
+    trace.saved.push_back(std::move(mean));
+    trace.saved.push_back(std::move(inverse_deviation));
+    return trace;
+  }
+
+  /// The gradients of `forward_added`; residual_gradient is overwritten with the gradient at the residual, whether or
+  /// not the one at the input is asked for.
+  [[nodiscard]] Tensor<T> backward_added(Context& ctx, View<const T> input, const Trace<T>& trace,
+                                         Tensor<T> output_gradient, const Pass<T>& pass, Tensor<T>& residual_gradient) {
+    Tensor<T> dx = pass.input_gradient ? empty<T>(ctx, input.shape()) : Tensor<T>();
+    // Without an activation the gradient at the residual is the one at the output.
+    const bool masked = options_.activation != Activation::identity;
+    run_backward(ctx, input, trace, output_gradient, pass, pass.input_gradient ? dx.view() : View<T>(),
+                 masked ? output_gradient.view() : View<T>());
+    residual_gradient = std::move(output_gradient);
+    return dx;
+  }
+
+  void visit_parameters(const std::function<void(Parameter<T>&)>& visit) override {
+    visit(weight_);
+    visit(bias_);
+  }
+
+  void visit_buffers(const std::function<void(Buffer<T>&)>& visit) override {
+    visit(running_mean_);
+    visit(running_variance_);
+  }
+
+  [[nodiscard]] std::vector<ParameterAxis<T>> output_axes() override { return {{&weight_, 0}, {&bias_, 0}}; }
+
+ private:
+  static Shape checked_shape(std::int64_t channels, const Options& options) {
+    if (channels < 0) throw ArgumentError(concat("BatchNorm: ", channels, " channels; they must be 0 or more"));
+    if (!(options.momentum >= 0.0 && options.momentum <= 1.0)) {
+      throw ArgumentError(concat("BatchNorm: momentum is ", options.momentum, "; it must be between 0 and 1"));
+    }
+    if (!(options.epsilon > 0.0)) {
+      throw ArgumentError(concat("BatchNorm: epsilon is ", options.epsilon, "; it must be positive"));
+    }
+    kernels::detail::require_fusible("BatchNorm", options.activation);
+    return {channels};
+  }
+
+  void run_backward(Context& ctx, View<const T> input, const Trace<T>& trace, View<const T> dy, const Pass<T>& pass,
+                    View<T> dx, View<T> dresidual) {
+    const bool wanted = pass.gradients != GradientMode::ignore;
+    kernels::BatchNormForward<T> forward{input,
+                                         trace.saved[0],
+                                         trace.saved[1],
+                                         weight_.value,
+                                         trace.output,
+                                         options_.activation,
+                                         pass.mode == Mode::evaluation};
+    kernels::batch_norm_backward<T>(
+        ctx, forward, dy,
+        pass.gradients == GradientMode::accumulate ? kernels::Accumulate::accumulate : kernels::Accumulate::overwrite,
+        wanted ? weight_.gradient.view() : View<T>(), wanted ? bias_.gradient.view() : View<T>(), dx, dresidual);
+  }
+
+  Parameter<T> weight_;
+  Parameter<T> bias_;
+  Buffer<T> running_mean_;
+  Buffer<T> running_variance_;
+  Options options_;
+};
+
+}  // namespace meristem::inline MERISTEM_BACKEND::nn

@@ -1,0 +1,358 @@
+// Two sums over the rows of every channel, in one pass over channels-last data, for normalisation.
+//
+//   x (samples, rows, cols), contiguous; for every sample and column, over the rows:
+//   ChannelMoments       mean of x,  Σ (x - mean)²
+//   ChannelGradients     Σ g,        Σ g (x - mean)       g: the gradient dy, with ReLU's mask (y > 0) if asked
+//
+// A block takes a chunk of rows of all columns (or of a tile of them). Its lanes are neighbouring elements: `fold` rows
+// of `width` columns, so that few channels fill vectors and warps as well as many do. A lane adds at most 64 terms in
+// T; lanes are added in double in a tree, chunks are merged in double. So the order of every sum follows from the
+// shapes alone: the same bits for every run, every number of CPU threads and every block size, up to how a compiler
+// contracts multiplications and additions.
+//
+// Moments are taken of x - x[first row of the chunk], and merged by T. Chan, G. Golub, R. LeVeque, "Updating formulae
+// and a pairwise algorithm for computing sample variances" (1979): a large common offset costs no accuracy.
+#pragma once
+
+#include <cstdint>
+
+#include <meristem/core/config.hpp>
+#include <meristem/core/context.hpp>
+#include <meristem/core/launch.hpp>
+#include <meristem/core/tensor.hpp>
+
+namespace meristem::inline MERISTEM_BACKEND::kernels::detail {
+
+/// How (samples, rows, cols) is cut into blocks: a function of the shape alone.
+struct ChannelCut {
+  static constexpr std::int64_t most_lanes = 256;
+  static constexpr std::int64_t rows_per_lane = 64;
+
+  std::int64_t samples, rows, cols;
+  std::int64_t tiles;       // of columns
+  std::int64_t width;       // columns of a tile
+  std::int64_t fold;        // rows side by side in the lanes of a block
+  std::int64_t chunk_rows;  // rows of a block
+  std::int64_t chunks;      // of the rows of one sample
+
+  /// With `fold_rows` false a block's lanes lie in one row.
+  ChannelCut(std::int64_t samples_, std::int64_t rows_, std::int64_t cols_, bool fold_rows = true)
+      : samples(samples_), rows(rows_), cols(cols_), tiles(1), width(cols_), fold(1) {
+    if (cols > most_lanes) {
+      const std::int64_t share = (cols - 1) / ((cols - 1) / most_lanes + 1) + 1;
+      width = (share + 31) / 32 * 32;
+      tiles = (cols - 1) / width + 1;
+    } else if (cols > 0 && fold_rows) {
+      // Lanes with few rows would cost more to combine than to fill.
+      const std::int64_t most = rows / 16 < most_lanes / cols ? rows / 16 : most_lanes / cols;
+      fold = most < 1 ? 1 : (most < 8 ? most : most / 8 * 8);
+    }
+    chunk_rows = fold * rows_per_lane;
+    chunks = rows == 0 ? 0 : (rows - 1) / chunk_rows + 1;
+  }
+
+  MERISTEM_HD std::int64_t rows_of(std::int64_t chunk) const {
+    const std::int64_t rest = rows - chunk * chunk_rows;
+    return rest < chunk_rows ? rest : chunk_rows;
+  }
+};
+
+/// Mean and sum of squared deviations of x.
+template <class T>
+struct ChannelMoments {
+  using Element = T;
+  const T* x;
+
+  /// What is subtracted from x in this chunk, given the index of the chunk's first element of the column.
+  MERISTEM_HD T shift(std::int64_t, std::int64_t first, std::int64_t) const { return x[first]; }
+
+  /// Adds the terms of element i, which lies in row `row` of all rows of all samples if rows are not folded.
+  MERISTEM_HD void add(std::int64_t i, std::int64_t, T offset, T& a, T& b) const {
+    const T d = x[i] - offset;
+    a += d;
+    b += d * d;
+  }
+
+  /// Turns the sums of a chunk of n rows into its partial result.
+  MERISTEM_HD static void close(double n, double offset, double& a, double& b) {
+    const double mean = a / n;
+    b -= a * mean;
+    // Rounding may leave a negative number where all elements are equal.
+    b = b > 0.0 || b != b ? b : 0.0;
+    a = offset + mean;
+  }
+
+  /// (a, b) of na rows becomes that of these and nb others.
+  MERISTEM_HD static void merge(double na, double& a, double& b, double nb, double other_a, double other_b) {
+    const double share = nb > 0.0 ? nb / (na + nb) : 0.0;
+    const double delta = other_a - a;
+    a += delta * share;
+    b += other_b + delta * delta * (na * share);
+  }
+};
+
+/// Sums of g and g (x - mean), with mean (samples, cols / group_cols).
+template <class T, bool Masked>
+struct ChannelGradients {
+  using Element = T;
+  const T* x;
+  const T* y;
+  const T* dy;
+  const T* mean;
+  std::int64_t groups;
+  std::int64_t group_cols;
+
+  MERISTEM_HD T shift(std::int64_t sample, std::int64_t, std::int64_t col) const {
+    return mean[sample * groups + (group_cols == 1 ? col : col / group_cols)];
+  }
+  MERISTEM_HD T gradient(std::int64_t i) const {
+    const T upstream = dy[i];
+    if constexpr (Masked) {
+      return y[i] > T(0) ? upstream : T(0);
+    } else {
+      return upstream;
+    }
+  }
+  MERISTEM_HD void add(std::int64_t i, std::int64_t, T offset, T& a, T& b) const {
+    const T g = gradient(i);
+    a += g;
+    b += g * (x[i] - offset);
+  }
+  MERISTEM_HD static void close(double, double, double&, double&) {}
+  MERISTEM_HD static void merge(double, double& a, double& b, double, double other_a, double other_b) {
+    a += other_a;
+    b += other_b;
+  }
+};
+
+#if !MERISTEM_GPU
+/// a, b += the terms of `count` rows of lanes, in row order. Out of line and by value, to vectorise.
+template <class Op, class T = typename Op::Element>
+[[gnu::noinline]] void add_lanes(Op op, std::int64_t first, std::int64_t stride, std::int64_t row, std::int64_t count,
+                                 std::int64_t lanes, const T* shift, T* a, T* b) {
+  std::int64_t k = 0;
+  // Four rows at a time: the running sums leave and enter memory a quarter as often.
+  for (; k + 4 <= count; k += 4) {
+    const std::int64_t i = first + k * stride;
+    MERISTEM_INDEPENDENT
+    for (std::int64_t lane = 0; lane < lanes; ++lane) {
+      T sum_a = a[lane], sum_b = b[lane];
+      const T offset = shift[lane];
+      op.add(i + lane, row + k, offset, sum_a, sum_b);
+      op.add(i + stride + lane, row + k + 1, offset, sum_a, sum_b);
+      op.add(i + 2 * stride + lane, row + k + 2, offset, sum_a, sum_b);
+      op.add(i + 3 * stride + lane, row + k + 3, offset, sum_a, sum_b);
+      a[lane] = sum_a;
+      b[lane] = sum_b;
+    }
+  }
+  for (; k < count; ++k) {
+    const std::int64_t i = first + k * stride;
+    MERISTEM_INDEPENDENT
+    for (std::int64_t lane = 0; lane < lanes; ++lane) op.add(i + lane, row + k, shift[lane], a[lane], b[lane]);
+  }
+}
+
+/// The sums of all lanes of a block whose single thread this is.
+template <class Op, class T = typename Op::Element>
+void fill_lanes(const Op& op, const ChannelCut& cut, std::int64_t sample, std::int64_t first, std::int64_t col,
+                std::int64_t row, std::int64_t rows, std::int64_t width, double* sum_a, double* sum_b) {
+  T shift[ChannelCut::most_lanes], a[ChannelCut::most_lanes], b[ChannelCut::most_lanes];
+  const std::int64_t lanes = cut.fold * width, stride = cut.fold * cut.cols;
+  const std::int64_t full = rows / cut.fold, rest = rows % cut.fold * width;
+  for (std::int64_t c = 0; c < width; ++c) shift[c] = op.shift(sample, first + c, col + c);
+  for (std::int64_t start = width; start < lanes; start += width) {
+    for (std::int64_t c = 0; c < width; ++c) shift[start + c] = shift[c];
+  }
+  for (std::int64_t lane = 0; lane < lanes; ++lane) a[lane] = b[lane] = T(0);
+  add_lanes(op, first, stride, row, full, lanes, shift, a, b);
+  if (rest > 0) add_lanes(op, first + full * stride, stride, row + full, 1, rest, shift, a, b);
+  for (std::int64_t lane = 0; lane < lanes; ++lane) {
+    sum_a[lane] = static_cast<double>(a[lane]);
+    sum_b[lane] = static_cast<double>(b[lane]);
+  }
+}
+
+/// sum[k] += sum[offset + k] for k < count.
+inline void add_upper_lanes(double* sum, std::int64_t offset, std::int64_t count) {
+  MERISTEM_INDEPENDENT
+  for (std::int64_t k = 0; k < count; ++k) sum[k] += sum[offset + k];
+}
+#endif
+
+/// The largest power of two below `fold`, 0 for 1: the first step of a tree over `fold` values.
+MERISTEM_HD inline std::int64_t tree_start(std::int64_t fold) {
+  std::int64_t half = 0;
+  for (std::int64_t next = 1; next < fold; next *= 2) half = next;
+  return half;
+}
+
+/// partial[sample][chunk][col] = what Op makes of the chunk's rows. Grid: (samples · chunks, tiles).
+template <class Op>
+__global__ void sum_channel_chunks(Op op, ChannelCut cut, double* partial_a, double* partial_b) {
+  using T = typename Op::Element;
+  MERISTEM_SHARED(double, sum_a, [ChannelCut::most_lanes]);
+  MERISTEM_SHARED(double, sum_b, [ChannelCut::most_lanes]);
+  const std::int64_t sample = blockIdx.x / cut.chunks, chunk = blockIdx.x % cut.chunks;
+  const std::int64_t col = blockIdx.y * cut.width;
+  const std::int64_t width = cut.cols - col < cut.width ? cut.cols - col : cut.width;
+  const std::int64_t rows = cut.rows_of(chunk), row = sample * cut.rows + chunk * cut.chunk_rows;
+  const std::int64_t first = row * cut.cols + col, stride = cut.fold * cut.cols;
+  const std::int64_t lanes = cut.fold * width;
+#if !MERISTEM_GPU
+  if (blockDim.x == 1) {
+    fill_lanes(op, cut, sample, first, col, row, rows, width, &sum_a[0], &sum_b[0]);
+    for (std::int64_t half = tree_start(cut.fold); half > 0; half /= 2) {
+      const std::int64_t offset = half * width;
+      const std::int64_t count = lanes - offset < offset ? lanes - offset : offset;
+      add_upper_lanes(&sum_a[0], offset, count);
+      add_upper_lanes(&sum_b[0], offset, count);
+    }
+  } else
+#endif
+  {
+    for (std::int64_t lane = threadIdx.x; lane < lanes; lane += blockDim.x) {
+      const int fold_row = static_cast<int>(lane) / static_cast<int>(width);
+      const std::int64_t count = (rows - fold_row + cut.fold - 1) / cut.fold;
+      const std::int64_t c = lane - fold_row * width;
+      const T offset = op.shift(sample, first + c, col + c);
+      T a = T(0), b = T(0);
+#if MERISTEM_GPU
+#pragma unroll 4
+#endif
+      for (std::int64_t k = 0; k < count; ++k) op.add(first + k * stride + lane, row + k, offset, a, b);
+      sum_a[lane] = static_cast<double>(a);
+      sum_b[lane] = static_cast<double>(b);
+    }
+    __syncthreads();
+    for (std::int64_t half = tree_start(cut.fold); half > 0; half /= 2) {
+      const std::int64_t offset = half * width;
+      for (std::int64_t lane = threadIdx.x; lane < offset && lane + offset < lanes; lane += blockDim.x) {
+        sum_a[lane] += sum_a[lane + offset];
+        sum_b[lane] += sum_b[lane + offset];
+      }
+      __syncthreads();
+    }
+  }
+  const std::int64_t out = blockIdx.x * cut.cols + col;
+  for (std::int64_t c = threadIdx.x; c < width; c += blockDim.x) {
+    double a = sum_a[c], b = sum_b[c];
+    Op::close(static_cast<double>(rows), static_cast<double>(op.shift(sample, first + c, col + c)), a, b);
+    partial_a[out + c] = a;
+    partial_b[out + c] = b;
+  }
+}
+
+/// Calls done(sample, col, rows, a, b) once for every sample and column, with the results of all chunks merged. Grid:
+/// (samples, tiles of `width` columns); `fold` threads share a column.
+template <class Op, class Done>
+__global__ void merge_channel_chunks(Done done, ChannelCut cut, std::int64_t width, std::int64_t fold,
+                                     const double* partial_a, const double* partial_b) {
+  constexpr std::int64_t most = 512;
+  MERISTEM_SHARED(double, sum_n, [most]);
+  MERISTEM_SHARED(double, sum_a, [most]);
+  MERISTEM_SHARED(double, sum_b, [most]);
+  const std::int64_t sample = blockIdx.x, col = blockIdx.y * width;
+  const std::int64_t cols = cut.cols - col < width ? cut.cols - col : width;
+  const double* const from_a = partial_a + sample * cut.chunks * cut.cols + col;
+  const double* const from_b = partial_b + sample * cut.chunks * cut.cols + col;
+#if !MERISTEM_GPU
+  if (blockDim.x == 1 && fold == 1) {
+    double* const a = &sum_a[0];
+    double* const b = &sum_b[0];
+    double n = 0.0;
+    for (std::int64_t c = 0; c < cols; ++c) a[c] = b[c] = 0.0;
+    for (std::int64_t chunk = 0; chunk < cut.chunks; ++chunk) {
+      const double more = static_cast<double>(cut.rows_of(chunk));
+      const double* const other_a = from_a + chunk * cut.cols;
+      const double* const other_b = from_b + chunk * cut.cols;
+      MERISTEM_INDEPENDENT
+      for (std::int64_t c = 0; c < cols; ++c) Op::merge(n, a[c], b[c], more, other_a[c], other_b[c]);
+      n += more;
+    }
+    for (std::int64_t c = 0; c < cols; ++c) done(sample, col + c, n, a[c], b[c]);
+    return;
+  }
+#endif
+  const std::int64_t lanes = fold * cols;
+  for (std::int64_t lane = threadIdx.x; lane < lanes; lane += blockDim.x) {
+    const int fold_row = static_cast<int>(lane) / static_cast<int>(cols);
+    const std::int64_t c = lane - fold_row * cols;
+    double n = 0.0, a = 0.0, b = 0.0;
+    for (std::int64_t chunk = fold_row; chunk < cut.chunks; chunk += fold) {
+      const double more = static_cast<double>(cut.rows_of(chunk));
+      Op::merge(n, a, b, more, from_a[chunk * cut.cols + c], from_b[chunk * cut.cols + c]);
+      n += more;
+    }
+    sum_n[lane] = n;
+    sum_a[lane] = a;
+    sum_b[lane] = b;
+  }
+  __syncthreads();
+  for (std::int64_t half = tree_start(fold); half > 0; half /= 2) {
+    const std::int64_t offset = half * cols;
+    for (std::int64_t lane = threadIdx.x; lane < offset && lane + offset < lanes; lane += blockDim.x) {
+      Op::merge(sum_n[lane], sum_a[lane], sum_b[lane], sum_n[lane + offset], sum_a[lane + offset],
+                sum_b[lane + offset]);
+      sum_n[lane] += sum_n[lane + offset];
+    }
+    __syncthreads();
+  }
+  for (std::int64_t c = threadIdx.x; c < cols; c += blockDim.x) {
+    done(sample, col + c, sum_n[c], sum_a[c], sum_b[c]);
+  }
+}
+
+/// Calls done(sample, col, rows, a, b) for every sample and column, with what Op says of the column's rows; for 0 rows
+/// a = b = 0. Different columns are done concurrently.
+template <class Op, class Done>
+void channel_sums(Context& ctx, const Op& op, const ChannelCut& cut, const Done& done) {
+  if (cut.samples == 0 || cut.cols == 0) return;
+  const std::int64_t blocks = cut.samples * cut.chunks;
+  Tensor<double> partials(ctx, {2, blocks * cut.cols});
+  double* const partial_a = partials.data();
+  double* const partial_b = partial_a + blocks * cut.cols;
+  const auto warps = [](std::int64_t lanes) { return static_cast<unsigned>((lanes + 31) / 32 * 32); };
+  launch<sum_channel_chunks<Op>>(ctx, dim3(blocks_for(blocks, 1), static_cast<unsigned>(cut.tiles)),
+                                 block_threads(ctx, warps(cut.fold * cut.width)), 0, op, cut, partial_a, partial_b);
+  // A thread alone merges whole rows of partial results; else several threads share a column.
+  std::int64_t width = cut.cols < ChannelCut::most_lanes ? cut.cols : ChannelCut::most_lanes, fold = 1;
+  unsigned threads = block_threads(ctx, 2);
+  if (threads > 1) {
+    if (width > 32) width = 32;
+    while (fold < 16 && fold * 2 <= cut.chunks) fold *= 2;
+    threads = warps(width * fold);
+  }
+  launch<merge_channel_chunks<Op, Done>>(
+      ctx, dim3(blocks_for(cut.samples, 1), static_cast<unsigned>((cut.cols - 1) / width + 1)), threads, 0, done, cut,
+      width, fold, static_cast<const double*>(partial_a), static_cast<const double*>(partial_b));
+}
+
+/// For which multiple of `cols` lanes a loop over lanes is long enough to vectorise well.
+[[nodiscard]] inline std::int64_t lanes_for(std::int64_t rows, std::int64_t cols) {
+  if (cols == 0) return 0;
+  std::int64_t copies = ChannelCut::most_lanes / cols;
+  if (copies >= 8) copies = copies / 8 * 8;
+  if (copies > rows) copies = rows;
+  return cols * (copies < 1 ? 1 : copies);
+}
+
+/// A functor of an element's index and its lane, as one of a row of lanes and a lane.
+template <class F>
+struct OnLanes {
+  F f;
+  std::int64_t lanes;
+  std::int64_t base;
+  MERISTEM_HD void operator()(std::int64_t row, std::int64_t lane) const { f(base + row * lanes + lane, lane); }
+};
+
+/// Calls f(i, i % lanes) for 0 <= i < size.
+template <class F>
+void for_each_on_lanes(Context& ctx, std::int64_t size, std::int64_t lanes, const F& f) {
+  if (size == 0) return;
+  const std::int64_t full = size / lanes;
+  for_each(ctx, full, lanes, OnLanes<F>{f, lanes, 0});
+  for_each(ctx, 1, size - full * lanes, OnLanes<F>{f, lanes, full * lanes});
+}
+
+}  // namespace meristem::inline MERISTEM_BACKEND::kernels::detail
