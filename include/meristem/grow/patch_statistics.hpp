@@ -1,0 +1,462 @@
+// Second moments of the patches of convolutions: S and S1, and N between patches and outputs (growth.md's names, after
+// M. Verbockhaven et al., "Growing tiny networks", TMLR 2024). Streaming and mergeable; maps are NHWC.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <meristem/core/blas.hpp>
+#include <meristem/core/launch.hpp>
+#include <meristem/core/tensor.hpp>
+#include <meristem/core/window.hpp>
+#include <meristem/grow/accumulator.hpp>
+#include <meristem/grow/patch_rows.hpp>
+#include <meristem/kernels/reduce.cuh>
+
+namespace meristem::inline MERISTEM_BACKEND::grow {
+
+namespace detail {
+
+/// The sum over samples of whole maps: all that a bias coordinate, a constant 1, has to do with.
+template <Real T>
+class MapSum {
+ public:
+  MapSum(Context& ctx, std::int64_t size) : sum_(ctx, {size}) {}
+
+  /// Adds the maps (n, ...), each of `size` numbers.
+  void add(Context& ctx, View<const T> maps) {
+    const std::int64_t n = maps.extent(0), size = n == 0 ? 0 : maps.size() / n;
+    if (size == 0) return;
+    const View<const T> rows = maps.reshape({n, size});
+    // As many as column_sums adds without scratch memory.
+    for (std::int64_t begin = 0; begin < n; begin += 64) {
+      const std::int64_t end = std::min<std::int64_t>(begin + 64, n);
+      kernels::column_sums<T>(ctx, rows.slice(0, begin, end), sum_.target(ctx, end - begin),
+                              kernels::Accumulate::accumulate);
+    }
+  }
+  void merge(Context& ctx, const MapSum& other) { sum_.merge(ctx, other.sum_); }
+  [[nodiscard]] Tensor<double> scaled(Context& ctx, double factor) { return sum_.scaled(ctx, factor); }
+
+ private:
+  TwoPartSum<T> sum_;
+};
+
+/// The last row and column of a covariance of patches: weighted sums of the mean map, at patch coordinate i.
+struct BiasOfPatches {
+  const double* map_mean;  ///< (H, W, channels)
+  const double* weight_y;
+  const double* weight_x;
+  double* result;  ///< (p + 1, p + 1)
+  std::int64_t p, channels;
+  WindowAxis y, x;
+
+  MERISTEM_HD void operator()(std::int64_t i) const {
+    const std::int64_t c = i % channels, tap = i / channels;
+    double sum = 0.0;
+    for (std::int64_t jy = 0; jy < y.outputs; ++jy) {
+      const std::int64_t row = jy * y.stride - y.padding + tap / x.kernel * y.dilation;
+      if (row < 0 || row >= y.map || weight_y[jy] == 0.0) continue;
+      double line = 0.0;
+      for (std::int64_t jx = 0; jx < x.outputs; ++jx) {
+        const std::int64_t column = jx * x.stride - x.padding + tap % x.kernel * x.dilation;
+        if (column >= 0 && column < x.map) line += weight_x[jx] * map_mean[(row * x.map + column) * channels + c];
+      }
+      sum += weight_y[jy] * line;
+    }
+    result[p * (p + 1) + i] = sum;
+    result[i * (p + 1) + p] = sum;
+  }
+};
+
+/// The last row of N: sums of the mean of v over the outputs whose tap reads the hidden map; e counts (tap, output).
+struct BiasOfOutputs {
+  const double* v_mean;  ///< (rows, columns, outputs)
+  double* row;
+  std::int64_t outputs;
+  WindowAxis y, x;
+  std::int64_t first_y, first_x, taps_x;
+
+  MERISTEM_HD void operator()(std::int64_t e) const {
+    const std::int64_t m = e % outputs, tap = e / outputs;
+    double sum = 0.0;
+    for (std::int64_t jy = 0; jy < y.outputs; ++jy) {
+      const std::int64_t hy = jy * y.stride - y.padding + (first_y + tap / taps_x) * y.dilation;
+      if (hy < 0 || hy >= y.map) continue;
+      for (std::int64_t jx = 0; jx < x.outputs; ++jx) {
+        const std::int64_t hx = jx * x.stride - x.padding + (first_x + tap % taps_x) * x.dilation;
+        if (hx >= 0 && hx < x.map) sum += v_mean[(jy * x.outputs + jx) * outputs + m];
+      }
+    }
+    row[e] = sum;
+  }
+};
+
+/// to(i, j) = from(i, j) for matrices of different row strides.
+struct CopyMatrix {
+  const double* from;
+  std::int64_t from_stride;
+  double* to;
+  std::int64_t to_stride;
+  MERISTEM_HD void operator()(std::int64_t i, std::int64_t j) const {
+    to[i * to_stride + j] = from[i * from_stride + j];
+  }
+};
+
+/// Maps (n, H, W, channels) seen through a window: what the two classes below check alike.
+struct PatchGeometry {
+  std::int64_t channels = 0;
+  Window window;
+  Extent2 map;
+  bool bias = false;
+
+  /// Throws ArgumentError or ShapeError for a window that does not fit or a negative number of channels.
+  void check(const char* what) const {
+    if (channels < 0) throw ArgumentError(concat(what, ": the number of channels is ", channels, "; it is 0 or more"));
+    window.check(what, map);
+  }
+  [[nodiscard]] std::int64_t coordinates() const { return window.kernel.size() * channels; }
+  /// Throws ShapeError unless x is a batch of these maps.
+  template <class T>
+  void check_maps(const char* what, const char* argument, const View<T>& x, Extent2 extent, std::int64_t last) const {
+    if (x.rank() == 4 && x.extent(1) == extent.y && x.extent(2) == extent.x && x.extent(3) == last) {
+      kernels::detail::require_contiguous(what, argument, x);
+      return;
+    }
+    throw ShapeError(concat(what, ": was made for ", argument, " of shape (n, ", extent.y, ", ", extent.x, ", ", last,
+                            "), got ", x.shape()));
+  }
+  [[nodiscard]] std::string to_string() const {
+    return concat(channels, " channels on maps of ", map, ", kernel ", window.kernel, ", stride ", window.stride,
+                  ", padding ", window.padding, ", dilation ", window.dilation, bias ? ", a bias" : ", no bias");
+  }
+  friend bool operator==(const PatchGeometry&, const PatchGeometry&) = default;
+};
+
+inline void check_same_path(const char* what, PatchPath theirs, PatchPath mine) {
+  if (theirs == mine) return;
+  throw ArgumentError(concat(what, ": sums gathered on different paths cannot be merged; let both choose by the cost"));
+}
+
+}  // namespace detail
+
+/// (1/n) Σ_samples Σ_{y,x} weight_y[y] weight_x[x] [patch 1]ᵀ[patch 1] over the patches that a window cuts from maps:
+/// S1 with all weights 1, S with those of `position_counts`. Coordinates of a patch: [ky][kx][channel], the bias last.
+template <Real T>
+class PatchCovariance {
+ public:
+  /// Patches of `window` on maps `map` of `channels` channels. `weight_y` and `weight_x` hold one number for each row
+  /// and column of the window's positions; empty means ones. Throws ArgumentError or ShapeError for a window that does
+  /// not fit, weights that are negative, not finite or not as many as there are positions, and ArgumentError for
+  /// PatchPath::offsets with a stride or dilation.
+  PatchCovariance(Context& ctx, std::int64_t channels, const Window& window, Extent2 map, bool bias,
+                  std::vector<double> weight_y = {}, std::vector<double> weight_x = {},
+                  PatchPath path = PatchPath::automatic)
+      : geometry_(checked({channels, window, map, bias})),
+        weight_y_(checked(std::move(weight_y), window.output(map).y, "weight_y", "row")),
+        weight_x_(checked(std::move(weight_x), window.output(map).x, "weight_x", "column")),
+        path_(path == PatchPath::automatic ? PatchPath::patches : path),
+        map_sum_(ctx, bias ? map.size() * channels : 0),
+        sum_(ctx, {geometry_.coordinates(), geometry_.coordinates()}),
+        positions_(detail::positions_with<T>(ctx, weight_y_, weight_x_)) {}
+
+  /// Adds the maps x (n, H, W, channels). Throws ShapeError for others.
+  void update(Context& ctx, View<const T> x) {
+    geometry_.check_maps(name, "x", x, geometry_.map, geometry_.channels);
+    if (geometry_.bias) map_sum_.add(ctx, x);
+    if (geometry_.channels > 0) add_patches(ctx, x);
+    samples_ += x.extent(0);
+  }
+
+  /// Adds everything another one has seen. Throws ArgumentError unless both were made alike.
+  void merge(Context& ctx, const PatchCovariance& other) {
+    if (!(geometry_ == other.geometry_) || weight_y_ != other.weight_y_ || weight_x_ != other.weight_x_) {
+      throw ArgumentError(concat(name, ": cannot merge statistics of other patches: this has ", geometry_.to_string(),
+                                 ", the other ", other.geometry_.to_string(),
+                                 geometry_ == other.geometry_ ? " with other position weights" : ""));
+    }
+    detail::check_same_path(name, other.path_, path_);
+    map_sum_.merge(ctx, other.map_sum_);
+    sum_.merge(ctx, other.sum_);
+    samples_ += other.samples_;
+  }
+
+  [[nodiscard]] std::int64_t samples() const noexcept { return samples_; }
+  /// How the sums are computed.
+  [[nodiscard]] PatchPath path() const noexcept { return path_; }
+
+  /// (p, p), both triangles, p = ky·kx·channels (+ 1). Throws ArgumentError before the first sample.
+  [[nodiscard]] Tensor<double> mean(Context& ctx) {
+    if (samples_ == 0) throw ArgumentError(concat(name, ": the mean of no samples was asked for; call update first"));
+    const double factor = 1.0 / static_cast<double>(samples_);
+    const std::int64_t p = geometry_.coordinates();
+    Tensor<double> features = sum_.scaled(ctx, factor);
+    symmetrize(ctx, Triangle::lower, features.view());
+    if (!geometry_.bias) return features;
+    Tensor<double> result(ctx, {p + 1, p + 1});
+    for_each(ctx, p, p, detail::CopyMatrix{features.data(), p, result.data(), p + 1});
+    const Tensor<double> map_mean = map_sum_.scaled(ctx, factor);
+    const Tensor<double> wy = device_weights(ctx, weight_y_), wx = device_weights(ctx, weight_x_);
+    for_each(ctx, p,
+             detail::BiasOfPatches{map_mean.data(), wy.data(), wx.data(), result.data(), p, geometry_.channels,
+                                   detail::axis_y(geometry_.window, geometry_.map),
+                                   detail::axis_x(geometry_.window, geometry_.map)});
+    // The constant with itself: the same for every sample.
+    double total_y = 0.0, total_x = 0.0;
+    for (const double w : weight_y_) total_y += w;
+    for (const double w : weight_x_) total_x += w;
+    kernels::fill<double>(ctx, total_y * total_x, View<double>(result.data() + p * (p + 1) + p, {1}));
+    return result;
+  }
+
+ private:
+  static constexpr const char* name = "PatchCovariance";
+
+  static detail::PatchGeometry checked(const detail::PatchGeometry& geometry) {
+    geometry.check(name);
+    return geometry;
+  }
+  static std::vector<double> checked(std::vector<double> weights, std::int64_t positions, const char* argument,
+                                     const char* what) {
+    if (weights.empty()) weights.assign(static_cast<std::size_t>(positions), 1.0);
+    if (static_cast<std::int64_t>(weights.size()) != positions) {
+      throw ShapeError(concat(name, ": ", argument, " holds ", weights.size(), " numbers, but the window has ",
+                              positions, " positions; give one for each ", what, " of them, or none"));
+    }
+    for (const double weight : weights) {
+      if (weight >= 0.0 && std::isfinite(weight)) continue;
+      throw ArgumentError(concat(name, ": ", argument, " holds ", weight, "; weights are finite and not negative"));
+    }
+    return weights;
+  }
+  static Tensor<double> device_weights(Context& ctx, const std::vector<double>& weights) {
+    return from_host<double>(ctx, {static_cast<std::int64_t>(weights.size())}, weights);
+  }
+
+  void add_patches(Context& ctx, View<const T> x) {
+    const std::int64_t p = geometry_.coordinates(), rows = x.extent(0) * positions_.size();
+    if (rows == 0) return;
+    const std::int64_t block = std::min(detail::rows_of_block<T>(p), rows);
+    Tensor<T> patches(ctx, {block, p});
+    for (std::int64_t begin = 0; begin < rows; begin += block) {
+      const View<T> part = patches.view().slice(0, 0, std::min(block, rows - begin));
+      detail::gather_patches<T>(ctx, x, geometry_.window, positions_, begin, part);
+      syrk(ctx, Triangle::lower, Transpose::yes, 1, part, 1, sum_.target(ctx, part.extent(0)));
+    }
+  }
+
+  detail::PatchGeometry geometry_;
+  std::vector<double> weight_y_, weight_x_;
+  PatchPath path_;
+  detail::MapSum<T> map_sum_;
+  detail::TwoPartSum<T> sum_;  // (p, p) without the bias, lower triangle
+  detail::PatchPositions<T> positions_;
+  std::int64_t samples_ = 0;
+};
+
+/// N between patches and outputs: N[:, (e, m)] = (1/n) Σ_i Σ_outputs j v[i, j, m] · [patch 1](i, the hidden position
+/// that tap e of output j reads); zero, the bias coordinate too, where that position lies in the consumer's padding.
+/// With V_goal in place of V_proj this is M.
+template <Real T>
+class PatchCrossCovariance {
+ public:
+  /// Patches of `window` on maps `map` of `channels` channels; `consumer` slides over the positions of `window` and has
+  /// `outputs` outputs at each of its own. Throws ArgumentError or ShapeError for windows that do not fit, and
+  /// ArgumentError for PatchPath::offsets with a stride or dilation.
+  PatchCrossCovariance(Context& ctx, std::int64_t channels, const Window& window, Extent2 map, bool bias,
+                       std::int64_t outputs, const Window& consumer, FanOut fan_out,
+                       PatchPath path = PatchPath::automatic)
+      : geometry_(checked({channels, window, map, bias})),
+        consumer_(checked(consumer, window.output(map))),
+        outputs_(checked(outputs)),
+        fan_out_(fan_out),
+        path_(path == PatchPath::automatic ? PatchPath::patches : path),
+        hidden_(window.output(map)),
+        v_map_(consumer.output(hidden_)),
+        v_sum_(ctx, bias ? v_map_.size() * outputs : 0),
+        sum_(ctx, {geometry_.coordinates() * columns()}) {
+    plan_patches(ctx);
+  }
+
+  /// Adds the maps x (n, H, W, channels) and v (n, rows, columns, outputs) of the consumer's outputs. Throws ShapeError
+  /// for others.
+  void update(Context& ctx, View<const T> x, View<const T> v) {
+    geometry_.check_maps(name, "x", x, geometry_.map, geometry_.channels);
+    geometry_.check_maps(name, "v", v, v_map_, outputs_);
+    if (x.extent(0) != v.extent(0)) {
+      throw ShapeError(
+          concat(name, ": x and v must have the same number of samples; got shapes ", x.shape(), " and ", v.shape()));
+    }
+    if (geometry_.bias) v_sum_.add(ctx, v);
+    if (geometry_.channels > 0 && outputs_ > 0) add_patches(ctx, x, v);
+    samples_ += x.extent(0);
+  }
+
+  /// Adds everything another one has seen. Throws ArgumentError unless both were made alike.
+  void merge(Context& ctx, const PatchCrossCovariance& other) {
+    if (!(geometry_ == other.geometry_) || !(consumer_ == other.consumer_) || outputs_ != other.outputs_ ||
+        fan_out_ != other.fan_out_) {
+      throw ArgumentError(concat(name, ": cannot merge statistics of other layers: this has ", geometry_.to_string(),
+                                 " and ", outputs_, " outputs, the other ", other.geometry_.to_string(), " and ",
+                                 other.outputs_, " outputs"));
+    }
+    detail::check_same_path(name, other.path_, path_);
+    v_sum_.merge(ctx, other.v_sum_);
+    sum_.merge(ctx, other.sum_);
+    samples_ += other.samples_;
+  }
+
+  [[nodiscard]] std::int64_t samples() const noexcept { return samples_; }
+  /// How the sums are computed.
+  [[nodiscard]] PatchPath path() const noexcept { return path_; }
+
+  /// (p, columns), p = ky·kx·channels (+ 1). Columns are [ky][kx][output] of the consumer for FanOut::full, [output]
+  /// for FanOut::centre. Throws ArgumentError before the first sample.
+  [[nodiscard]] Tensor<double> mean(Context& ctx) {
+    if (samples_ == 0) throw ArgumentError(concat(name, ": the mean of no samples was asked for; call update first"));
+    const double factor = 1.0 / static_cast<double>(samples_);
+    const std::int64_t p = geometry_.coordinates();
+    const Tensor<double> sums = sum_.scaled(ctx, factor);
+    Tensor<double> result(ctx, {p + (geometry_.bias ? 1 : 0), columns()});
+    for (const TapSet& set : sets_) {
+      if (set.taps() == 0 || p == 0 || outputs_ == 0) continue;
+      for_each(ctx, p, set.taps(), outputs_,
+               PlaceTaps{sums.data() + set.offset, result.data(), set.taps_y.data(), set.taps_x.data(),
+                         set.taps_x.size(), set.taps(), outputs_, first_tap().y, first_tap().x, taps().x, columns()});
+    }
+    if (!geometry_.bias) return result;
+    const Tensor<double> v_mean = v_sum_.scaled(ctx, factor);
+    for_each(ctx, columns(),
+             detail::BiasOfOutputs{v_mean.data(), result.data() + p * columns(), outputs_,
+                                   detail::axis_y(consumer_, hidden_), detail::axis_x(consumer_, hidden_),
+                                   first_tap().y, first_tap().x, taps().x});
+    return result;
+  }
+
+ private:
+  static constexpr const char* name = "PatchCrossCovariance";
+
+  /// Taps that read the same hidden positions, and these positions.
+  struct TapSet {
+    Tensor<std::int64_t> taps_y, taps_x;
+    detail::PatchPositions<T> positions;
+    std::int64_t offset = 0;  // of its (p, taps, outputs) sums
+    [[nodiscard]] std::int64_t taps() const { return taps_y.size() * taps_x.size(); }
+  };
+
+  /// The columns of one set of taps to their places in N.
+  struct PlaceTaps {
+    const double* from;
+    double* to;
+    const std::int64_t* taps_y;
+    const std::int64_t* taps_x;
+    std::int64_t taps_x_count, taps, outputs, first_y, first_x, all_taps_x, columns;
+    MERISTEM_HD void operator()(std::int64_t i, std::int64_t t, std::int64_t m) const {
+      const std::int64_t tap = (taps_y[t / taps_x_count] - first_y) * all_taps_x + taps_x[t % taps_x_count] - first_x;
+      to[i * columns + tap * outputs + m] = from[(i * taps + t) * outputs + m];
+    }
+  };
+
+  static detail::PatchGeometry checked(const detail::PatchGeometry& geometry) {
+    geometry.check(name);
+    return geometry;
+  }
+  static Window checked(const Window& consumer, Extent2 hidden) {
+    consumer.check(concat(name, ": the consumer"), hidden);
+    return consumer;
+  }
+  static std::int64_t checked(std::int64_t outputs) {
+    if (outputs < 0) throw ArgumentError(concat(name, ": the number of outputs is ", outputs, "; it is 0 or more"));
+    return outputs;
+  }
+
+  [[nodiscard]] Extent2 taps() const { return fan_out_ == FanOut::full ? consumer_.kernel : Extent2(1); }
+  [[nodiscard]] Extent2 first_tap() const {
+    return {detail::taps_of(consumer_.kernel.y, fan_out_).first, detail::taps_of(consumer_.kernel.x, fan_out_).first};
+  }
+  [[nodiscard]] std::int64_t columns() const { return taps().size() * outputs_; }
+
+  /// Taps of one axis by the residue of the positions they read, each with the weights (0 or 1) of these positions.
+  [[nodiscard]] std::vector<std::pair<std::vector<std::int64_t>, std::vector<double>>> sets_of_axis(
+      const detail::WindowAxis& axis) const {
+    const auto [first, last] = detail::taps_of(axis.kernel, fan_out_);
+    // A single output is visited by each tap at a place of its own.
+    const std::int64_t step = axis.outputs == 1 ? axis.kernel * axis.dilation : axis.stride;
+    std::vector<std::pair<std::vector<std::int64_t>, std::vector<double>>> sets;
+    std::vector<std::int64_t> residues;
+    for (std::int64_t tap = first; tap < last; ++tap) {
+      const std::int64_t residue = tap * axis.dilation % step;
+      std::size_t at = 0;
+      while (at < residues.size() && residues[at] != residue) ++at;
+      if (at == residues.size()) {
+        residues.push_back(residue);
+        sets.push_back({{}, std::vector<double>(static_cast<std::size_t>(axis.map), 0.0)});
+      }
+      sets[at].first.push_back(tap);
+      for (std::int64_t j = 0; j < axis.outputs; ++j) {
+        const std::int64_t position = axis.source(j, tap);
+        if (position >= 0 && position < axis.map) sets[at].second[static_cast<std::size_t>(position)] = 1.0;
+      }
+    }
+    return sets;
+  }
+
+  void plan_patches(Context& ctx) {
+    std::int64_t offset = 0;
+    for (const auto& [taps_y, weight_y] : sets_of_axis(detail::axis_y(consumer_, hidden_))) {
+      for (const auto& [taps_x, weight_x] : sets_of_axis(detail::axis_x(consumer_, hidden_))) {
+        TapSet set;
+        set.taps_y = from_host<std::int64_t>(ctx, {static_cast<std::int64_t>(taps_y.size())}, taps_y);
+        set.taps_x = from_host<std::int64_t>(ctx, {static_cast<std::int64_t>(taps_x.size())}, taps_x);
+        set.positions = detail::positions_with<T>(ctx, weight_y, weight_x);
+        set.offset = offset;
+        offset += geometry_.coordinates() * set.taps() * outputs_;
+        sets_.push_back(std::move(set));
+      }
+    }
+  }
+
+  void add_patches(Context& ctx, View<const T> x, View<const T> v) {
+    const std::int64_t p = geometry_.coordinates(), n = x.extent(0);
+    std::int64_t most_numbers = 0;
+    const auto block_of = [&](const TapSet& set) {
+      return std::min(detail::rows_of_block<T>(p + set.taps() * outputs_), n * set.positions.size());
+    };
+    for (const TapSet& set : sets_) most_numbers = std::max(most_numbers, block_of(set) * (p + set.taps() * outputs_));
+    if (most_numbers == 0) return;
+    Tensor<T> scratch(ctx, {most_numbers});
+    for (const TapSet& set : sets_) {
+      const std::int64_t rows = n * set.positions.size(), block = block_of(set), q = set.taps() * outputs_;
+      for (std::int64_t begin = 0; begin < rows; begin += block) {
+        const std::int64_t count = std::min(block, rows - begin);
+        const View<T> patches(scratch.data(), {count, p}), goals(scratch.data() + count * p, {count, q});
+        detail::gather_patches<T>(ctx, x, geometry_.window, set.positions, begin, patches);
+        for_each(ctx, count, set.taps(), outputs_,
+                 detail::GatherOutputs<T>{v.data_handle(), goals.data_handle(), set.positions.ys.data(),
+                                          set.positions.xs.data(), set.taps_y.data(), set.taps_x.data(),
+                                          set.positions.ys.size(), set.positions.xs.size(), set.taps_y.size(),
+                                          set.taps_x.size(), v_map_.y, v_map_.x, outputs_, consumer_, begin});
+        gemm(ctx, Transpose::yes, Transpose::no, 1, patches, goals, 1,
+             View<target_type>(sum_.target(ctx, count).data_handle() + set.offset, {p, q}));
+      }
+    }
+  }
+  using target_type = T;
+
+  detail::PatchGeometry geometry_;
+  Window consumer_;
+  std::int64_t outputs_;
+  FanOut fan_out_;
+  PatchPath path_;
+  Extent2 hidden_, v_map_;
+  detail::MapSum<T> v_sum_;
+  detail::TwoPartSum<T> sum_;
+  std::vector<TapSet> sets_;
+  std::int64_t samples_ = 0;
+};
+
+}  // namespace meristem::inline MERISTEM_BACKEND::grow
