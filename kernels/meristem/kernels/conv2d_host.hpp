@@ -1,0 +1,488 @@
+// Convolutions on the CPU: patches and BLAS, block by block.
+//
+// Output positions are cut into blocks. A worker writes the patches of one block to a buffer that stays in its cache
+// (NHWC: the taps of one kernel row are one contiguous stretch) and multiplies them by the weights with BLAS on one
+// thread. Patches of a whole map never exist, scratch memory does not grow with the batch.
+//
+//   forward            y block = patches(x) · Wᵀ, then + bias
+//   gradient of data   a forward product on dy for every residue class of input positions modulo the stride (one class
+//                      at stride 1), with those taps, mirrored, that reach the class
+//   gradient of weights  dW = Σ dyᵀ · patches(x): the rows are cut into slabs, each with a sum of its own, the columns
+//                      into parts; the slabs are added in their order, in double
+//
+// Blocks, slabs and parts follow from the shapes alone and every BLAS call runs on one thread: the bits do not depend
+// on the number of threads. Where a patch is a pixel (1x1, stride 1, no padding) the map itself is the matrix.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include <meristem/core/blas.hpp>
+#include <meristem/core/config.hpp>
+#include <meristem/core/context.hpp>
+#include <meristem/core/dtype.hpp>
+#include <meristem/core/launch.hpp>
+#include <meristem/core/tensor.hpp>
+#include <meristem/core/view.hpp>
+#include <meristem/core/window.hpp>
+#include <meristem/kernels/elementwise.cuh>
+#include <meristem/kernels/reduce.cuh>
+
+#if MERISTEM_GPU
+#error "conv2d_host.hpp is the CPU's path of conv2d.cuh; include that"
+#endif
+
+namespace meristem::inline MERISTEM_BACKEND::kernels::conv2d_host {
+
+/// Columns of patches that are made at a time: beyond, the product is split along its depth.
+inline constexpr std::int64_t most_columns = 1536;
+/// Patches of a block, in elements; the number of rows follows, within the next two.
+inline constexpr std::int64_t block_elements = 64 << 10;
+inline constexpr std::int64_t least_block_rows = 128;
+inline constexpr std::int64_t most_block_rows = 256;
+/// Elements of all slabs of a weight gradient together, and the number of tasks it is cut into.
+inline constexpr std::int64_t slab_elements = 1 << 20;
+inline constexpr std::int64_t weight_tasks = 16;
+
+[[nodiscard]] inline std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+/// One axis of what is read: position j with tap t reads index first + j·step + t·tap_step of the map.
+struct Axis {
+  std::int64_t map = 1;
+  std::int64_t positions = 1;
+  std::int64_t step = 1;
+  std::int64_t taps = 1;
+  std::int64_t first = 0;
+  std::int64_t tap_step = 1;
+};
+
+/// A matrix of patches that is never stored: (images · y.positions · x.positions) × (y.taps · x.taps · channels).
+template <class T>
+struct Sampling {
+  const T* map;
+  std::int64_t images;
+  std::int64_t channels;
+  Axis y;
+  Axis x;
+
+  [[nodiscard]] std::int64_t rows() const { return images * y.positions * x.positions; }
+  [[nodiscard]] std::int64_t columns() const { return y.taps * x.taps * channels; }
+  /// Whether the map itself is the matrix.
+  [[nodiscard]] bool is_map() const {
+    const auto plain = [](const Axis& a) { return a.taps == 1 && a.first == 0 && a.step == 1 && a.positions == a.map; };
+    return plain(y) && plain(x);
+  }
+};
+
+/// Neighbouring columns of patches that are one contiguous stretch of a row of the map.
+struct Stretch {
+  std::int64_t column;  ///< of the first, counted from the first one that is made
+  std::int64_t length;
+  std::int64_t line;         ///< of the map, relative to that of the position's tap 0
+  std::int64_t offset;       ///< from the row's start, in elements, for position 0
+  std::int64_t inner_begin;  ///< positions whose stretch lies within the row
+  std::int64_t inner_end;
+};
+
+/// The stretches that columns [from, to) consist of.
+template <class T>
+std::vector<Stretch> stretches(const Sampling<T>& in, std::int64_t from, std::int64_t to) {
+  std::vector<Stretch> result;
+  const std::int64_t joined = in.x.tap_step == 1 ? in.x.taps : 1;
+  const std::int64_t length = joined * in.channels;
+  const std::int64_t row = in.x.map * in.channels;
+  const std::int64_t step = in.x.step * in.channels;
+  for (std::int64_t start = from / length * length; start < to; start += length) {
+    const std::int64_t tap = start / in.channels;
+    const std::int64_t skipped = std::max<std::int64_t>(from - start, 0);
+    Stretch s{};
+    s.column = start + skipped - from;
+    s.length = std::min(to - start, length) - skipped;
+    s.line = tap / in.x.taps * in.y.tap_step;
+    s.offset = (in.x.first + tap % in.x.taps * in.x.tap_step) * in.channels + skipped;
+    s.inner_begin = s.offset >= 0 ? 0 : divide_up(-s.offset, step);
+    s.inner_end = row - s.length < s.offset ? 0 : (row - s.length - s.offset) / step + 1;
+    s.inner_begin = std::min(s.inner_begin, in.x.positions);
+    s.inner_end = std::clamp(s.inner_end, s.inner_begin, in.x.positions);
+    result.push_back(s);
+  }
+  return result;
+}
+
+/// `count` rows of `length` elements from one matrix to another.
+template <class T>
+void copy_rows(const T* from, std::int64_t from_stride, T* to, std::int64_t to_stride, std::int64_t length,
+               std::int64_t count) {
+  for (std::int64_t i = 0; i < count; ++i, from += from_stride, to += to_stride) {
+    MERISTEM_INDEPENDENT
+    for (std::int64_t k = 0; k < length; ++k) to[k] = from[k];
+  }
+}
+
+/// Writes the columns that `parts` describe of rows [first, last); rows of `to` lie `stride` apart.
+template <class T>
+void gather(const Sampling<T>& in, const std::vector<Stretch>& parts, std::int64_t first, std::int64_t last, T* to,
+            std::int64_t stride) {
+  const std::int64_t row_length = in.x.map * in.channels;
+  const std::int64_t step = in.x.step * in.channels;
+  for (std::int64_t row = first; row < last;) {
+    const std::int64_t line = row / in.x.positions;
+    const std::int64_t begin = row - line * in.x.positions;
+    const std::int64_t end = std::min(in.x.positions, begin + last - row);
+    const std::int64_t image = line / in.y.positions;
+    const std::int64_t top = (line - image * in.y.positions) * in.y.step + in.y.first;
+    for (const Stretch& s : parts) {
+      T* out = to + s.column;
+      const std::int64_t y = top + s.line;
+      if (y < 0 || y >= in.y.map) {
+        for (std::int64_t j = begin; j < end; ++j, out += stride) std::fill_n(out, s.length, T(0));
+        continue;
+      }
+      const T* const source = in.map + (image * in.y.map + y) * row_length;
+      const auto clipped = [&](std::int64_t j) {
+        const std::int64_t start = j * step + s.offset;
+        const std::int64_t low = std::clamp<std::int64_t>(-start, 0, s.length);
+        const std::int64_t high = std::clamp<std::int64_t>(row_length - start, low, s.length);
+        std::fill_n(out, low, T(0));
+        if (high > low) std::copy(source + start + low, source + start + high, out + low);
+        std::fill_n(out + high, s.length - high, T(0));
+        out += stride;
+      };
+      const std::int64_t inner_begin = std::clamp(s.inner_begin, begin, end);
+      const std::int64_t inner_end = std::clamp(s.inner_end, inner_begin, end);
+      for (std::int64_t j = begin; j < inner_begin; ++j) clipped(j);
+      if (inner_end > inner_begin) {
+        const std::int64_t count = inner_end - inner_begin;
+        copy_rows(source + inner_begin * step + s.offset, step, out, stride, s.length, count);
+        out += count * stride;
+      }
+      for (std::int64_t j = inner_end; j < end; ++j) clipped(j);
+    }
+    to += (end - begin) * stride;
+    row += end - begin;
+  }
+}
+
+/// Keeps BLAS on the calling thread.
+class OneBlasThread {
+ public:
+#if defined(_OPENMP)
+  OneBlasThread() : before_(omp_get_max_threads()) {
+    if (before_ > 1) omp_set_num_threads(1);
+  }
+  ~OneBlasThread() {
+    if (before_ > 1) omp_set_num_threads(before_);
+  }
+#else
+  OneBlasThread() {}
+#endif
+  OneBlasThread(const OneBlasThread&) = delete;
+  OneBlasThread& operator=(const OneBlasThread&) = delete;
+
+ private:
+#if defined(_OPENMP)
+  int before_;
+#endif
+};
+
+/// How many workers `for_tasks` uses.
+[[nodiscard]] inline int workers_for(const Context& ctx, std::int64_t tasks) {
+#if defined(_OPENMP) && !MERISTEM_TSAN
+  return static_cast<int>(std::clamp<std::int64_t>(tasks, 1, ctx.threads()));
+#else
+  static_cast<void>(ctx);
+  static_cast<void>(tasks);
+  return 1;
+#endif
+}
+
+/// Calls task(i, worker) for 0 <= i < tasks, each on one thread, worker < workers_for(ctx, tasks).
+template <class Task>
+void for_tasks(const Context& ctx, std::int64_t tasks, const Task& task) {
+  [[maybe_unused]] const int workers = workers_for(ctx, tasks);
+#if defined(_OPENMP) && !MERISTEM_TSAN
+  // Inside a parallel region OpenBLAS stays on the calling thread by itself.
+  if (workers > 1) {
+#pragma omp parallel for num_threads(workers) schedule(dynamic, 1)
+    for (std::int64_t i = 0; i < tasks; ++i) task(i, omp_get_thread_num());
+    return;
+  }
+#endif
+  [[maybe_unused]] const OneBlasThread one;
+  for (std::int64_t i = 0; i < tasks; ++i) task(i, 0);
+}
+
+/// Columns of each of about `pieces` equal pieces; the last one may be shorter.
+[[nodiscard]] inline std::int64_t piece(std::int64_t columns, std::int64_t pieces) {
+  constexpr std::int64_t unit = 16;
+  return std::max<std::int64_t>(1, divide_up(divide_up(columns, std::max<std::int64_t>(1, pieces)), unit) * unit);
+}
+
+[[nodiscard]] inline std::int64_t block_rows(std::int64_t rows, std::int64_t columns, std::int64_t outputs) {
+  const std::int64_t by_size = outputs >= most_block_rows ? most_block_rows : block_elements / columns / 16 * 16;
+  return std::clamp<std::int64_t>(by_size, least_block_rows,
+                                  std::min(most_block_rows, std::max(rows, least_block_rows)));
+}
+
+/// Where the rows of a product go: row (i, y, x) starts at data + i·image + y·line + x·pixel.
+template <class T>
+struct Target {
+  T* data;
+  std::int64_t image;
+  std::int64_t line;
+  std::int64_t pixel;
+};
+
+/// out = in · weights + bias. weights (columns × outputs), or its transpose if `transpose` says so; bias may be null;
+/// rows of out lie one after the other unless `spread`.
+template <Real T>
+void multiply(Context& ctx, const Sampling<T>& in, Transpose transpose, View<const T> weights, const T* bias,
+              std::int64_t outputs, const Target<T>& out, bool spread) {
+  const std::int64_t rows = in.rows();
+  const std::int64_t columns = in.columns();
+  if (rows == 0 || outputs == 0) return;
+  const bool direct = in.is_map();
+  const std::int64_t step = direct ? columns : piece(columns, divide_up(columns, most_columns));
+  const std::int64_t block = block_rows(rows, std::max<std::int64_t>(step, 1), outputs);
+  std::vector<std::vector<Stretch>> parts;
+  if (columns > 0 && !direct) {
+    for (std::int64_t from = 0; from < columns; from += step) {
+      parts.push_back(stretches(in, from, std::min(from + step, columns)));
+    }
+  }
+  const std::int64_t blocks = divide_up(rows, block);
+  const std::int64_t patches_size = direct ? 0 : block * step;
+  const std::int64_t result_size = spread ? block * outputs : 0;
+  auto scratch = empty<T>(ctx, {workers_for(ctx, blocks), patches_size + result_size});
+  const auto one_block = [&](std::int64_t index, int worker) {
+    T* const patches = scratch.data() + worker * (patches_size + result_size);
+    const std::int64_t first = index * block;
+    const std::int64_t count = std::min(block, rows - first);
+    const View<T> result(spread ? patches + patches_size : out.data + first * outputs, {count, outputs});
+    if (direct || columns == 0) {
+      const View<const T> x(in.map + first * columns, {count, columns});
+      gemm(ctx, Transpose::no, transpose, T(1), x, weights, T(0), result);
+    }
+    for (std::size_t part = 0; part < parts.size(); ++part) {
+      const std::int64_t from = static_cast<std::int64_t>(part) * step;
+      const std::int64_t width = std::min(step, columns - from);
+      gather(in, parts[part], first, first + count, patches, width);
+      gemm(ctx, Transpose::no, transpose, T(1), View<const T>(patches, {count, width}),
+           weights.slice(transpose == Transpose::no ? 0 : 1, from, from + width), part == 0 ? T(0) : T(1), result);
+    }
+    if (bias != nullptr) {
+      for (std::int64_t r = 0; r < count; ++r) {
+        T* const row = result.data_handle() + r * outputs;
+        MERISTEM_INDEPENDENT
+        for (std::int64_t k = 0; k < outputs; ++k) row[k] += bias[k];
+      }
+    }
+    if (!spread) return;
+    for (std::int64_t r = first; r < first + count;) {
+      const std::int64_t line = r / in.x.positions;
+      const std::int64_t begin = r - line * in.x.positions;
+      const std::int64_t run = std::min(in.x.positions - begin, first + count - r);
+      const std::int64_t image = line / in.y.positions;
+      copy_rows(result.data_handle() + (r - first) * outputs, outputs,
+                out.data + image * out.image + (line - image * in.y.positions) * out.line + begin * out.pixel,
+                out.pixel, outputs, run);
+      r += run;
+    }
+  };
+  for_tasks(ctx, blocks, one_block);
+}
+
+/// transposed(i, k) = weights(k, i).
+template <class T>
+struct TransposeWeights {
+  const T* weights;
+  T* transposed;
+  std::int64_t rows;
+  std::int64_t columns;
+  void operator()(std::int64_t i, std::int64_t k) const { transposed[i * rows + k] = weights[k * columns + i]; }
+};
+
+[[nodiscard]] inline Axis forward_axis(std::int64_t map, std::int64_t positions, std::int64_t kernel,
+                                       std::int64_t stride, std::int64_t padding, std::int64_t dilation) {
+  return {map, positions, stride, kernel, -padding, dilation};
+}
+
+/// The patches of a map (n, H, W, C) under a window.
+template <class T>
+[[nodiscard]] Sampling<T> sampling(View<const T> x, const Window& w) {
+  const Extent2 map(x.extent(1), x.extent(2));
+  const Extent2 output = w.output(map);
+  return {x.data_handle(), x.extent(0), x.extent(3),
+          forward_axis(map.y, output.y, w.kernel.y, w.stride.y, w.padding.y, w.dilation.y),
+          forward_axis(map.x, output.x, w.kernel.x, w.stride.x, w.padding.x, w.dilation.x)};
+}
+
+/// From this many outputs on BLAS reads transposed weights about as well as plain ones.
+inline constexpr std::int64_t transpose_in_blas = 128;
+
+template <Real T>
+void forward(Context& ctx, View<const T> x, View<const T> weight, View<const T> bias, const Window& window, View<T> y) {
+  const Sampling<T> in = sampling<T>(x, window);
+  const std::int64_t outputs = weight.extent(0);
+  const std::int64_t columns = in.columns();
+  const T* const b = bias.rank() == 0 ? nullptr : bias.data_handle();
+  const Target<T> out{y.data_handle(), 0, 0, 0};
+  if (outputs >= transpose_in_blas || outputs * columns == 0) {
+    multiply<T>(ctx, in, Transpose::yes, View<const T>(weight.data_handle(), {outputs, columns}), b, outputs, out,
+                false);
+    return;
+  }
+  auto transposed = empty<T>(ctx, {columns, outputs});
+  for_each(ctx, columns, outputs, TransposeWeights<T>{weight.data_handle(), transposed.data(), outputs, columns});
+  multiply<T>(ctx, in, Transpose::no, transposed.view(), b, outputs, out, false);
+}
+
+/// The taps of one axis that reach the input positions r, r + stride, ..., in descending order: their outputs ascend.
+struct PhaseTaps {
+  std::vector<std::int64_t> taps;
+  Axis axis;  ///< of dy, for these taps
+};
+
+[[nodiscard]] inline PhaseTaps phase_taps(std::int64_t map, std::int64_t positions, std::int64_t r, std::int64_t kernel,
+                                          std::int64_t stride, std::int64_t padding, std::int64_t dilation) {
+  PhaseTaps result;
+  for (std::int64_t tap = kernel - 1; tap >= 0; --tap) {
+    if ((r + padding - tap * dilation) % stride == 0) result.taps.push_back(tap);
+  }
+  const std::int64_t count = static_cast<std::int64_t>(result.taps.size());
+  result.axis = {positions, divide_up(map - r, stride), 1, count, 0, 1};
+  if (count > 0) result.axis.first = (r + padding - result.taps[0] * dilation) / stride;
+  if (count > 1) result.axis.tap_step = (result.taps[0] - result.taps[1]) * dilation / stride;
+  return result;
+}
+
+/// selected(((ty, tx), k), c) = weight(k, ky[ty], kx[tx], c)
+template <class T>
+void select_taps(View<const T> weight, const PhaseTaps& y, const PhaseTaps& x, T* selected) {
+  const std::int64_t outputs = weight.extent(0);
+  const std::int64_t channels = weight.extent(3);
+  for (const std::int64_t ky : y.taps) {
+    for (const std::int64_t kx : x.taps) {
+      copy_rows(weight.data_handle() + (ky * weight.extent(2) + kx) * channels, weight.stride(0), selected, channels,
+                channels, outputs);
+      selected += outputs * channels;
+    }
+  }
+}
+
+template <Real T>
+void backward_data(Context& ctx, View<const T> dy, View<const T> weight, const Window& window, View<T> dx) {
+  const std::int64_t outputs = weight.extent(0);
+  const std::int64_t channels = weight.extent(3);
+  const Extent2 map(dx.extent(1), dx.extent(2));
+  if (dx.empty()) return;
+  std::vector<PhaseTaps> ys, xs;
+  for (std::int64_t r = 0; r < std::min(window.stride.y, map.y); ++r) {
+    ys.push_back(
+        phase_taps(map.y, dy.extent(1), r, window.kernel.y, window.stride.y, window.padding.y, window.dilation.y));
+  }
+  for (std::int64_t r = 0; r < std::min(window.stride.x, map.x); ++r) {
+    xs.push_back(
+        phase_taps(map.x, dy.extent(2), r, window.kernel.x, window.stride.x, window.padding.x, window.dilation.x));
+  }
+  const auto unreached = [](const PhaseTaps& phase) { return phase.taps.empty(); };
+  if (outputs == 0 || std::any_of(ys.begin(), ys.end(), unreached) || std::any_of(xs.begin(), xs.end(), unreached)) {
+    fill(ctx, T(0), dx);
+  }
+  if (outputs == 0) return;
+  const bool spread = ys.size() > 1 || xs.size() > 1;
+  auto selected = empty<T>(ctx, {weight.size()});
+  for (std::size_t ry = 0; ry < ys.size(); ++ry) {
+    for (std::size_t rx = 0; rx < xs.size(); ++rx) {
+      const PhaseTaps& y = ys[ry];
+      const PhaseTaps& x = xs[rx];
+      const Sampling<T> in{dy.data_handle(), dy.extent(0), outputs, y.axis, x.axis};
+      if (in.columns() == 0) continue;
+      select_taps(weight, y, x, selected.data());
+      const Target<T> out{dx.data_handle() + static_cast<std::int64_t>(ry) * dx.stride(1) +
+                              static_cast<std::int64_t>(rx) * dx.stride(2),
+                          dx.stride(0), window.stride.y * dx.stride(1), window.stride.x * dx.stride(2)};
+      multiply<T>(ctx, in, Transpose::no, View<const T>(selected.data(), {in.columns(), channels}), nullptr, channels,
+                  out, spread);
+    }
+  }
+}
+
+/// out = or += the sum of the slabs, in their order.
+template <class T>
+struct AddSlabs {
+  const T* slabs;
+  std::int64_t count;
+  std::int64_t stride;
+  T* out;
+  bool add;
+  void operator()(std::int64_t i) const {
+    double total = add ? static_cast<double>(out[i]) : 0.0;
+    for (std::int64_t s = 0; s < count; ++s) total += static_cast<double>(slabs[s * stride + i]);
+    out[i] = static_cast<T>(total);
+  }
+};
+
+template <Real T>
+void backward_weights(Context& ctx, View<const T> x, View<const T> dy, const Window& window, Accumulate mode,
+                      View<T> dweight) {
+  const Sampling<T> in = sampling<T>(x, window);
+  const std::int64_t rows = in.rows();
+  const std::int64_t columns = in.columns();
+  const std::int64_t outputs = dweight.extent(0);
+  if (outputs * columns == 0) return;
+  if (rows == 0) {
+    if (mode == Accumulate::overwrite) fill(ctx, T(0), dweight);
+    return;
+  }
+  const bool direct = in.is_map();
+  const std::int64_t size = outputs * columns;
+  const std::int64_t wanted =
+      std::clamp<std::int64_t>(std::min(slab_elements / size, divide_up(rows, 2 * most_block_rows)), 1, weight_tasks);
+  const std::int64_t slab_rows = divide_up(divide_up(rows, wanted), most_block_rows) * most_block_rows;
+  const std::int64_t slabs = divide_up(rows, slab_rows);
+  const std::int64_t pieces =
+      std::max(divide_up(columns, most_columns),
+               std::min(divide_up(weight_tasks, slabs), std::max<std::int64_t>(1, columns / 128)));
+  const std::int64_t step = piece(columns, pieces);
+  const std::int64_t parts = divide_up(columns, step);
+  const std::int64_t block = block_rows(rows, step, outputs);
+  std::vector<std::vector<Stretch>> stretches_of;
+  for (std::int64_t from = 0; from < columns; from += step) {
+    stretches_of.push_back(stretches(in, from, std::min(from + step, columns)));
+  }
+  auto sums = slabs > 1 ? empty<T>(ctx, {slabs, size}) : Tensor<T>();
+  const std::int64_t tasks = slabs * parts;
+  const std::int64_t patches_size = direct ? 0 : block * step;
+  auto scratch = empty<T>(ctx, {workers_for(ctx, tasks), patches_size});
+  const bool add = mode == Accumulate::accumulate;
+  const auto one_task = [&](std::int64_t index, int worker) {
+    T* const patches = scratch.data() + worker * patches_size;
+    const std::int64_t slab = index / parts;
+    const std::int64_t part = index % parts;
+    const std::int64_t from = part * step;
+    const std::int64_t width = std::min(step, columns - from);
+    const View<T> sum = View<T>(slabs > 1 ? sums.data() + slab * size : dweight.data_handle(), {outputs, columns})
+                            .slice(1, from, from + width);
+    const std::int64_t end = std::min(rows, (slab + 1) * slab_rows);
+    T keep = slabs == 1 && add ? T(1) : T(0);
+    for (std::int64_t first = slab * slab_rows; first < end; first += block) {
+      const std::int64_t count = std::min(block, end - first);
+      View<const T> matrix;
+      if (direct) {
+        matrix = View<const T>(in.map + first * columns, {count, columns}).slice(1, from, from + width);
+      } else {
+        gather(in, stretches_of[static_cast<std::size_t>(part)], first, first + count, patches, width);
+        matrix = View<const T>(patches, {count, width});
+      }
+      gemm(ctx, Transpose::yes, Transpose::no, T(1),
+           View<const T>(dy.data_handle() + first * outputs, {count, outputs}), matrix, keep, sum);
+      keep = T(1);
+    }
+  };
+  for_tasks(ctx, tasks, one_task);
+  if (slabs > 1) for_each(ctx, size, AddSlabs<T>{sums.data(), slabs, size, dweight.data_handle(), add});
+}
+
+}  // namespace meristem::inline MERISTEM_BACKEND::kernels::conv2d_host
