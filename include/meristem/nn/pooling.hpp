@@ -1,0 +1,162 @@
+// Layers that pool maps (n, H, W, C) channel by channel: MaxPool2d, AveragePool2d, GlobalAveragePool.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include <meristem/core/window.hpp>
+#include <meristem/kernels/pool.cuh>
+#include <meristem/nn/layer.hpp>
+
+namespace meristem::inline MERISTEM_BACKEND::nn {
+
+/// The window of a pooling layer.
+struct PoolOptions {
+  Extent2 kernel = 2;
+  std::optional<Extent2> stride = {};  ///< that of the kernel if not given: windows side by side
+  Extent2 padding = 0;                 ///< holds no elements: never a maximum, counted in no mean
+  Extent2 dilation = 1;
+};
+
+namespace detail {
+
+/// Throws ArgumentError for an impossible window.
+inline Window pool_window(std::string_view kind, const PoolOptions& options) {
+  const Window window{options.kernel, options.stride.value_or(options.kernel), options.padding, options.dilation};
+  window.check(std::string(kind));
+  return window;
+}
+
+/// Throws ShapeError, which names the layer, unless `input` is a batch of maps.
+template <Real T>
+void require_maps(const Layer<T>& layer, const Shape& input) {
+  if (input.rank() == 4) return;
+  throw ShapeError(concat(layer.label(), ": input of shape ", input,
+                          " is no batch of maps; maps have four axes: (images, rows, columns, channels)"));
+}
+
+template <Real T>
+Shape pooled_shape(const Layer<T>& layer, const Window& window, const Shape& input) {
+  require_maps(layer, input);
+  const Extent2 map(input[1], input[2]);
+  kernels::check_pool_window(layer.label(), window, map);
+  const Extent2 output = window.output(map);
+  return {input[0], output.y, output.x, input[3]};
+}
+
+}  // namespace detail
+
+/// y[n][oy][ox][c] = the largest x[n][iy][ix][c] of the window's elements inside the map; NaN if one of them is NaN.
+/// The gradient goes to the first of equal maxima in row-major order.
+template <Real T>
+class MaxPool2d final : public Layer<T> {
+ public:
+  using Options = PoolOptions;
+
+  /// Throws ArgumentError for a window that cannot be.
+  explicit MaxPool2d(const Options& options = {}) : window_(detail::pool_window("MaxPool2d", options)) {}
+
+  [[nodiscard]] std::string_view kind() const override { return "MaxPool2d"; }
+  [[nodiscard]] const Window& window() const noexcept { return window_; }
+  /// Throws ShapeError also if some windows would lie wholly in the padding.
+  [[nodiscard]] Shape output_shape(const Shape& input) const override {
+    return detail::pooled_shape(*this, window_, input);
+  }
+
+  [[nodiscard]] Trace<T> forward(Context& ctx, View<const T> input, const Pass<T>&) override {
+    Trace<T> trace;
+    trace.storage = Tensor<T>(ctx, output_shape(input.shape()));
+    kernels::max_pool_forward<T>(ctx, input, window_, trace.storage);
+    trace.output = trace.storage.view();
+    return trace;
+  }
+
+  [[nodiscard]] Tensor<T> backward(Context& ctx, View<const T> input, const Trace<T>&, Tensor<T> output_gradient,
+                                   const Pass<T>& pass) override {
+    if (!pass.input_gradient) return {};
+    Tensor<T> input_gradient(ctx, input.shape());
+    kernels::max_pool_backward<T>(ctx, input, output_gradient, window_, input_gradient);
+    return input_gradient;
+  }
+
+ private:
+  Window window_;
+};
+
+/// y[n][oy][ox][c] = the mean of x[n][iy][ix][c] over the window's elements inside the map: at the border it is the
+/// mean of fewer elements.
+template <Real T>
+class AveragePool2d final : public Layer<T> {
+ public:
+  using Options = PoolOptions;
+
+  /// Throws ArgumentError for a window that cannot be.
+  explicit AveragePool2d(const Options& options = {}) : window_(detail::pool_window("AveragePool2d", options)) {}
+
+  [[nodiscard]] std::string_view kind() const override { return "AveragePool2d"; }
+  [[nodiscard]] const Window& window() const noexcept { return window_; }
+  /// Throws ShapeError also if some windows would lie wholly in the padding.
+  [[nodiscard]] Shape output_shape(const Shape& input) const override {
+    return detail::pooled_shape(*this, window_, input);
+  }
+
+  [[nodiscard]] Trace<T> forward(Context& ctx, View<const T> input, const Pass<T>&) override {
+    Trace<T> trace;
+    trace.storage = Tensor<T>(ctx, output_shape(input.shape()));
+    kernels::average_pool_forward<T>(ctx, input, window_, trace.storage);
+    trace.output = trace.storage.view();
+    return trace;
+  }
+
+  [[nodiscard]] Tensor<T> backward(Context& ctx, View<const T> input, const Trace<T>&, Tensor<T> output_gradient,
+                                   const Pass<T>& pass) override {
+    if (!pass.input_gradient) return {};
+    Tensor<T> input_gradient(ctx, input.shape());
+    kernels::average_pool_backward<T>(ctx, output_gradient, window_, input_gradient);
+    return input_gradient;
+  }
+
+ private:
+  Window window_;
+};
+
+/// y[n][c] = the mean of x[n][iy][ix][c] over the whole map: (n, H, W, C) to (n, C).
+template <Real T>
+class GlobalAveragePool final : public Layer<T> {
+ public:
+  [[nodiscard]] std::string_view kind() const override { return "GlobalAveragePool"; }
+
+  /// Throws ShapeError also for a map without elements.
+  [[nodiscard]] Shape output_shape(const Shape& input) const override {
+    detail::require_maps(*this, input);
+    if (input[1] == 0 || input[2] == 0) {
+      throw ShapeError(concat(this->label(), ": maps of ", Extent2(input[1], input[2]), " have no mean; got ", input));
+    }
+    return {input[0], input[3]};
+  }
+
+  [[nodiscard]] Trace<T> forward(Context& ctx, View<const T> input, const Pass<T>&) override {
+    Trace<T> trace;
+    trace.storage = Tensor<T>(ctx, output_shape(input.shape()));
+    const View<T> output = trace.storage.view();
+    kernels::average_pool_forward<T>(ctx, input, whole(input),
+                                     output.reshape({output.extent(0), 1, 1, output.extent(1)}));
+    trace.output = output;
+    return trace;
+  }
+
+  [[nodiscard]] Tensor<T> backward(Context& ctx, View<const T> input, const Trace<T>&, Tensor<T> output_gradient,
+                                   const Pass<T>& pass) override {
+    if (!pass.input_gradient) return {};
+    Tensor<T> input_gradient(ctx, input.shape());
+    const View<const T> dy = output_gradient;
+    kernels::average_pool_backward<T>(ctx, dy.reshape({dy.extent(0), 1, 1, dy.extent(1)}), whole(input),
+                                      input_gradient.view());
+    return input_gradient;
+  }
+
+ private:
+  static Window whole(const View<const T>& input) { return {.kernel = {input.extent(1), input.extent(2)}}; }
+};
+
+}  // namespace meristem::inline MERISTEM_BACKEND::nn

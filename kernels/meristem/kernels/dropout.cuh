@@ -1,0 +1,81 @@
+// Inverted dropout of a tensor of any shape.
+//
+//   dropout     y[i] = x[i] / (1 - probability) with probability 1 - probability, else 0
+//
+// Element i is kept if 32-bit word i of a Philox stream under the Context's seed is below (1 - probability) 2^32: the
+// same elements fall for the same stream, in forward and backward, on both executors; nothing is stored. y is
+// overwritten and may be x.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <type_traits>
+
+#include <meristem/core/config.hpp>
+#include <meristem/core/context.hpp>
+#include <meristem/core/error.hpp>
+#include <meristem/core/launch.hpp>
+#include <meristem/core/philox.hpp>
+#include <meristem/core/view.hpp>
+#include <meristem/kernels/require.hpp>
+
+namespace meristem::inline MERISTEM_BACKEND::kernels {
+
+namespace detail {
+
+template <class T>
+struct Dropout {
+  Philox random;
+  std::uint64_t keep_below;  // of 2^32
+  T scale;
+  const T* x;
+  T* y;
+  MERISTEM_HD void apply(std::int64_t i, std::uint32_t word) const {
+    const T kept = x[i] * scale;
+    y[i] = word < keep_below ? kept : T(0);
+  }
+};
+
+/// The four elements of one block of random words.
+template <class T>
+struct DropoutFour {
+  Dropout<T> dropout;
+  MERISTEM_HD void operator()(std::int64_t group) const {
+    const Philox::Block block = dropout.random.block(static_cast<std::uint64_t>(group));
+    for (int k = 0; k < 4; ++k) dropout.apply(4 * group + k, block.word[k]);
+  }
+};
+
+/// Elements from `first` on: the up to three of the last, incomplete block.
+template <class T>
+struct DropoutRest {
+  Dropout<T> dropout;
+  std::int64_t first;
+  MERISTEM_HD void operator()(std::int64_t k) const {
+    const Philox::Block block = dropout.random.block(static_cast<std::uint64_t>(first / 4));
+    dropout.apply(first + k, block.word[k]);
+  }
+};
+
+}  // namespace detail
+
+/// y = x with each element dropped (0) with `probability` and the others divided by 1 - probability. The gradient is
+/// the same function of the upstream gradient. Throws ArgumentError unless probability is in [0, 1), ShapeError unless
+/// both are contiguous and of equal shape.
+template <class T>
+void dropout(Context& ctx, std::uint64_t stream, double probability, View<const std::type_identity_t<T>> x, View<T> y) {
+  if (!(probability >= 0.0 && probability < 1.0)) {
+    throw ArgumentError(concat("dropout: the probability is ", probability, "; it must be in [0, 1)"));
+  }
+  detail::require_same_shape("dropout", "x", x, "y", y);
+  const double kept = 1.0 - probability;
+  // At least one word is kept: a probability next to 1 must not divide by what is never drawn.
+  const auto keep_below = static_cast<std::uint64_t>(std::fmax(1.0, std::nearbyint(kept * 0x1p32)));
+  const detail::Dropout<T> rule{Philox(ctx.seed(), stream), keep_below, static_cast<T>(1.0 / kept), x.data_handle(),
+                                y.data_handle()};
+  const std::int64_t groups = y.size() / 4;
+  for_each(ctx, groups, detail::DropoutFour<T>{rule});
+  for_each(ctx, y.size() - 4 * groups, detail::DropoutRest<T>{rule, 4 * groups});
+}
+
+}  // namespace meristem::inline MERISTEM_BACKEND::kernels
