@@ -1,0 +1,410 @@
+// Two-dimensional convolution as a matrix product whose patch matrix is never formed, by hand-written tile kernels.
+//
+//   forward            y[n, j, k]   = bias[k] + Σ_(t, c) x[n, j·stride - padding + t·dilation, c] · w[k, t, c]
+//   backward_data      dx[n, i, c]  = Σ_(j, t: j·stride - padding + t·dilation = i) Σ_k dy[n, j, k] · w[k, t, c]
+//   backward_weights   dw[k, t, c]  = or += Σ_(n, j) dy[n, j, k] · x[n, j·stride - padding + t·dilation, c]
+//
+// with positions i, j and taps t along both axes. Maps are (images, height, width, channels), weights are (out, kernel
+// y, kernel x, in), everything contiguous. What lies outside the map takes part as a zero, hence 0 · inf = NaN there.
+//
+// Order of a sum, in T: forward runs through the taps and the channels of x, backward_data through the taps that reach
+// the position and the channels of dy, both from first to last; so with m terms and unit roundoff u
+//   |error| <= (m + 2)·u·(Σ |terms| + |bias|).
+// backward_weights cuts the positions into slabs, adds one position after the other inside a slab of R positions in T,
+// then the slabs in their order in double: |error| <= (R + 3)·u·Σ |terms| + u·|dw|. The number of slabs follows from
+// the shapes alone and nothing is atomic: equal inputs give equal bits, for any block size.
+//
+// The kernels compute with 32-bit indices. Batches of more than 2^30 elements are cut between images; one image, or
+// weights, of more than that are refused.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <numeric>
+#include <type_traits>
+
+#include <meristem/core/config.hpp>
+#include <meristem/core/context.hpp>
+#include <meristem/core/dtype.hpp>
+#include <meristem/core/error.hpp>
+#include <meristem/core/launch.hpp>
+#include <meristem/core/tensor.hpp>
+#include <meristem/core/view.hpp>
+#include <meristem/core/window.hpp>
+#include <meristem/kernels/elementwise.cuh>
+#include <meristem/kernels/implicit_gemm_tile.cuh>
+#include <meristem/kernels/reduce.cuh>
+#include <meristem/kernels/require.hpp>
+
+namespace meristem::inline MERISTEM_BACKEND::kernels {
+
+namespace implicit_gemm {
+
+/// Most elements of a tensor that the kernel sees: sums of two indices and a tile still fit 31 bits.
+inline constexpr std::int64_t most_elements = std::int64_t{1} << 30;
+
+/// Which tile computes a product.
+enum class TileSize {
+  automatic,  ///< narrow up to 8 columns, small for few rows, columns or tiles, else large
+  large,
+  small,
+  narrow,
+};
+
+/// What tests and benchmarks choose. No choice changes the order of a sum in forward and backward_data.
+struct Options {
+  TileSize tile = TileSize::automatic;
+  std::int64_t limit = most_elements;  ///< elements of a tensor that the kernel is given at once
+};
+
+/// Farthest that a window may reach beyond a map, in elements.
+inline constexpr std::int64_t most_overhang = std::int64_t{1} << 28;
+
+/// The shapes of one convolution.
+struct Sizes {
+  std::int64_t images;
+  Extent2 map;
+  std::int64_t in;
+  Extent2 output;
+  std::int64_t out;
+  Window window;
+
+  [[nodiscard]] std::int64_t patch() const { return window.kernel.size() * in; }
+};
+
+/// Checks three views against each other. `map` is the layer's input or its gradient, `output` the layer's output or
+/// its gradient.
+template <class A, class B, class C>
+[[nodiscard]] Sizes check(const char* function, const char* map_name, const View<A>& map, const char* weight_name,
+                          const View<B>& weight, const char* output_name, const View<C>& output, const Window& window) {
+  detail::require_contiguous(function, map_name, map);
+  detail::require_contiguous(function, weight_name, weight);
+  detail::require_contiguous(function, output_name, output);
+  const auto require_rank = [&](const char* name, const Shape& shape, const char* axes) {
+    if (shape.rank() != 4) {
+      throw ShapeError(concat(function, ": ", name, " has shape ", shape, "; it must have rank 4 (", axes, ")"));
+    }
+  };
+  require_rank(map_name, map.shape(), "images, height, width, channels");
+  require_rank(weight_name, weight.shape(), "out channels, kernel height, kernel width, in channels");
+  require_rank(output_name, output.shape(), "images, height, width, channels");
+  Sizes s{map.extent(0), {map.extent(1), map.extent(2)}, map.extent(3), 1, weight.extent(0), window};
+  window.check(function, s.map);
+  s.output = window.output(s.map);
+  if (weight.extent(1) != window.kernel.y || weight.extent(2) != window.kernel.x) {
+    throw ShapeError(concat(function, ": ", weight_name, " has shape ", weight.shape(), ", but the window's kernel is ",
+                            window.kernel, "; the two axes in the middle must agree with it"));
+  }
+  if (weight.extent(3) != s.in) {
+    throw ShapeError(concat(function, ": ", map_name, " has ", s.in, " channels, ", weight_name, " expects ",
+                            weight.extent(3), "; got ", map.shape(), " and ", weight.shape()));
+  }
+  const Shape expected{s.images, s.output.y, s.output.x, s.out};
+  if (output.shape() != expected) {
+    throw ShapeError(concat(function, ": ", output_name, " has shape ", output.shape(), "; with ", map_name, " ",
+                            map.shape(), " and ", weight_name, " ", weight.shape(), " it must be ", expected));
+  }
+  if (weight.size() > most_elements) {
+    throw ShapeError(concat(function, ": ", weight_name, " of shape ", weight.shape(), " has ", weight.size(),
+                            " elements; at most ", most_elements, " are supported: split the channels"));
+  }
+  return s;
+}
+
+/// How many images the kernel may be given at once so that no tensor has more than `limit` elements. Throws ShapeError
+/// if not even one, ArgumentError if the window reaches too far for 32-bit indices.
+[[nodiscard]] inline std::int64_t images_at_once(const char* function, const Sizes& s, std::int64_t limit) {
+  const std::int64_t image = std::max({s.map.size() * std::max<std::int64_t>(1, s.in),
+                                       s.output.size() * std::max<std::int64_t>(1, s.out), std::int64_t{1}});
+  if (image > limit) {
+    throw ShapeError(concat(function, ": one image of ", s.map, " positions and ", s.in, " channels, or its output of ",
+                            s.output, " positions and ", s.out, " channels, has ", image, " elements; at most ", limit,
+                            " are supported: cut the image into pieces"));
+  }
+  const auto overhang = [](std::int64_t padding, std::int64_t kernel, std::int64_t dilation, std::int64_t stride) {
+    const std::int64_t largest = std::max({padding, kernel, dilation, stride});
+    return largest > 1 << 14 && (largest > most_overhang || kernel * dilation > most_overhang)
+               ? most_overhang + 1
+               : padding + kernel * dilation + stride;
+  };
+  const Window& w = s.window;
+  const std::int64_t y = overhang(w.padding.y, w.kernel.y, w.dilation.y, w.stride.y);
+  const std::int64_t x = overhang(w.padding.x, w.kernel.x, w.dilation.x, w.stride.x);
+  const std::int64_t width = std::max({s.map.x, s.output.x, std::int64_t{1}});
+  const std::int64_t channels = std::max({s.in, s.out, std::int64_t{1}});
+  if (y > most_overhang || x > most_overhang || (y * width + x) > most_overhang / channels) {
+    throw ArgumentError(concat(function, ": a window with kernel ", w.kernel, ", stride ", w.stride, ", padding ",
+                               w.padding, " and dilation ", w.dilation, " on a map of ", s.map, " with ", channels,
+                               " channels reaches too far for 32-bit indices; use a smaller window"));
+  }
+  return limit / image;
+}
+
+/// Calls run(first, count) for all images, as many at a time as fit.
+template <class Run>
+void for_batches(const char* function, const Sizes& s, std::int64_t limit, const Run& run) {
+  const std::int64_t at_once = images_at_once(function, s, limit);
+  for (std::int64_t first = 0; first < s.images; first += at_once) run(first, std::min(at_once, s.images - first));
+}
+
+/// Whether quads of a matrix with rows of `row` elements may be moved at once.
+template <class T>
+[[nodiscard]] bool quads_fit(const T* data, std::int64_t row) {
+  return reinterpret_cast<std::uintptr_t>(data) % 16 == 0 && row % 4 == 0;
+}
+
+/// The patches of the layer's input.
+[[nodiscard]] inline Gather gather_input(const Sizes& s) {
+  const Window& w = s.window;
+  Gather g{};
+  g.height = static_cast<int>(s.map.y);
+  g.width = static_cast<int>(s.map.x);
+  g.channels = static_cast<int>(s.in);
+  g.row_pitch = static_cast<int>(s.map.x * s.in);
+  g.image_pitch = static_cast<int>(s.map.size() * s.in);
+  g.positions_y = static_cast<int>(s.output.y);
+  g.positions_x = static_cast<int>(s.output.x);
+  g.start_y = static_cast<int>(-w.padding.y);
+  g.start_x = static_cast<int>(-w.padding.x);
+  g.step_y = static_cast<int>(w.stride.y);
+  g.step_x = static_cast<int>(w.stride.x);
+  g.taps_y = static_cast<int>(w.kernel.y);
+  g.taps_x = static_cast<int>(w.kernel.x);
+  g.tap_y = static_cast<int>(w.dilation.y);
+  g.tap_x = static_cast<int>(w.dilation.x);
+  return g;
+}
+
+/// The map of the layer's output; the kernel adds what depends on the residue class.
+[[nodiscard]] inline Gather gather_output(const Sizes& s) {
+  Gather g{};
+  g.height = static_cast<int>(s.output.y);
+  g.width = static_cast<int>(s.output.x);
+  g.channels = static_cast<int>(s.out);
+  g.row_pitch = static_cast<int>(s.output.x * s.out);
+  g.image_pitch = static_cast<int>(s.output.size() * s.out);
+  return g;
+}
+
+[[nodiscard]] inline DataAxis data_axis(std::int64_t map, std::int64_t kernel, std::int64_t stride,
+                                        std::int64_t padding, std::int64_t dilation) {
+  return {static_cast<int>(map),
+          static_cast<int>(kernel),
+          static_cast<int>(stride),
+          static_cast<int>(padding),
+          static_cast<int>(dilation),
+          static_cast<int>(std::gcd(stride, dilation)),
+          static_cast<int>(std::min(stride, map))};
+}
+
+/// Blocks that keep a large GPU busy; with fewer large tiles than this, smaller ones are used.
+inline constexpr std::int64_t busy_blocks = 128;
+
+/// The tile for a product of rows × columns in each of `classes` residue classes. Slabs make up for few tiles.
+[[nodiscard]] inline TileSize choose_tile(std::int64_t rows, std::int64_t columns, std::int64_t classes, bool slabs) {
+  if (columns <= NarrowTile::columns) return TileSize::narrow;
+  if (columns <= SmallTile::columns || rows <= SmallTile::rows) return TileSize::small;
+  const std::int64_t tiles = ((rows - 1) / LargeTile::rows + 1) * ((columns - 1) / LargeTile::columns + 1) * classes;
+  return slabs || tiles >= busy_blocks ? TileSize::large : TileSize::small;
+}
+
+/// Launches the kernel on a product with `rows` rows in the largest of `classes` residue classes. `slabs(problem,
+/// tiles)` returns the number of slabs and may complete the problem.
+template <class T, Direction direction, class Slabs>
+void run(Context& ctx, Problem<T> problem, std::int64_t rows, std::int64_t classes, TileSize size, const Slabs& slabs) {
+  const auto with = [&]<class Tile>(Tile) {
+    problem.row_tiles = static_cast<int>((rows + Tile::rows - 1) / Tile::rows);
+    problem.column_tiles = (problem.columns + Tile::columns - 1) / Tile::columns;
+    const std::int64_t tiles = classes * problem.row_tiles * problem.column_tiles;
+    const auto count = static_cast<unsigned>(slabs(problem, tiles));
+    launch<implicit_gemm_kernel<T, Tile, direction>>(ctx, dim3(blocks_for(tiles, 1), count),
+                                                     block_threads(ctx, Tile::threads),
+                                                     shared_bytes<T, Tile, direction>, problem);
+  };
+  if (size == TileSize::automatic) {
+    size = choose_tile(rows, problem.columns, classes, direction == Direction::weights);
+  }
+  if (size == TileSize::narrow) {
+    with(NarrowTile{});
+  } else if (size == TileSize::small) {
+    with(SmallTile{});
+  } else {
+    with(LargeTile{});
+  }
+}
+
+struct OneSlab {
+  template <class P>
+  std::int64_t operator()(const P&, std::int64_t) const {
+    return 1;
+  }
+};
+
+/// dweight[i] = or += the sum of all slabs.
+template <class T>
+struct AddSlabs {
+  const T* products;
+  std::int64_t size;
+  std::int64_t slabs;
+  Accumulate mode;
+  T* dweight;
+
+  MERISTEM_HD void operator()(std::int64_t i) const {
+    // Eight loads at a time are under way together; they are added one after the other.
+    constexpr int together = 8;
+    double total = 0.0;
+    std::int64_t slab = 0;
+    for (; slab + together <= slabs; slab += together) {
+      T part[together];
+      for (int j = 0; j < together; ++j) part[j] = products[(slab + j) * size + i];
+      for (int j = 0; j < together; ++j) total += static_cast<double>(part[j]);
+    }
+    for (; slab < slabs; ++slab) total += static_cast<double>(products[slab * size + i]);
+    if (mode == Accumulate::accumulate) total += static_cast<double>(dweight[i]);
+    dweight[i] = static_cast<T>(total);
+  }
+};
+
+/// implicit_gemm_forward with a choice of options.
+template <Real T>
+void forward(Context& ctx, View<const T> x, View<const T> weight, View<const T> bias, const Window& window, View<T> y,
+             const Options& options = {}) {
+  constexpr const char* name = "implicit_gemm_forward";
+  const Sizes s = check(name, "x", x, "weight", weight, "y", y, window);
+  const bool biased = bias.rank() != 0 && bias.size() != 0;
+  if (biased) detail::require_columns(name, "bias", bias, "y", y);
+  if (y.empty()) return;
+  Problem<T> problem{};
+  problem.gather = gather_input(s);
+  problem.columns = static_cast<int>(s.out);
+  problem.patch = static_cast<int>(s.patch());
+  problem.matrix = weight.data_handle();
+  problem.matrix_quads = quads_fit(weight.data_handle(), s.patch());
+  problem.bias = biased ? bias.data_handle() : nullptr;
+  for_batches(name, s, options.limit, [&](std::int64_t first, std::int64_t count) {
+    problem.source = x.slice(0, first, first + count).data_handle();
+    problem.source_quads = quads_fit(problem.source, s.in);
+    problem.out = y.slice(0, first, first + count).data_handle();
+    problem.out_quads = quads_fit(problem.out, s.out);
+    problem.images = static_cast<int>(count);
+    run<T, Direction::forward>(ctx, problem, count * s.output.size(), 1, options.tile, OneSlab{});
+  });
+}
+
+/// implicit_gemm_backward_data with a choice of options.
+template <Real T>
+void backward_data(Context& ctx, View<const T> dy, View<const T> weight, const Window& window, View<T> dx,
+                   const Options& options = {}) {
+  constexpr const char* name = "implicit_gemm_backward_data";
+  const Sizes s = check(name, "dx", dx, "weight", weight, "dy", dy, window);
+  if (dx.empty()) return;
+  Problem<T> problem{};
+  problem.gather = gather_output(s);
+  problem.columns = static_cast<int>(s.in);
+  problem.patch = static_cast<int>(s.patch());
+  problem.matrix = weight.data_handle();
+  problem.matrix_quads = quads_fit(weight.data_handle(), s.in);
+  problem.axis_y = data_axis(s.map.y, window.kernel.y, window.stride.y, window.padding.y, window.dilation.y);
+  problem.axis_x = data_axis(s.map.x, window.kernel.x, window.stride.x, window.padding.x, window.dilation.x);
+  problem.kernel_x = static_cast<int>(window.kernel.x);
+  const std::int64_t largest_class = ((s.map.y - 1) / window.stride.y + 1) * ((s.map.x - 1) / window.stride.x + 1);
+  const std::int64_t classes = std::int64_t{problem.axis_y.classes} * problem.axis_x.classes;
+  for_batches(name, s, options.limit, [&](std::int64_t first, std::int64_t count) {
+    problem.source = dy.slice(0, first, first + count).data_handle();
+    problem.source_quads = quads_fit(problem.source, s.out);
+    problem.out = dx.slice(0, first, first + count).data_handle();
+    problem.out_quads = quads_fit(problem.out, s.in);
+    problem.images = static_cast<int>(count);
+    run<T, Direction::data>(ctx, problem, count * largest_class, classes, options.tile, OneSlab{});
+  });
+}
+
+/// implicit_gemm_backward_weights with a choice of options.
+template <Real T>
+void backward_weights(Context& ctx, View<const T> x, View<const T> dy, const Window& window, Accumulate mode,
+                      View<T> dweight, const Options& options = {}) {
+  constexpr const char* name = "implicit_gemm_backward_weights";
+  const Sizes s = check(name, "x", x, "dweight", dweight, "dy", dy, window);
+  if (dweight.empty()) return;
+  if (s.images == 0) {
+    if (mode == Accumulate::overwrite) fill(ctx, T(0), dweight);
+    return;
+  }
+  Problem<T> problem{};
+  problem.gather = gather_input(s);
+  problem.columns = static_cast<int>(s.out);
+  problem.patch = static_cast<int>(s.patch());
+  for_batches(name, s, options.limit, [&](std::int64_t first, std::int64_t count) {
+    problem.source = x.slice(0, first, first + count).data_handle();
+    problem.source_quads = quads_fit(problem.source, s.in);
+    problem.matrix = dy.slice(0, first, first + count).data_handle();
+    problem.matrix_quads = quads_fit(problem.matrix, s.out);
+    problem.images = static_cast<int>(count);
+    const std::int64_t positions = count * s.output.size();
+    Tensor<T> products;
+    run<T, Direction::weights>(ctx, problem, s.patch(), 1, options.tile, [&](Problem<T>& p, std::int64_t tiles) {
+      // Several blocks for each multiprocessor of a large GPU; the last addition is serial over the slabs.
+      constexpr std::int64_t target_blocks = 512;
+      constexpr std::int64_t most_slabs = 256;
+      constexpr std::int64_t least_slab = 64;
+      constexpr std::int64_t multiple = 16;
+      const std::int64_t wanted = std::min(
+          {std::max<std::int64_t>(1, target_blocks / tiles), most_slabs, (positions + least_slab - 1) / least_slab});
+      const std::int64_t slab = ((positions + wanted - 1) / wanted + multiple - 1) / multiple * multiple;
+      const std::int64_t slabs = (positions + slab - 1) / slab;
+      products = empty<T>(ctx, {slabs, s.out, s.patch()});
+      p.slab_depth = static_cast<int>(slab);
+      p.out = products.data();
+      p.out_quads = s.patch() % 4 == 0;
+      return slabs;
+    });
+    for_each(ctx, dweight.size(),
+             AddSlabs<T>{products.data(), dweight.size(), products.extent(0),
+                         first == 0 ? mode : Accumulate::accumulate, dweight.data_handle()});
+  });
+}
+
+}  // namespace implicit_gemm
+
+/// y = the convolution of x with weight, plus bias.
+///
+/// @param x       (n, H, W, C)
+/// @param weight  (K, kernel y, kernel x, C)
+/// @param bias    (K), or an empty view for none
+/// @param y       (n, Ho, Wo, K) with (Ho, Wo) = window.output({H, W}), overwritten
+/// Everything is contiguous; any extent of x and weight may be 0. Throws ShapeError for shapes that do not fit,
+/// ArgumentError for an invalid window.
+template <Real T>
+void implicit_gemm_forward(Context& ctx, View<const std::type_identity_t<T>> x,
+                           View<const std::type_identity_t<T>> weight, View<const std::type_identity_t<T>> bias,
+                           const Window& window, View<T> y) {
+  implicit_gemm::forward<T>(ctx, x, weight, bias, window, y);
+}
+
+/// dx = the gradient at the input of the convolution, from the gradient dy at its output.
+///
+/// @param dy      (n, Ho, Wo, K)
+/// @param weight  (K, kernel y, kernel x, C)
+/// @param dx      (n, H, W, C), overwritten; 0 where no window looked
+/// Everything is contiguous. Throws ShapeError for shapes that do not fit, ArgumentError for an invalid window.
+template <Real T>
+void implicit_gemm_backward_data(Context& ctx, View<const std::type_identity_t<T>> dy,
+                                 View<const std::type_identity_t<T>> weight, const Window& window, View<T> dx) {
+  implicit_gemm::backward_data<T>(ctx, dy, weight, window, dx);
+}
+
+/// dweight = (overwrite) or += (accumulate) the gradient at the weights.
+///
+/// @param x        (n, H, W, C), the input of the convolution
+/// @param dy       (n, Ho, Wo, K), the gradient at its output
+/// @param dweight  (K, kernel y, kernel x, C)
+/// Everything is contiguous. Scratch memory: up to 256 times dweight, about 512 tiles. Throws ShapeError for shapes
+/// that do not fit, ArgumentError for an invalid window.
+template <Real T>
+void implicit_gemm_backward_weights(Context& ctx, View<const std::type_identity_t<T>> x,
+                                    View<const std::type_identity_t<T>> dy, const Window& window, Accumulate mode,
+                                    View<T> dweight) {
+  implicit_gemm::backward_weights<T>(ctx, x, dy, window, mode, dweight);
+}
+
+}  // namespace meristem::inline MERISTEM_BACKEND::kernels

@@ -1,0 +1,639 @@
+// The kernel behind implicit_gemm.cuh: one tile of a convolution's matrix product, whose patch matrix is never formed.
+//
+//   forward   out[position, k]     = Σ_(tap, c) patch[position, (tap, c)] · w[k, tap, c]
+//   data      out[position, c]     = Σ_(tap, k) patch[position, (tap, k)] · w[k, tap, c]     patches of the gradient dy
+//   weights   out[(tap, c), k]     = Σ_position patch[position, (tap, c)] · dy[position, k]
+//
+// Rows of the product always come from the patches, columns from a matrix; the sum runs over its `depth`. An element
+// of a patch sits at position + tap, two places that add up in row, column and memory: one of the two is a row of the
+// tile and is tabulated in shared memory, the other one advances with the depth and is counted without division.
+//
+// The data gradient treats each residue class of positions modulo the stride as a convolution of its own, with stride 1
+// and the taps that reach this class. A test for divisibility in the loader would spend stride² times the work.
+//
+// Shared memory is double-buffered: while a stage is multiplied, the next one waits in registers. Tile elements are
+// stored in quads of neighbouring rows (columns); quad q of depth k lies at q ^ (k / 2), so that a warp that writes
+// transposed meets different banks.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include <meristem/core/config.hpp>
+#include <meristem/core/launch.hpp>
+
+namespace meristem::inline MERISTEM_BACKEND::kernels::implicit_gemm {
+
+/// Which of the three products.
+enum class Direction { forward, data, weights };
+
+/// Four neighbouring elements, moved by loads and stores of 16 bytes.
+template <class T>
+struct alignas(16) Quad {
+  T at[4];
+};
+
+/// Depth of a stage: 64 bytes.
+template <class T>
+inline constexpr int stage_depth = 64 / static_cast<int>(sizeof(T));
+
+/// A block's part of the output and how its threads divide it.
+template <int Rows, int Columns, int EachRows, int EachColumns>
+struct Tile {
+  static constexpr int rows = Rows;
+  static constexpr int columns = Columns;
+  static constexpr int each_rows = EachRows;  ///< sums of a thread: each_rows × each_columns
+  static constexpr int each_columns = EachColumns;
+  static constexpr int threads_across = Columns / EachColumns;
+  static constexpr int threads = Rows / EachRows * threads_across;
+};
+using LargeTile = Tile<128, 64, 8, 4>;
+using SmallTile = Tile<64, 32, 4, 4>;
+using NarrowTile = Tile<128, 8, 4, 2>;
+
+/// A place in a map, or the way from one place to another.
+struct alignas(16) Site {
+  int offset;
+  int y;
+  int x;
+};
+/// No tap leads from here into a map.
+inline constexpr int outside = -(1 << 30);
+
+/// A number of three digits.
+struct Counter {
+  int low;
+  int middle;
+  int high;
+};
+
+/// Counts up in steps of one stage.
+struct Counting {
+  int low_radix;
+  int middle_radix;
+  Counter step;
+
+  /// The number k. Radices are positive.
+  [[nodiscard]] MERISTEM_HD Counter at(int k) const {
+    const int rest = k / low_radix;
+    return {k % low_radix, rest % middle_radix, rest / middle_radix};
+  }
+  MERISTEM_HD void advance(Counter& counter) const {
+    counter.low += step.low;
+    int carry = counter.low >= low_radix ? 1 : 0;
+    counter.low -= carry * low_radix;
+    counter.middle += step.middle + carry;
+    carry = counter.middle >= middle_radix ? 1 : 0;
+    counter.middle -= carry * middle_radix;
+    counter.high += step.high + carry;
+  }
+};
+
+template <class T>
+[[nodiscard]] MERISTEM_HD inline Counting counting(int low_radix, int middle_radix) {
+  Counting result{low_radix, middle_radix, {}};
+  result.step = result.at(stage_depth<T>);
+  return result;
+}
+
+/// The patches of a map: position j reads y = start_y + j·step_y + tap·tap_y, and likewise along x.
+struct Gather {
+  int height;
+  int width;
+  int channels;
+  int row_pitch;    ///< elements from one row of the map to the next
+  int image_pitch;  ///< elements from one image to the next
+  int positions_y;  ///< of an image
+  int positions_x;
+  int start_y;
+  int start_x;
+  int step_y;
+  int step_x;
+  int taps_y;
+  int taps_x;
+  int tap_y;
+  int tap_x;
+
+  [[nodiscard]] MERISTEM_HD Site position(int image, int j_y, int j_x) const {
+    const int y = start_y + j_y * step_y;
+    const int x = start_x + j_x * step_x;
+    return {image * image_pitch + y * row_pitch + x * channels, y, x};
+  }
+  [[nodiscard]] MERISTEM_HD Site tap(int t_y, int t_x, int channel) const {
+    const int y = t_y * tap_y;
+    const int x = t_x * tap_x;
+    return {y * row_pitch + x * channels + channel, y, x};
+  }
+  /// Whether position + tap lies in the map.
+  [[nodiscard]] MERISTEM_HD bool contains(const Site& position, const Site& tap) const {
+    return static_cast<unsigned>(position.y + tap.y) < static_cast<unsigned>(height) &&
+           static_cast<unsigned>(position.x + tap.x) < static_cast<unsigned>(width);
+  }
+};
+
+/// One axis of the map whose gradient is computed.
+struct DataAxis {
+  int map;
+  int kernel;
+  int stride;
+  int padding;
+  int dilation;
+  int common;   ///< greatest common divisor of stride and dilation
+  int classes;  ///< residue classes that hold a position
+};
+
+/// The positions first, first + stride, ... of an axis and the taps that reach them.
+struct DataClass {
+  int positions;
+  int first_tap;
+  int taps;
+  int start;  ///< output position that first_tap connects to the first position
+};
+
+/// Position i hears from output j through tap t if j·stride - padding + t·dilation = i. Every stride / common-th tap
+/// reaches a class; from one to the next j falls by dilation / common.
+[[nodiscard]] MERISTEM_HD inline DataClass data_class(const DataAxis& axis, int first) {
+  const int period = axis.stride / axis.common;
+  const int last = axis.kernel < period ? axis.kernel : period;
+  int tap = 0;
+  while (tap < last && (first + axis.padding - tap * axis.dilation) % axis.stride != 0) ++tap;
+  const int positions = (axis.map - first - 1) / axis.stride + 1;
+  if (tap == last) return {positions, 0, 0, 0};
+  return {positions, tap, (axis.kernel - 1 - tap) / period + 1,
+          (first + axis.padding - tap * axis.dilation) / axis.stride};
+}
+
+/// One product, as the kernel sees it. Every tensor has at most 2^30 elements here.
+template <class T>
+struct Problem {
+  Gather gather;  ///< for `data`: of the map dy; positions and taps follow from the class
+  const T* source;
+  bool source_quads;  ///< four channels may be loaded at once
+  const T* matrix;    ///< the weights; for `weights` dy
+  bool matrix_quads;
+  const T* bias;  ///< null: none
+  T* out;
+  bool out_quads;
+  int images;
+  int columns;
+  int patch;  ///< numbers of a patch, taps · channels of the layer's input
+  int row_tiles;
+  int column_tiles;
+  DataAxis axis_y;  ///< for `data`
+  DataAxis axis_x;
+  int kernel_x;
+  int slab_depth;  ///< for `weights`: positions of a slab
+};
+
+/// What one block computes.
+template <class T>
+struct Job {
+  Gather gather;
+  Counting counting;  ///< of the depth: channel, tap x, tap y; for `weights` position x, position y, image
+  int first_row;
+  int first_column;
+  int rows;
+  int begin;  ///< of the depth
+  int end;
+  int matrix_start;  ///< for `data`: where the weights of the class begin, and from tap to tap
+  int matrix_tap_y;
+  int matrix_tap_x;
+  int map_y;  ///< for `data`: the first position of the class
+  int map_x;
+};
+
+template <class T, class Tile, Direction direction>
+[[nodiscard]] MERISTEM_HD inline Job<T> open_job(const Problem<T>& problem, int block, int slab) {
+  Job<T> job{};
+  job.gather = problem.gather;
+  Gather& g = job.gather;
+  job.first_column = block % problem.column_tiles * Tile::columns;
+  block /= problem.column_tiles;
+  job.first_row = block % problem.row_tiles * Tile::rows;
+  if constexpr (direction == Direction::data) {
+    const int residue = block / problem.row_tiles;
+    job.map_y = residue / problem.axis_x.classes;
+    job.map_x = residue % problem.axis_x.classes;
+    const DataClass y = data_class(problem.axis_y, job.map_y);
+    const DataClass x = data_class(problem.axis_x, job.map_x);
+    g.positions_y = y.positions;
+    g.positions_x = x.positions;
+    g.start_y = y.start;
+    g.start_x = x.start;
+    g.step_y = 1;
+    g.step_x = 1;
+    g.taps_y = y.taps;
+    g.taps_x = x.taps;
+    g.tap_y = -(problem.axis_y.dilation / problem.axis_y.common);
+    g.tap_x = -(problem.axis_x.dilation / problem.axis_x.common);
+    const int map_channels = problem.columns;
+    job.matrix_start = (y.first_tap * problem.kernel_x + x.first_tap) * map_channels;
+    job.matrix_tap_y = problem.axis_y.stride / problem.axis_y.common * problem.kernel_x * map_channels;
+    job.matrix_tap_x = problem.axis_x.stride / problem.axis_x.common * map_channels;
+  }
+  if constexpr (direction == Direction::weights) {
+    job.rows = problem.patch;
+    job.begin = slab * problem.slab_depth;
+    const int positions = problem.images * g.positions_y * g.positions_x;
+    job.end = positions - job.begin < problem.slab_depth ? positions : job.begin + problem.slab_depth;
+    job.counting = counting<T>(g.positions_x, g.positions_y);
+  } else {
+    job.rows = problem.images * g.positions_y * g.positions_x;
+    job.end = g.taps_y * g.taps_x * g.channels;
+    if (job.end > 0) job.counting = counting<T>(g.channels, g.taps_x);
+  }
+  return job;
+}
+
+/// The place that a row of the product stands for: a position, for `weights` a tap and channel.
+template <class T, Direction direction>
+[[nodiscard]] MERISTEM_HD inline Site site_of_row(const Job<T>& job, int row) {
+  const Gather& g = job.gather;
+  if (row >= job.rows) return {0, outside, outside};
+  if constexpr (direction == Direction::weights) {
+    const int tap = row / g.channels;
+    return g.tap(tap / g.taps_x, tap % g.taps_x, row % g.channels);
+  } else {
+    const int line = row / g.positions_x;
+    return g.position(line / g.positions_y, line % g.positions_y, row % g.positions_x);
+  }
+}
+
+/// How the threads share the loads of one stage of an operand that is `Width` wide. Memory is contiguous either along
+/// the depth, with a thread always at the same depth, or across the tile, by quads, with a thread always at the same
+/// quad.
+template <class T, int Width, int Threads>
+struct Share {
+  static constexpr int depth = stage_depth<T>;
+  static constexpr int quads = depth * Width / 4;
+  static constexpr int quads_each = (quads + Threads - 1) / Threads;
+  static constexpr int singles = depth * Width;
+  static constexpr int singles_each = (singles + Threads - 1) / Threads;
+  static constexpr int held = 4 * quads_each > singles_each ? 4 * quads_each : singles_each;
+  static_assert(Threads % depth == 0 && Threads % (Width / 4) == 0);
+
+  /// Where quad `q` of depth `k` lies in a stage.
+  [[nodiscard]] MERISTEM_HD static int place(int k, int q) {
+    constexpr int mask = (Width / 4 < 8 ? Width / 4 : 8) - 1;
+    return k * (Width / 4) + (q ^ (k / 2 & mask));
+  }
+  /// The depth at which a thread loads along the depth.
+  [[nodiscard]] MERISTEM_HD static int depth_of(int thread, bool by_quads) {
+    return by_quads ? thread % (depth / 4) * 4 : thread % depth;
+  }
+  /// Stores what was loaded along the depth.
+  MERISTEM_HD static void put_along(Quad<T>* stage, const T* values, int thread, bool by_quads) {
+    const int k = depth_of(thread, by_quads);
+    if (by_quads) {
+      for (int i = 0; i < quads_each; ++i) {
+        const int unit = thread + i * Threads;
+        const int row = unit / (depth / 4);
+        if (unit >= quads) break;
+        for (int j = 0; j < 4; ++j) stage[place(k + j, row / 4)].at[row % 4] = values[4 * i + j];
+      }
+    } else {
+      for (int i = 0; i < singles_each; ++i) {
+        const int unit = thread + i * Threads;
+        const int row = unit / depth;
+        if (unit >= singles) break;
+        stage[place(k, row / 4)].at[row % 4] = values[i];
+      }
+    }
+  }
+  /// Stores what was loaded across the tile.
+  MERISTEM_HD static void put_across(Quad<T>* stage, const T* values, int thread) {
+    for (int i = 0; i < quads_each; ++i) {
+      const int unit = thread + i * Threads;
+      if (unit >= quads) break;
+      Quad<T> quad;
+      for (int j = 0; j < 4; ++j) quad.at[j] = values[4 * i + j];
+      stage[place(unit / (Width / 4), unit % (Width / 4))] = quad;
+    }
+  }
+};
+
+/// Moves four elements into registers, at once if they are aligned.
+template <class T>
+MERISTEM_HD inline void load_quad(const T* from, T* values) {
+  const Quad<T> quad = *reinterpret_cast<const Quad<T>*>(from);
+  for (int j = 0; j < 4; ++j) values[j] = quad.at[j];
+}
+
+/// Elements [column, column + 4) of a row of `columns`; zeros beyond them.
+template <class T>
+MERISTEM_HD inline void load_columns(const T* row, int column, int columns, bool by_quads, T* values) {
+  if (by_quads) {
+    if (column < columns) load_quad(row + column, values);
+    return;
+  }
+  for (int j = 0; j < 4; ++j) {
+    if (column + j < columns) values[j] = row[column + j];
+  }
+}
+
+/// The registers of a thread.
+template <class T, class Tile, Direction direction>
+struct Registers {
+  using RowShare = Share<T, Tile::rows, Tile::threads>;
+  using ColumnShare = Share<T, Tile::columns, Tile::threads>;
+  static constexpr int row_counters = direction == Direction::weights ? RowShare::quads_each : 1;
+
+  T total[Tile::each_rows][Tile::each_columns];
+  T row_values[RowShare::held];
+  T column_values[ColumnShare::held];
+  Counter row_counter[row_counters];
+  Counter column_counter;  ///< for `data`
+};
+
+template <class T, class Tile, Direction direction>
+MERISTEM_HD inline void start(const Problem<T>& problem, const Job<T>& job, int thread,
+                              Registers<T, Tile, direction>& own) {
+  using Own = Registers<T, Tile, direction>;
+  using Rows = typename Own::RowShare;
+  for (int i = 0; i < Tile::each_rows; ++i) {
+    for (int j = 0; j < Tile::each_columns; ++j) own.total[i][j] = T(0);
+  }
+  if (job.begin >= job.end) return;
+  if constexpr (direction == Direction::weights) {
+    for (int i = 0; i < Own::row_counters; ++i) {
+      own.row_counter[i] = job.counting.at(job.begin + (thread + i * Tile::threads) / (Tile::rows / 4));
+    }
+  } else {
+    own.row_counter[0] = job.counting.at(Rows::depth_of(thread, problem.source_quads));
+  }
+  if constexpr (direction == Direction::data) {
+    static_assert(Own::ColumnShare::quads_each == 1);
+    own.column_counter = job.counting.at(thread / (Tile::columns / 4));
+  }
+}
+
+/// Loads this thread's elements of the stage at `depth`, zeros where the map or the product ends.
+template <class T, class Tile, Direction direction>
+MERISTEM_HD inline void fetch(const Problem<T>& problem, const Job<T>& job, const Site* sites, int depth, int thread,
+                              Registers<T, Tile, direction>& own) {
+  using Rows = typename Registers<T, Tile, direction>::RowShare;
+  using Columns = typename Registers<T, Tile, direction>::ColumnShare;
+  const Gather& g = job.gather;
+  for (int i = 0; i < Rows::held; ++i) own.row_values[i] = T(0);
+  for (int i = 0; i < Columns::held; ++i) own.column_values[i] = T(0);
+
+  if constexpr (direction == Direction::weights) {
+    for (int i = 0; i < Rows::quads_each; ++i) {
+      const int unit = thread + i * Tile::threads;
+      const int row = unit % (Tile::rows / 4) * 4;
+      if (depth + unit / (Tile::rows / 4) < job.end) {
+        const Site position = g.position(own.row_counter[i].high, own.row_counter[i].middle, own.row_counter[i].low);
+        if (problem.source_quads) {
+          const Site tap = sites[row];
+          if (g.contains(position, tap))
+            load_quad(problem.source + (position.offset + tap.offset), &own.row_values[4 * i]);
+        } else {
+          for (int j = 0; j < 4; ++j) {
+            const Site tap = sites[row + j];
+            if (g.contains(position, tap)) own.row_values[4 * i + j] = problem.source[position.offset + tap.offset];
+          }
+        }
+      }
+      job.counting.advance(own.row_counter[i]);
+    }
+  } else {
+    if (depth + Rows::depth_of(thread, problem.source_quads) < job.end) {
+      const Site tap = g.tap(own.row_counter[0].high, own.row_counter[0].middle, own.row_counter[0].low);
+      if (problem.source_quads) {
+        for (int i = 0; i < Rows::quads_each; ++i) {
+          const Site position = sites[(thread + i * Tile::threads) / (Rows::depth / 4)];
+          if (g.contains(position, tap))
+            load_quad(problem.source + (position.offset + tap.offset), &own.row_values[4 * i]);
+        }
+      } else {
+        for (int i = 0; i < Rows::singles_each; ++i) {
+          const Site position = sites[(thread + i * Tile::threads) / Rows::depth];
+          if (g.contains(position, tap)) own.row_values[i] = problem.source[position.offset + tap.offset];
+        }
+      }
+    }
+    job.counting.advance(own.row_counter[0]);
+  }
+
+  if constexpr (direction == Direction::forward) {
+    const int k = depth + Columns::depth_of(thread, problem.matrix_quads);
+    if (k < job.end) {
+      if (problem.matrix_quads) {
+        for (int i = 0; i < Columns::quads_each; ++i) {
+          const int unit = thread + i * Tile::threads;
+          const int column = job.first_column + unit / (Columns::depth / 4);
+          if (unit < Columns::quads && column < problem.columns) {
+            load_quad(problem.matrix + (column * problem.patch + k), &own.column_values[4 * i]);
+          }
+        }
+      } else {
+        for (int i = 0; i < Columns::singles_each; ++i) {
+          const int unit = thread + i * Tile::threads;
+          const int column = job.first_column + unit / Columns::depth;
+          if (unit < Columns::singles && column < problem.columns) {
+            own.column_values[i] = problem.matrix[column * problem.patch + k];
+          }
+        }
+      }
+    }
+  } else {
+    for (int i = 0; i < Columns::quads_each; ++i) {
+      const int unit = thread + i * Tile::threads;
+      const int k = depth + unit / (Tile::columns / 4);
+      if (unit < Columns::quads && k < job.end) {
+        int row;
+        if constexpr (direction == Direction::data) {
+          const Counter& counter = own.column_counter;
+          row = job.matrix_start + counter.low * problem.patch + counter.middle * job.matrix_tap_x +
+                counter.high * job.matrix_tap_y;
+        } else {
+          row = k * problem.columns;
+        }
+        load_columns(problem.matrix + row, job.first_column + unit % (Tile::columns / 4) * 4, problem.columns,
+                     problem.matrix_quads, &own.column_values[4 * i]);
+      }
+    }
+    if constexpr (direction == Direction::data) job.counting.advance(own.column_counter);
+  }
+}
+
+/// Stores what `fetch` loaded to the stage's place in shared memory.
+template <class T, class Tile, Direction direction>
+MERISTEM_HD inline void put(const Problem<T>& problem, int thread, const Registers<T, Tile, direction>& own,
+                            Quad<T>* left, Quad<T>* right) {
+  using Rows = typename Registers<T, Tile, direction>::RowShare;
+  using Columns = typename Registers<T, Tile, direction>::ColumnShare;
+  if constexpr (direction == Direction::weights) {
+    Rows::put_across(left, own.row_values, thread);
+  } else {
+    Rows::put_along(left, own.row_values, thread, problem.source_quads);
+  }
+  if constexpr (direction == Direction::forward) {
+    Columns::put_along(right, own.column_values, thread, problem.matrix_quads);
+  } else {
+    Columns::put_across(right, own.column_values, thread);
+  }
+}
+
+/// A thread's place among the sums. The 32 threads of a warp lie 8 across where the tile allows it: they read 4 + 8
+/// different quads.
+template <class Tile>
+struct Micro {
+  static constexpr int lanes_across = Tile::threads_across < 8 ? Tile::threads_across : 8;
+  static constexpr int warps_across = Tile::threads_across / lanes_across;
+  static constexpr int row_quads = Tile::each_rows / 4;
+  int across;
+  int down;
+
+  explicit MERISTEM_HD Micro(int thread)
+      : across(thread / 32 % warps_across * lanes_across + thread % 32 % lanes_across),
+        down(thread / 32 / warps_across * (32 / lanes_across) + thread % 32 / lanes_across) {}
+
+  /// Quad `h` of the thread's rows, in quads.
+  [[nodiscard]] MERISTEM_HD int row_quad(int h) const { return h * (Tile::rows / 4 / row_quads) + down; }
+  [[nodiscard]] MERISTEM_HD int column() const { return across * Tile::each_columns; }
+};
+
+template <class T, class Tile, Direction direction>
+MERISTEM_HD inline void multiply(const Quad<T>* left, const Quad<T>* right, int thread,
+                                 Registers<T, Tile, direction>& own) {
+  using Rows = typename Registers<T, Tile, direction>::RowShare;
+  using Columns = typename Registers<T, Tile, direction>::ColumnShare;
+  const Micro<Tile> micro(thread);
+  for (int k = 0; k < Rows::depth; ++k) {
+    T a[Tile::each_rows];
+    T b[Tile::each_columns];
+    for (int h = 0; h < Micro<Tile>::row_quads; ++h) {
+      const Quad<T> quad = left[Rows::place(k, micro.row_quad(h))];
+      for (int i = 0; i < 4; ++i) a[4 * h + i] = quad.at[i];
+    }
+    const Quad<T>& quad = right[Columns::place(k, micro.column() / 4)];
+    for (int j = 0; j < Tile::each_columns; ++j) b[j] = quad.at[micro.column() % 4 + j];
+    for (int i = 0; i < Tile::each_rows; ++i) {
+      for (int j = 0; j < Tile::each_columns; ++j) own.total[i][j] += a[i] * b[j];
+    }
+  }
+}
+
+/// Writes (=) this thread's sums: (row, column) of the product to its position in the map and channel, for `weights` to
+/// column · patch + row of the slab.
+template <class T, class Tile, Direction direction>
+MERISTEM_HD inline void finish(const Problem<T>& problem, const Job<T>& job, int slab, int thread,
+                               const Registers<T, Tile, direction>& own) {
+  const Micro<Tile> micro(thread);
+  const int first_column = job.first_column + micro.column();
+  for (int h = 0; h < Micro<Tile>::row_quads; ++h) {
+    const int first_row = job.first_row + micro.row_quad(h) * 4;
+    if constexpr (direction == Direction::weights) {
+      T* const out = problem.out + static_cast<std::int64_t>(slab) * problem.patch * problem.columns;
+      for (int j = 0; j < Tile::each_columns; ++j) {
+        if (first_column + j >= problem.columns) continue;
+        T* const to = out + ((first_column + j) * problem.patch + first_row);
+        if (problem.out_quads) {
+          Quad<T> quad;
+          for (int i = 0; i < 4; ++i) quad.at[i] = own.total[4 * h + i][j];
+          if (first_row < job.rows) *reinterpret_cast<Quad<T>*>(to) = quad;
+        } else {
+          for (int i = 0; i < 4; ++i) {
+            if (first_row + i < job.rows) to[i] = own.total[4 * h + i][j];
+          }
+        }
+      }
+    } else {
+      for (int i = 0; i < 4; ++i) {
+        const int row = first_row + i;
+        if (row >= job.rows) continue;
+        int place = row;
+        if constexpr (direction == Direction::data) {
+          const int line = row / job.gather.positions_x;
+          const int image = line / job.gather.positions_y;
+          const int y = job.map_y + line % job.gather.positions_y * problem.axis_y.stride;
+          const int x = job.map_x + row % job.gather.positions_x * problem.axis_x.stride;
+          place = (image * problem.axis_y.map + y) * problem.axis_x.map + x;
+        }
+        T* const to = problem.out + (place * problem.columns + first_column);
+        T values[Tile::each_columns];
+        for (int j = 0; j < Tile::each_columns; ++j) {
+          values[j] = own.total[4 * h + i][j];
+          if (direction == Direction::forward && problem.bias != nullptr && first_column + j < problem.columns) {
+            values[j] += problem.bias[first_column + j];
+          }
+        }
+        if (Tile::each_columns == 4 && problem.out_quads) {
+          Quad<T> quad;
+          for (int j = 0; j < Tile::each_columns; ++j) quad.at[j] = values[j];
+          if (first_column < problem.columns) *reinterpret_cast<Quad<T>*>(to) = quad;
+        } else {
+          for (int j = 0; j < Tile::each_columns; ++j) {
+            if (first_column + j < problem.columns) to[j] = values[j];
+          }
+        }
+      }
+    }
+  }
+}
+
+/// Dynamic shared memory that the kernel wants: on the CPU it holds the registers.
+template <class T, class Tile, Direction direction>
+inline constexpr std::size_t shared_bytes = MERISTEM_GPU ? 0
+                                                         : sizeof(Registers<T, Tile, direction>) *
+                                                               static_cast<std::size_t>(Tile::threads);
+
+/// Grid: (tiles of all residue classes, slabs). On the GPU a block has Tile::threads threads. On the CPU it may have
+/// any number: they share what that many threads would do, and the bits do not change.
+template <class T, class Tile, Direction direction>
+__global__ void __launch_bounds__(Tile::threads) implicit_gemm_kernel(Problem<T> problem) {
+  using Own = Registers<T, Tile, direction>;
+  constexpr int left_stage = Own::RowShare::quads;
+  constexpr int right_stage = Own::ColumnShare::quads;
+  constexpr int depth = stage_depth<T>;
+  MERISTEM_SHARED(Quad<T>, left, [2 * left_stage]);
+  MERISTEM_SHARED(Quad<T>, right, [2 * right_stage]);
+  MERISTEM_SHARED(Site, sites, [Tile::rows]);
+  const int thread = static_cast<int>(threadIdx.x);
+#if MERISTEM_GPU
+  constexpr int threads = Tile::threads;
+  constexpr int parts = 1;
+  Own own[1];
+#else
+  const int threads = static_cast<int>(blockDim.x);
+  const int parts = thread < Tile::threads ? (Tile::threads - thread - 1) / threads + 1 : 0;
+  // A thread of the executor may stand for many, and its stack is small.
+  MERISTEM_DYNAMIC_SHARED(Own, own);
+#endif
+  const int slab = static_cast<int>(blockIdx.y);
+  const Job<T> job = open_job<T, Tile, direction>(problem, static_cast<int>(blockIdx.x), slab);
+  if (job.first_row >= job.rows) return;
+  for (int row = thread; row < Tile::rows; row += threads) {
+    sites[row] = site_of_row<T, direction>(job, job.first_row + row);
+  }
+  __syncthreads();
+  for (int part = 0; part < parts; ++part) {
+    const int t = thread + part * threads;
+    Own& mine = own[MERISTEM_GPU ? 0 : t];
+    start<T, Tile, direction>(problem, job, t, mine);
+    if (job.begin >= job.end) continue;
+    fetch<T, Tile, direction>(problem, job, &sites[0], job.begin, t, mine);
+    put<T, Tile, direction>(problem, t, mine, &left[0], &right[0]);
+  }
+  int stage = 0;
+  for (int k = job.begin; k < job.end; k += depth) {
+    __syncthreads();
+    const bool more = job.end - k > depth;
+    for (int part = 0; part < parts; ++part) {
+      const int t = thread + part * threads;
+      Own& mine = own[MERISTEM_GPU ? 0 : t];
+      if (more) fetch<T, Tile, direction>(problem, job, &sites[0], k + depth, t, mine);
+      multiply<T, Tile, direction>(&left[stage * left_stage], &right[stage * right_stage], t, mine);
+      if (more)
+        put<T, Tile, direction>(problem, t, mine, &left[(1 - stage) * left_stage], &right[(1 - stage) * right_stage]);
+    }
+    stage = 1 - stage;
+  }
+  for (int part = 0; part < parts; ++part) {
+    const int t = thread + part * threads;
+    finish<T, Tile, direction>(problem, job, slab, t, own[MERISTEM_GPU ? 0 : t]);
+  }
+}
+
+}  // namespace meristem::inline MERISTEM_BACKEND::kernels::implicit_gemm
