@@ -84,11 +84,11 @@ Expected oracle(const Case& c, const Data<T>& data) {
     for (std::int64_t i = 0; i < c.n; ++i) {
       for (std::int64_t y = c.region.begin.y; y < c.region.end.y; ++y) {
         for (std::int64_t x = c.region.begin.x; x < c.region.end.x; ++x) {
+          if (offset.y < -y || offset.y >= c.b_map.y - y || offset.x < -x || offset.x >= c.b_map.x - x) continue;
           const std::int64_t v = y + offset.y, u = x + offset.x;
-          if (v < 0 || v >= c.b_map.y || u < 0 || u >= c.b_map.x) continue;
           const double weight = data.wy[static_cast<std::size_t>(y)] * data.wx[static_cast<std::size_t>(x)];
-          const T* const a = &data.a[static_cast<std::size_t>(((i * c.a_map.y + y) * c.a_map.x + x) * c.a_channels)];
-          const T* const b = &data.b[static_cast<std::size_t>(((i * c.b_map.y + v) * c.b_map.x + u) * c.b_channels)];
+          const T* const a = data.a.data() + ((i * c.a_map.y + y) * c.a_map.x + x) * c.a_channels;
+          const T* const b = data.b.data() + ((i * c.b_map.y + v) * c.b_map.x + u) * c.b_channels;
           for (std::int64_t p = 0; p < c.a_channels; ++p) {
             for (std::int64_t q = 0; q < c.b_channels; ++q) {
               const double term = weight * static_cast<double>(a[p]) * static_cast<double>(b[q]);
@@ -308,6 +308,10 @@ TEST_CASE("offset_products_kernel: arguments that do not fit are named") {
       support::message_of<ms::ShapeError>(call(a.view().slice(3, 0, 2), b, whole, none, none, out)) ==
       "offset_products_tiled: a of shape (2, 5, 6, 2) is strided; contiguous elements are needed: copy the slice to a "
       "tensor of its own");
+  const auto huge = ms::zeros<float>(ctx, {0, 1 << 16, 1 << 16, 3});
+  CHECK(support::message_of<ms::ShapeError>(call(huge, b, whole, none, none, out)) ==
+        "offset_products_tiled: a has shape (0, 65536, 65536, 3); a sample may have at most 2^30 positions and 2^30 "
+        "channels");
   CHECK(
       support::message_of<ms::ShapeError>(call(a, fewer, whole, none, none, out)) ==
       "offset_products_tiled: a and b must have the same number of samples; got shapes (2, 5, 6, 3) and (1, 4, 6, 7)");

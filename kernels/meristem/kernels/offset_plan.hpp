@@ -20,8 +20,8 @@ inline constexpr Extent2 farthest = {8, 12};
 
 /// The offsets (y, x), (y, x + 1), ..., (y, x + length - 1).
 struct Run {
-  std::int64_t y = 0;
-  std::int64_t x = 0;
+  int y = 0;
+  int x = 0;
   int length = 0;
   int first = 0;  ///< the first offset's place among the products; the others follow
 };
@@ -30,8 +30,8 @@ struct Run {
 struct Group {
   int first = 0;
   int count = 0;
-  std::int64_t y = 0;  ///< least y and x of their offsets
-  std::int64_t x = 0;
+  int y = 0;  ///< least y and x of their offsets
+  int x = 0;
 };
 
 /// What the kernel computes for a list of offsets.
@@ -44,7 +44,7 @@ struct OffsetPlan {
 };
 
 /// `offsets` in runs of at most `longest_run`, these in groups of at most `most_runs`; equal offsets once, those that
-/// reach nothing of b's map not at all.
+/// reach nothing of b's map not at all. Maps have less than 2^31 rows and columns.
 [[nodiscard]] inline OffsetPlan plan_offsets(std::span<const Extent2> offsets, const Region& region, Extent2 b_map,
                                              int longest_run, int most_runs) {
   OffsetPlan plan;
@@ -72,7 +72,8 @@ struct OffsetPlan {
     for (int piece = 0; piece < pieces; ++piece) {
       const int from = count * piece / pieces;
       const int to = count * (piece + 1) / pieces;
-      plan.runs.push_back({sorted[begin].y, sorted[begin].x + from, to - from, static_cast<int>(begin) + from});
+      plan.runs.push_back({static_cast<int>(sorted[begin].y), static_cast<int>(sorted[begin].x) + from, to - from,
+                           static_cast<int>(begin) + from});
     }
   }
 
@@ -93,8 +94,8 @@ struct OffsetPlan {
     high = joins ? joint_high : last;
     Group& group = plan.groups.back();
     ++group.count;
-    group.y = low.y;
-    group.x = low.x;
+    group.y = static_cast<int>(low.y);
+    group.x = static_cast<int>(low.x);
     plan.spread = {std::max(plan.spread.y, high.y - low.y), std::max(plan.spread.x, high.x - low.x)};
   }
   return plan;

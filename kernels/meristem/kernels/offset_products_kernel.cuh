@@ -7,21 +7,22 @@
 //
 // `offset_products_kernel`: one block takes a tile of Width × Width channels, up to three runs of neighbouring offsets
 // and one slab of the work. Step by step it copies a tile of a and the same tile of b, larger by the offsets' spread,
-// to one half of its shared memory while it computes from the other half. A run is served by 128 threads; each holds 4
-// × 4 channel pairs of every offset of the run in registers and walks along the rows: the value of b that one offset
-// has used is the next offset's, so a position costs two loads of four neighbours for 4 · 4 · 5 multiply-adds. The sums
-// of a slab overwrite (=) their place in a scratch array; `AddShiftedSlabs` adds the slabs to `out` (+=) in their
-// order, in double. The number of slabs follows from the shapes alone and nothing is atomic: equal inputs give equal
-// bits, for every block size.
+// to one half of its shared memory while it computes from the other half. 128 threads serve a run; each holds the sums
+// of 4 × 4 channel pairs for every offset of the run in registers and walks along the rows: what one offset has read of
+// b is what the next one needs, so a position costs two loads of four channels for 4 · 4 · 5 multiply-adds.
+// The sums of a slab overwrite (=) their place in a scratch array; `AddShiftedSlabs` adds the slabs to `out` (+=) in
+// their order, in double. The number of slabs follows from the shapes alone and nothing is atomic: equal inputs give
+// equal bits, for every block size.
 //
-// Order of a sum: inside a slab of R positions in T, over slabs in double: |error| <= (R + 12)·u·Σ|wy wx a b| +
-// u·|out|, u = 2^-24 for float32.
+// Order of a sum: inside a slab of R positions in T, over slabs in double. With u = 2^-24 for float32
+// |error| <= (R + 12)·u·Σ|wy wx a b| + u·|out|.
 //
-// Arithmetic intensity. For float32 and Width = 32 a position of a costs 2 · 32 · 32 · O operations and, with a spread
-// of 2 × 4 and tiles of 4 × 16, 128 bytes of a and 6 · 20 / 64 · 128 = 240 of b: with 13 offsets 72 operations a byte
-// from the L2 cache, of which device memory supplies each byte once for all channel tiles of a slab. An H100 needs 20 a
-// byte at its float32 peak, so the kernel is bound by arithmetic. From shared memory it is 80 multiply-adds for two
-// 16-byte loads a thread. im2col followed by one product reads and writes the patches, 9 to 25 times the map.
+// Arithmetic intensity. In float32 with Width = 32 and O offsets a position costs 2 · 32 · 32 · O operations. The 13
+// offsets for the covariance of a 3 × 3 kernel spread over 2 × 4 positions; the tiles on 32 × 32 maps are 8 × 11 of a
+// and 10 × 15 of b, so a position costs 128 bytes of a and 150 / 88 · 128 of b: 77 operations a byte, 0.013 bytes an
+// operation, most of them from the L2 cache, since blocks that run side by side read the same positions. An H100 needs
+// 20 a byte of device memory at its float32 peak: arithmetic is the bound. From shared memory a thread makes two loads
+// of 16 bytes for 80 multiply-adds. im2col and one product would write and read 9 to 25 times the map.
 #pragma once
 
 #include <algorithm>
@@ -68,14 +69,25 @@ struct alignas(16) Channels4 {
   T at[4];
 };
 
+/// Most channels of a map, and most positions of one sample's: coordinates are ints in the kernel.
+inline constexpr std::int64_t most_positions = std::int64_t{1} << 30;
+
 /// One map as the kernel sees it: samples × rows × columns × channels, contiguous.
 template <class T>
 struct Map {
   const T* data;
-  std::int64_t rows;
-  std::int64_t columns;
-  std::int64_t channels;
+  int rows;
+  int columns;
+  int channels;
   bool aligned;  ///< every position starts at a multiple of 16 bytes
+};
+
+/// The part of each sample's map that lies in rows [top, bottom) and columns [left, right).
+struct Box {
+  int top;
+  int bottom;
+  int left;
+  int right;
 };
 
 /// One launch.
@@ -86,7 +98,7 @@ struct Problem {
   const T* weight_y;  ///< null: ones
   const T* weight_x;
   std::int64_t samples;
-  Region region;
+  Box region;
   int tile_samples;  ///< a's tile
   int tile_rows;
   int tile_columns;
@@ -96,11 +108,11 @@ struct Problem {
   std::int64_t segments;  ///< tiles from its left to its right
   std::int64_t steps;
   std::int64_t slabs;
-  std::int64_t b_tiles;  ///< tiles of channels
+  int b_tiles;  ///< tiles of channels
+  int group_count;
   std::int64_t padded_a;
   std::int64_t padded_b;
   int products;
-  int group_count;
   T* sums;  ///< (slabs, products, padded_a, padded_b)
   Run runs[most_offsets];
   Group groups[most_offsets];
@@ -109,36 +121,35 @@ struct Problem {
 /// Where a step's tile lies: its first sample, row and column.
 struct Corner {
   std::int64_t sample;
-  std::int64_t y;
-  std::int64_t x;
+  int y;
+  int x;
 };
 
 template <class T>
 __device__ __forceinline__ Corner corner_of_step(const Problem<T>& problem, std::int64_t step) {
   const std::int64_t band = step / problem.segments;
   return {band / problem.bands * problem.tile_samples,
-          problem.region.begin.y + band % problem.bands * problem.tile_rows,
-          problem.region.begin.x + step % problem.segments * problem.tile_columns};
+          problem.region.top + static_cast<int>(band % problem.bands) * problem.tile_rows,
+          problem.region.left + static_cast<int>(step % problem.segments) * problem.tile_columns};
 }
 
 template <class T>
 __device__ __forceinline__ void move_on(const Problem<T>& problem, Corner& corner) {
   corner.x += problem.tile_columns;
-  if (corner.x < problem.region.end.x) return;
-  corner.x = problem.region.begin.x;
+  if (corner.x < problem.region.right) return;
+  corner.x = problem.region.left;
   corner.y += problem.tile_rows;
-  if (corner.y < problem.region.end.y) return;
-  corner.y = problem.region.begin.y;
+  if (corner.y < problem.region.bottom) return;
+  corner.y = problem.region.top;
   corner.sample += problem.tile_samples;
 }
 
 /// numerator / denominator for small numbers: both at most 512, where the rounded reciprocal is exact enough.
 struct SmallDivision {
-  unsigned denominator;
   unsigned reciprocal;
 
-  __device__ explicit SmallDivision(int d)
-      : denominator(static_cast<unsigned>(d)), reciprocal(((1u << 20) + denominator - 1) / denominator) {}
+  __device__ explicit SmallDivision(int denominator)
+      : reciprocal(((1u << 20) + static_cast<unsigned>(denominator) - 1) / static_cast<unsigned>(denominator)) {}
   __device__ int quotient(int numerator) const {
     return static_cast<int>(static_cast<unsigned>(numerator) * reciprocal >> 20);
   }
@@ -160,46 +171,54 @@ __device__ __forceinline__ void wait_for_copies() {
 #endif
 }
 
-/// Four channels from `channel` on of the position at `from`; zeros beyond the last one and if the position is
-/// `absent`.
+/// Four channels at `from`, of which `left` are the map's; zeros for those beyond.
 template <class T>
-__device__ __forceinline__ void start_copy4(Channels4<T>& to, const Map<T>& map, const T* from, std::int64_t channel,
-                                            bool absent) {
+__device__ __forceinline__ void start_copy4(Channels4<T>& to, const T* from, int left, bool aligned) {
   constexpr int each = 16 / static_cast<int>(sizeof(T));
-  if (absent) {
-    to = Channels4<T>{};
-  } else if (map.aligned && channel + 4 <= map.channels) {
-    for (int j = 0; j < 4; j += each) start_copy<16>(&to.at[j], from + channel + j);
-  } else {
-    for (int j = 0; j < 4; ++j) {
-      if (channel + j < map.channels) {
-        start_copy<static_cast<int>(sizeof(T))>(&to.at[j], from + channel + j);
-      } else {
-        to.at[j] = T(0);
-      }
+  if (aligned && left >= 4) {
+    MERISTEM_UNROLL
+    for (int j = 0; j < 4; j += each) start_copy<16>(&to.at[j], from + j);
+    return;
+  }
+  MERISTEM_UNROLL
+  for (int j = 0; j < 4; ++j) {
+    if (j < left) {
+      start_copy<static_cast<int>(sizeof(T))>(&to.at[j], from + j);
+    } else {
+      to.at[j] = T(0);
     }
   }
 }
 
+/// How many of a tile's `most` samples there are, when `left` are left.
+__device__ __forceinline__ int samples_in_tile(std::int64_t left, int most) {
+  return left < most ? static_cast<int>(left) : most;
+}
+
 /// Starts this thread's share of the copies of one map's tile: `samples` × `rows` × `columns` positions from `corner`
-/// on, those outside [low, high) as zeros.
+/// on, those outside the box as zeros, and of each the Quads · 4 channels from `channel` on.
 template <int Quads, class T>
-__device__ __forceinline__ void start_tile(const Map<T>& map, std::int64_t all_samples, const Corner& corner,
-                                           Extent2 low, Extent2 high, int samples, int rows, int columns,
-                                           std::int64_t channel, Channels4<T>* tile) {
+__device__ __forceinline__ void start_tile(const Map<T>& map, std::int64_t all_samples, const Box& box,
+                                           const Corner& corner, int samples, int rows, int columns, int channel,
+                                           Channels4<T>* tile) {
   const SmallDivision by_columns(columns);
   const SmallDivision by_rows(rows);
+  const int sample_end = samples_in_tile(all_samples - corner.sample, samples);
+  const std::int64_t first = corner.sample * map.rows * map.columns;
   const int size = samples * rows * columns * Quads;
   for (int e = static_cast<int>(threadIdx.x); e < size; e += static_cast<int>(blockDim.x)) {
-    const int position = e / Quads;
+    const int position = static_cast<int>(static_cast<unsigned>(e) / Quads);
     const int line = by_columns.quotient(position);
     const int sample = by_rows.quotient(line);
-    const std::int64_t i = corner.sample + sample;
-    const std::int64_t y = corner.y + (line - sample * rows);
-    const std::int64_t x = corner.x + (position - line * columns);
-    const bool absent = i >= all_samples || y < low.y || y >= high.y || x < low.x || x >= high.x;
-    const T* const from = map.data + ((i * map.rows + y) * map.columns + x) * map.channels;
-    start_copy4(tile[e], map, from, channel + e % Quads * 4, absent);
+    const int x = corner.x + position - line * columns;
+    const int y = corner.y + line - sample * rows;
+    if (sample < sample_end && y >= box.top && y < box.bottom && x >= box.left && x < box.right) {
+      const int c = channel + static_cast<int>(static_cast<unsigned>(e) % Quads) * 4;
+      const std::int64_t at = first + std::int64_t{sample} * (map.rows * map.columns) + (y * map.columns + x);
+      start_copy4(tile[e], map.data + (at * map.channels + c), map.channels - c, map.aligned);
+    } else {
+      tile[e] = Channels4<T>{};
+    }
   }
 }
 
@@ -212,9 +231,9 @@ __device__ __forceinline__ void weigh_tile(const Problem<T>& problem, const Corn
   for (int e = static_cast<int>(threadIdx.x); e < size; e += static_cast<int>(blockDim.x)) {
     const int position = e / Quads;
     const int line = by_columns.quotient(position);
-    const std::int64_t y = corner.y + (line - by_rows.quotient(line) * problem.tile_rows);
-    const std::int64_t x = corner.x + (position - line * problem.tile_columns);
-    if (y >= problem.region.end.y || x >= problem.region.end.x) continue;
+    const int y = corner.y + line - by_rows.quotient(line) * problem.tile_rows;
+    const int x = corner.x + position - line * problem.tile_columns;
+    if (y >= problem.region.bottom || x >= problem.region.right) continue;
     const T weight = (problem.weight_y == nullptr ? T(1) : problem.weight_y[y]) *
                      (problem.weight_x == nullptr ? T(1) : problem.weight_x[x]);
     for (int j = 0; j < 4; ++j) tile[e].at[j] *= weight;
@@ -261,10 +280,11 @@ template <int Length, int Quads, class T, int Longest>
 __device__ __forceinline__ void multiply_tile(const Problem<T>& problem, const Corner& corner, int phase, int phases,
                                               const Channels4<T>* a_tile, const Channels4<T>* b_tile,
                                               T (&total)[Longest][4][4]) {
-  const auto at_most = [](std::int64_t left, int most) { return left < most ? static_cast<int>(left) : most; };
-  const int samples = at_most(problem.samples - corner.sample, problem.tile_samples);
-  const int rows = at_most(problem.region.end.y - corner.y, problem.tile_rows);
-  const int columns = at_most(problem.region.end.x - corner.x, problem.tile_columns);
+  const int samples = samples_in_tile(problem.samples - corner.sample, problem.tile_samples);
+  const int below = problem.region.bottom - corner.y;
+  const int rows = below < problem.tile_rows ? below : problem.tile_rows;
+  const int beside = problem.region.right - corner.x;
+  const int columns = beside < problem.tile_columns ? beside : problem.tile_columns;
   int sample = 0;
   for (int y = phase;; y += phases) {
     while (y >= rows && sample < samples) {
@@ -291,8 +311,8 @@ __global__ void __launch_bounds__(most_runs<T>* run_threads) offset_products_ker
   const int threads = static_cast<int>(blockDim.x);
   const int tile = static_cast<int>(blockIdx.x) / problem.group_count;
   const Group group = problem.groups[static_cast<int>(blockIdx.x) % problem.group_count];
-  const std::int64_t a_channel = tile / problem.b_tiles * Width;
-  const std::int64_t b_channel = tile % problem.b_tiles * Width;
+  const int a_channel = tile / problem.b_tiles * Width;
+  const int b_channel = tile % problem.b_tiles * Width;
   const std::int64_t slab = blockIdx.y;
   const std::int64_t first_step = slab * problem.steps / problem.slabs;
   const std::int64_t last_step = (slab + 1) * problem.steps / problem.slabs;
@@ -301,10 +321,10 @@ __global__ void __launch_bounds__(most_runs<T>* run_threads) offset_products_ker
   const bool weighted = problem.weight_y != nullptr || problem.weight_x != nullptr;
 
   const auto start_step = [&](const Corner& corner, Channels4<T>* to) {
-    start_tile<quads>(problem.a, problem.samples, corner, problem.region.begin, problem.region.end,
-                      problem.tile_samples, problem.tile_rows, problem.tile_columns, a_channel, to);
-    start_tile<quads>(problem.b, problem.samples, {corner.sample, corner.y + group.y, corner.x + group.x}, Extent2(0),
-                      {problem.b.rows, problem.b.columns}, problem.tile_samples, problem.wide_rows,
+    start_tile<quads>(problem.a, problem.samples, problem.region, corner, problem.tile_samples, problem.tile_rows,
+                      problem.tile_columns, a_channel, to);
+    start_tile<quads>(problem.b, problem.samples, {0, problem.b.rows, 0, problem.b.columns},
+                      {corner.sample, corner.y + group.y, corner.x + group.x}, problem.tile_samples, problem.wide_rows,
                       problem.wide_columns, b_channel, to + a_size);
   };
 
@@ -317,7 +337,7 @@ __global__ void __launch_bounds__(most_runs<T>* run_threads) offset_products_ker
     const int phase = job % run_threads / team;
     const int a_quad = job % team / quads;
     const int b_quad = job % quads;
-    const int b_start = static_cast<int>((run.y - group.y) * problem.wide_columns + (run.x - group.x)) * quads;
+    const int b_start = ((run.y - group.y) * problem.wide_columns + run.x - group.x) * quads;
     T total[longest][4][4] = {};
 
     Corner next = corner_of_step(problem, first_step);
@@ -408,7 +428,8 @@ template <class T>
 [[nodiscard]] Map<T> as_map(View<const T> view) {
   const bool aligned = reinterpret_cast<std::uintptr_t>(view.data_handle()) % 16 == 0 &&
                        view.extent(3) * static_cast<std::int64_t>(sizeof(T)) % 16 == 0;
-  return {view.data_handle(), view.extent(1), view.extent(2), view.extent(3), aligned};
+  return {view.data_handle(), static_cast<int>(view.extent(1)), static_cast<int>(view.extent(2)),
+          static_cast<int>(view.extent(3)), aligned};
 }
 
 template <class T, int Width>
@@ -427,7 +448,8 @@ void accumulate(Context& ctx, View<const T> a, View<const T> b, const Region& re
   problem.weight_y = weight_y;
   problem.weight_x = weight_x;
   problem.samples = a.extent(0);
-  problem.region = region;
+  problem.region = {static_cast<int>(region.begin.y), static_cast<int>(region.end.y), static_cast<int>(region.begin.x),
+                    static_cast<int>(region.end.x)};
   problem.tile_samples = static_cast<int>(tile.samples);
   problem.tile_rows = static_cast<int>(tile.rows);
   problem.tile_columns = static_cast<int>(tile.columns);
@@ -437,9 +459,10 @@ void accumulate(Context& ctx, View<const T> a, View<const T> b, const Region& re
   problem.segments = ceil_div(region.extent().x, tile.columns);
   problem.steps = ceil_div(problem.samples, tile.samples) * problem.bands * problem.segments;
   const std::int64_t a_tiles = ceil_div(a.extent(3), Width);
-  problem.b_tiles = ceil_div(b.extent(3), Width);
+  const std::int64_t b_tiles = ceil_div(b.extent(3), Width);
+  problem.b_tiles = static_cast<int>(b_tiles);
   problem.padded_a = a_tiles * Width;
-  problem.padded_b = problem.b_tiles * Width;
+  problem.padded_b = b_tiles * Width;
   problem.products = plan.products;
   problem.group_count = static_cast<int>(plan.groups.size());
   std::copy(plan.runs.begin(), plan.runs.end(), problem.runs);
@@ -449,7 +472,7 @@ void accumulate(Context& ctx, View<const T> a, View<const T> b, const Region& re
   constexpr std::int64_t target_blocks = 528;
   constexpr std::int64_t most_slabs = 132;
   constexpr std::int64_t least_slab_steps = 4;
-  const std::int64_t blocks = a_tiles * problem.b_tiles * problem.group_count;
+  const std::int64_t blocks = a_tiles * b_tiles * problem.group_count;
   problem.slabs = std::min(
       {std::max<std::int64_t>(1, target_blocks / blocks), most_slabs, ceil_div(problem.steps, least_slab_steps)});
   auto sums = empty<T>(ctx, {problem.slabs, problem.products, problem.padded_a, problem.padded_b});
@@ -490,9 +513,15 @@ void offset_products_tiled(Context& ctx, View<const std::type_identity_t<T>> a, 
   constexpr const char* name = "offset_products_tiled";
   const auto check_map = [&](const char* argument, const View<const T>& map) {
     detail::require_contiguous(name, argument, map);
-    if (map.rank() == 4) return;
-    throw ShapeError(concat(name, ": ", argument, " has shape ", map.shape(),
-                            "; it must have rank 4 (samples, rows, columns, channels)"));
+    if (map.rank() != 4) {
+      throw ShapeError(concat(name, ": ", argument, " has shape ", map.shape(),
+                              "; it must have rank 4 (samples, rows, columns, channels)"));
+    }
+    constexpr std::int64_t most = offset_tiles::most_positions;
+    if (map.extent(1) > most || map.extent(2) > most || map.extent(1) * map.extent(2) > most || map.extent(3) > most) {
+      throw ShapeError(concat(name, ": ", argument, " has shape ", map.shape(),
+                              "; a sample may have at most 2^30 positions and 2^30 channels"));
+    }
   };
   check_map("a", a);
   check_map("b", b);
