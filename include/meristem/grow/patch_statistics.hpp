@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -14,6 +15,7 @@
 #include <meristem/core/tensor.hpp>
 #include <meristem/core/window.hpp>
 #include <meristem/grow/accumulator.hpp>
+#include <meristem/grow/offset_sums.hpp>
 #include <meristem/grow/patch_rows.hpp>
 #include <meristem/kernels/reduce.cuh>
 
@@ -107,6 +109,19 @@ struct CopyMatrix {
   }
 };
 
+/// The columns of one set of taps to their places in N.
+struct PlaceTaps {
+  const double* from;
+  double* to;
+  const std::int64_t* taps_y;
+  const std::int64_t* taps_x;
+  std::int64_t taps_x_count, taps, outputs, first_y, first_x, all_taps_x, columns;
+  MERISTEM_HD void operator()(std::int64_t i, std::int64_t t, std::int64_t m) const {
+    const std::int64_t tap = (taps_y[t / taps_x_count] - first_y) * all_taps_x + taps_x[t % taps_x_count] - first_x;
+    to[i * columns + tap * outputs + m] = from[(i * taps + t) * outputs + m];
+  }
+};
+
 /// Maps (n, H, W, channels) seen through a window: what the two classes below check alike.
 struct PatchGeometry {
   std::int64_t channels = 0;
@@ -137,6 +152,17 @@ struct PatchGeometry {
   friend bool operator==(const PatchGeometry&, const PatchGeometry&) = default;
 };
 
+/// Whether a window reads neighbouring positions of the map at neighbouring positions of its own.
+[[nodiscard]] constexpr bool slides_by_one(const Window& w) {
+  return w.stride == Extent2(1) && (w.kernel.y == 1 || w.dilation.y == 1) && (w.kernel.x == 1 || w.dilation.x == 1);
+}
+
+inline void check_path(const char* what, PatchPath path, bool offsets_possible) {
+  if (path != PatchPath::offsets || offsets_possible) return;
+  throw ArgumentError(
+      concat(what, ": the offsets path needs windows of stride 1 and dilation 1; use automatic or ", "patches"));
+}
+
 inline void check_same_path(const char* what, PatchPath theirs, PatchPath mine) {
   if (theirs == mine) return;
   throw ArgumentError(concat(what, ": sums gathered on different paths cannot be merged; let both choose by the cost"));
@@ -159,16 +185,34 @@ class PatchCovariance {
       : geometry_(checked({channels, window, map, bias})),
         weight_y_(checked(std::move(weight_y), window.output(map).y, "weight_y", "row")),
         weight_x_(checked(std::move(weight_x), window.output(map).x, "weight_x", "column")),
-        path_(path == PatchPath::automatic ? PatchPath::patches : path),
-        map_sum_(ctx, bias ? map.size() * channels : 0),
-        sum_(ctx, {geometry_.coordinates(), geometry_.coordinates()}),
-        positions_(detail::positions_with<T>(ctx, weight_y_, weight_x_)) {}
+        path_(path),
+        map_sum_(ctx, bias ? map.size() * channels : 0) {
+    const std::int64_t p = geometry_.coordinates();
+    detail::check_path(name, path_, detail::slides_by_one(window));
+    if (path_ != PatchPath::patches && detail::slides_by_one(window)) {
+      detail::OffsetPlan plan = detail::plan_offsets(detail::covariance_pairs(detail::axis_y(window, map), weight_y_),
+                                                     detail::covariance_pairs(detail::axis_x(window, map), weight_x_),
+                                                     channels, channels, true);
+      if (path_ == PatchPath::automatic) path_ = choose(plan);
+      if (path_ == PatchPath::offsets) {
+        offsets_ = detail::OffsetSums<T>(ctx, std::move(plan), {window.kernel.x, window.kernel.x}, true);
+        return;
+      }
+    }
+    path_ = PatchPath::patches;
+    sum_.emplace(ctx, Shape{p, p});
+    positions_ = detail::positions_with<T>(ctx, weight_y_, weight_x_);
+  }
 
   /// Adds the maps x (n, H, W, channels). Throws ShapeError for others.
   void update(Context& ctx, View<const T> x) {
     geometry_.check_maps(name, "x", x, geometry_.map, geometry_.channels);
     if (geometry_.bias) map_sum_.add(ctx, x);
-    if (geometry_.channels > 0) add_patches(ctx, x);
+    if (path_ == PatchPath::offsets) {
+      offsets_.add(ctx, x, x);
+    } else if (geometry_.channels > 0) {
+      add_patches(ctx, x);
+    }
     samples_ += x.extent(0);
   }
 
@@ -181,7 +225,11 @@ class PatchCovariance {
     }
     detail::check_same_path(name, other.path_, path_);
     map_sum_.merge(ctx, other.map_sum_);
-    sum_.merge(ctx, other.sum_);
+    if (path_ == PatchPath::offsets) {
+      offsets_.merge(ctx, other.offsets_);
+    } else {
+      sum_->merge(ctx, *other.sum_);
+    }
     samples_ += other.samples_;
   }
 
@@ -194,11 +242,19 @@ class PatchCovariance {
     if (samples_ == 0) throw ArgumentError(concat(name, ": the mean of no samples was asked for; call update first"));
     const double factor = 1.0 / static_cast<double>(samples_);
     const std::int64_t p = geometry_.coordinates();
-    Tensor<double> features = sum_.scaled(ctx, factor);
-    symmetrize(ctx, Triangle::lower, features.view());
-    if (!geometry_.bias) return features;
-    Tensor<double> result(ctx, {p + 1, p + 1});
-    for_each(ctx, p, p, detail::CopyMatrix{features.data(), p, result.data(), p + 1});
+    const std::int64_t order = p + (geometry_.bias ? 1 : 0);
+    Tensor<double> result;
+    if (path_ == PatchPath::offsets) {
+      result = Tensor<double>(ctx, {order, order});
+      offsets_.template write<detail::PlaceCovariance>(ctx, factor, result.data(), order);
+      if (!geometry_.bias) return result;
+    } else {
+      Tensor<double> features = sum_->scaled(ctx, factor);
+      symmetrize(ctx, Triangle::lower, features.view());
+      if (!geometry_.bias) return features;
+      result = Tensor<double>(ctx, {order, order});
+      for_each(ctx, p, p, detail::CopyMatrix{features.data(), p, result.data(), order});
+    }
     const Tensor<double> map_mean = map_sum_.scaled(ctx, factor);
     const Tensor<double> wy = device_weights(ctx, weight_y_), wx = device_weights(ctx, weight_x_);
     for_each(ctx, p,
@@ -237,6 +293,14 @@ class PatchCovariance {
     return from_host<double>(ctx, {static_cast<std::int64_t>(weights.size())}, weights);
   }
 
+  [[nodiscard]] PatchPath choose(const detail::OffsetPlan& plan) const {
+    const double p = static_cast<double>(geometry_.coordinates());
+    const auto positions = static_cast<double>(detail::indices_of_nonzeros(weight_y_).size() *
+                                               detail::indices_of_nonzeros(weight_x_).size());
+    return detail::cheaper_path<T>(plan, geometry_.map.size() * geometry_.channels,
+                                   {p, p, positions * p * (p + 1.0) / 2.0, positions * p});
+  }
+
   void add_patches(Context& ctx, View<const T> x) {
     const std::int64_t p = geometry_.coordinates(), rows = x.extent(0) * positions_.size();
     if (rows == 0) return;
@@ -245,7 +309,7 @@ class PatchCovariance {
     for (std::int64_t begin = 0; begin < rows; begin += block) {
       const View<T> part = patches.view().slice(0, 0, std::min(block, rows - begin));
       detail::gather_patches<T>(ctx, x, geometry_.window, positions_, begin, part);
-      syrk(ctx, Triangle::lower, Transpose::yes, 1, part, 1, sum_.target(ctx, part.extent(0)));
+      syrk(ctx, Triangle::lower, Transpose::yes, 1, part, 1, sum_->target(ctx, part.extent(0)));
     }
   }
 
@@ -253,7 +317,8 @@ class PatchCovariance {
   std::vector<double> weight_y_, weight_x_;
   PatchPath path_;
   detail::MapSum<T> map_sum_;
-  detail::TwoPartSum<T> sum_;  // (p, p) without the bias, lower triangle
+  detail::OffsetSums<T> offsets_;
+  std::optional<detail::TwoPartSum<T>> sum_;  // (p, p) without the bias, lower triangle
   detail::PatchPositions<T> positions_;
   std::int64_t samples_ = 0;
 };
@@ -274,11 +339,25 @@ class PatchCrossCovariance {
         consumer_(checked(consumer, window.output(map))),
         outputs_(checked(outputs)),
         fan_out_(fan_out),
-        path_(path == PatchPath::automatic ? PatchPath::patches : path),
+        path_(path),
         hidden_(window.output(map)),
         v_map_(consumer.output(hidden_)),
-        v_sum_(ctx, bias ? v_map_.size() * outputs : 0),
-        sum_(ctx, {geometry_.coordinates() * columns()}) {
+        v_sum_(ctx, bias ? v_map_.size() * outputs : 0) {
+    const bool possible = detail::slides_by_one(window) && detail::slides_by_one(consumer);
+    detail::check_path(name, path_, possible);
+    if (path_ != PatchPath::patches && possible) {
+      detail::OffsetPlan plan = detail::plan_offsets(
+          detail::cross_pairs(detail::axis_y(window, map), detail::axis_y(consumer, hidden_), fan_out),
+          detail::cross_pairs(detail::axis_x(window, map), detail::axis_x(consumer, hidden_), fan_out), outputs,
+          channels, false);
+      if (path_ == PatchPath::automatic) path_ = choose(plan);
+      if (path_ == PatchPath::offsets) {
+        offsets_ = detail::OffsetSums<T>(ctx, std::move(plan), {taps().x, window.kernel.x}, false);
+        return;
+      }
+    }
+    path_ = PatchPath::patches;
+    sum_.emplace(ctx, Shape{geometry_.coordinates() * columns()});
     plan_patches(ctx);
   }
 
@@ -292,7 +371,11 @@ class PatchCrossCovariance {
           concat(name, ": x and v must have the same number of samples; got shapes ", x.shape(), " and ", v.shape()));
     }
     if (geometry_.bias) v_sum_.add(ctx, v);
-    if (geometry_.channels > 0 && outputs_ > 0) add_patches(ctx, x, v);
+    if (path_ == PatchPath::offsets) {
+      offsets_.add(ctx, v, x);
+    } else if (geometry_.channels > 0 && outputs_ > 0) {
+      add_patches(ctx, x, v);
+    }
     samples_ += x.extent(0);
   }
 
@@ -306,7 +389,11 @@ class PatchCrossCovariance {
     }
     detail::check_same_path(name, other.path_, path_);
     v_sum_.merge(ctx, other.v_sum_);
-    sum_.merge(ctx, other.sum_);
+    if (path_ == PatchPath::offsets) {
+      offsets_.merge(ctx, other.offsets_);
+    } else {
+      sum_->merge(ctx, *other.sum_);
+    }
     samples_ += other.samples_;
   }
 
@@ -320,13 +407,11 @@ class PatchCrossCovariance {
     if (samples_ == 0) throw ArgumentError(concat(name, ": the mean of no samples was asked for; call update first"));
     const double factor = 1.0 / static_cast<double>(samples_);
     const std::int64_t p = geometry_.coordinates();
-    const Tensor<double> sums = sum_.scaled(ctx, factor);
     Tensor<double> result(ctx, {p + (geometry_.bias ? 1 : 0), columns()});
-    for (const TapSet& set : sets_) {
-      if (set.taps() == 0 || p == 0 || outputs_ == 0) continue;
-      for_each(ctx, p, set.taps(), outputs_,
-               PlaceTaps{sums.data() + set.offset, result.data(), set.taps_y.data(), set.taps_x.data(),
-                         set.taps_x.size(), set.taps(), outputs_, first_tap().y, first_tap().x, taps().x, columns()});
+    if (path_ == PatchPath::offsets) {
+      offsets_.template write<detail::PlaceCross>(ctx, factor, result.data(), columns());
+    } else {
+      place_patches(ctx, sum_->scaled(ctx, factor), result);
     }
     if (!geometry_.bias) return result;
     const Tensor<double> v_mean = v_sum_.scaled(ctx, factor);
@@ -346,19 +431,6 @@ class PatchCrossCovariance {
     detail::PatchPositions<T> positions;
     std::int64_t offset = 0;  // of its (p, taps, outputs) sums
     [[nodiscard]] std::int64_t taps() const { return taps_y.size() * taps_x.size(); }
-  };
-
-  /// The columns of one set of taps to their places in N.
-  struct PlaceTaps {
-    const double* from;
-    double* to;
-    const std::int64_t* taps_y;
-    const std::int64_t* taps_x;
-    std::int64_t taps_x_count, taps, outputs, first_y, first_x, all_taps_x, columns;
-    MERISTEM_HD void operator()(std::int64_t i, std::int64_t t, std::int64_t m) const {
-      const std::int64_t tap = (taps_y[t / taps_x_count] - first_y) * all_taps_x + taps_x[t % taps_x_count] - first_x;
-      to[i * columns + tap * outputs + m] = from[(i * taps + t) * outputs + m];
-    }
   };
 
   static detail::PatchGeometry checked(const detail::PatchGeometry& geometry) {
@@ -405,6 +477,23 @@ class PatchCrossCovariance {
     return sets;
   }
 
+  [[nodiscard]] PatchPath choose(const detail::OffsetPlan& plan) const {
+    const double p = static_cast<double>(geometry_.coordinates());
+    double multiply_adds = 0.0, gathered = 0.0, columns = 0.0;
+    for (const auto& [taps_y, weight_y] : sets_of_axis(detail::axis_y(consumer_, hidden_))) {
+      for (const auto& [taps_x, weight_x] : sets_of_axis(detail::axis_x(consumer_, hidden_))) {
+        const auto positions = static_cast<double>(detail::indices_of_nonzeros(weight_y).size() *
+                                                   detail::indices_of_nonzeros(weight_x).size());
+        const double q = static_cast<double>(taps_y.size() * taps_x.size()) * static_cast<double>(outputs_);
+        columns = std::max(columns, q);
+        multiply_adds += positions * p * q;
+        gathered += positions * (p + q);
+      }
+    }
+    return detail::cheaper_path<T>(plan, geometry_.map.size() * geometry_.channels + v_map_.size() * outputs_,
+                                   {p, columns, multiply_adds, gathered});
+  }
+
   void plan_patches(Context& ctx) {
     std::int64_t offset = 0;
     for (const auto& [taps_y, weight_y] : sets_of_axis(detail::axis_y(consumer_, hidden_))) {
@@ -417,6 +506,17 @@ class PatchCrossCovariance {
         offset += geometry_.coordinates() * set.taps() * outputs_;
         sets_.push_back(std::move(set));
       }
+    }
+  }
+
+  void place_patches(Context& ctx, const Tensor<double>& sums, Tensor<double>& result) const {
+    const std::int64_t p = geometry_.coordinates();
+    for (const TapSet& set : sets_) {
+      if (set.taps() == 0 || p == 0 || outputs_ == 0) continue;
+      for_each(ctx, p, set.taps(), outputs_,
+               detail::PlaceTaps{sums.data() + set.offset, result.data(), set.taps_y.data(), set.taps_x.data(),
+                                 set.taps_x.size(), set.taps(), outputs_, first_tap().y, first_tap().x, taps().x,
+                                 columns()});
     }
   }
 
@@ -441,7 +541,7 @@ class PatchCrossCovariance {
                                           set.positions.ys.size(), set.positions.xs.size(), set.taps_y.size(),
                                           set.taps_x.size(), v_map_.y, v_map_.x, outputs_, consumer_, begin});
         gemm(ctx, Transpose::yes, Transpose::no, 1, patches, goals, 1,
-             View<target_type>(sum_.target(ctx, count).data_handle() + set.offset, {p, q}));
+             View<target_type>(sum_->target(ctx, count).data_handle() + set.offset, {p, q}));
       }
     }
   }
@@ -454,7 +554,8 @@ class PatchCrossCovariance {
   PatchPath path_;
   Extent2 hidden_, v_map_;
   detail::MapSum<T> v_sum_;
-  detail::TwoPartSum<T> sum_;
+  detail::OffsetSums<T> offsets_;
+  std::optional<detail::TwoPartSum<T>> sum_;
   std::vector<TapSet> sets_;
   std::int64_t samples_ = 0;
 };
