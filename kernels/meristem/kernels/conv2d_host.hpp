@@ -42,8 +42,10 @@ inline constexpr std::int64_t block_elements = 64 << 10;
 inline constexpr std::int64_t least_block_rows = 128;
 inline constexpr std::int64_t most_block_rows = 256;
 /// Elements of all slabs of a weight gradient together, and the number of tasks it is cut into.
-inline constexpr std::int64_t slab_elements = 1 << 20;
+inline constexpr std::int64_t slab_elements = 1 << 21;
 inline constexpr std::int64_t weight_tasks = 16;
+/// Narrowest part of the columns in a weight gradient that is split.
+inline constexpr std::int64_t least_part = 384;
 
 [[nodiscard]] inline std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
@@ -409,18 +411,26 @@ void backward_data(Context& ctx, View<const T> dy, View<const T> weight, const W
   }
 }
 
-/// out = or += the sum of the slabs, in their order.
+/// out = or += the sum of the slabs, in their order; one index is a run of elements.
 template <class T>
 struct AddSlabs {
+  static constexpr std::int64_t run = 256;
   const T* slabs;
   std::int64_t count;
-  std::int64_t stride;
+  std::int64_t size;
   T* out;
   bool add;
-  void operator()(std::int64_t i) const {
-    double total = add ? static_cast<double>(out[i]) : 0.0;
-    for (std::int64_t s = 0; s < count; ++s) total += static_cast<double>(slabs[s * stride + i]);
-    out[i] = static_cast<T>(total);
+  void operator()(std::int64_t index) const {
+    double total[run];
+    const std::int64_t first = index * run;
+    const std::int64_t length = std::min(run, size - first);
+    for (std::int64_t i = 0; i < length; ++i) total[i] = add ? static_cast<double>(out[first + i]) : 0.0;
+    for (std::int64_t s = 0; s < count; ++s) {
+      const T* const slab = slabs + s * size + first;
+      MERISTEM_INDEPENDENT
+      for (std::int64_t i = 0; i < length; ++i) total[i] += static_cast<double>(slab[i]);
+    }
+    for (std::int64_t i = 0; i < length; ++i) out[first + i] = static_cast<T>(total[i]);
   }
 };
 
@@ -444,7 +454,7 @@ void backward_weights(Context& ctx, View<const T> x, View<const T> dy, const Win
   const std::int64_t slabs = divide_up(rows, slab_rows);
   const std::int64_t pieces =
       std::max(divide_up(columns, most_columns),
-               std::min(divide_up(weight_tasks, slabs), std::max<std::int64_t>(1, columns / 128)));
+               std::min(divide_up(weight_tasks, slabs), std::max<std::int64_t>(1, columns / least_part)));
   const std::int64_t step = piece(columns, pieces);
   const std::int64_t parts = divide_up(columns, step);
   const std::int64_t block = block_rows(rows, step, outputs);
@@ -482,7 +492,12 @@ void backward_weights(Context& ctx, View<const T> x, View<const T> dy, const Win
     }
   };
   for_tasks(ctx, tasks, one_task);
-  if (slabs > 1) for_each(ctx, size, AddSlabs<T>{sums.data(), slabs, size, dweight.data_handle(), add});
+  if (slabs == 1) return;
+  const AddSlabs<T> add_slabs{sums.data(), slabs, size, dweight.data_handle(), add};
+  for_tasks(ctx, divide_up(size, AddSlabs<T>::run * 16), [&](std::int64_t index, int) {
+    const std::int64_t runs = divide_up(size, AddSlabs<T>::run);
+    for (std::int64_t i = index * 16; i < std::min(runs, (index + 1) * 16); ++i) add_slabs(i);
+  });
 }
 
 }  // namespace meristem::inline MERISTEM_BACKEND::kernels::conv2d_host
