@@ -119,7 +119,7 @@ struct NormalizeLanes {
   const T* scale;
   const T* shift;
   T* y;
-  MERISTEM_HD void operator()(std::int64_t i, std::int64_t lane) const {
+  MERISTEM_HD void operator()(std::int64_t i, std::int64_t, std::int64_t lane) const {
     T value = (x[i] - mean[lane]) * scale[lane] + shift[lane];
     if constexpr (Added) value += residual[i];
     y[i] = Function::value(value);
@@ -171,7 +171,7 @@ struct BatchNormBackwardLanes {
   const T* shift;
   T* dx;
   T* dresidual;
-  MERISTEM_HD void operator()(std::int64_t i, std::int64_t lane) const {
+  MERISTEM_HD void operator()(std::int64_t i, std::int64_t, std::int64_t lane) const {
     const T g = from.gradient(i);
     const T deviation = from.x[i] - mean[lane];
     dx[i] = a[lane] * g + (b[lane] * deviation + shift[lane]);
@@ -263,7 +263,7 @@ void batch_norm_forward(Context& ctx, Activation activation, View<const std::typ
                                      bias.data_handle(), cols, lanes, values});
   const auto run = [&](auto function, auto with_residual) {
     detail::for_each_on_lanes(
-        ctx, x.size(), lanes,
+        ctx, 1, x.size(), lanes,
         detail::NormalizeLanes<T, decltype(function), decltype(with_residual)::value>{
             x.data_handle(), residual.data_handle(), values, values + lanes, values + 2 * lanes, y.data_handle()});
   };
@@ -318,7 +318,7 @@ void batch_norm_backward(Context& ctx, const BatchNormForward<T>& forward, View<
     if (!data) return;
     detail::with_flag(added, [&](auto with_residual) {
       detail::for_each_on_lanes(
-          ctx, x.size(), lanes,
+          ctx, 1, x.size(), lanes,
           detail::BatchNormBackwardLanes<T, decltype(with_mask)::value, decltype(with_residual)::value>{
               gradients, values, values + lanes, values + 2 * lanes, values + 3 * lanes, dx.data_handle(),
               dresidual.data_handle()});

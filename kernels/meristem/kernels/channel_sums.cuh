@@ -131,8 +131,9 @@ template <class Op, class T = typename Op::Element>
 [[gnu::noinline]] void add_lanes(Op op, std::int64_t first, std::int64_t stride, std::int64_t row, std::int64_t count,
                                  std::int64_t lanes, const T* shift, T* a, T* b) {
   std::int64_t k = 0;
-  // Four rows at a time: the running sums leave and enter memory a quarter as often.
-  for (; k + 4 <= count; k += 4) {
+  // Short rows four at a time: the running sums leave and enter memory a quarter as often. Of long rows the processor
+  // fetches one after the other at twice the rate of four side by side.
+  for (; lanes <= 64 && k + 4 <= count; k += 4) {
     const std::int64_t i = first + k * stride;
     MERISTEM_INDEPENDENT
     for (std::int64_t lane = 0; lane < lanes; ++lane) {
@@ -332,27 +333,40 @@ void channel_sums(Context& ctx, const Op& op, const ChannelCut& cut, const Done&
 [[nodiscard]] inline std::int64_t lanes_for(std::int64_t rows, std::int64_t cols) {
   if (cols == 0) return 0;
   std::int64_t copies = ChannelCut::most_lanes / cols;
+  // Coefficients for each lane must stay few beside the data.
+  if (copies > rows / 8) copies = rows / 8;
   if (copies >= 8) copies = copies / 8 * 8;
-  if (copies > rows) copies = rows;
   return cols * (copies < 1 ? 1 : copies);
 }
 
-/// A functor of an element's index and its lane, as one of a row of lanes and a lane.
+/// A functor of an element's index and its sample's lane, as one of a sample, a row of lanes and a lane.
 template <class F>
 struct OnLanes {
   F f;
+  std::int64_t sample_size;
   std::int64_t lanes;
   std::int64_t base;
-  MERISTEM_HD void operator()(std::int64_t row, std::int64_t lane) const { f(base + row * lanes + lane, lane); }
+  MERISTEM_HD void operator()(std::int64_t row, std::int64_t lane) const { f(base + row * lanes + lane, 0, lane); }
+  MERISTEM_HD void operator()(std::int64_t sample, std::int64_t row, std::int64_t lane) const {
+    f(sample * sample_size + base + row * lanes + lane, sample * lanes, lane);
+  }
 };
 
-/// Calls f(i, i % lanes) for 0 <= i < size.
+/// Calls f(i, first, lane) for every element i of `samples` times `sample_size`, with lane = the index within the
+/// sample modulo `lanes`, and first = sample · lanes.
 template <class F>
-void for_each_on_lanes(Context& ctx, std::int64_t size, std::int64_t lanes, const F& f) {
-  if (size == 0) return;
-  const std::int64_t full = size / lanes;
-  for_each(ctx, full, lanes, OnLanes<F>{f, lanes, 0});
-  for_each(ctx, 1, size - full * lanes, OnLanes<F>{f, lanes, full * lanes});
+void for_each_on_lanes(Context& ctx, std::int64_t samples, std::int64_t sample_size, std::int64_t lanes, const F& f) {
+  if (samples == 0 || sample_size == 0) return;
+  const std::int64_t full = sample_size / lanes, rest = sample_size - full * lanes;
+  const OnLanes<F> rows{f, sample_size, lanes, 0}, tail{f, sample_size, lanes, full * lanes};
+  // On a GPU an index of two dimensions costs one division less than one of three.
+  if (samples == 1) {
+    for_each(ctx, full, lanes, rows);
+    for_each(ctx, 1, rest, tail);
+  } else {
+    for_each(ctx, samples, full, lanes, rows);
+    for_each(ctx, samples, 1, rest, tail);
+  }
 }
 
 }  // namespace meristem::inline MERISTEM_BACKEND::kernels::detail
