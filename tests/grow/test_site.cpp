@@ -28,8 +28,8 @@ TEST_CASE("sites: every hidden layer of an MLP, in order, with names and sizes")
     CAPTURE(i);
     const auto& site = sites[i];
     CHECK(site.name == "layer" + std::to_string(i + 1));
-    CHECK(site.producer == &dynamic_cast<Linear<float>&>(net[2 * i + 1]));
-    CHECK(site.consumer == &dynamic_cast<Linear<float>&>(net[2 * i + 3]));
+    CHECK(site.producer.layer() == &dynamic_cast<Linear<float>&>(net[2 * i + 1]));
+    CHECK(site.consumer.layer() == &dynamic_cast<Linear<float>&>(net[2 * i + 3]));
     CHECK(site.activation == Activation::relu);
     CHECK(site.width() == widths[i + 1]);
     CHECK(site.fan_in() == widths[i] + 1);
@@ -73,8 +73,8 @@ TEST_CASE("sites: a site shows today's sizes after its layers have changed") {
   ms::Context ctx;
   auto net = ms::models::mlp<float>(ctx, {.inputs = 3, .hidden = {2}, .classes = 2});
   const auto sites = find_sites(net);
-  sites[0].producer->weight().value = ms::zeros<float>(ctx, {5, 3});
-  sites[0].consumer->weight().value = ms::zeros<float>(ctx, {2, 5});
+  sites[0].producer.weight().value = ms::zeros<float>(ctx, {5, 3});
+  sites[0].consumer.weight().value = ms::zeros<float>(ctx, {2, 5});
   CHECK(sites[0].width() == 5);
   CHECK(sites[0].consumer_inputs() == 6);
 }

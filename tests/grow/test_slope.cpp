@@ -9,6 +9,7 @@
 #include <meristem/grow/site.hpp>
 #include <meristem/grow/solver.hpp>
 #include <meristem/grow/statistics.hpp>
+#include <meristem/grow/unit_effects.hpp>
 #include <meristem/models/mlp.hpp>
 #include <meristem/nn/loss.hpp>
 #include <support/check.hpp>
@@ -155,7 +156,7 @@ TEST_CASE("slope: ReLU units take the better sign, and the one-sided slope is ex
       const auto solution = ms::grow::solve(problem.ctx, problem.moments(site), {.max_units = 3, .significance = 0.0});
       REQUIRE(solution.units > 0);
       auto insertion = insertion_of(problem.ctx, site, solution, false);
-      ms::grow::OneSidedGains<double> gains(problem.ctx, site, insertion);
+      ms::grow::UnitEffects<double> gains(problem.ctx, site, insertion);
       problem.visit({site}, [&](ms::Context&, std::size_t, ms::View<const double> unit, ms::View<const double>,
                                 ms::View<const double> goal) { gains.update(problem.ctx, unit, goal); });
       double both = 0.0;

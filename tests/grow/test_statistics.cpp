@@ -154,7 +154,7 @@ TEST_CASE("site taps: the desired update is minus the gradient of the summed los
   const auto sites = ms::grow::find_sites(net);
   const auto x = ms::from_host<double>(ctx, {6, 4}, support::normal_values<double>(24, 1));
   const auto target = ms::from_host<double>(ctx, {6, 2}, support::normal_values<double>(12, 2));
-  const auto before = ms::to_host(ctx, sites[0].producer->weight().gradient);
+  const auto before = ms::to_host(ctx, sites[0].producer.weight().gradient);
   std::vector<std::size_t> order;
   std::vector<std::vector<double>> goals(2), weight_gradients(2);
   const double loss = ms::grow::visit_sites<double>(
@@ -162,12 +162,12 @@ TEST_CASE("site taps: the desired update is minus the gradient of the summed los
       [&](ms::Context&, std::size_t i, ms::View<const double> unit, ms::View<const double> consumer,
           ms::View<const double> goal) {
         order.push_back(i);
-        CHECK(unit.shape() == ms::Shape{6, sites[i].producer->in_features()});
-        CHECK(consumer.shape() == ms::Shape{6, sites[i].consumer->in_features()});
+        CHECK(unit.shape() == ms::Shape{6, sites[i].producer.in_features()});
+        CHECK(consumer.shape() == ms::Shape{6, sites[i].consumer.in_features()});
         goals[i] = ms::to_host(ctx, goal);
         // M1 must be minus the weight gradient: B1ᵀ goal / n, transposed.
         const auto b1 = ms::to_host(ctx, consumer);
-        const std::int64_t d = sites[i].consumer->in_features(), q = sites[i].consumer->out_features();
+        const std::int64_t d = sites[i].consumer.in_features(), q = sites[i].consumer.out_features();
         weight_gradients[i].assign(static_cast<std::size_t>(q * d), 0.0);
         for (std::int64_t n = 0; n < 6; ++n) {
           for (std::int64_t o = 0; o < q; ++o) {
@@ -177,7 +177,7 @@ TEST_CASE("site taps: the desired update is minus the gradient of the summed los
         }
       });
   CHECK(order == std::vector<std::size_t>{1, 0});
-  support::check_same_bits(ms::to_host(ctx, sites[0].producer->weight().gradient), before, "gradients untouched");
+  support::check_same_bits(ms::to_host(ctx, sites[0].producer.weight().gradient), before, "gradients untouched");
 
   const ms::nn::Pass<double> pass{};
   const auto trace = net.forward(ctx, x, pass);
@@ -185,7 +185,7 @@ TEST_CASE("site taps: the desired update is minus the gradient of the summed los
   CHECK(loss == value.mean);
   (void)net.backward(ctx, x, trace, std::move(value.gradient), pass);
   for (std::size_t i = 0; i < 2; ++i) {
-    support::check_close(weight_gradients[i], ms::to_host(ctx, sites[i].consumer->weight().gradient), 1e-13);
+    support::check_close(weight_gradients[i], ms::to_host(ctx, sites[i].consumer.weight().gradient), 1e-13);
   }
 }
 

@@ -1,5 +1,5 @@
-// A growth edit as a value: which parameters change along which axes, how old indices map to the ones that replace
-// them, and the numbers that are added. Weights, gradients and optimiser state all follow the same edit.
+// A growth edit as a value: which parameters and buffers change along which axes, how old indices map to the ones that
+// replace them, and the numbers that are added. Weights, gradients and optimiser state all follow the same edit.
 #pragma once
 
 #include <cstdint>
@@ -16,10 +16,10 @@
 
 namespace meristem::inline MERISTEM_BACKEND::grow {
 
-/// A change of one axis of one parameter.
+/// A change of one axis of one parameter or buffer.
 template <Real T>
 struct AxisEdit {
-  nn::ParameterId parameter = 0;
+  nn::ParameterId parameter = 0;  ///< or the id of a buffer
   int axis = 0;
   /// For every index of the result, the index it comes from, or -1 for an added one. Old indices may be left out.
   std::vector<std::int64_t> map;
@@ -28,11 +28,11 @@ struct AxisEdit {
   Tensor<T> fresh;
 };
 
-/// A change of a parameter's numbers in place, before its axes change: value += delta.
+/// A change of a parameter's or buffer's numbers in place, before its axes change: value += delta.
 template <Real T>
 struct ValueEdit {
-  nn::ParameterId parameter = 0;
-  Tensor<T> delta;  ///< in the old shape of the parameter
+  nn::ParameterId parameter = 0;  ///< or the id of a buffer
+  Tensor<T> delta;                ///< in the old shape of the parameter
 };
 
 /// Everything one growth step changes. Axis edits apply in order, each to the result of those before it.
@@ -59,39 +59,43 @@ class StagedEdit {
   /// Prepares all tensors; changes nothing yet. Without an optimiser, only weights and gradients follow. Throws
   /// ArgumentError for a parameter that `network` does not have, ShapeError for an edit that does not fit.
   StagedEdit(Context& ctx, const Edit<T>& edit, nn::Layer<T>& network, optim::Optimizer<T>* optimizer = nullptr) {
-    std::map<nn::ParameterId, nn::Parameter<T>*> known;
-    network.visit_parameters([&](nn::Parameter<T>& parameter) { known[parameter.id] = &parameter; });
-    const auto find = [&](nn::ParameterId id) -> nn::Parameter<T>& {
+    std::map<nn::ParameterId, Target> known;
+    network.visit_parameters([&](nn::Parameter<T>& parameter) {
+      known[parameter.id] = {parameter.name, &parameter.value, &parameter.gradient};
+    });
+    network.visit_buffers([&](nn::Buffer<T>& buffer) { known[buffer.id] = {buffer.name, &buffer.value, nullptr}; });
+    const auto find = [&](nn::ParameterId id) -> const Target& {
       const auto found = known.find(id);
       if (found == known.end()) {
         throw ArgumentError(concat("growth edit: the network has no parameter with id ", id,
                                    "; apply an edit to the network it was made for"));
       }
-      return *found->second;
+      return found->second;
     };
     for (const ValueEdit<T>& change : edit.values) {
-      nn::Parameter<T>& parameter = find(change.parameter);
-      if (change.delta.shape() != parameter.value.shape()) {
-        throw ShapeError(concat("growth edit: ", parameter.name, " has shape ", parameter.value.shape(),
+      const Target& target = find(change.parameter);
+      if (change.delta.shape() != target.value->shape()) {
+        throw ShapeError(concat("growth edit: ", target.name, " has shape ", target.value->shape(),
                                 ", its change has shape ", change.delta.shape()));
       }
-      kernels::axpy<T>(ctx, T(1), change.delta, staged(ctx, parameter.value));
+      kernels::axpy<T>(ctx, T(1), change.delta, staged(ctx, *target.value));
     }
     for (const AxisEdit<T>& change : edit.axes) {
-      nn::Parameter<T>& parameter = find(change.parameter);
-      const Shape shape = current(parameter.value).shape();
-      const std::int64_t added = check(parameter.name, shape, change);
+      const Target& target = find(change.parameter);
+      const Shape shape = current(*target.value).shape();
+      const std::int64_t added = check(target.name, shape, change);
       const auto follow = [&](const char* what, Tensor<T>& tensor) {
         if (current(tensor).shape() != shape) {
-          throw ShapeError(concat("growth edit: ", parameter.name, " has shape ", shape, ", but ", what, " has ",
+          throw ShapeError(concat("growth edit: ", target.name, " has shape ", shape, ", but ", what, " has ",
                                   current(tensor).shape(), "; give the optimiser that was made for this network"));
         }
         resize(ctx, tensor, change, View<const T>());
       };
-      resize(ctx, parameter.value, change, added > 0 ? change.fresh.view() : View<const T>());
-      follow("its gradient", parameter.gradient);
+      resize(ctx, *target.value, change, added > 0 ? change.fresh.view() : View<const T>());
+      if (target.gradient == nullptr) continue;
+      follow("its gradient", *target.gradient);
       if (optimizer == nullptr) continue;
-      for (Tensor<T>& moment : optimizer->state(parameter.id)) follow("a moment of the optimiser", moment);
+      for (Tensor<T>& moment : optimizer->state(change.parameter)) follow("a moment of the optimiser", moment);
     }
   }
 
@@ -101,6 +105,13 @@ class StagedEdit {
   }
 
  private:
+  /// What an id stands for; a buffer has no gradient.
+  struct Target {
+    std::string name;
+    Tensor<T>* value = nullptr;
+    Tensor<T>* gradient = nullptr;
+  };
+
   /// Throws ShapeError unless the change fits a parameter of this shape. Returns the number of added indices.
   static std::int64_t check(const std::string& name, const Shape& shape, const AxisEdit<T>& change) {
     if (change.axis < 0 || change.axis >= shape.rank()) {

@@ -16,35 +16,21 @@
 #include <meristem/grow/amplitude.hpp>
 #include <meristem/grow/edit.hpp>
 #include <meristem/grow/insertion.hpp>
+#include <meristem/grow/measurement.hpp>
+#include <meristem/grow/method.hpp>
+#include <meristem/grow/recalibration.hpp>
 #include <meristem/grow/report.hpp>
 #include <meristem/grow/site.hpp>
-#include <meristem/grow/solver.hpp>
 #include <meristem/grow/statistics.hpp>
 #include <meristem/nn/loss.hpp>
 #include <meristem/optim/optimizer.hpp>
 
 namespace meristem::inline MERISTEM_BACKEND::grow {
 
-/// Which new units, and how they are computed.
-struct Method {
-  std::string name;
-  Route route = Route::cholesky;
-  bool joint = false;
-  bool fisher = false;
-};
-
-/// The units of M. Verbockhaven et al., "Growing tiny networks" (TMLR 2024), with the best move of today's weights.
-[[nodiscard]] inline Method tiny(Route route = Route::cholesky) {
-  return {route == Route::cholesky ? "tiny" : "tiny-eigen", route, false, false};
-}
-/// Units and the move of today's weights optimised together.
-[[nodiscard]] inline Method tiny_joint(Route route = Route::cholesky) { return {"tiny-joint", route, true, false}; }
-/// TINY preconditioned by the empirical Fisher matrix of the outputs.
-[[nodiscard]] inline Method tiny_fisher() { return {"tiny-fisher", Route::cholesky, false, true}; }
-
 /// Which sites a growth step considers.
 enum class Where {
   all,        ///< every site in the order data flows, each measured after the ones before it have grown
+  together,   ///< every site, all measured in the same passes, then grown in the order data flows
   best_gain,  ///< the one with the largest first-order decrease of the loss
 };
 
@@ -55,8 +41,10 @@ struct Budget {
 struct GrowerOptions {
   Method method = tiny();
   Where where = Where::all;
-  std::int64_t max_units = 8;  ///< per site and growth step
-  double significance = 1.0;   ///< c of the threshold on λ; see SolveOptions
+  std::vector<std::string> sites = {};  ///< names of the layers that may grow; none means all that can
+  FanOut fan_out = FanOut::full;        ///< of units that a convolution consumes
+  std::int64_t max_units = 8;           ///< per site and growth step
+  double significance = 1.0;            ///< c of the threshold on λ; see SolveOptions
   std::int64_t statistics_samples = 10'000;
   std::int64_t search_samples = 1'000;  ///< fixed samples of the line search, apart from those of the statistics
   std::int64_t batch_size = 512;        ///< in measuring; it changes no result
@@ -77,7 +65,7 @@ class Grower {
   /// Network and optimiser must outlive the Grower. Throws ArgumentError for options outside their range or a network
   /// without a site.
   Grower(nn::Layer<T>& network, optim::Optimizer<T>& optimizer, const GrowerOptions& options = {})
-      : network_(&network), optimizer_(&optimizer), options_(options), sites_(find_sites(network)) {
+      : network_(&network), optimizer_(&optimizer), options_(options) {
     const auto at_least = [](const char* option, double value, double least) {
       if (!(value >= least)) {
         throw ArgumentError(concat("Grower: ", option, " is ", value, "; it must be at least ", least));
@@ -90,11 +78,18 @@ class Grower {
     at_least("search_samples", static_cast<double>(options.search_samples), 1);
     at_least("batch_size", static_cast<double>(options.batch_size), 1);
     at_least("budget.parameters", static_cast<double>(options.budget.parameters), 1);
+    if (options.sites.empty()) {
+      sites_ = find_sites(network);
+    } else {
+      for (const std::string& name : options.sites) sites_.push_back(find_site(network, name));
+    }
     if (sites_.empty()) {
       throw ArgumentError(
-          "Grower: the network has no layer that can grow; it needs a Linear, at most one activation, "
-          "and another Linear in a row");
+          "Grower: the network has no layer that can grow; it needs a Linear or Conv2d, at most one BatchNorm, "
+          "activation, pooling and Flatten, and another Linear or Conv2d in a row");
     }
+    for (const Site<T>& site : sites_) Measurement<T>::require_method(site, options.method);
+    network.visit_buffers([&](nn::Buffer<T>&) { has_norms_ = true; });
   }
 
   [[nodiscard]] const std::vector<Site<T>>& sites() const noexcept { return sites_; }
@@ -123,7 +118,7 @@ class Grower {
         if (proposals[i].report.slope > proposals[best].report.slope) best = i;
       }
       for (std::size_t i = 0; i < proposals.size(); ++i) {
-        if (i == best) {
+        if (options_.where == Where::together || i == best) {
           report.sites.push_back(insert(ctx, training_set, sites_[i], std::move(proposals[i])));
           if (after_site) after_site(report.sites.back());
         } else {
@@ -131,7 +126,9 @@ class Grower {
           report.sites.push_back(std::move(proposals[i].report));
         }
       }
-      for (SiteReport& site : report.sites) site.parameters = nn::parameter_count(*network_);
+      if (options_.where == Where::best_gain) {
+        for (SiteReport& site : report.sites) site.parameters = nn::parameter_count(*network_);
+      }
     }
     report.parameters = nn::parameter_count(*network_);
     report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -139,11 +136,6 @@ class Grower {
   }
 
  private:
-  struct Proposal {
-    SiteReport report;
-    Insertion insertion;
-  };
-
   /// Draws the fixed samples of the statistics and of the line search, once.
   template <class Set>
   void choose_samples(Context& ctx, const Set& set) {
@@ -172,100 +164,82 @@ class Grower {
     }
   }
 
-  /// Statistics and solution of some sites, all from one pass over the samples.
+  /// Proposals for some sites, all from the same passes over the samples.
   template <class Set>
   std::vector<Proposal> measure(Context& ctx, const Set& set, const std::vector<std::size_t>& which) {
     const auto start = std::chrono::steady_clock::now();
     std::vector<Site<T>> sites;
-    std::vector<SiteStatistics<T>> statistics;
+    std::vector<Measurement<T>> measurements;
     std::vector<bool> reads_network_input(which.size(), true);
     for (const std::size_t i : which) {
       sites.push_back(sites_[i]);
-      const bool known = covariances_.count(sites.back().producer->weight().id) > 0;
-      statistics.emplace_back(ctx, sites.back(),
-                              StatisticsOptions{.fisher = options_.method.fisher, .covariance = !known});
+      const auto known = covariances_.find(sites.back().producer.weight().id);
+      measurements.emplace_back(ctx, sites.back(),
+                                MeasurementOptions{.method = options_.method,
+                                                   .fan_out = options_.fan_out,
+                                                   .damping = options_.damping,
+                                                   .significance = options_.significance,
+                                                   .move_weights = options_.move_weights},
+                                known == covariances_.end() ? nullptr : &known->second);
     }
-    for_each_batch(ctx, set, statistics_indices_, [&](View<const T> inputs, View<const std::int32_t> labels) {
-      visit_sites<T>(ctx, *network_, sites, inputs, labels, options_.loss,
-                     [&](Context&, std::size_t i, View<const T> unit, View<const T> consumer, View<const T> goal) {
-                       statistics[i].update(ctx, unit, consumer, goal);
-                       if (unit.data_handle() != inputs.data_handle()) reads_network_input[i] = false;
-                     });
-    });
-    const double gathering = seconds_since(start);
+    const auto run = [&](auto&& wanted, auto&& use) {
+      std::vector<Site<T>> some;
+      std::vector<std::size_t> indices;
+      for (std::size_t i = 0; i < sites.size(); ++i) {
+        if (!wanted(measurements[i])) continue;
+        some.push_back(sites[i]);
+        indices.push_back(i);
+      }
+      if (some.empty()) return;
+      for_each_batch(ctx, set, statistics_indices_, [&](View<const T> inputs, View<const std::int32_t> labels) {
+        visit_sites<T>(ctx, *network_, some, inputs, labels, options_.loss,
+                       [&](Context&, std::size_t i, View<const T> unit, View<const T> consumer, View<const T> goal) {
+                         if (unit.data_handle() != inputs.data_handle()) reads_network_input[indices[i]] = false;
+                         use(measurements[indices[i]], unit, consumer, goal);
+                       });
+      });
+    };
+    run([](const Measurement<T>&) { return true; }, [&](Measurement<T>& m, View<const T> unit, View<const T> consumer,
+                                                        View<const T> goal) { m.first(ctx, unit, consumer, goal); });
+    for (Measurement<T>& m : measurements) {
+      if (m.two_passes()) m.between(ctx);
+    }
+    run([](const Measurement<T>& m) { return m.two_passes(); },
+        [&](Measurement<T>& m, View<const T> unit, View<const T> consumer, View<const T> goal) {
+          m.second(ctx, unit, consumer, goal);
+        });
+    const std::int64_t parameters = nn::parameter_count(*network_);
+    for (std::size_t i = 0; i < measurements.size(); ++i) {
+      const nn::ParameterId id = sites[i].producer.weight().id;
+      Tensor<double> covariance;
+      const std::int64_t affordable = affordable_units(sites[i], measurements[i].consumer_taps(), parameters);
+      // No weight changes what enters the network: on the same samples its covariance stays what it is.
+      const bool keep = reads_network_input[i] && covariances_.find(id) == covariances_.end();
+      measurements[i].solve(ctx, std::min(options_.max_units, affordable), keep ? &covariance : nullptr);
+      if (keep) covariances_[id] = std::move(covariance);
+    }
+    run([](const Measurement<T>& m) { return m.wants_effects(); },
+        [&](Measurement<T>& m, View<const T> unit, View<const T>, View<const T> goal) { m.effects(ctx, unit, goal); });
 
     std::vector<Proposal> proposals;
-    for (std::size_t i = 0; i < sites.size(); ++i) {
-      const auto solving = std::chrono::steady_clock::now();
-      const nn::ParameterId id = sites[i].producer->weight().id;
-      const auto known = covariances_.find(id);
-      Moments<double> moments = statistics[i].moments(ctx, known == covariances_.end() ? nullptr : &known->second);
-      // No weight changes what enters the network: on the same samples its covariance stays what it is.
-      if (reads_network_input[i] && known == covariances_.end()) covariances_[id] = clone(ctx, moments.s);
-      proposals.push_back(propose(ctx, set, sites[i], moments));
-      proposals.back().report.seconds = seconds_since(solving) + gathering / static_cast<double>(sites.size());
+    double solving = 0.0;
+    for (std::size_t i = 0; i < measurements.size(); ++i) {
+      proposals.push_back(measurements[i].propose());
+      SiteReport& report = proposals.back().report;
+      report.parameters = parameters;
+      if (affordable_units(sites[i], measurements[i].consumer_taps(), parameters) == 0) {
+        report.note = concat("the budget of ", options_.budget.parameters, " parameters leaves no room");
+      }
+      solving += report.seconds;
     }
+    // What the sites share is split evenly.
+    const double shared = (seconds_since(start) - solving) / static_cast<double>(proposals.size());
+    for (Proposal& proposal : proposals) proposal.report.seconds += shared;
     return proposals;
   }
 
-  /// Solves for one site. Damps the moments.
-  template <class Set>
-  Proposal propose(Context& ctx, const Set& set, const Site<T>& site, Moments<double>& moments) {
-    const Tensor<double> s1 = clone(ctx, moments.s1);
-    moments.layer = site.name;
-    damp(ctx, options_.damping, moments.s);
-    damp(ctx, options_.damping, moments.s1);
-    if (options_.method.fisher) damp(ctx, options_.damping, moments.fisher);
-    const std::int64_t parameters = nn::parameter_count(*network_);
-    const std::int64_t affordable =
-        std::max<std::int64_t>(options_.budget.parameters - parameters, 0) / site.parameters_per_unit();
-    const std::int64_t wanted = std::min(options_.max_units, affordable);
-    const Solution<double> solution = solve(ctx, moments,
-                                            SolveOptions{.route = options_.method.route,
-                                                         .joint = options_.method.joint,
-                                                         .fisher = options_.method.fisher,
-                                                         .max_units = wanted,
-                                                         .significance = options_.significance});
-    Proposal proposal;
-    SiteReport& report = proposal.report;
-    report.name = site.name;
-    report.width = site.width();
-    report.goal_norm2 = moments.goal_norm2;
-    report.best_move_decrease =
-        best_move<double>(ctx, s1, View<const double>(moments.m1), {}, moments.resolution).decrease;
-    report.bottleneck = std::max(0.0, moments.goal_norm2 - report.best_move_decrease);
-    report.lambda = solution.lambda;
-    report.threshold = solution.threshold;
-    report.gain = solution.gain;
-    report.parameters = parameters;
-    report.note = wanted == 0 ? concat("the budget of ", options_.budget.parameters, " parameters leaves no room")
-                              : solution.note;
-
-    Insertion& insertion = proposal.insertion;
-    insertion.units = solution.units;
-    insertion.inputs = site.fan_in();
-    insertion.outputs = site.fan_out();
-    insertion.consumer_inputs = site.consumer_inputs();
-    if (solution.units == 0) return proposal;
-    insertion.fan_in = to_host(ctx, solution.fan_in);
-    insertion.fan_out = to_host(ctx, solution.fan_out);
-    double slope = kernels::slope_at_zero(site.activation) * solution.first_order_gain;
-    if (site.activation == nn::Activation::relu) {
-      OneSidedGains<T> gains(ctx, site, insertion);
-      for_each_batch(ctx, set, statistics_indices_, [&](View<const T> inputs, View<const std::int32_t> labels) {
-        visit_sites<T>(ctx, *network_, {site}, inputs, labels, options_.loss,
-                       [&](Context&, std::size_t, View<const T> unit, View<const T>, View<const T> goal) {
-                         gains.update(ctx, unit, goal);
-                       });
-      });
-      slope = choose_signs(gains, insertion);
-    }
-    if (options_.move_weights) {
-      insertion.move = to_host(ctx, solution.best_move);
-      slope += solution.returned_move_decrease;
-    }
-    report.slope = slope;
-    return proposal;
+  [[nodiscard]] std::int64_t affordable_units(const Site<T>& site, std::int64_t taps, std::int64_t parameters) const {
+    return std::max<std::int64_t>(options_.budget.parameters - parameters, 0) / site.parameters_per_unit(taps);
   }
 
   /// Chooses the amplitude of a proposal and inserts it if the line search accepts.
@@ -273,16 +247,19 @@ class Grower {
   SiteReport insert(Context& ctx, const Set& set, const Site<T>& site, Proposal proposal) {
     SiteReport report = std::move(proposal.report);
     if (proposal.insertion.units == 0) return report;
+    // Others may have grown since the site was measured.
+    const std::int64_t taps =
+        site.spatial() ? std::max(proposal.insertion.taps, site.consumer.window().kernel.size()) : 1;
+    if (proposal.insertion.units > affordable_units(site, taps, nn::parameter_count(*network_))) {
+      report.note = concat("the budget of ", options_.budget.parameters, " parameters has no room for its ",
+                           proposal.insertion.units, " units");
+      report.parameters = nn::parameter_count(*network_);
+      return report;
+    }
     const auto start = std::chrono::steady_clock::now();
-    const auto search_set = set.subset(search_indices_);
-    const auto batch = search_set.template batches<T>(ctx, search_set.size()).batch(0);
-    const auto loss_now = [&] {
-      const nn::Pass<T> pass{.mode = nn::Mode::training};
-      const nn::Trace<T> trace = network_->forward(ctx, batch.images, pass);
-      return options_.loss.template operator()<T>(ctx, trace.output, batch.labels, false).mean;
-    };
+    const auto loss_now = [&](nn::Taps<T>* taps) { return search_loss(ctx, set, taps); };
     const auto loss_at = [&](double gamma) {
-      if (gamma == 0.0) return loss_now();
+      if (gamma == 0.0) return loss_now(nullptr);
       StagedEdit<T> staged(ctx, make_edit<T>(ctx, site, proposal.insertion, gamma), *network_);
       struct SwapBack {
         StagedEdit<T>& staged;
@@ -290,7 +267,7 @@ class Grower {
       };
       staged.swap();
       const SwapBack restore{staged};
-      return loss_now();
+      return loss_now(nullptr);
     };
     const LineSearchResult search = line_search(loss_at, options_.line_search);
     report.loss_before = search.loss_before;
@@ -299,14 +276,33 @@ class Grower {
     report.predicted = search.gamma * report.slope;
     report.evaluations = search.evaluations;
     if (search.accepted) {
+      NormInputs<T> before, after;
+      if (has_norms_) loss_now(&before);
       apply<T>(ctx, make_edit<T>(ctx, site, proposal.insertion, search.gamma), *network_, optimizer_);
+      if (has_norms_) {
+        loss_now(&after);
+        follow_growth(ctx, *network_, before, after);
+      }
       report.added = proposal.insertion.units;
-      report.parameters = nn::parameter_count(*network_);
     } else {
       report.note = "rejected: no amplitude lowers the loss enough";
     }
+    report.parameters = nn::parameter_count(*network_);
     report.seconds += seconds_since(start);
     return report;
+  }
+
+  /// Mean loss over the samples of the line search, computed as training computes it.
+  template <class Set>
+  double search_loss(Context& ctx, const Set& set, nn::Taps<T>* taps) {
+    const nn::Pass<T> pass{.measuring = true, .taps = taps};
+    double total = 0.0;
+    for_each_batch(ctx, set, search_indices_, [&](View<const T> inputs, View<const std::int32_t> labels) {
+      const nn::Trace<T> trace = network_->forward(ctx, inputs, pass);
+      total += static_cast<double>(inputs.extent(0)) *
+               options_.loss.template operator()<T>(ctx, trace.output, labels, false).mean;
+    });
+    return total / static_cast<double>(search_indices_.size());
   }
 
   static double seconds_since(std::chrono::steady_clock::time_point start) {
@@ -317,6 +313,7 @@ class Grower {
   optim::Optimizer<T>* optimizer_;
   GrowerOptions options_;
   std::vector<Site<T>> sites_;
+  bool has_norms_ = false;
   std::int64_t chosen_from_ = -1;
   std::vector<std::int64_t> statistics_indices_;
   std::vector<std::int64_t> search_indices_;

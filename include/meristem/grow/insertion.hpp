@@ -1,17 +1,16 @@
 // From a solution of the growth problem to the edit that inserts it.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <utility>
 #include <vector>
 
-#include <meristem/core/blas.hpp>
 #include <meristem/core/tensor.hpp>
 #include <meristem/grow/edit.hpp>
 #include <meristem/grow/site.hpp>
-#include <meristem/grow/statistics.hpp>
-#include <meristem/kernels/reduce.cuh>
 
 namespace meristem::inline MERISTEM_BACKEND::grow {
 
@@ -19,154 +18,180 @@ namespace meristem::inline MERISTEM_BACKEND::grow {
 struct Insertion {
   std::int64_t units = 0;
   std::int64_t inputs = 0;           ///< p: numbers per unit in `fan_in`, the bias last if there is one
-  std::int64_t outputs = 0;          ///< q: numbers per unit in `fan_out`
+  std::int64_t outputs = 0;          ///< q: outputs of the consumer
   std::int64_t consumer_inputs = 0;  ///< d: numbers per output in `move`, the bias last if there is one
-  std::vector<double> fan_in = {};        ///< α: units × inputs
-  std::vector<double> fan_out = {};       ///< ω: units × outputs
-  std::vector<double> move = {};          ///< δW: outputs × consumer inputs; empty for none
+  std::vector<double> fan_in = {};   ///< α: units × inputs; of a convolution [ky][kx][in]
+  std::vector<double> fan_out = {};  ///< ω: units × taps × outputs
+  std::vector<double> move = {};     ///< δW: outputs × consumer inputs; empty for none
+  /// Weights by which an output of the consumer reads a unit: 1 between vectors, and for the centre tap alone of a
+  /// convolution; the taps of its kernel; the positions of a flattened map.
+  std::int64_t taps = 1;
+  /// Mean and (biased) variance of α_kᵀ[b 1] over samples and positions; for sites with a BatchNorm.
+  std::vector<double> mean = {}, variance = {};
 };
-
-/// The edit that inserts the units at amplitude γ: fan-in √γ α, fan-out √γ ω, and the consumer's weights moved by γ δW.
-template <Real T>
-[[nodiscard]] Edit<T> make_edit(Context& ctx, const Site<T>& site, const Insertion& insertion, double gamma) {
-  if (insertion.inputs != site.fan_in() || insertion.outputs != site.fan_out() ||
-      (!insertion.move.empty() && insertion.consumer_inputs != site.consumer_inputs())) {
-    throw ShapeError(concat("site ", site.name, ": units with fan-in ", insertion.inputs, " and fan-out ",
-                            insertion.outputs, " do not fit a site with fan-in ", site.fan_in(), " and fan-out ",
-                            site.fan_out()));
-  }
-  const double root = std::sqrt(gamma);
-  const std::int64_t units = insertion.units, q = insertion.outputs;
-  const std::int64_t in_features = site.producer->in_features(), d = site.consumer->in_features();
-  const auto at = [](const std::vector<double>& values, std::int64_t row, std::int64_t columns, std::int64_t column) {
-    return values[static_cast<std::size_t>(row * columns + column)];
-  };
-
-  Edit<T> edit;
-  if (!insertion.move.empty()) {
-    std::vector<T> weights, biases;
-    for (std::int64_t o = 0; o < q; ++o) {
-      for (std::int64_t i = 0; i < d; ++i) {
-        weights.push_back(static_cast<T>(gamma * at(insertion.move, o, insertion.consumer_inputs, i)));
-      }
-      if (site.consumer->has_bias()) {
-        biases.push_back(static_cast<T>(gamma * at(insertion.move, o, insertion.consumer_inputs, d)));
-      }
-    }
-    edit.values.push_back({site.consumer->weight().id, from_host<T>(ctx, {q, d}, weights)});
-    if (site.consumer->has_bias()) edit.values.push_back({site.consumer->bias().id, from_host<T>(ctx, {q}, biases)});
-  }
-  if (units == 0) return edit;
-
-  std::vector<T> rows, biases, columns;
-  for (std::int64_t k = 0; k < units; ++k) {
-    for (std::int64_t i = 0; i < in_features; ++i) {
-      rows.push_back(static_cast<T>(root * at(insertion.fan_in, k, insertion.inputs, i)));
-    }
-    if (site.producer->has_bias()) {
-      biases.push_back(static_cast<T>(root * at(insertion.fan_in, k, insertion.inputs, in_features)));
-    }
-  }
-  for (std::int64_t o = 0; o < q; ++o) {
-    for (std::int64_t k = 0; k < units; ++k) columns.push_back(static_cast<T>(root * at(insertion.fan_out, k, q, o)));
-  }
-  const std::vector<std::int64_t> map = appended(site.width(), units);
-  edit.axes.push_back({site.producer->weight().id, 0, map, from_host<T>(ctx, {units, in_features}, rows)});
-  if (site.producer->has_bias()) {
-    edit.axes.push_back({site.producer->bias().id, 0, map, from_host<T>(ctx, {units}, biases)});
-  }
-  edit.axes.push_back({site.consumer->weight().id, 1, map, from_host<T>(ctx, {q, units}, columns)});
-  return edit;
-}
 
 namespace detail {
 
-/// What a rectified unit contributes for either sign: relu(h) z and relu(-h) (-z).
+/// Factors by which fan-ins are scaled before a BatchNorm, which takes the scale away again: to the mean norm of the
+/// weights of today's units, or that of Kaiming's initialisation if there are none.
 template <Real T>
-struct OneSided {
-  const T* h;
-  const T* z;
-  T* positive;
-  T* negative;
-  MERISTEM_HD void operator()(std::int64_t i) const {
-    const T hi = h[i], zi = z[i];
-    positive[i] = (hi > T(0) ? hi : T(0)) * zi;
-    negative[i] = (hi < T(0) ? hi : T(0)) * zi;
+[[nodiscard]] std::vector<double> fan_in_scales(Context& ctx, const Site<T>& site, const Insertion& insertion) {
+  const std::int64_t width = site.width(),
+                     features = site.producer.window().kernel.size() * site.producer.in_features();
+  double norm = std::sqrt(2.0);
+  if (width > 0 && features > 0) {
+    const std::vector<T> weights = to_host(ctx, site.producer.weight().value);
+    double sum = 0.0;
+    for (std::int64_t unit = 0; unit < width; ++unit) {
+      double squares = 0.0;
+      for (std::int64_t i = 0; i < features; ++i) {
+        const double w = static_cast<double>(weights[static_cast<std::size_t>(unit * features + i)]);
+        squares += w * w;
+      }
+      sum += std::sqrt(squares);
+    }
+    if (sum > 0.0) norm = sum / static_cast<double>(width);
   }
-};
+  std::vector<double> scales;
+  for (std::int64_t k = 0; k < insertion.units; ++k) {
+    double squares = 0.0;
+    for (std::int64_t i = 0; i < features; ++i) {
+      const double a = insertion.fan_in[static_cast<std::size_t>(k * insertion.inputs + i)];
+      squares += a * a;
+    }
+    scales.push_back(squares > 0.0 ? norm / std::sqrt(squares) : 1.0);
+  }
+  return scales;
+}
+
+/// Throws ShapeError unless the insertion was made for this site as it is.
+template <Real T>
+void require_fit(const Site<T>& site, const Insertion& insertion) {
+  const auto size = [](std::int64_t a, std::int64_t b) { return static_cast<std::size_t>(a * b); };
+  const std::int64_t taps = site.consumer.window().kernel.size();
+  const bool taps_fit =
+      insertion.taps == 1 || insertion.taps == taps ||
+      (site.flattened && (site.width() == 0 || insertion.taps * site.width() == site.consumer.in_features()));
+  if (insertion.inputs != site.fan_in() || insertion.outputs != site.fan_out() || !taps_fit ||
+      (!insertion.move.empty() && insertion.consumer_inputs != site.consumer_inputs())) {
+    throw ShapeError(concat("site ", site.name, ": units with fan-in ", insertion.inputs, " and fan-out ",
+                            insertion.outputs, insertion.taps > 1 ? concat(" at ", insertion.taps, " taps") : "",
+                            " do not fit a site with fan-in ", site.fan_in(), " and fan-out ", site.fan_out(),
+                            taps > 1 ? concat(" at ", taps, " taps") : ""));
+  }
+  const std::size_t units = static_cast<std::size_t>(insertion.units);
+  if (insertion.fan_in.size() != size(insertion.units, insertion.inputs) ||
+      insertion.fan_out.size() != size(insertion.units, insertion.taps * insertion.outputs) ||
+      (!insertion.move.empty() && insertion.move.size() != size(insertion.outputs, insertion.consumer_inputs)) ||
+      (site.norm && (insertion.mean.size() != units || insertion.variance.size() != units))) {
+    throw ShapeError(concat("site ", site.name, ": an insertion of ", insertion.units,
+                            " units lacks some of their numbers", site.norm ? ", or their means and variances" : ""));
+  }
+}
+
+/// The consumer's input axis: where its old indices go and where `units` are added.
+template <Real T>
+[[nodiscard]] std::vector<std::int64_t> consumer_map(const Site<T>& site, const Insertion& insertion) {
+  if (!site.flattened) return appended(site.width(), insertion.units);
+  std::vector<std::int64_t> map;
+  for (std::int64_t position = 0; position < insertion.taps; ++position) {
+    for (std::int64_t c = 0; c < site.width(); ++c) map.push_back(position * site.width() + c);
+    map.insert(map.end(), static_cast<std::size_t>(insertion.units), -1);
+  }
+  return map;
+}
+
+/// √γ ω in the order of the consumer's weight along its last axis.
+template <Real T>
+[[nodiscard]] Tensor<T> fan_out_slices(Context& ctx, const Site<T>& site, const Insertion& insertion, double factor) {
+  const std::int64_t q = insertion.outputs, units = insertion.units, taps = insertion.taps;
+  const Window& window = site.consumer.window();
+  const std::int64_t places = site.flattened ? taps : window.kernel.size();
+  const std::int64_t centre = window.kernel.y / 2 * window.kernel.x + window.kernel.x / 2;
+  std::vector<T> values;
+  values.reserve(static_cast<std::size_t>(q * places * units));
+  for (std::int64_t o = 0; o < q; ++o) {
+    for (std::int64_t place = 0; place < places; ++place) {
+      const bool read = taps == places || place == centre;
+      const std::int64_t tap = taps == places ? place : 0;
+      for (std::int64_t k = 0; k < units; ++k) {
+        const std::size_t at = static_cast<std::size_t>((k * taps + tap) * q + o);
+        values.push_back(read ? static_cast<T>(factor * insertion.fan_out[at]) : T(0));
+      }
+    }
+  }
+  const Shape& shape = site.consumer.weight().value.shape();
+  const int last = shape.rank() - 1;
+  return from_host<T>(ctx, shape.with(last, site.flattened ? places * units : units), values);
+}
 
 }  // namespace detail
 
-/// First-order decreases of the loss that rectified units bring with either sign: D⁺_k = (1/n) Σ relu(α_kᵀ[b 1]) ω_kᵀ v
-/// and D⁻_k with both signs turned, v the desired update. A ReLU is not linear at 0, so that the two differ; D⁺ + D⁻ is
-/// what a linear unit would bring. Streaming.
+/// The edit that inserts the units at amplitude γ: fan-in √γ α, fan-out √γ ω, and the consumer's weights moved by γ δW.
+///
+/// Behind a BatchNorm the fan-in gets the norm of today's units instead, and the new channel's running statistics,
+/// weight and bias are set from the measured mean and variance of α_kᵀ[b 1] so that the normalised unit is √γ α_kᵀ[b
+/// 1]: in evaluation mode always, in training mode on samples with these statistics. Throws ShapeError for units that
+/// do not fit the site.
 template <Real T>
-class OneSidedGains {
- public:
-  OneSidedGains(Context& ctx, const Site<T>& site, const Insertion& insertion)
-      : units_(insertion.units),
-        has_bias_(site.producer->has_bias()),
-        positive_(static_cast<std::size_t>(units_)),
-        negative_(static_cast<std::size_t>(units_)) {
-    const std::int64_t in_features = site.producer->in_features();
+[[nodiscard]] Edit<T> make_edit(Context& ctx, const Site<T>& site, const Insertion& insertion, double gamma) {
+  detail::require_fit(site, insertion);
+  const double root = std::sqrt(gamma);
+  const std::int64_t units = insertion.units, p = insertion.inputs, q = insertion.outputs;
+  const std::int64_t features = p - (site.producer.has_bias() ? 1 : 0);
+
+  Edit<T> edit;
+  if (!insertion.move.empty()) {
+    const std::int64_t d = insertion.consumer_inputs, old_features = d - (site.consumer.has_bias() ? 1 : 0);
     std::vector<T> weights, biases;
-    for (std::int64_t k = 0; k < units_; ++k) {
-      const double* row = insertion.fan_in.data() + k * insertion.inputs;
-      for (std::int64_t i = 0; i < in_features; ++i) weights.push_back(static_cast<T>(row[i]));
-      if (has_bias_) biases.push_back(static_cast<T>(row[in_features]));
+    for (std::int64_t o = 0; o < q; ++o) {
+      for (std::int64_t i = 0; i < d; ++i) {
+        const double change = gamma * insertion.move[static_cast<std::size_t>(o * d + i)];
+        (i < old_features ? weights : biases).push_back(static_cast<T>(change));
+      }
     }
-    fan_in_ = from_host<T>(ctx, {units_, in_features}, weights);
-    bias_ = from_host<T>(ctx, {has_bias_ ? units_ : 0}, biases);
-    fan_out_ = from_host<T>(ctx, {units_, insertion.outputs},
-                            std::vector<T>(insertion.fan_out.begin(), insertion.fan_out.end()));
+    nn::Parameter<T>& weight = site.consumer.weight();
+    edit.values.push_back({weight.id, from_host<T>(ctx, weight.value.shape(), weights)});
+    if (site.consumer.has_bias()) edit.values.push_back({site.consumer.bias().id, from_host<T>(ctx, {q}, biases)});
   }
+  if (units == 0) return edit;
 
-  /// Adds one batch: the producer's input (n, ..., features) and the desired update (n, ..., outputs).
-  void update(Context& ctx, View<const T> unit_input, View<const T> goal) {
-    const View<const T> x = unit_input.as_matrix(), v = goal.as_matrix();
-    const Shape shape{x.extent(0), units_};
-    Tensor<T> h(ctx, shape), z(ctx, shape), positive(ctx, shape), negative(ctx, shape);
-    gemm(ctx, Transpose::no, Transpose::yes, T(1), x, fan_in_.view(), T(0), h.view());
-    if (has_bias_) kernels::add_bias<T>(ctx, bias_, h);
-    gemm(ctx, Transpose::no, Transpose::yes, T(1), v, fan_out_.view(), T(0), z.view());
-    for_each(ctx, h.size(), detail::OneSided<T>{h.data(), z.data(), positive.data(), negative.data()});
-    add_columns(ctx, positive, positive_);
-    add_columns(ctx, negative, negative_);
-    samples_ += unit_input.extent(0);
+  const std::vector<double> scales = site.norm ? detail::fan_in_scales(ctx, site, insertion)
+                                               : std::vector<double>(static_cast<std::size_t>(units), root);
+  std::vector<T> rows, biases;
+  for (std::int64_t k = 0; k < units; ++k) {
+    for (std::int64_t i = 0; i < p; ++i) {
+      const double a = scales[static_cast<std::size_t>(k)] * insertion.fan_in[static_cast<std::size_t>(k * p + i)];
+      (i < features ? rows : biases).push_back(static_cast<T>(a));
+    }
   }
-
-  [[nodiscard]] double positive(std::int64_t unit) const { return mean(positive_, unit); }
-  [[nodiscard]] double negative(std::int64_t unit) const { return mean(negative_, unit); }
-
- private:
-  void add_columns(Context& ctx, const Tensor<T>& terms, std::vector<double>& sums) {
-    Tensor<T> columns(ctx, {units_});
-    kernels::column_sums<T>(ctx, terms, columns, kernels::Accumulate::overwrite);
-    const std::vector<T> values = to_host(ctx, columns);
-    for (std::size_t k = 0; k < sums.size(); ++k) sums[k] += static_cast<double>(values[k]);
+  const std::vector<std::int64_t> map = appended(site.width(), units);
+  nn::Parameter<T>& weight = site.producer.weight();
+  edit.axes.push_back({weight.id, 0, map, from_host<T>(ctx, weight.value.shape().with(0, units), rows)});
+  if (site.producer.has_bias()) {
+    edit.axes.push_back({site.producer.bias().id, 0, map, from_host<T>(ctx, {units}, biases)});
   }
-  [[nodiscard]] double mean(const std::vector<double>& sums, std::int64_t unit) const {
-    return sums[static_cast<std::size_t>(unit)] / static_cast<double>(samples_);
+  if (site.norm) {
+    std::vector<T> means, variances, weights, shifts;
+    for (std::size_t k = 0; k < static_cast<std::size_t>(units); ++k) {
+      const double s = scales[k], variance = s * s * insertion.variance[k];
+      means.push_back(static_cast<T>(s * insertion.mean[k]));
+      variances.push_back(static_cast<T>(variance));
+      weights.push_back(static_cast<T>(root / s * std::sqrt(variance + site.norm->epsilon())));
+      shifts.push_back(static_cast<T>(root * insertion.mean[k]));
+    }
+    const auto add = [&](nn::ParameterId id, const std::vector<T>& values) {
+      edit.axes.push_back({id, 0, map, from_host<T>(ctx, {units}, values)});
+    };
+    add(site.norm->weight().id, weights);
+    add(site.norm->bias().id, shifts);
+    add(site.norm->running_mean().id, means);
+    add(site.norm->running_variance().id, variances);
   }
-
-  std::int64_t units_;
-  bool has_bias_;
-  Tensor<T> fan_in_, bias_, fan_out_;
-  std::vector<double> positive_, negative_;
-  std::int64_t samples_ = 0;
-};
-
-/// Turns each unit to the sign that brings more. Returns Σ_k max(D⁺_k, D⁻_k), the exact one-sided slope of the loss.
-template <Real T>
-double choose_signs(const OneSidedGains<T>& gains, Insertion& insertion) {
-  double total = 0.0;
-  for (std::int64_t k = 0; k < insertion.units; ++k) {
-    total += std::max(gains.positive(k), gains.negative(k));
-    if (gains.negative(k) <= gains.positive(k)) continue;
-    for (std::int64_t i = 0; i < insertion.inputs; ++i) insertion.fan_in[k * insertion.inputs + i] *= -1.0;
-    for (std::int64_t o = 0; o < insertion.outputs; ++o) insertion.fan_out[k * insertion.outputs + o] *= -1.0;
-  }
-  return total;
+  nn::Parameter<T>& consumer = site.consumer.weight();
+  edit.axes.push_back({consumer.id, consumer.value.rank() - 1, detail::consumer_map(site, insertion),
+                       detail::fan_out_slices(ctx, site, insertion, root)});
+  return edit;
 }
 
 }  // namespace meristem::inline MERISTEM_BACKEND::grow

@@ -1,61 +1,293 @@
 // Where a network can grow: a hidden layer between the layer that produces it and the one that consumes it.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include <meristem/core/window.hpp>
 #include <meristem/nn/activation.hpp>
+#include <meristem/nn/batch_norm.hpp>
+#include <meristem/nn/conv2d.hpp>
+#include <meristem/nn/dropout.hpp>
+#include <meristem/nn/flatten.hpp>
 #include <meristem/nn/linear.hpp>
+#include <meristem/nn/pooling.hpp>
+#include <meristem/nn/residual.hpp>
 #include <meristem/nn/sequential.hpp>
 
 namespace meristem::inline MERISTEM_BACKEND::grow {
 
-/// A hidden layer that can take more units. A unit is a row of the producer's weight (its fan-in) and a column of the
-/// consumer's weight (its fan-out).
+/// A layer with a weight and maybe a bias, Linear or Conv2d, seen as a convolution: a Linear has the window 1x1.
+template <Real T>
+class Affine {
+ public:
+  Affine() = default;
+  explicit Affine(nn::Linear<T>& layer)
+      : layer_(&layer), weight_(&layer.weight()), bias_(layer.has_bias() ? &layer.bias() : nullptr) {}
+  explicit Affine(nn::Conv2d<T>& layer)
+      : layer_(&layer),
+        weight_(&layer.weight()),
+        bias_(layer.has_bias() ? &layer.bias() : nullptr),
+        window_(layer.window()),
+        is_convolution_(true) {}
+
+  [[nodiscard]] nn::Layer<T>* layer() const noexcept { return layer_; }
+  [[nodiscard]] const std::string& name() const { return layer_->name(); }
+  /// (out, in) or (out, ky, kx, in).
+  [[nodiscard]] nn::Parameter<T>& weight() const { return *weight_; }
+  [[nodiscard]] bool has_bias() const noexcept { return bias_ != nullptr; }
+  /// Only if `has_bias()`.
+  [[nodiscard]] nn::Parameter<T>& bias() const { return *bias_; }
+  [[nodiscard]] const Window& window() const noexcept { return window_; }
+  [[nodiscard]] bool is_convolution() const noexcept { return is_convolution_; }
+
+  [[nodiscard]] std::int64_t in_features() const { return weight_->value.extent(weight_->value.rank() - 1); }
+  [[nodiscard]] std::int64_t out_features() const { return weight_->value.extent(0); }
+  /// Numbers that one output reads: a whole patch, and the bias.
+  [[nodiscard]] std::int64_t inputs() const { return window_.kernel.size() * in_features() + (has_bias() ? 1 : 0); }
+
+ private:
+  nn::Layer<T>* layer_ = nullptr;
+  nn::Parameter<T>* weight_ = nullptr;
+  nn::Parameter<T>* bias_ = nullptr;
+  Window window_;
+  bool is_convolution_ = false;
+};
+
+/// The layer as an Affine; one without a layer if it is neither Linear nor Conv2d.
+template <Real T>
+[[nodiscard]] Affine<T> as_affine(nn::Layer<T>* layer) {
+  if (auto* linear = dynamic_cast<nn::Linear<T>*>(layer)) return Affine<T>(*linear);
+  if (auto* convolution = dynamic_cast<nn::Conv2d<T>*>(layer)) return Affine<T>(*convolution);
+  return {};
+}
+
+/// Sizes of the maps of a site, which follow from the shape of what enters its producer.
+struct Geometry {
+  Extent2 map;      ///< of the producer's input
+  Extent2 hidden;   ///< of the producer's output
+  Extent2 pooled;   ///< of what the consumer reads; `hidden` without pooling
+  Window consumer;  ///< the consumer as a convolution over `pooled`: a Linear behind a Flatten has its size as kernel
+};
+
+/// A hidden layer that can take more units. A unit is a row of the producer's weight (its fan-in), a slice along the
+/// input axis of the consumer's weight (its fan-out), and a channel of the normalisation between them, if there is one.
 template <Real T>
 struct Site {
   std::string name;  ///< path name of the producer
-  nn::Linear<T>* producer = nullptr;
-  nn::Linear<T>* consumer = nullptr;
+  Affine<T> producer;
+  Affine<T> consumer;
+  nn::BatchNorm<T>* norm = nullptr;  ///< directly behind the producer, or null
   nn::Activation activation = nn::Activation::identity;
+  nn::Layer<T>* pool = nullptr;  ///< MaxPool2d, AveragePool2d, GlobalAveragePool or null
+  bool pool_first = false;       ///< whether the pooling stands before the activation
+  bool flattened = false;        ///< a Flatten stands before the consumer
 
   /// Units today.
-  [[nodiscard]] std::int64_t width() const { return producer->out_features(); }
+  [[nodiscard]] std::int64_t width() const { return producer.out_features(); }
   /// p: inputs of one unit, the bias included.
-  [[nodiscard]] std::int64_t fan_in() const { return producer->in_features() + (producer->has_bias() ? 1 : 0); }
-  /// d: inputs of the consumer, the bias included.
-  [[nodiscard]] std::int64_t consumer_inputs() const {
-    return consumer->in_features() + (consumer->has_bias() ? 1 : 0);
-  }
+  [[nodiscard]] std::int64_t fan_in() const { return producer.inputs(); }
+  /// d: inputs of one output of the consumer, the bias included.
+  [[nodiscard]] std::int64_t consumer_inputs() const { return consumer.inputs(); }
   /// q: outputs of the consumer.
-  [[nodiscard]] std::int64_t fan_out() const { return consumer->out_features(); }
-  /// Learned scalars that one unit adds.
-  [[nodiscard]] std::int64_t parameters_per_unit() const { return fan_in() + fan_out(); }
+  [[nodiscard]] std::int64_t fan_out() const { return consumer.out_features(); }
+  /// True if positions matter: samples are maps, not vectors.
+  [[nodiscard]] bool spatial() const { return producer.is_convolution() || consumer.is_convolution(); }
+  /// True for a pooling that is not linear.
+  [[nodiscard]] bool pools_maximum() const { return dynamic_cast<nn::MaxPool2d<T>*>(pool) != nullptr; }
+
+  /// Sizes for an input of the producer of this shape, (n, height, width, channels). Throws ShapeError for another
+  /// rank.
+  [[nodiscard]] Geometry geometry(const Shape& input) const {
+    if (input.rank() != 4) {
+      throw ShapeError(concat("site ", name, ": ", producer.layer()->label(), " reads shape ", input,
+                              "; a site with a convolution reads maps (n, height, width, channels)"));
+    }
+    Geometry result;
+    result.map = {input[1], input[2]};
+    Shape shape = producer.layer()->output_shape(input);
+    result.hidden = {shape[1], shape[2]};
+    if (pool) shape = pool->output_shape(shape);
+    result.pooled = shape.rank() == 4 ? Extent2(shape[1], shape[2]) : Extent2(1);
+    result.consumer = consumer.window();
+    if (flattened) result.consumer.kernel = result.pooled;
+    return result;
+  }
+
+  /// Learned scalars that one unit adds if the consumer reads it by `taps` weights per output (1 for vectors,
+  /// Geometry::consumer.kernel.size() for maps).
+  [[nodiscard]] std::int64_t parameters_per_unit(std::int64_t taps = 1) const {
+    return fan_in() + taps * fan_out() + (norm ? 2 : 0);
+  }
 };
 
-/// All sites of a network, in the order data flows: every Linear, followed by at most one activation, followed by a
-/// Linear.
+namespace detail {
+
+/// Follows a chain of layers and reports every site in it.
+template <Real T>
+class SiteFinder {
+ public:
+  explicit SiteFinder(std::vector<Site<T>>& sites) : sites_(&sites) {}
+
+  void walk(nn::Layer<T>& network) {
+    close();
+    for (nn::Layer<T>* layer : network.children()) visit(layer);
+    close();
+  }
+
+ private:
+  void visit(nn::Layer<T>* layer) {
+    if (const Affine<T> affine = as_affine(layer); affine.layer()) {
+      if (open_) {
+        site_.consumer = affine;
+        sites_->push_back(site_);
+      }
+      close();
+      site_.name = layer->name();
+      site_.producer = affine;
+      open_ = true;
+    } else if (auto* norm = dynamic_cast<nn::BatchNorm<T>*>(layer)) {
+      if (directly_behind_) {
+        site_.norm = norm;
+        if (norm->activation() != nn::Activation::identity) activate(norm->activation());
+      } else {
+        close();
+      }
+      directly_behind_ = false;
+      return;
+    } else if (auto* function = dynamic_cast<nn::ActivationLayer<T>*>(layer)) {
+      activate(function->function());
+    } else if (is_pool(layer)) {
+      if (site_.pool || site_.flattened || !site_.producer.layer() || !site_.producer.is_convolution()) close();
+      site_.pool = layer;
+      site_.pool_first = !activated_;
+    } else if (dynamic_cast<nn::Flatten<T>*>(layer)) {
+      // Behind a Linear it would merge axes whose meaning is not known here.
+      if (site_.flattened || !site_.producer.layer() || !site_.producer.is_convolution()) close();
+      site_.flattened = dynamic_cast<nn::GlobalAveragePool<T>*>(site_.pool) == nullptr;
+    } else if (!dynamic_cast<nn::Dropout<T>*>(layer)) {
+      close();
+      SiteFinder(*sites_).walk(*layer);
+    }
+    directly_behind_ = as_affine(layer).layer() != nullptr;
+  }
+
+  void activate(nn::Activation function) {
+    if (activated_) close();
+    activated_ = true;
+    site_.activation = function;
+  }
+
+  void close() {
+    open_ = activated_ = directly_behind_ = false;
+    site_ = {};
+  }
+
+  static bool is_pool(nn::Layer<T>* layer) {
+    return dynamic_cast<nn::MaxPool2d<T>*>(layer) || dynamic_cast<nn::AveragePool2d<T>*>(layer) ||
+           dynamic_cast<nn::GlobalAveragePool<T>*>(layer);
+  }
+
+  std::vector<Site<T>>* sites_;
+  Site<T> site_;
+  bool open_ = false;             // a producer waits for its consumer
+  bool activated_ = false;        // an activation stands behind it
+  bool directly_behind_ = false;  // nothing stands behind it yet
+};
+
+/// Layers whose outputs are added to each other by skip connections, so that their channels are tied.
+template <Real T>
+class TiedLayers {
+ public:
+  explicit TiedLayers(nn::Layer<T>& network) { (void)follow(network, {}); }
+
+  /// The layers tied to the named one, itself included; empty if there are none.
+  [[nodiscard]] std::vector<std::string> of(const std::string& name) const {
+    for (const std::vector<std::string>& group : groups_) {
+      for (const std::string& member : group) {
+        if (member == name) return group;
+      }
+    }
+    return {};
+  }
+
+ private:
+  /// Names of the layers whose outputs are added up in the output of `layer`, given those in its input.
+  std::vector<std::string> follow(nn::Layer<T>& layer, std::vector<std::string> stream) {
+    if (as_affine(&layer).layer()) return {layer.name()};
+    if (auto* residual = dynamic_cast<nn::Residual<T>*>(&layer)) {
+      std::vector<std::string> sum = follow(*residual->children()[0], stream);
+      for (const std::string& name : follow(*residual->children()[1], stream)) sum.push_back(name);
+      for (const std::string& name : sum) {
+        // A stream that is added again takes its group with it.
+        const auto known = [&](const std::vector<std::string>& group) {
+          return std::find(group.begin(), group.end(), name) != group.end();
+        };
+        groups_.erase(std::remove_if(groups_.begin(), groups_.end(), known), groups_.end());
+      }
+      groups_.push_back(sum);
+      return sum;
+    }
+    for (nn::Layer<T>* child : layer.children()) stream = follow(*child, std::move(stream));
+    return stream;
+  }
+
+  std::vector<std::vector<std::string>> groups_;
+};
+
+template <Real T>
+[[nodiscard]] bool has_layer(nn::Layer<T>& network, const std::string& name) {
+  if (network.name() == name) return true;
+  for (nn::Layer<T>* child : network.children()) {
+    if (has_layer(*child, name)) return true;
+  }
+  return false;
+}
+
+[[nodiscard]] inline std::string listed(const std::vector<std::string>& names) {
+  std::string text;
+  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+  return text;
+}
+
+}  // namespace detail
+
+/// All sites of a network, in the order data flows: every Linear or Conv2d, followed by at most one BatchNorm, one
+/// activation, one pooling, one Flatten and any Dropout, followed by a Linear or Conv2d.
 template <Real T>
 [[nodiscard]] std::vector<Site<T>> find_sites(nn::Layer<T>& network) {
   std::vector<Site<T>> sites;
-  nn::Linear<T>* producer = nullptr;
-  nn::Activation activation = nn::Activation::identity;
-  for (nn::Layer<T>* layer : network.children()) {
-    if (auto* linear = dynamic_cast<nn::Linear<T>*>(layer)) {
-      if (producer) sites.push_back({producer->name(), producer, linear, activation});
-      producer = linear;
-      activation = nn::Activation::identity;
-    } else if (auto* function = dynamic_cast<nn::ActivationLayer<T>*>(layer)) {
-      if (activation != nn::Activation::identity) producer = nullptr;
-      activation = function->function();
-    } else {
-      producer = nullptr;
-      std::vector<Site<T>> inner = find_sites(*layer);
-      sites.insert(sites.end(), inner.begin(), inner.end());
-    }
-  }
+  detail::SiteFinder<T>(sites).walk(network);
   return sites;
+}
+
+/// The site of that name. Throws ArgumentError that says what stands in the way: no such layer, channels that skip
+/// connections tie to those of other layers (it lists them), or no consumer.
+template <Real T>
+[[nodiscard]] Site<T> find_site(nn::Layer<T>& network, const std::string& name) {
+  const std::vector<Site<T>> sites = find_sites(network);
+  std::vector<std::string> names;
+  for (const Site<T>& site : sites) {
+    if (site.name == name) return site;
+    names.push_back(site.name);
+  }
+  const std::string others = names.empty() ? "no layer of this network can grow"
+                                           : concat("the layers that can grow are ", detail::listed(names));
+  if (name.empty() || !detail::has_layer(network, name)) {
+    throw ArgumentError(concat("growth: there is no layer '", name, "'; ", others));
+  }
+  const std::vector<std::string> tied = detail::TiedLayers<T>(network).of(name);
+  if (!tied.empty()) {
+    throw ArgumentError(concat("growth: ", name, " cannot grow alone: skip connections add the outputs of ",
+                               detail::listed(tied), ", whose channels are tied; ", others));
+  }
+  throw ArgumentError(concat("growth: ", name,
+                             " cannot grow: no Linear or Conv2d consumes its output through at most one BatchNorm, "
+                             "activation, pooling and Flatten; ",
+                             others));
 }
 
 }  // namespace meristem::inline MERISTEM_BACKEND::grow

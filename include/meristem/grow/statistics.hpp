@@ -61,8 +61,8 @@ class SiteStatistics {
   }
 
   SiteStatistics(Context& ctx, const Site<T>& site, const StatisticsOptions& options = {})
-      : SiteStatistics(ctx, site.producer->in_features(), site.producer->has_bias(), site.consumer->in_features(),
-                       site.consumer->has_bias(), site.consumer->out_features(), options) {}
+      : SiteStatistics(ctx, site.producer.in_features(), site.producer.has_bias(), site.consumer.in_features(),
+                       site.consumer.has_bias(), site.consumer.out_features(), options) {}
 
   /// Adds one batch. `unit_input` (n, ..., unit inputs) feeds the producer, `consumer_input` (n, ..., consumer inputs)
   /// the consumer; `goal` (n, ..., outputs) is the desired update, minus the gradient of the SUM loss at the consumer's
@@ -178,14 +178,14 @@ class SiteTaps final : public nn::Taps<T> {
 
   void on_forward(Context&, const nn::Layer<T>& layer, View<const T> input) override {
     for (std::size_t i = 0; i < sites_->size(); ++i) {
-      if ((*sites_)[i].producer == &layer) unit_inputs_[i] = input;
+      if ((*sites_)[i].producer.layer() == &layer) unit_inputs_[i] = input;
     }
   }
 
   void on_backward(Context& ctx, const nn::Layer<T>& layer, View<const T> input,
                    View<const T> output_gradient) override {
     for (std::size_t i = 0; i < sites_->size(); ++i) {
-      if ((*sites_)[i].consumer != &layer) continue;
+      if ((*sites_)[i].consumer.layer() != &layer) continue;
       // Backward carries the gradient of the mean loss; V_goal belongs to the sum over the batch.
       Tensor<T> goal = zeros<T>(ctx, output_gradient.shape());
       kernels::axpy<T>(ctx, -static_cast<T>(output_gradient.extent(0)), output_gradient, goal);
@@ -199,13 +199,15 @@ class SiteTaps final : public nn::Taps<T> {
   std::vector<View<const T>> unit_inputs_;
 };
 
-/// Runs one batch forward and backward without touching parameters or their gradients, and shows every site to `visit`.
+/// Runs one batch forward and backward without touching parameters, gradients or running statistics, and shows every
+/// site to `visit`.
 /// Returns the mean loss of the batch.
 template <Real T, class Loss, class Target>
 double visit_sites(Context& ctx, nn::Layer<T>& network, const std::vector<Site<T>>& sites, View<const T> inputs,
                    const Target& targets, const Loss& loss, typename SiteTaps<T>::Visit visit) {
   SiteTaps<T> taps(sites, std::move(visit));
-  const nn::Pass<T> pass{.mode = nn::Mode::training, .gradients = nn::GradientMode::ignore, .taps = &taps};
+  const nn::Pass<T> pass{
+      .mode = nn::Mode::training, .gradients = nn::GradientMode::ignore, .measuring = true, .taps = &taps};
   const nn::Trace<T> trace = network.forward(ctx, inputs, pass);
   nn::LossValue<T> value = loss.template operator()<T>(ctx, trace.output, targets);
   (void)network.backward(ctx, inputs, trace, std::move(value.gradient), pass);

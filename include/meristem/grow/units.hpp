@@ -25,6 +25,7 @@
 #include <meristem/core/tensor.hpp>
 #include <meristem/core/view.hpp>
 #include <meristem/grow/matrix_ops.hpp>
+#include <meristem/grow/triplets.hpp>
 #include <meristem/grow/whitening.hpp>
 
 namespace meristem::inline MERISTEM_BACKEND::grow {
@@ -72,10 +73,11 @@ struct BestMove {
 /// What `new_units` found.
 template <Real T>
 struct Units {
-  Tensor<T> fan_in;            ///< (K, p), rows α_k
-  Tensor<T> fan_out;           ///< (K, q), rows ω_k
-  std::vector<double> lambda;  ///< all min(p, q) singular values, descending
-  std::int64_t units = 0;      ///< K
+  Tensor<T> fan_in;   ///< (K, p), rows α_k
+  Tensor<T> fan_out;  ///< (K, q), rows ω_k
+  /// Singular values, descending: all min(p, q), or those that were computed for a few units of a large problem.
+  std::vector<double> lambda;
+  std::int64_t units = 0;  ///< K
   double ridge_used = 0.0;
   std::int64_t rank = -1;  ///< of S by the eigen route, else -1
   std::string note;
@@ -117,62 +119,6 @@ template <Real U, Real T>
   return Whitening<U>::template cholesky<T>(ctx, s, inverse_scale, std::max(options.ridge, 0.0), resolution);
 }
 
-/// Singular triplets in use: rows of left and right are u_k √λ_k and v_k √λ_k.
-struct Triplets {
-  Tensor<double> left;   ///< (K, r)
-  Tensor<double> right;  ///< (K, m)
-  std::vector<double> lambda;
-  std::int64_t units = 0;
-};
-
-/// Singular triplets of X (r, m), given as its transpose, with singular values above `threshold`, at most `max_units`.
-///
-/// From the eigenvectors of the smaller of X Xᵀ and Xᵀ X. The singular values are the lengths of X v, whose error is
-/// eps λ_1, not the square roots of the eigenvalues, whose error reaches √eps λ_1; vectors below 1e-7 λ_1 are mixtures
-/// and never used.
-inline Triplets leading_triplets(Context& ctx, View<const double> transposed, double threshold,
-                                 std::int64_t max_units) {
-  const std::int64_t m = transposed.extent(0), r = transposed.extent(1), count = std::min(m, r);
-  Triplets result;
-  if (count == 0) {
-    result.left = Tensor<double>(ctx, {0, r});
-    result.right = Tensor<double>(ctx, {0, m});
-    return result;
-  }
-  const Transpose other_side = m <= r ? Transpose::no : Transpose::yes;
-  Tensor<double> vectors(ctx, {count, count}), eigenvalues(ctx, {count});
-  syrk(ctx, Triangle::lower, other_side, 1, transposed, 0, vectors.view());
-  syevd(ctx, vectors.view(), eigenvalues.view());
-  Tensor<double> images(ctx, {count, std::max(m, r)});
-  gemm(ctx, Transpose::no, other_side, 1, vectors.view(), transposed, 0, images.view());
-
-  std::vector<double> length = row_dots<double, double>(ctx, images.view(), images.view());
-  for (double& value : length) value = std::sqrt(value);
-  std::vector<std::int64_t> order(length.size());
-  std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](std::int64_t a, std::int64_t b) {
-    return length[static_cast<std::size_t>(a)] > length[static_cast<std::size_t>(b)];
-  });
-  for (const std::int64_t i : order) result.lambda.push_back(length[static_cast<std::size_t>(i)]);
-
-  const double least = std::max(threshold, 1e-7 * result.lambda.front());
-  while (result.units < std::min(count, max_units) && result.lambda[static_cast<std::size_t>(result.units)] > least) {
-    ++result.units;
-  }
-  order.resize(static_cast<std::size_t>(result.units));
-  std::vector<double> of_vector, of_image;
-  for (std::int64_t k = 0; k < result.units; ++k) {
-    const double root = std::sqrt(result.lambda[static_cast<std::size_t>(k)]);
-    of_vector.push_back(root);
-    of_image.push_back(1.0 / root);
-  }
-  Tensor<double> chosen_vectors = gathered<double, double>(ctx, vectors.view(), order, of_vector);
-  Tensor<double> chosen_images = gathered<double, double>(ctx, images.view(), order, of_image);
-  result.left = std::move(m <= r ? chosen_images : chosen_vectors);
-  result.right = std::move(m <= r ? chosen_vectors : chosen_images);
-  return result;
-}
-
 /// λ up to which N = M - P δWᵀ can be made of errors of its parts, which have the size `scale`.
 template <Real U>
 [[nodiscard]] double rounding_floor(const Whitening<U>& whitening, double scale, std::int64_t p, std::int64_t m,
@@ -194,7 +140,7 @@ Units<T> units_from(Context& ctx, const Whitening<U>& whitening, View<const U> n
   Units<T> result;
   result.units = triplets.units;
   result.lambda = std::move(triplets.lambda);
-  result.lambda.resize(static_cast<std::size_t>(std::min(p, q)), 0.0);
+  if (!triplets.partial) result.lambda.resize(static_cast<std::size_t>(std::min(p, q)), 0.0);
   result.ridge_used = whitening.ridge();
   if constexpr (std::is_same_v<U, double>) {
     if (whitening.is_pseudo_inverse()) result.rank = whitening.rank();
