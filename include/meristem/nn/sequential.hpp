@@ -67,27 +67,40 @@ class Sequential final : public Layer<T> {
   }
 
   [[nodiscard]] Trace<T> forward(Context& ctx, View<const T> input, const Pass<T>& pass) override {
+    return forward_first(layers_.size(), ctx, input, pass);
+  }
+
+  [[nodiscard]] Tensor<T> backward(Context& ctx, View<const T> input, const Trace<T>& trace, Tensor<T> output_gradient,
+                                   const Pass<T>& pass) override {
+    return backward_first(layers_.size(), ctx, input, trace, std::move(output_gradient), pass);
+  }
+
+  /// `forward` of the first `count` layers alone, for a container that runs the others in its own way.
+  [[nodiscard]] Trace<T> forward_first(std::size_t count, Context& ctx, View<const T> input, const Pass<T>& pass) {
     Trace<T> trace;
     trace.children.reserve(layers_.size());
     trace.output = input;
-    for (Child& child : layers_) {
-      if (pass.taps) pass.taps->on_forward(ctx, *child.layer, trace.output);
-      trace.children.push_back(child.layer->forward(ctx, trace.output, pass));
+    for (std::size_t i = 0; i < count; ++i) {
+      Layer<T>& layer = (*this)[i];
+      if (pass.taps) pass.taps->on_forward(ctx, layer, trace.output);
+      trace.children.push_back(layer.forward(ctx, trace.output, pass));
       trace.output = trace.children.back().output;
     }
     return trace;
   }
 
-  [[nodiscard]] Tensor<T> backward(Context& ctx, View<const T> input, const Trace<T>& trace, Tensor<T> output_gradient,
-                                   const Pass<T>& pass) override {
+  /// `backward` of the first `count` layers alone; `output_gradient` is that at the output of the last of them.
+  [[nodiscard]] Tensor<T> backward_first(std::size_t count, Context& ctx, View<const T> input, const Trace<T>& trace,
+                                         Tensor<T> output_gradient, const Pass<T>& pass) {
     Tensor<T> gradient = std::move(output_gradient);
     const std::size_t first = pass.input_gradient ? 0 : first_with_work();
-    for (std::size_t i = layers_.size(); i-- > first;) {
+    for (std::size_t i = count; i-- > first;) {
+      Layer<T>& layer = (*this)[i];
       const View<const T> layer_input = i == 0 ? input : trace.children[i - 1].output;
       Pass<T> inner = pass;
       inner.input_gradient = pass.input_gradient || i > first;
-      if (pass.taps) pass.taps->on_backward(ctx, *layers_[i].layer, layer_input, gradient);
-      gradient = layers_[i].layer->backward(ctx, layer_input, trace.children[i], std::move(gradient), inner);
+      if (pass.taps) pass.taps->on_backward(ctx, layer, layer_input, gradient);
+      gradient = layer.backward(ctx, layer_input, trace.children[i], std::move(gradient), inner);
     }
     if (!pass.input_gradient) return {};
     return gradient;
@@ -107,6 +120,17 @@ class Sequential final : public Layer<T> {
     return result;
   }
 
+  /// The first layer that has parameters, or size(): the layers before it need no backward unless the input gradient is
+  /// wanted.
+  [[nodiscard]] std::size_t first_with_work() const {
+    for (std::size_t i = 0; i < layers_.size(); ++i) {
+      bool has_parameters = false;
+      layers_[i].layer->visit_parameters([&](Parameter<T>&) { has_parameters = true; });
+      if (has_parameters) return i;
+    }
+    return layers_.size();
+  }
+
  private:
   struct Child {
     std::string name;
@@ -115,16 +139,6 @@ class Sequential final : public Layer<T> {
 
   [[nodiscard]] std::string path_of(const std::string& child) const {
     return this->name().empty() ? child : this->name() + "." + child;
-  }
-
-  /// Layers before the first one that has parameters need no backward unless the input gradient is wanted.
-  [[nodiscard]] std::size_t first_with_work() const {
-    for (std::size_t i = 0; i < layers_.size(); ++i) {
-      bool has_parameters = false;
-      layers_[i].layer->visit_parameters([&](Parameter<T>&) { has_parameters = true; });
-      if (has_parameters) return i;
-    }
-    return layers_.size();
   }
 
   std::vector<Child> layers_;
