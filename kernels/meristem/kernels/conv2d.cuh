@@ -27,14 +27,12 @@
 #include <meristem/core/view.hpp>
 #include <meristem/core/window.hpp>
 #include <meristem/kernels/elementwise.cuh>
+#include <meristem/kernels/implicit_gemm.cuh>
 #include <meristem/kernels/patches.cuh>
 #include <meristem/kernels/reduce.cuh>
 #include <meristem/kernels/require.hpp>
 #if !MERISTEM_GPU
 #include <meristem/kernels/conv2d_host.hpp>
-#endif
-#if MERISTEM_HAS_IMPLICIT_GEMM
-#include <meristem/kernels/implicit_gemm.cuh>
 #endif
 
 namespace meristem::inline MERISTEM_BACKEND::kernels {
@@ -50,13 +48,8 @@ namespace conv2d_detail {
 
 /// Whether the CUDA kernels compute the convolution.
 [[nodiscard]] inline bool use_kernel(ConvPath path) {
-#if MERISTEM_HAS_IMPLICIT_GEMM
   if (path != ConvPath::automatic) return path == ConvPath::kernel;
   return MERISTEM_GPU != 0;
-#else
-  static_cast<void>(path);
-  return false;
-#endif
 }
 
 template <class T>
@@ -177,9 +170,7 @@ void conv2d_forward(Context& ctx, View<const std::type_identity_t<T>> x, View<co
   if (bias.rank() != 0) detail::require_columns("conv2d_forward", "bias", bias, "y", y);
   if (y.empty()) return;
   if (conv2d_detail::use_kernel(path)) {
-#if MERISTEM_HAS_IMPLICIT_GEMM
     implicit_gemm_forward<T>(ctx, x, weight, bias, window, y);
-#endif
     return;
   }
 #if MERISTEM_GPU
@@ -204,9 +195,7 @@ void conv2d_backward_data(Context& ctx, View<const std::type_identity_t<T>> dy,
   conv2d_detail::check("conv2d_backward_data", "dx", dx, "weight", weight, window, "dy", dy);
   if (dx.empty()) return;
   if (conv2d_detail::use_kernel(path)) {
-#if MERISTEM_HAS_IMPLICIT_GEMM
     implicit_gemm_backward_data<T>(ctx, dy, weight, window, dx);
-#endif
     return;
   }
 #if MERISTEM_GPU
@@ -231,9 +220,7 @@ void conv2d_backward_weights(Context& ctx, View<const std::type_identity_t<T>> x
   conv2d_detail::check("conv2d_backward_weights", "x", x, "dweight", dweight, window, "dy", dy);
   if (dweight.empty()) return;
   if (conv2d_detail::use_kernel(path)) {
-#if MERISTEM_HAS_IMPLICIT_GEMM
     implicit_gemm_backward_weights<T>(ctx, x, dy, window, mode, dweight);
-#endif
     return;
   }
 #if MERISTEM_GPU
