@@ -6,9 +6,8 @@
 //
 // A block takes a chunk of rows of all columns (or of a tile of them). Its lanes are neighbouring elements: `fold` rows
 // of `width` columns, so that few channels fill vectors and warps as well as many do. A lane adds at most 64 terms in
-// T; lanes are added in double in a tree, chunks are merged in double. So the order of every sum follows from the
-// shapes alone: the same bits for every run, every number of CPU threads and every block size, up to how a compiler
-// contracts multiplications and additions.
+// T; lanes are added in double in a tree, chunks are merged in double. How rows are cut follows from the shape alone,
+// so every run and every number of CPU threads gives the same bits.
 //
 // Moments are taken of x - x[first row of the chunk], and merged by T. Chan, G. Golub, R. LeVeque, "Updating formulae
 // and a pairwise algorithm for computing sample variances" (1979): a large common offset costs no accuracy.
