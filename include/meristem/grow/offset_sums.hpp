@@ -12,7 +12,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
-#include <span>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -21,7 +20,7 @@
 #include <meristem/core/tensor.hpp>
 #include <meristem/core/window.hpp>
 #include <meristem/grow/accumulator.hpp>
-#include <meristem/grow/patch_rows.hpp>
+#include <meristem/grow/patch_geometry.hpp>
 #include <meristem/kernels/offset_products.cuh>
 
 namespace meristem::inline MERISTEM_BACKEND::grow::detail {
@@ -262,17 +261,33 @@ struct OffsetPlan {
   return plan;
 }
 
-/// The patches path, for one sample.
+/// What the patches path does for one sample.
 struct PatchWork {
   double rows, columns;  ///< extents of the result
   double multiply_adds;
-  double gathered;  ///< numbers written as patches and outputs at positions
+  double gathered;  ///< numbers written: patches, and outputs at positions
 };
 
-/// Which path is expected to take less time; `map_numbers` are those of the maps of one sample, both sides.
+/// Which path is expected to take less time. Costs of one sample, in multiply-adds of a large product of matrices:
+///   offsets   multiply-adds · narrow(m, n) + 10 for each number of the maps, `map_numbers` of both sides together
+///             (copied and read), + 25,000 for each call of gemm, which serves a group of samples
+///   patches   multiply-adds · narrow(m, n) + 20 for each number gathered (written, then read)
+/// narrow(m, n) = (1 + 4/m)(1 + 16/n) stands for what narrow products lose. bench/conv_statistics.cpp times both.
 template <Real T>
-[[nodiscard]] PatchPath cheaper_path(const OffsetPlan& plan, std::int64_t, const PatchWork& patches) {
-  return plan.multiply_adds <= patches.multiply_adds ? PatchPath::offsets : PatchPath::patches;
+[[nodiscard]] PatchPath cheaper_path(const OffsetPlan& plan, std::int64_t map_numbers, const PatchWork& patches) {
+  constexpr double copied = 10.0, gathered = 20.0, call = 25'000.0;
+  const auto narrow = [](double m, double n) {
+    return (1.0 + 4.0 / std::max(m, 1.0)) * (1.0 + 16.0 / std::max(n, 1.0));
+  };
+  double width = 1.0;
+  for (const kernels::OffsetProduct& product : plan.products) {
+    width = std::max(width, static_cast<double>(product.offsets * plan.right_channels));
+  }
+  const std::int64_t group = kernels::interleaved_maps(map_numbers * static_cast<std::int64_t>(sizeof(T)));
+  const double offsets = plan.multiply_adds * narrow(static_cast<double>(plan.part_channels), width) +
+                         copied * static_cast<double>(map_numbers) + call * plan.calls / static_cast<double>(group);
+  const double rows = patches.multiply_adds * narrow(patches.rows, patches.columns) + gathered * patches.gathered;
+  return offsets <= rows ? PatchPath::offsets : PatchPath::patches;
 }
 
 struct SumOfSlabs {

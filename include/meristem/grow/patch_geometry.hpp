@@ -1,10 +1,10 @@
-// Which patches of a convolution count how often, and blocks of them as rows of a matrix.
+// The patches that a window cuts from maps: which of them count how often, what they must fit, and their bias.
 #pragma once
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -16,6 +16,10 @@
 #include <meristem/core/tensor.hpp>
 #include <meristem/core/view.hpp>
 #include <meristem/core/window.hpp>
+#include <meristem/grow/accumulator.hpp>
+#include <meristem/kernels/patch_rows.cuh>
+#include <meristem/kernels/reduce.cuh>
+#include <meristem/kernels/require.hpp>
 
 namespace meristem::inline MERISTEM_BACKEND::grow {
 
@@ -85,67 +89,6 @@ struct WindowAxis {
 
 namespace detail {
 
-/// The patches at positions (ys[a], xs[b]) of a window, as rows ordered by sample, a, b: out(r, run, k) = factor ·
-/// x(...). A run is what lies together in memory: a tap's channels, or a whole row of taps without dilation.
-template <class T>
-struct GatherPatches {
-  const T* x;
-  T* out;
-  const std::int64_t* ys;
-  const std::int64_t* xs;
-  const T* factor_y;  ///< by a; null: ones
-  const T* factor_x;
-  std::int64_t y_count, x_count;
-  std::int64_t height, width, channels;
-  Window window;
-  std::int64_t runs_x;     ///< runs of a row of taps
-  std::int64_t run_taps;   ///< taps of a run
-  std::int64_t first_row;  ///< of the block
-
-  MERISTEM_HD void operator()(std::int64_t r, std::int64_t run, std::int64_t k) const {
-    const std::int64_t row = first_row + r;
-    const std::int64_t b = row % x_count, a = row / x_count % y_count, sample = row / x_count / y_count;
-    const std::int64_t y = ys[a] * window.stride.y - window.padding.y + run / runs_x * window.dilation.y;
-    const std::int64_t left = xs[b] * window.stride.x - window.padding.x + run % runs_x * window.dilation.x;
-    // The numbers of the run that lie on the map.
-    const std::int64_t low = left < 0 ? -left * channels : 0;
-    const std::int64_t high = (width - left < run_taps ? width - left : run_taps) * channels;
-    const bool inside = y >= 0 && y < height && k >= low && k < high;
-    const T value = inside ? x[((sample * height + y) * width + left) * channels + k] : T(0);
-    const std::int64_t length = run_taps * channels;
-    const T factor = factor_y == nullptr ? T(1) : factor_y[a] * factor_x[b];
-    out[(r * window.kernel.y * runs_x + run) * length + k] = factor * value;
-  }
-};
-
-/// What the taps of a consumer's outputs take from each hidden position: out(r, t, m) = v(sample, j(t), m) where tap t
-/// of output j reads the position of row r, 0 where there is no such output.
-template <class T>
-struct GatherOutputs {
-  const T* v;
-  T* out;
-  const std::int64_t* ys;
-  const std::int64_t* xs;
-  const std::int64_t* taps_y;
-  const std::int64_t* taps_x;
-  std::int64_t y_count, x_count, taps_y_count, taps_x_count;
-  std::int64_t height, width, outputs;  ///< of v
-  Window consumer;
-  std::int64_t first_row;
-
-  MERISTEM_HD void operator()(std::int64_t r, std::int64_t t, std::int64_t m) const {
-    const std::int64_t row = first_row + r;
-    const std::int64_t b = row % x_count, a = row / x_count % y_count, sample = row / x_count / y_count;
-    const std::int64_t y = ys[a] + consumer.padding.y - taps_y[t / taps_x_count] * consumer.dilation.y;
-    const std::int64_t x = xs[b] + consumer.padding.x - taps_x[t % taps_x_count] * consumer.dilation.x;
-    const std::int64_t jy = y / consumer.stride.y, jx = x / consumer.stride.x;
-    const bool read =
-        y >= 0 && x >= 0 && jy * consumer.stride.y == y && jx * consumer.stride.x == x && jy < height && jx < width;
-    const T value = read ? v[((sample * height + jy) * width + jx) * outputs + m] : T(0);
-    out[(r * taps_y_count * taps_x_count + t) * outputs + m] = value;
-  }
-};
-
 /// Positions of a window that count, on the device, with the square roots of their weights.
 template <Real T>
 struct PatchPositions {
@@ -153,6 +96,7 @@ struct PatchPositions {
   Tensor<T> factor_y, factor_x;  ///< empty: ones
 
   [[nodiscard]] std::int64_t size() const { return ys.size() * xs.size(); }
+  [[nodiscard]] kernels::RowPositions rows() const { return {ys.data(), xs.data(), ys.size(), xs.size()}; }
 };
 
 /// Indices of the numbers that are not 0.
@@ -191,24 +135,11 @@ template <Real T>
 template <Real T>
 void gather_patches(Context& ctx, View<const T> x, const Window& window, const PatchPositions<T>& positions,
                     std::int64_t first, View<T> out) {
-  const bool joined = window.dilation.x == 1;
-  const std::int64_t channels = x.extent(3);
-  GatherPatches<T> gather{x.data_handle(),
-                          out.data_handle(),
-                          positions.ys.data(),
-                          positions.xs.data(),
-                          positions.factor_y.data(),
-                          positions.factor_x.data(),
-                          positions.ys.size(),
-                          positions.xs.size(),
-                          x.extent(1),
-                          x.extent(2),
-                          channels,
-                          window,
-                          joined ? 1 : window.kernel.x,
-                          joined ? window.kernel.x : 1,
-                          first};
-  for_each(ctx, out.extent(0), window.kernel.y * gather.runs_x, gather.run_taps * channels, gather);
+  kernels::gather(
+      ctx,
+      kernels::GatherPatches<T>{x.data_handle(), out.data_handle(), positions.rows(), positions.factor_y.data(),
+                                positions.factor_x.data(), x.extent(1), x.extent(2), x.extent(3), window, first},
+      out.extent(0));
 }
 
 /// Rows of a block of `columns` numbers: about a megabyte, long enough for matrix products.
@@ -217,6 +148,77 @@ template <Real T>
   constexpr std::int64_t bytes = std::int64_t{1} << 20, least = 256, most = 4096;
   const std::int64_t rows = bytes / (std::max<std::int64_t>(columns, 1) * static_cast<std::int64_t>(sizeof(T)));
   return std::clamp(rows, least, most);
+}
+
+/// The sum over samples of whole maps: all that a bias coordinate, a constant 1, has to do with.
+template <Real T>
+class MapSum {
+ public:
+  MapSum(Context& ctx, std::int64_t size) : sum_(ctx, {size}) {}
+
+  /// Adds the maps (n, ...), each of `size` numbers.
+  void add(Context& ctx, View<const T> maps) {
+    const std::int64_t n = maps.extent(0), size = n == 0 ? 0 : maps.size() / n;
+    if (size == 0) return;
+    const View<const T> rows = maps.reshape({n, size});
+    // As many as column_sums adds without scratch memory.
+    for (std::int64_t begin = 0; begin < n; begin += 64) {
+      const std::int64_t end = std::min<std::int64_t>(begin + 64, n);
+      kernels::column_sums<T>(ctx, rows.slice(0, begin, end), sum_.target(ctx, end - begin),
+                              kernels::Accumulate::accumulate);
+    }
+  }
+  void merge(Context& ctx, const MapSum& other) { sum_.merge(ctx, other.sum_); }
+  [[nodiscard]] Tensor<double> scaled(Context& ctx, double factor) { return sum_.scaled(ctx, factor); }
+
+ private:
+  TwoPartSum<T> sum_;
+};
+
+/// Maps (n, H, W, channels) seen through a window: what the two classes below check alike.
+struct PatchGeometry {
+  std::int64_t channels = 0;
+  Window window;
+  Extent2 map;
+  bool bias = false;
+
+  /// Throws ArgumentError or ShapeError for a window that does not fit or a negative number of channels.
+  void check(const char* what) const {
+    if (channels < 0) throw ArgumentError(concat(what, ": the number of channels is ", channels, "; it is 0 or more"));
+    window.check(what, map);
+  }
+  [[nodiscard]] std::int64_t coordinates() const { return window.kernel.size() * channels; }
+  /// Throws ShapeError unless x is a batch of these maps.
+  template <class T>
+  void check_maps(const char* what, const char* argument, const View<T>& x, Extent2 extent, std::int64_t last) const {
+    if (x.rank() == 4 && x.extent(1) == extent.y && x.extent(2) == extent.x && x.extent(3) == last) {
+      kernels::detail::require_contiguous(what, argument, x);
+      return;
+    }
+    throw ShapeError(concat(what, ": was made for ", argument, " of shape (n, ", extent.y, ", ", extent.x, ", ", last,
+                            "), got ", x.shape()));
+  }
+  [[nodiscard]] std::string to_string() const {
+    return concat(channels, " channels on maps of ", map, ", kernel ", window.kernel, ", stride ", window.stride,
+                  ", padding ", window.padding, ", dilation ", window.dilation, bias ? ", a bias" : ", no bias");
+  }
+  friend bool operator==(const PatchGeometry&, const PatchGeometry&) = default;
+};
+
+/// Whether a window reads neighbouring positions of the map at neighbouring positions of its own.
+[[nodiscard]] constexpr bool slides_by_one(const Window& w) {
+  return w.stride == Extent2(1) && (w.kernel.y == 1 || w.dilation.y == 1) && (w.kernel.x == 1 || w.dilation.x == 1);
+}
+
+inline void check_path(const char* what, PatchPath path, bool offsets_possible) {
+  if (path != PatchPath::offsets || offsets_possible) return;
+  throw ArgumentError(
+      concat(what, ": the offsets path needs windows of stride 1 and dilation 1; use automatic or ", "patches"));
+}
+
+inline void check_same_path(const char* what, PatchPath theirs, PatchPath mine) {
+  if (theirs == mine) return;
+  throw ArgumentError(concat(what, ": sums gathered on different paths cannot be merged; let both choose by the cost"));
 }
 
 }  // namespace detail
