@@ -25,8 +25,8 @@ struct Size {
 };
 
 // Rows shorter and longer than a warp, than a block of threads; one block and several; column sums in several tiles.
-const std::vector<Size> sizes = {{0, 3},    {1, 1},   {3, 1},    {1, 17},   {2, 3},   {5, 130},
-                                 {150, 64}, {700, 3}, {67, 300}, {9, 1000}, {2100, 2}};
+const std::vector<Size> sizes = {{0, 3},   {1, 1},   {3, 1},  {1, 17},   {2, 3},
+                                 {5, 130}, {70, 64}, {40, 3}, {15, 300}, {9, 1000}};
 
 /// Forward and backward from the definitions, in double.
 struct Oracle {
