@@ -32,6 +32,7 @@
 #include <meristem/core/view.hpp>
 #include <meristem/core/window.hpp>
 #include <meristem/kernels/elementwise.cuh>
+#include <meristem/kernels/implicit_gemm_places.cuh>
 #include <meristem/kernels/implicit_gemm_tile.cuh>
 #include <meristem/kernels/reduce.cuh>
 #include <meristem/kernels/require.hpp>
@@ -175,6 +176,11 @@ template <class T>
   return g;
 }
 
+/// How far apart the outputs are that two neighbouring taps of a residue class connect to a position.
+[[nodiscard]] inline std::int64_t jump(std::int64_t stride, std::int64_t dilation) {
+  return dilation / std::gcd(stride, dilation);
+}
+
 /// The map of the layer's output; the kernel adds what depends on the residue class.
 [[nodiscard]] inline Gather gather_output(const Sizes& s) {
   Gather g{};
@@ -183,6 +189,10 @@ template <class T>
   g.channels = static_cast<int>(s.out);
   g.row_pitch = static_cast<int>(s.output.x * s.out);
   g.image_pitch = static_cast<int>(s.output.size() * s.out);
+  g.step_y = 1;
+  g.step_x = 1;
+  g.tap_y = static_cast<int>(-jump(s.window.stride.y, s.window.dilation.y));
+  g.tap_x = static_cast<int>(-jump(s.window.stride.x, s.window.dilation.x));
   return g;
 }
 
@@ -193,7 +203,7 @@ template <class T>
           static_cast<int>(stride),
           static_cast<int>(padding),
           static_cast<int>(dilation),
-          static_cast<int>(std::gcd(stride, dilation)),
+          static_cast<int>(stride / std::gcd(stride, dilation)),
           static_cast<int>(std::min(stride, map))};
 }
 
@@ -276,6 +286,7 @@ void forward(Context& ctx, View<const T> x, View<const T> weight, View<const T> 
   if (y.empty()) return;
   Problem<T> problem{};
   problem.gather = gather_input(s);
+  if (s.in > 0) problem.counting = counting<T>(problem.gather.channels, problem.gather.taps_x);
   problem.columns = static_cast<int>(s.out);
   problem.patch = static_cast<int>(s.patch());
   problem.matrix = weight.data_handle();
@@ -306,7 +317,9 @@ void backward_data(Context& ctx, View<const T> dy, View<const T> weight, const W
   problem.matrix_quads = quads_fit(weight.data_handle(), s.in);
   problem.axis_y = data_axis(s.map.y, window.kernel.y, window.stride.y, window.padding.y, window.dilation.y);
   problem.axis_x = data_axis(s.map.x, window.kernel.x, window.stride.x, window.padding.x, window.dilation.x);
-  problem.kernel_x = static_cast<int>(window.kernel.x);
+  problem.matrix_tap_y = static_cast<int>(problem.axis_y.period * window.kernel.x * s.in);
+  problem.matrix_tap_x = static_cast<int>(problem.axis_x.period * s.in);
+  if (s.out > 0) problem.counting = counting<T>(problem.gather.channels, 1);
   const std::int64_t largest_class = ((s.map.y - 1) / window.stride.y + 1) * ((s.map.x - 1) / window.stride.x + 1);
   const std::int64_t classes = std::int64_t{problem.axis_y.classes} * problem.axis_x.classes;
   for_batches(name, s, options.limit, [&](std::int64_t first, std::int64_t count) {
@@ -332,6 +345,7 @@ void backward_weights(Context& ctx, View<const T> x, View<const T> dy, const Win
   }
   Problem<T> problem{};
   problem.gather = gather_input(s);
+  problem.counting = counting<T>(problem.gather.positions_x, problem.gather.positions_y);
   problem.columns = static_cast<int>(s.out);
   problem.patch = static_cast<int>(s.patch());
   for_batches(name, s, options.limit, [&](std::int64_t first, std::int64_t count) {
@@ -398,8 +412,8 @@ void implicit_gemm_backward_data(Context& ctx, View<const std::type_identity_t<T
 /// @param x        (n, H, W, C), the input of the convolution
 /// @param dy       (n, Ho, Wo, K), the gradient at its output
 /// @param dweight  (K, kernel y, kernel x, C)
-/// Everything is contiguous. Scratch memory: up to 256 times dweight, about 512 tiles. Throws ShapeError for shapes
-/// that do not fit, ArgumentError for an invalid window.
+/// Everything is contiguous. Scratch memory: as many numbers as dweight or 512 tiles of 128 × 64 have, whichever is
+/// more. Throws ShapeError for shapes that do not fit, ArgumentError for an invalid window.
 template <Real T>
 void implicit_gemm_backward_weights(Context& ctx, View<const std::type_identity_t<T>> x,
                                     View<const std::type_identity_t<T>> dy, const Window& window, Accumulate mode,

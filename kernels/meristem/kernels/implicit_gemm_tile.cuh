@@ -4,16 +4,12 @@
 //   data      out[position, c]     = Σ_(tap, k) patch[position, (tap, k)] · w[k, tap, c]     patches of the gradient dy
 //   weights   out[(tap, c), k]     = Σ_position patch[position, (tap, c)] · dy[position, k]
 //
-// Rows of the product always come from the patches, columns from a matrix; the sum runs over its `depth`. An element
-// of a patch sits at position + tap, two places that add up in row, column and memory: one of the two is a row of the
-// tile and is tabulated in shared memory, the other one advances with the depth and is counted without division.
-//
-// The data gradient treats each residue class of positions modulo the stride as a convolution of its own, with stride 1
-// and the taps that reach this class. A test for divisibility in the loader would spend stride² times the work.
+// Rows of the product always come from the patches (implicit_gemm_places.cuh says where their elements lie), columns
+// from a matrix; the sum runs over the product's `depth`, in stages.
 //
 // Shared memory is double-buffered: while a stage is multiplied, the next one waits in registers. Tile elements are
-// stored in quads of neighbouring rows (columns); quad q of depth k lies at q ^ (k / 2), so that a warp that writes
-// transposed meets different banks.
+// stored in quads of neighbouring rows (columns), with a quad of padding after each depth: a warp that writes
+// transposed then meets a bank twice, not up to sixteen times.
 #pragma once
 
 #include <cstddef>
@@ -21,21 +17,15 @@
 
 #include <meristem/core/config.hpp>
 #include <meristem/core/launch.hpp>
+#include <meristem/kernels/implicit_gemm_places.cuh>
 
 namespace meristem::inline MERISTEM_BACKEND::kernels::implicit_gemm {
-
-/// Which of the three products.
-enum class Direction { forward, data, weights };
 
 /// Four neighbouring elements, moved by loads and stores of 16 bytes.
 template <class T>
 struct alignas(16) Quad {
   T at[4];
 };
-
-/// Depth of a stage: 64 bytes.
-template <class T>
-inline constexpr int stage_depth = 64 / static_cast<int>(sizeof(T));
 
 /// A block's part of the output and how its threads divide it.
 template <int Rows, int Columns, int EachRows, int EachColumns>
@@ -46,218 +36,12 @@ struct Tile {
   static constexpr int each_columns = EachColumns;
   static constexpr int threads_across = Columns / EachColumns;
   static constexpr int threads = Rows / EachRows * threads_across;
+  /// Blocks that registers must leave room for on a multiprocessor, with elements of `bytes`.
+  [[nodiscard]] static constexpr int resident(int bytes) { return (EachRows == 8 ? 512 : 640) * 4 / bytes / threads; }
 };
 using LargeTile = Tile<128, 64, 8, 4>;
 using SmallTile = Tile<64, 32, 4, 4>;
-using NarrowTile = Tile<128, 8, 4, 2>;
-
-/// A place in a map, or the way from one place to another.
-struct alignas(16) Site {
-  int offset;
-  int y;
-  int x;
-};
-/// No tap leads from here into a map.
-inline constexpr int outside = -(1 << 30);
-
-/// A number of three digits.
-struct Counter {
-  int low;
-  int middle;
-  int high;
-};
-
-/// Counts up in steps of one stage.
-struct Counting {
-  int low_radix;
-  int middle_radix;
-  Counter step;
-
-  /// The number k. Radices are positive.
-  [[nodiscard]] MERISTEM_HD Counter at(int k) const {
-    const int rest = k / low_radix;
-    return {k % low_radix, rest % middle_radix, rest / middle_radix};
-  }
-  MERISTEM_HD void advance(Counter& counter) const {
-    counter.low += step.low;
-    int carry = counter.low >= low_radix ? 1 : 0;
-    counter.low -= carry * low_radix;
-    counter.middle += step.middle + carry;
-    carry = counter.middle >= middle_radix ? 1 : 0;
-    counter.middle -= carry * middle_radix;
-    counter.high += step.high + carry;
-  }
-};
-
-template <class T>
-[[nodiscard]] MERISTEM_HD inline Counting counting(int low_radix, int middle_radix) {
-  Counting result{low_radix, middle_radix, {}};
-  result.step = result.at(stage_depth<T>);
-  return result;
-}
-
-/// The patches of a map: position j reads y = start_y + j·step_y + tap·tap_y, and likewise along x.
-struct Gather {
-  int height;
-  int width;
-  int channels;
-  int row_pitch;    ///< elements from one row of the map to the next
-  int image_pitch;  ///< elements from one image to the next
-  int positions_y;  ///< of an image
-  int positions_x;
-  int start_y;
-  int start_x;
-  int step_y;
-  int step_x;
-  int taps_y;
-  int taps_x;
-  int tap_y;
-  int tap_x;
-
-  [[nodiscard]] MERISTEM_HD Site position(int image, int j_y, int j_x) const {
-    const int y = start_y + j_y * step_y;
-    const int x = start_x + j_x * step_x;
-    return {image * image_pitch + y * row_pitch + x * channels, y, x};
-  }
-  [[nodiscard]] MERISTEM_HD Site tap(int t_y, int t_x, int channel) const {
-    const int y = t_y * tap_y;
-    const int x = t_x * tap_x;
-    return {y * row_pitch + x * channels + channel, y, x};
-  }
-  /// Whether position + tap lies in the map.
-  [[nodiscard]] MERISTEM_HD bool contains(const Site& position, const Site& tap) const {
-    return static_cast<unsigned>(position.y + tap.y) < static_cast<unsigned>(height) &&
-           static_cast<unsigned>(position.x + tap.x) < static_cast<unsigned>(width);
-  }
-};
-
-/// One axis of the map whose gradient is computed.
-struct DataAxis {
-  int map;
-  int kernel;
-  int stride;
-  int padding;
-  int dilation;
-  int common;   ///< greatest common divisor of stride and dilation
-  int classes;  ///< residue classes that hold a position
-};
-
-/// The positions first, first + stride, ... of an axis and the taps that reach them.
-struct DataClass {
-  int positions;
-  int first_tap;
-  int taps;
-  int start;  ///< output position that first_tap connects to the first position
-};
-
-/// Position i hears from output j through tap t if j·stride - padding + t·dilation = i. Every stride / common-th tap
-/// reaches a class; from one to the next j falls by dilation / common.
-[[nodiscard]] MERISTEM_HD inline DataClass data_class(const DataAxis& axis, int first) {
-  const int period = axis.stride / axis.common;
-  const int last = axis.kernel < period ? axis.kernel : period;
-  int tap = 0;
-  while (tap < last && (first + axis.padding - tap * axis.dilation) % axis.stride != 0) ++tap;
-  const int positions = (axis.map - first - 1) / axis.stride + 1;
-  if (tap == last) return {positions, 0, 0, 0};
-  return {positions, tap, (axis.kernel - 1 - tap) / period + 1,
-          (first + axis.padding - tap * axis.dilation) / axis.stride};
-}
-
-/// One product, as the kernel sees it. Every tensor has at most 2^30 elements here.
-template <class T>
-struct Problem {
-  Gather gather;  ///< for `data`: of the map dy; positions and taps follow from the class
-  const T* source;
-  bool source_quads;  ///< four channels may be loaded at once
-  const T* matrix;    ///< the weights; for `weights` dy
-  bool matrix_quads;
-  const T* bias;  ///< null: none
-  T* out;
-  bool out_quads;
-  int images;
-  int columns;
-  int patch;  ///< numbers of a patch, taps · channels of the layer's input
-  int row_tiles;
-  int column_tiles;
-  DataAxis axis_y;  ///< for `data`
-  DataAxis axis_x;
-  int kernel_x;
-  int slab_depth;  ///< for `weights`: positions of a slab
-};
-
-/// What one block computes.
-template <class T>
-struct Job {
-  Gather gather;
-  Counting counting;  ///< of the depth: channel, tap x, tap y; for `weights` position x, position y, image
-  int first_row;
-  int first_column;
-  int rows;
-  int begin;  ///< of the depth
-  int end;
-  int matrix_start;  ///< for `data`: where the weights of the class begin, and from tap to tap
-  int matrix_tap_y;
-  int matrix_tap_x;
-  int map_y;  ///< for `data`: the first position of the class
-  int map_x;
-};
-
-template <class T, class Tile, Direction direction>
-[[nodiscard]] MERISTEM_HD inline Job<T> open_job(const Problem<T>& problem, int block, int slab) {
-  Job<T> job{};
-  job.gather = problem.gather;
-  Gather& g = job.gather;
-  job.first_column = block % problem.column_tiles * Tile::columns;
-  block /= problem.column_tiles;
-  job.first_row = block % problem.row_tiles * Tile::rows;
-  if constexpr (direction == Direction::data) {
-    const int residue = block / problem.row_tiles;
-    job.map_y = residue / problem.axis_x.classes;
-    job.map_x = residue % problem.axis_x.classes;
-    const DataClass y = data_class(problem.axis_y, job.map_y);
-    const DataClass x = data_class(problem.axis_x, job.map_x);
-    g.positions_y = y.positions;
-    g.positions_x = x.positions;
-    g.start_y = y.start;
-    g.start_x = x.start;
-    g.step_y = 1;
-    g.step_x = 1;
-    g.taps_y = y.taps;
-    g.taps_x = x.taps;
-    g.tap_y = -(problem.axis_y.dilation / problem.axis_y.common);
-    g.tap_x = -(problem.axis_x.dilation / problem.axis_x.common);
-    const int map_channels = problem.columns;
-    job.matrix_start = (y.first_tap * problem.kernel_x + x.first_tap) * map_channels;
-    job.matrix_tap_y = problem.axis_y.stride / problem.axis_y.common * problem.kernel_x * map_channels;
-    job.matrix_tap_x = problem.axis_x.stride / problem.axis_x.common * map_channels;
-  }
-  if constexpr (direction == Direction::weights) {
-    job.rows = problem.patch;
-    job.begin = slab * problem.slab_depth;
-    const int positions = problem.images * g.positions_y * g.positions_x;
-    job.end = positions - job.begin < problem.slab_depth ? positions : job.begin + problem.slab_depth;
-    job.counting = counting<T>(g.positions_x, g.positions_y);
-  } else {
-    job.rows = problem.images * g.positions_y * g.positions_x;
-    job.end = g.taps_y * g.taps_x * g.channels;
-    if (job.end > 0) job.counting = counting<T>(g.channels, g.taps_x);
-  }
-  return job;
-}
-
-/// The place that a row of the product stands for: a position, for `weights` a tap and channel.
-template <class T, Direction direction>
-[[nodiscard]] MERISTEM_HD inline Site site_of_row(const Job<T>& job, int row) {
-  const Gather& g = job.gather;
-  if (row >= job.rows) return {0, outside, outside};
-  if constexpr (direction == Direction::weights) {
-    const int tap = row / g.channels;
-    return g.tap(tap / g.taps_x, tap % g.taps_x, row % g.channels);
-  } else {
-    const int line = row / g.positions_x;
-    return g.position(line / g.positions_y, line % g.positions_y, row % g.positions_x);
-  }
-}
+using NarrowTile = Tile<128, 8, 4, 1>;
 
 /// How the threads share the loads of one stage of an operand that is `Width` wide. Memory is contiguous either along
 /// the depth, with a thread always at the same depth, or across the tile, by quads, with a thread always at the same
@@ -272,11 +56,11 @@ struct Share {
   static constexpr int held = 4 * quads_each > singles_each ? 4 * quads_each : singles_each;
   static_assert(Threads % depth == 0 && Threads % (Width / 4) == 0);
 
+  static constexpr int line = Width / 4 + 1;  ///< quads from one depth of a stage to the next
+  static constexpr int stage = depth * line;  ///< quads of a stage
+
   /// Where quad `q` of depth `k` lies in a stage.
-  [[nodiscard]] MERISTEM_HD static int place(int k, int q) {
-    constexpr int mask = (Width / 4 < 8 ? Width / 4 : 8) - 1;
-    return k * (Width / 4) + (q ^ (k / 2 & mask));
-  }
+  [[nodiscard]] MERISTEM_HD static int place(int k, int q) { return k * line + q; }
   /// The depth at which a thread loads along the depth.
   [[nodiscard]] MERISTEM_HD static int depth_of(int thread, bool by_quads) {
     return by_quads ? thread % (depth / 4) * 4 : thread % depth;
@@ -312,14 +96,14 @@ struct Share {
   }
 };
 
-/// Moves four elements into registers, at once if they are aligned.
+/// Moves four aligned elements into registers.
 template <class T>
 MERISTEM_HD inline void load_quad(const T* from, T* values) {
   const Quad<T> quad = *reinterpret_cast<const Quad<T>*>(from);
   for (int j = 0; j < 4; ++j) values[j] = quad.at[j];
 }
 
-/// Elements [column, column + 4) of a row of `columns`; zeros beyond them.
+/// Moves elements [column, column + 4) of a row of `columns` into registers, as far as the row goes.
 template <class T>
 MERISTEM_HD inline void load_columns(const T* row, int column, int columns, bool by_quads, T* values) {
   if (by_quads) {
@@ -444,8 +228,8 @@ MERISTEM_HD inline void fetch(const Problem<T>& problem, const Job<T>& job, cons
         int row;
         if constexpr (direction == Direction::data) {
           const Counter& counter = own.column_counter;
-          row = job.matrix_start + counter.low * problem.patch + counter.middle * job.matrix_tap_x +
-                counter.high * job.matrix_tap_y;
+          row = job.matrix_start + counter.low * problem.patch + counter.middle * problem.matrix_tap_x +
+                counter.high * problem.matrix_tap_y;
         } else {
           row = k * problem.columns;
         }
@@ -518,7 +302,7 @@ MERISTEM_HD inline void multiply(const Quad<T>* left, const Quad<T>* right, int 
 /// Writes (=) this thread's sums: (row, column) of the product to its position in the map and channel, for `weights` to
 /// column · patch + row of the slab.
 template <class T, class Tile, Direction direction>
-MERISTEM_HD inline void finish(const Problem<T>& problem, const Job<T>& job, int slab, int thread,
+MERISTEM_HD inline void finish(const Problem<T>& problem, const Job<T>& job, const Site* sites, int slab, int thread,
                                const Registers<T, Tile, direction>& own) {
   const Micro<Tile> micro(thread);
   const int first_column = job.first_column + micro.column();
@@ -541,17 +325,9 @@ MERISTEM_HD inline void finish(const Problem<T>& problem, const Job<T>& job, int
       }
     } else {
       for (int i = 0; i < 4; ++i) {
-        const int row = first_row + i;
-        if (row >= job.rows) continue;
-        int place = row;
-        if constexpr (direction == Direction::data) {
-          const int line = row / job.gather.positions_x;
-          const int image = line / job.gather.positions_y;
-          const int y = job.map_y + line % job.gather.positions_y * problem.axis_y.stride;
-          const int x = job.map_x + row % job.gather.positions_x * problem.axis_x.stride;
-          place = (image * problem.axis_y.map + y) * problem.axis_x.map + x;
-        }
-        T* const to = problem.out + (place * problem.columns + first_column);
+        const int target = sites[micro.row_quad(h) * 4 + i].target;
+        if (target < 0) continue;
+        T* const to = problem.out + (target * problem.columns + first_column);
         T values[Tile::each_columns];
         for (int j = 0; j < Tile::each_columns; ++j) {
           values[j] = own.total[4 * h + i][j];
@@ -582,10 +358,10 @@ inline constexpr std::size_t shared_bytes = MERISTEM_GPU ? 0
 /// Grid: (tiles of all residue classes, slabs). On the GPU a block has Tile::threads threads. On the CPU it may have
 /// any number: they share what that many threads would do, and the bits do not change.
 template <class T, class Tile, Direction direction>
-__global__ void __launch_bounds__(Tile::threads) implicit_gemm_kernel(Problem<T> problem) {
+__global__ void __launch_bounds__(Tile::threads, Tile::resident(sizeof(T))) implicit_gemm_kernel(Problem<T> problem) {
   using Own = Registers<T, Tile, direction>;
-  constexpr int left_stage = Own::RowShare::quads;
-  constexpr int right_stage = Own::ColumnShare::quads;
+  constexpr int left_stage = Own::RowShare::stage;
+  constexpr int right_stage = Own::ColumnShare::stage;
   constexpr int depth = stage_depth<T>;
   MERISTEM_SHARED(Quad<T>, left, [2 * left_stage]);
   MERISTEM_SHARED(Quad<T>, right, [2 * right_stage]);
@@ -605,7 +381,7 @@ __global__ void __launch_bounds__(Tile::threads) implicit_gemm_kernel(Problem<T>
   const Job<T> job = open_job<T, Tile, direction>(problem, static_cast<int>(blockIdx.x), slab);
   if (job.first_row >= job.rows) return;
   for (int row = thread; row < Tile::rows; row += threads) {
-    sites[row] = site_of_row<T, direction>(job, job.first_row + row);
+    sites[row] = site_of_row<T, direction>(problem, job, job.first_row + row);
   }
   __syncthreads();
   for (int part = 0; part < parts; ++part) {
@@ -632,7 +408,7 @@ __global__ void __launch_bounds__(Tile::threads) implicit_gemm_kernel(Problem<T>
   }
   for (int part = 0; part < parts; ++part) {
     const int t = thread + part * threads;
-    finish<T, Tile, direction>(problem, job, slab, t, own[MERISTEM_GPU ? 0 : t]);
+    finish<T, Tile, direction>(problem, job, &sites[0], slab, t, own[MERISTEM_GPU ? 0 : t]);
   }
 }
 
