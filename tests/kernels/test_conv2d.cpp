@@ -197,6 +197,22 @@ TEST_CASE_TEMPLATE("conv2d: BLAS path over many blocks, slabs and pieces of the 
   check_all<T>(ctx, {3, 17, 16, 4, 3, {1, 1, 0, 1}}, mk::ConvPath::blas);  // the map is the matrix
 }
 
+TEST_CASE_TEMPLATE("conv2d: BLAS path with few outputs or few inputs, in strips and in groups of images", T, float,
+                   double) {
+  ms::Context ctx({.seed = 1});
+  const ms::Window windows[] = {
+      {3, 1, 1, 1}, {{2, 5}, 1, {0, 2}, 1}, {{5, 1}, 1, {6, 0}, {2, 1}}, {{1, 4}, 1, {2, 5}, {1, 3}}, {3, 1, 0, 2}};
+  for (const ms::Window& window : windows) {
+    for (const auto& [channels, thin] : {std::pair{4, 1}, std::pair{9, 2}, std::pair{33, 5}}) {
+      check_all<T>(ctx, {3, 11, 10, channels, thin, window}, mk::ConvPath::blas);
+      check_all<T>(ctx, {3, 11, 10, thin, channels, window}, mk::ConvPath::blas);
+    }
+  }
+  check_all<T>(ctx, {2, 70, 61, 8, 2, {3, 1, 1, 1}}, mk::ConvPath::blas);             // strips of 57 lines
+  check_all<T>(ctx, {1, 9, 2000, 4, 1, {{3, 2}, 1, {4, 1}, 1}}, mk::ConvPath::blas);  // wider than a strip
+  check_all<T>(ctx, {800, 5, 4, 4, 1, {3, 1, 1, 1}}, mk::ConvPath::blas);             // groups of 364 images
+}
+
 TEST_CASE_TEMPLATE("conv2d: patches and products by image equal plain loops", T, float, double) {
   ms::Context ctx({.seed = 1});
   for (const Case& c : small) {
@@ -251,7 +267,8 @@ TEST_CASE("conv2d: a long float32 weight gradient stays near the error of blocke
 TEST_CASE_TEMPLATE("conv2d: equal bits twice, and whatever the number of threads", T, float, double) {
   ms::Context ctx({.seed = 1});
   for (const Case& c : {Case{8, 16, 15, 5, 7, {3, 1, 1, 1}}, Case{8, 16, 15, 24, 40, {3, 2, 1, 1}},
-                        Case{8, 16, 15, 64, 32, {1, 1, 0, 1}}, Case{2, 8, 8, 160, 192, {3, 1, 1, 1}}}) {
+                        Case{8, 16, 15, 64, 32, {1, 1, 0, 1}}, Case{8, 16, 15, 20, 3, {3, 1, 1, 1}},
+                        Case{2, 8, 8, 160, 192, {3, 1, 1, 1}}}) {
     INFO(c.text());
     const Numbers<T> numbers(c);
     const auto x = ms::from_host<T>(ctx, c.x_shape(), numbers.x);
@@ -298,6 +315,9 @@ TEST_CASE("conv2d: empty batches and channels") {
         check_all<float>(ctx, {n, 4, 5, in, out, window}, path);
       }
     }
+    // Nothing but padding.
+    check_all<float>(ctx, {2, 0, 3, 2, 3, {{2, 3}, 1, 1, 1}}, path);
+    check_all<float>(ctx, {2, 3, 0, 8, 2, {{3, 1}, 1, 1, 1}}, path);
   }
 }
 

@@ -113,6 +113,10 @@ TEST_CASE("patches: empty batches and no channels leave nothing to do") {
   mk::im2col<float>(ctx, thin, window, no_columns);
   mk::col2im<float>(ctx, no_columns, window, thin);
   CHECK(no_columns.shape() == ms::Shape{32, 0});
+  auto padding = ms::empty<float>(ctx, {1, 0, 2, 1});
+  auto zeros = ms::from_host<float>(ctx, {2, 2}, std::vector<float>(4, 7.0f));
+  mk::im2col<float>(ctx, padding, {{2, 1}, 1, {1, 0}, 1}, zeros);
+  support::check_close(ms::to_host(ctx, zeros), std::vector<double>(4, 0.0), 0.0);
 }
 
 TEST_CASE("patches: misfits are told with shapes") {

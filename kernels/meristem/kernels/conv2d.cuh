@@ -11,7 +11,8 @@
 // patches with BLAS. Equal inputs give equal bits, whatever the number of CPU threads.
 //
 // Float32 sums of the BLAS path: dweight sums at most 256 rows at a time, those sums one after the other within a slab
-// of rows, the slabs in double. With R rows, S slabs and m = Σ|dy x|: |error| <= (256 + R / (128 S) + 3)·2^-24·m.
+// of rows, the slabs in double. With R rows (positions of the output, or of the input where K is 4 times less than C),
+// S slabs and m = Σ|dy x|: |error| <= (256 + R / (128 S) + 3)·2^-24·m.
 #pragma once
 
 #include <algorithm>
@@ -158,10 +159,11 @@ void patches_backward_weights(Context& ctx, View<const T> x, View<const T> dy, c
 /// @param y       (n, OH, OW, K), overwritten; it must not overlap the inputs
 /// @param path    `automatic` suits everyone but tests and benchmarks; both give the same numbers up to rounding
 ///
-/// All contiguous. Scratch memory from the Context: on the CPU the patches of at most 256 positions for each thread (at
-/// most 1536 columns of them at a time) and, below 128 outputs, a copy of the weights; with `blas` on the GPU at most
-/// 2^24 elements or one image's patches. Throws ShapeError for shapes that do not fit, ArgumentError for an impossible
-/// window.
+/// All contiguous. Scratch memory from the Context. On the CPU, for each thread, the patches of at most 256 positions,
+/// at most 1536 columns of them at a time, or products of one strip of the map (conv2d_thin.hpp: about 2^16 elements);
+/// and a copy of the weights, unless there are 128 outputs or more. With `blas` on the GPU 2^24 elements, or the
+/// patches of one image if these are more. Throws ShapeError for shapes that do not fit, ArgumentError for an
+/// impossible window.
 template <Real T>
 void conv2d_forward(Context& ctx, View<const std::type_identity_t<T>> x, View<const std::type_identity_t<T>> weight,
                     View<const std::type_identity_t<T>> bias, const Window& window, View<T> y,
@@ -211,8 +213,8 @@ void conv2d_backward_data(Context& ctx, View<const std::type_identity_t<T>> dy,
 /// @param dy       (n, OH, OW, K)
 /// @param dweight  (K, ky, kx, C) with the window's kernel
 ///
-/// All contiguous. Scratch memory from the Context: as in `conv2d_forward`, and on the CPU sums of slabs, 2^20 elements
-/// together, if the weights are half as many or fewer. Throws as `conv2d_forward` does.
+/// All contiguous. Scratch memory from the Context: as in `conv2d_forward`, and on the CPU the sums of several slabs,
+/// at most 2^21 elements together. Throws as `conv2d_forward` does.
 template <Real T>
 void conv2d_backward_weights(Context& ctx, View<const std::type_identity_t<T>> x,
                              View<const std::type_identity_t<T>> dy, const Window& window, Accumulate mode,

@@ -1,17 +1,17 @@
-// Convolutions on the CPU: patches and BLAS, block by block.
+// Convolutions on the CPU with BLAS. What is computed how:
 //
-// Output positions are cut into blocks. A worker writes the patches of one block to a buffer that stays in its cache
-// (NHWC: the taps of one kernel row are one contiguous stretch) and multiplies them by the weights with BLAS on one
-// thread. Patches of a whole map never exist, scratch memory does not grow with the batch.
-//
-//   forward            y block = patches(x) · Wᵀ, then + bias
-//   gradient of data   a forward product on dy for every residue class of input positions modulo the stride (one class
-//                      at stride 1), with those taps, mirrored, that reach the class
+//   forward              y = patches(x) · Wᵀ + bias (conv2d_patches.hpp)
+//   gradient of data     dx = the same on dy for every residue class of input positions modulo the stride (one class
+//                        at stride 1), with those taps, mirrored, that reach the class
 //   gradient of weights  dW = Σ dyᵀ · patches(x): the rows are cut into slabs, each with a sum of its own, the columns
-//                      into parts; the slabs are added in their order, in double
+//                        into parts; the slabs are added in their order, in double
+//
+// At stride 1, with more than one tap, what has 4 times fewer channels than its counterpart decides: forward with few
+// outputs and the gradient of data with few inputs shift products instead of making patches (conv2d_thin.hpp), and the
+// gradient of weights with few outputs makes patches of dy instead of x.
 //
 // Blocks, slabs and parts follow from the shapes alone and every BLAS call runs on one thread: the bits do not depend
-// on the number of threads. Where a patch is a pixel (1x1, stride 1, no padding) the map itself is the matrix.
+// on the number of threads.
 #pragma once
 
 #include <algorithm>
@@ -26,274 +26,22 @@
 #include <meristem/core/tensor.hpp>
 #include <meristem/core/view.hpp>
 #include <meristem/core/window.hpp>
+#include <meristem/kernels/conv2d_patches.hpp>
+#include <meristem/kernels/conv2d_thin.hpp>
 #include <meristem/kernels/elementwise.cuh>
 #include <meristem/kernels/reduce.cuh>
 
 #if MERISTEM_GPU
-#error "conv2d_host.hpp is the CPU's path of conv2d.cuh; include that"
+#error "this is part of the CPU's path of conv2d.cuh; include that"
 #endif
 
 namespace meristem::inline MERISTEM_BACKEND::kernels::conv2d_host {
 
-/// Columns of patches that are made at a time: beyond, the product is split along its depth.
-inline constexpr std::int64_t most_columns = 1536;
-/// Patches of a block, in elements; the number of rows follows, within the next two.
-inline constexpr std::int64_t block_elements = 64 << 10;
-inline constexpr std::int64_t least_block_rows = 128;
-inline constexpr std::int64_t most_block_rows = 256;
 /// Elements of all slabs of a weight gradient together, and the number of tasks it is cut into.
 inline constexpr std::int64_t slab_elements = 1 << 21;
 inline constexpr std::int64_t weight_tasks = 16;
 /// Narrowest part of the columns in a weight gradient that is split.
 inline constexpr std::int64_t least_part = 384;
-
-[[nodiscard]] inline std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-
-/// One axis of what is read: position j with tap t reads index first + j·step + t·tap_step of the map.
-struct Axis {
-  std::int64_t map = 1;
-  std::int64_t positions = 1;
-  std::int64_t step = 1;
-  std::int64_t taps = 1;
-  std::int64_t first = 0;
-  std::int64_t tap_step = 1;
-};
-
-/// A matrix of patches that is never stored: (images · y.positions · x.positions) × (y.taps · x.taps · channels).
-template <class T>
-struct Sampling {
-  const T* map;
-  std::int64_t images;
-  std::int64_t channels;
-  Axis y;
-  Axis x;
-
-  [[nodiscard]] std::int64_t rows() const { return images * y.positions * x.positions; }
-  [[nodiscard]] std::int64_t columns() const { return y.taps * x.taps * channels; }
-  /// Whether the map itself is the matrix.
-  [[nodiscard]] bool is_map() const {
-    const auto plain = [](const Axis& a) { return a.taps == 1 && a.first == 0 && a.step == 1 && a.positions == a.map; };
-    return plain(y) && plain(x);
-  }
-};
-
-/// Neighbouring columns of patches that are one contiguous stretch of a row of the map.
-struct Stretch {
-  std::int64_t column;  ///< of the first, counted from the first one that is made
-  std::int64_t length;
-  std::int64_t line;         ///< of the map, relative to that of the position's tap 0
-  std::int64_t offset;       ///< from the row's start, in elements, for position 0
-  std::int64_t inner_begin;  ///< positions whose stretch lies within the row
-  std::int64_t inner_end;
-};
-
-/// The stretches that columns [from, to) consist of.
-template <class T>
-std::vector<Stretch> stretches(const Sampling<T>& in, std::int64_t from, std::int64_t to) {
-  std::vector<Stretch> result;
-  const std::int64_t joined = in.x.tap_step == 1 ? in.x.taps : 1;
-  const std::int64_t length = joined * in.channels;
-  const std::int64_t row = in.x.map * in.channels;
-  const std::int64_t step = in.x.step * in.channels;
-  for (std::int64_t start = from / length * length; start < to; start += length) {
-    const std::int64_t tap = start / in.channels;
-    const std::int64_t skipped = std::max<std::int64_t>(from - start, 0);
-    Stretch s{};
-    s.column = start + skipped - from;
-    s.length = std::min(to - start, length) - skipped;
-    s.line = tap / in.x.taps * in.y.tap_step;
-    s.offset = (in.x.first + tap % in.x.taps * in.x.tap_step) * in.channels + skipped;
-    s.inner_begin = s.offset >= 0 ? 0 : divide_up(-s.offset, step);
-    s.inner_end = row - s.length < s.offset ? 0 : (row - s.length - s.offset) / step + 1;
-    s.inner_begin = std::min(s.inner_begin, in.x.positions);
-    s.inner_end = std::clamp(s.inner_end, s.inner_begin, in.x.positions);
-    result.push_back(s);
-  }
-  return result;
-}
-
-/// `count` rows of `length` elements from one matrix to another.
-template <class T>
-void copy_rows(const T* from, std::int64_t from_stride, T* to, std::int64_t to_stride, std::int64_t length,
-               std::int64_t count) {
-  for (std::int64_t i = 0; i < count; ++i, from += from_stride, to += to_stride) {
-    MERISTEM_INDEPENDENT
-    for (std::int64_t k = 0; k < length; ++k) to[k] = from[k];
-  }
-}
-
-/// Writes the columns that `parts` describe of rows [first, last); rows of `to` lie `stride` apart.
-template <class T>
-void gather(const Sampling<T>& in, const std::vector<Stretch>& parts, std::int64_t first, std::int64_t last, T* to,
-            std::int64_t stride) {
-  const std::int64_t row_length = in.x.map * in.channels;
-  const std::int64_t step = in.x.step * in.channels;
-  for (std::int64_t row = first; row < last;) {
-    const std::int64_t line = row / in.x.positions;
-    const std::int64_t begin = row - line * in.x.positions;
-    const std::int64_t end = std::min(in.x.positions, begin + last - row);
-    const std::int64_t image = line / in.y.positions;
-    const std::int64_t top = (line - image * in.y.positions) * in.y.step + in.y.first;
-    for (const Stretch& s : parts) {
-      T* out = to + s.column;
-      const std::int64_t y = top + s.line;
-      if (y < 0 || y >= in.y.map) {
-        for (std::int64_t j = begin; j < end; ++j, out += stride) std::fill_n(out, s.length, T(0));
-        continue;
-      }
-      const T* const source = in.map + (image * in.y.map + y) * row_length;
-      const auto clipped = [&](std::int64_t j) {
-        const std::int64_t start = j * step + s.offset;
-        const std::int64_t low = std::clamp<std::int64_t>(-start, 0, s.length);
-        const std::int64_t high = std::clamp<std::int64_t>(row_length - start, low, s.length);
-        std::fill_n(out, low, T(0));
-        if (high > low) std::copy(source + start + low, source + start + high, out + low);
-        std::fill_n(out + high, s.length - high, T(0));
-        out += stride;
-      };
-      const std::int64_t inner_begin = std::clamp(s.inner_begin, begin, end);
-      const std::int64_t inner_end = std::clamp(s.inner_end, inner_begin, end);
-      for (std::int64_t j = begin; j < inner_begin; ++j) clipped(j);
-      if (inner_end > inner_begin) {
-        const std::int64_t count = inner_end - inner_begin;
-        copy_rows(source + inner_begin * step + s.offset, step, out, stride, s.length, count);
-        out += count * stride;
-      }
-      for (std::int64_t j = inner_end; j < end; ++j) clipped(j);
-    }
-    to += (end - begin) * stride;
-    row += end - begin;
-  }
-}
-
-/// Keeps BLAS on the calling thread.
-class OneBlasThread {
- public:
-#if defined(_OPENMP)
-  OneBlasThread() : before_(omp_get_max_threads()) {
-    if (before_ > 1) omp_set_num_threads(1);
-  }
-  ~OneBlasThread() {
-    if (before_ > 1) omp_set_num_threads(before_);
-  }
-#else
-  OneBlasThread() {}
-#endif
-  OneBlasThread(const OneBlasThread&) = delete;
-  OneBlasThread& operator=(const OneBlasThread&) = delete;
-
- private:
-#if defined(_OPENMP)
-  int before_;
-#endif
-};
-
-/// How many workers `for_tasks` uses.
-[[nodiscard]] inline int workers_for(const Context& ctx, std::int64_t tasks) {
-#if defined(_OPENMP) && !MERISTEM_TSAN
-  return static_cast<int>(std::clamp<std::int64_t>(tasks, 1, ctx.threads()));
-#else
-  static_cast<void>(ctx);
-  static_cast<void>(tasks);
-  return 1;
-#endif
-}
-
-/// Calls task(i, worker) for 0 <= i < tasks, each on one thread, worker < workers_for(ctx, tasks).
-template <class Task>
-void for_tasks(const Context& ctx, std::int64_t tasks, const Task& task) {
-  [[maybe_unused]] const int workers = workers_for(ctx, tasks);
-#if defined(_OPENMP) && !MERISTEM_TSAN
-  // Inside a parallel region OpenBLAS stays on the calling thread by itself.
-  if (workers > 1) {
-#pragma omp parallel for num_threads(workers) schedule(dynamic, 1)
-    for (std::int64_t i = 0; i < tasks; ++i) task(i, omp_get_thread_num());
-    return;
-  }
-#endif
-  [[maybe_unused]] const OneBlasThread one;
-  for (std::int64_t i = 0; i < tasks; ++i) task(i, 0);
-}
-
-/// Columns of each of about `pieces` equal pieces; the last one may be shorter.
-[[nodiscard]] inline std::int64_t piece(std::int64_t columns, std::int64_t pieces) {
-  constexpr std::int64_t unit = 16;
-  return std::max<std::int64_t>(1, divide_up(divide_up(columns, std::max<std::int64_t>(1, pieces)), unit) * unit);
-}
-
-[[nodiscard]] inline std::int64_t block_rows(std::int64_t rows, std::int64_t columns, std::int64_t outputs) {
-  const std::int64_t by_size = outputs >= most_block_rows ? most_block_rows : block_elements / columns / 16 * 16;
-  return std::clamp<std::int64_t>(by_size, least_block_rows,
-                                  std::min(most_block_rows, std::max(rows, least_block_rows)));
-}
-
-/// Where the rows of a product go: row (i, y, x) starts at data + i·image + y·line + x·pixel.
-template <class T>
-struct Target {
-  T* data;
-  std::int64_t image;
-  std::int64_t line;
-  std::int64_t pixel;
-};
-
-/// out = in · weights + bias. weights (columns × outputs), or its transpose if `transpose` says so; bias may be null;
-/// rows of out lie one after the other unless `spread`.
-template <Real T>
-void multiply(Context& ctx, const Sampling<T>& in, Transpose transpose, View<const T> weights, const T* bias,
-              std::int64_t outputs, const Target<T>& out, bool spread) {
-  const std::int64_t rows = in.rows();
-  const std::int64_t columns = in.columns();
-  if (rows == 0 || outputs == 0) return;
-  const bool direct = in.is_map();
-  const std::int64_t step = direct ? columns : piece(columns, divide_up(columns, most_columns));
-  const std::int64_t block = block_rows(rows, std::max<std::int64_t>(step, 1), outputs);
-  std::vector<std::vector<Stretch>> parts;
-  if (columns > 0 && !direct) {
-    for (std::int64_t from = 0; from < columns; from += step) {
-      parts.push_back(stretches(in, from, std::min(from + step, columns)));
-    }
-  }
-  const std::int64_t blocks = divide_up(rows, block);
-  const std::int64_t patches_size = direct ? 0 : block * step;
-  const std::int64_t result_size = spread ? block * outputs : 0;
-  auto scratch = empty<T>(ctx, {workers_for(ctx, blocks), patches_size + result_size});
-  const auto one_block = [&](std::int64_t index, int worker) {
-    T* const patches = scratch.data() + worker * (patches_size + result_size);
-    const std::int64_t first = index * block;
-    const std::int64_t count = std::min(block, rows - first);
-    const View<T> result(spread ? patches + patches_size : out.data + first * outputs, {count, outputs});
-    if (direct || columns == 0) {
-      const View<const T> x(in.map + first * columns, {count, columns});
-      gemm(ctx, Transpose::no, transpose, T(1), x, weights, T(0), result);
-    }
-    for (std::size_t part = 0; part < parts.size(); ++part) {
-      const std::int64_t from = static_cast<std::int64_t>(part) * step;
-      const std::int64_t width = std::min(step, columns - from);
-      gather(in, parts[part], first, first + count, patches, width);
-      gemm(ctx, Transpose::no, transpose, T(1), View<const T>(patches, {count, width}),
-           weights.slice(transpose == Transpose::no ? 0 : 1, from, from + width), part == 0 ? T(0) : T(1), result);
-    }
-    if (bias != nullptr) {
-      for (std::int64_t r = 0; r < count; ++r) {
-        T* const row = result.data_handle() + r * outputs;
-        MERISTEM_INDEPENDENT
-        for (std::int64_t k = 0; k < outputs; ++k) row[k] += bias[k];
-      }
-    }
-    if (!spread) return;
-    for (std::int64_t r = first; r < first + count;) {
-      const std::int64_t line = r / in.x.positions;
-      const std::int64_t begin = r - line * in.x.positions;
-      const std::int64_t run = std::min(in.x.positions - begin, first + count - r);
-      const std::int64_t image = line / in.y.positions;
-      copy_rows(result.data_handle() + (r - first) * outputs, outputs,
-                out.data + image * out.image + (line - image * in.y.positions) * out.line + begin * out.pixel,
-                out.pixel, outputs, run);
-      r += run;
-    }
-  };
-  for_tasks(ctx, blocks, one_block);
-}
 
 /// transposed(i, k) = weights(k, i).
 template <class T>
@@ -303,6 +51,32 @@ struct TransposeWeights {
   std::int64_t rows;
   std::int64_t columns;
   void operator()(std::int64_t i, std::int64_t k) const { transposed[i * rows + k] = weights[k * columns + i]; }
+};
+
+/// by_tap((tap, k), c) = weights(k, tap, c).
+template <class T>
+struct TapsFirst {
+  const T* weights;
+  T* by_tap;
+  std::int64_t taps;
+  std::int64_t outputs;
+  std::int64_t channels;
+  void operator()(std::int64_t tap, std::int64_t k, std::int64_t c) const {
+    by_tap[(tap * outputs + k) * channels + c] = weights[(k * taps + tap) * channels + c];
+  }
+};
+
+/// by_tap((tap, c), k) = weights(k, last - tap, c).
+template <class T>
+struct MirroredTapsFirst {
+  const T* weights;
+  T* by_tap;
+  std::int64_t taps;
+  std::int64_t outputs;
+  std::int64_t channels;
+  void operator()(std::int64_t tap, std::int64_t c, std::int64_t k) const {
+    by_tap[(tap * channels + c) * outputs + k] = weights[(k * taps + taps - 1 - tap) * channels + c];
+  }
 };
 
 [[nodiscard]] inline Axis forward_axis(std::int64_t map, std::int64_t positions, std::int64_t kernel,
@@ -329,6 +103,13 @@ void forward(Context& ctx, View<const T> x, View<const T> weight, View<const T> 
   const std::int64_t outputs = weight.extent(0);
   const std::int64_t columns = in.columns();
   const T* const b = bias.rank() == 0 ? nullptr : bias.data_handle();
+  if (is_thin(in.channels, outputs, window.kernel, window.stride)) {
+    auto by_tap = empty<T>(ctx, {window.kernel.size() * outputs, in.channels});
+    for_each(ctx, window.kernel.size(), outputs, in.channels,
+             TapsFirst<T>{weight.data_handle(), by_tap.data(), window.kernel.size(), outputs, in.channels});
+    multiply_thin<T>(ctx, in, by_tap.view(), b, outputs, y.data_handle());
+    return;
+  }
   const Target<T> out{y.data_handle(), 0, 0, 0};
   if (outputs >= transpose_in_blas || outputs * columns == 0) {
     multiply<T>(ctx, in, Transpose::yes, View<const T>(weight.data_handle(), {outputs, columns}), b, outputs, out,
@@ -393,6 +174,14 @@ void backward_data(Context& ctx, View<const T> dy, View<const T> weight, const W
     fill(ctx, T(0), dx);
   }
   if (outputs == 0) return;
+  if (is_thin(outputs, channels, window.kernel, window.stride)) {
+    const Sampling<T> in{dy.data_handle(), dy.extent(0), outputs, ys[0].axis, xs[0].axis};
+    auto by_tap = empty<T>(ctx, {window.kernel.size() * channels, outputs});
+    for_each(ctx, window.kernel.size(), channels, outputs,
+             MirroredTapsFirst<T>{weight.data_handle(), by_tap.data(), window.kernel.size(), outputs, channels});
+    multiply_thin<T>(ctx, in, by_tap.view(), nullptr, channels, dx.data_handle());
+    return;
+  }
   const bool spread = ys.size() > 1 || xs.size() > 1;
   auto selected = empty<T>(ctx, {weight.size()});
   for (std::size_t ry = 0; ry < ys.size(); ++ry) {
@@ -434,18 +223,11 @@ struct AddSlabs {
   }
 };
 
+/// out (outputs × columns) = or += dyᵀ · patches of `in`; dy (rows × outputs). None of the extents is 0.
 template <Real T>
-void backward_weights(Context& ctx, View<const T> x, View<const T> dy, const Window& window, Accumulate mode,
-                      View<T> dweight) {
-  const Sampling<T> in = sampling<T>(x, window);
+void multiply_rows(Context& ctx, const Sampling<T>& in, const T* dy, std::int64_t outputs, Accumulate mode, T* out) {
   const std::int64_t rows = in.rows();
   const std::int64_t columns = in.columns();
-  const std::int64_t outputs = dweight.extent(0);
-  if (outputs * columns == 0) return;
-  if (rows == 0) {
-    if (mode == Accumulate::overwrite) fill(ctx, T(0), dweight);
-    return;
-  }
   const bool direct = in.is_map();
   const std::int64_t size = outputs * columns;
   const std::int64_t wanted =
@@ -473,8 +255,8 @@ void backward_weights(Context& ctx, View<const T> x, View<const T> dy, const Win
     const std::int64_t part = index % parts;
     const std::int64_t from = part * step;
     const std::int64_t width = std::min(step, columns - from);
-    const View<T> sum = View<T>(slabs > 1 ? sums.data() + slab * size : dweight.data_handle(), {outputs, columns})
-                            .slice(1, from, from + width);
+    const View<T> sum =
+        View<T>(slabs > 1 ? sums.data() + slab * size : out, {outputs, columns}).slice(1, from, from + width);
     const std::int64_t end = std::min(rows, (slab + 1) * slab_rows);
     T keep = slabs == 1 && add ? T(1) : T(0);
     for (std::int64_t first = slab * slab_rows; first < end; first += block) {
@@ -486,18 +268,59 @@ void backward_weights(Context& ctx, View<const T> x, View<const T> dy, const Win
         gather(in, stretches_of[static_cast<std::size_t>(part)], first, first + count, patches, width);
         matrix = View<const T>(patches, {count, width});
       }
-      gemm(ctx, Transpose::yes, Transpose::no, T(1),
-           View<const T>(dy.data_handle() + first * outputs, {count, outputs}), matrix, keep, sum);
+      gemm(ctx, Transpose::yes, Transpose::no, T(1), View<const T>(dy + first * outputs, {count, outputs}), matrix,
+           keep, sum);
       keep = T(1);
     }
   };
   for_tasks(ctx, tasks, one_task);
   if (slabs == 1) return;
-  const AddSlabs<T> add_slabs{sums.data(), slabs, size, dweight.data_handle(), add};
+  const AddSlabs<T> add_slabs{sums.data(), slabs, size, out, add};
   for_tasks(ctx, divide_up(size, AddSlabs<T>::run * 16), [&](std::int64_t index, int) {
     const std::int64_t runs = divide_up(size, AddSlabs<T>::run);
     for (std::int64_t i = index * 16; i < std::min(runs, (index + 1) * 16); ++i) add_slabs(i);
   });
+}
+
+/// dweight(k, last - tap, c) = or += sums(c, (tap, k)).
+template <class T>
+struct ScatterWeights {
+  const T* sums;
+  T* dweight;
+  std::int64_t taps;
+  std::int64_t outputs;
+  std::int64_t channels;
+  bool add;
+  void operator()(std::int64_t k, std::int64_t tap, std::int64_t c) const {
+    const T sum = sums[(c * taps + taps - 1 - tap) * outputs + k];
+    T& to = dweight[(k * taps + tap) * channels + c];
+    to = add ? to + sum : sum;
+  }
+};
+
+template <Real T>
+void backward_weights(Context& ctx, View<const T> x, View<const T> dy, const Window& window, Accumulate mode,
+                      View<T> dweight) {
+  const std::int64_t outputs = dweight.extent(0);
+  const std::int64_t channels = dweight.extent(3);
+  if (dweight.empty()) return;
+  if (x.empty() || dy.empty()) {
+    if (mode == Accumulate::overwrite) fill(ctx, T(0), dweight);
+    return;
+  }
+  if (!is_thin(channels, outputs, window.kernel, window.stride)) {
+    multiply_rows<T>(ctx, sampling<T>(x, window), dy.data_handle(), outputs, mode, dweight.data_handle());
+    return;
+  }
+  const Sampling<T> in{
+      dy.data_handle(), dy.extent(0), outputs,
+      phase_taps(x.extent(1), dy.extent(1), 0, window.kernel.y, 1, window.padding.y, window.dilation.y).axis,
+      phase_taps(x.extent(2), dy.extent(2), 0, window.kernel.x, 1, window.padding.x, window.dilation.x).axis};
+  auto sums = empty<T>(ctx, {channels, in.columns()});
+  multiply_rows<T>(ctx, in, x.data_handle(), channels, Accumulate::overwrite, sums.data());
+  for_each(ctx, outputs, window.kernel.size(), channels,
+           ScatterWeights<T>{sums.data(), dweight.data_handle(), window.kernel.size(), outputs, channels,
+                             mode == Accumulate::accumulate});
 }
 
 }  // namespace meristem::inline MERISTEM_BACKEND::kernels::conv2d_host

@@ -18,6 +18,7 @@
 #include <meristem/core/launch.hpp>
 #include <meristem/core/view.hpp>
 #include <meristem/core/window.hpp>
+#include <meristem/kernels/elementwise.cuh>
 #include <meristem/kernels/require.hpp>
 
 namespace meristem::inline MERISTEM_BACKEND::kernels {
@@ -102,6 +103,8 @@ Extent2 check(const char* function, const View<A>& x, const Window& window, cons
 template <Real T>
 void im2col(Context& ctx, View<const std::type_identity_t<T>> x, const Window& window, View<T> patches) {
   const Extent2 output = patches_detail::check("im2col", x, window, patches);
+  // The functor reads the first element wherever a tap lies outside the map.
+  if (x.empty()) return fill(ctx, T(0), patches);
   for_each(ctx, patches.extent(0), window.kernel.size(), x.extent(3),
            patches_detail::Im2col<T>{x.data_handle(), patches.data_handle(), window, Extent2(x.extent(1), x.extent(2)),
                                      output, x.extent(3)});
