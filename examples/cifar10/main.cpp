@@ -70,6 +70,43 @@ std::string widths_of(const std::vector<ms::grow::Site<float>>& sites) {
   return text;
 }
 
+ms::nn::Sequential<float> build(ms::Context& ctx, const Options& o, const ms::data::ImageSet& images) {
+  const std::int64_t classes = images.classes();
+  if (o.is_mlp()) {
+    return ms::models::mlp<float>(ctx, {.inputs = images.image_bytes(),
+                                        .hidden = o.hidden.value_or(std::vector<std::int64_t>{8, 8}),
+                                        .classes = classes,
+                                        .activation = ms::kernels::parse_activation(o.activation.value_or("relu"))});
+  }
+  if (o.model == "vgg") {
+    auto stages = ms::models::vgg_stages(11);
+    for (auto& stage : stages) {
+      for (std::int64_t& width : stage) width = std::max<std::int64_t>(width * o.channels / 64, 1);
+    }
+    return ms::models::vgg<float>(
+        ctx, {.classes = classes, .stages = stages, .width = o.width, .in_channels = images.channels});
+  }
+  if (o.model == "resnet18-strided") {
+    return ms::models::resnet18_strided<float>(
+        ctx, {.classes = classes, .width = o.width, .channels = o.channels, .in_channels = images.channels});
+  }
+  return ms::models::resnet18<float>(
+      ctx, {.classes = classes, .width = o.width, .channels = o.channels, .in_channels = images.channels});
+}
+
+ms::grow::Where where_of(const std::string& name) {
+  if (name == "best") return ms::grow::Where::best_gain;
+  return name == "together" ? ms::grow::Where::together : ms::grow::Where::all;
+}
+
+/// A number of floating-point operations with a prefix.
+std::string operations(double count) {
+  const char* const units[] = {" megaFLOP", " gigaFLOP", " teraFLOP", " petaFLOP"};
+  int unit = 0;
+  for (count *= 1e-6; count >= 1000.0 && unit < 3; count *= 1e-3) ++unit;
+  return fixed(count, count < 10.0 ? 2 : count < 100.0 ? 1 : 0) + units[unit];
+}
+
 /// In words: when the network grows, and by how much.
 std::string growth_plan(const Options& o, std::int64_t steps) {
   if (o.method == "none") return "none";
@@ -94,12 +131,9 @@ void run(const Options& o) {
   const auto start = std::chrono::steady_clock::now();
   const Data data = load(o);
 
-  auto net = ms::models::mlp<float>(ctx, {.inputs = data.train.image_bytes(),
-                                          .hidden = o.hidden,
-                                          .classes = data.train.classes(),
-                                          .activation = ms::kernels::parse_activation(o.activation)});
+  ms::nn::Sequential<float> net = build(ctx, o, data.train);
   const bool sgd = o.optimizer == "sgd";
-  const double peak = o.learning_rate.value_or(sgd ? 0.02 : 0.001);
+  const double peak = o.learning_rate.value_or(!sgd ? 0.001 : o.is_mlp() ? 0.02 : 0.1);
   std::unique_ptr<ms::optim::Optimizer<float>> optimizer;
   if (sgd) {
     optimizer = std::make_unique<ms::optim::Sgd<float>>(
@@ -115,11 +149,15 @@ void run(const Options& o) {
   if (grows) {
     ms::grow::GrowerOptions options;
     options.method = method_of(o.method);
-    options.where = o.where == "best" ? ms::grow::Where::best_gain : ms::grow::Where::all;
+    options.where = where_of(o.where.value_or(o.is_mlp() ? "all" : "together"));
+    options.sites = o.layers;
+    options.fan_out = o.fan_out == "centre" ? ms::grow::FanOut::centre : ms::grow::FanOut::full;
     options.max_units = o.units;
     options.significance = o.significance;
     options.damping = o.damping;
-    options.statistics_samples = o.statistics_samples;
+    options.statistics_samples = o.statistics_samples.value_or(o.is_mlp() ? 10'000 : 2'000);
+    // Batch normalisation measures what it would do in training.
+    if (!o.is_mlp()) options.batch_size = o.batch;
     if (o.max_parameters > 0) options.budget.parameters = o.max_parameters;
     options.loss = loss;
     grower.emplace(net, *optimizer, options);
@@ -140,7 +178,8 @@ void run(const Options& o) {
             << ms::grouped(ms::nn::parameter_count(net)) << " parameters; seed " << o.seed << '\n'
             << "growth    " << growth_plan(o, grows ? grow_until / o.grow_every : 0) << "\n\n";
 
-  double growing = 0.0;
+  const ms::Shape image{1, data.train.height, data.train.width, data.train.channels};
+  double growing = 0.0, growing_operations = 0.0, training_operations = 0.0;
   for (std::int64_t epoch = 1; epoch <= o.epochs; ++epoch) {
     const auto epoch_start = std::chrono::steady_clock::now();
     ms::train::Metrics training;
@@ -149,6 +188,8 @@ void run(const Options& o) {
       optimizer->set_learning_rate(schedule.at(optimizer->steps()));
       training += ms::train::step<float>(ctx, net, batch, *optimizer, loss);
     }
+    // A multiply-add is two operations; forward, the inputs' and the weights' gradients take about the same.
+    training_operations += 6.0 * static_cast<double>(net.multiply_adds(image)) * static_cast<double>(training.samples);
     const ms::train::Metrics testing = ms::train::evaluate<float>(ctx, net, data.test);
     std::cout << "epoch " << std::setw(static_cast<int>(std::to_string(o.epochs).size())) << epoch << '/' << o.epochs
               << "   loss " << shown_loss(training.loss) << "   accuracy " << fixed(100 * training.accuracy, 2)
@@ -156,17 +197,22 @@ void run(const Options& o) {
               << fixed(seconds_since(epoch_start), 1) << " s\n"
               << std::flush;
     if (!grower || epoch % o.grow_every != 0 || epoch > grow_until) continue;
-    const ms::grow::GrowthReport report = grower->grow(ctx, data.train, [&](ms::grow::SiteReport& site) {
+    const auto test_accuracy = [&](ms::grow::SiteReport& site) {
       site.accuracy = ms::train::evaluate<float>(ctx, net, data.test).accuracy;
-    });
+    };
+    ms::grow::GrowthReport report =
+        o.is_mlp() ? grower->grow(ctx, data.train, test_accuracy) : grower->grow(ctx, data.train);
+    if (!o.is_mlp() && report.added() > 0) test_accuracy(report.sites.back());
     for (const ms::grow::SiteReport& site : report.sites) growing += site.seconds;
+    growing_operations += report.operations;
     std::cout << "\ngrowth after epoch " << epoch << '\n' << report << '\n' << std::flush;
   }
 
   const ms::train::Metrics testing = ms::train::evaluate<float>(ctx, net, data.test);
   std::cout << "\nresult    test accuracy " << fixed(100 * testing.accuracy, 2) << " %, hidden " << widths_of(sites)
             << ", " << ms::grouped(ms::nn::parameter_count(net)) << " parameters, " << fixed(seconds_since(start), 1)
-            << " s, of which " << fixed(growing, 1) << " s growing\n";
+            << " s, of which " << fixed(growing, 1) << " s growing\n          " << operations(training_operations)
+            << " of training, " << operations(growing_operations) << " of growing\n";
 }
 
 }  // namespace

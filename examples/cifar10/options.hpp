@@ -22,9 +22,11 @@
 struct Options {
   std::string data;
   std::int64_t images = 0;
-  std::string model = "mlp";
-  std::vector<std::int64_t> hidden = {8, 8};
-  std::string activation = "relu";
+  std::string model = "resnet18";
+  double width = 1.0 / 16;
+  std::int64_t channels = 16;
+  std::optional<std::vector<std::int64_t>> hidden;
+  std::optional<std::string> activation;
   std::int64_t epochs = 20;
   std::int64_t batch = 128;
   std::string optimizer = "sgd";
@@ -35,16 +37,20 @@ struct Options {
   double label_smoothing = 0.0;
   bool augment = false;
   std::string method = "tiny";
-  std::string where = "all";
+  std::optional<std::string> where;
+  std::vector<std::string> layers;
+  std::string fan_out = "full";
   std::int64_t grow_every = 1;
   std::optional<std::int64_t> grow_until;
   std::int64_t units = 8;
   double significance = 1.0;
   double damping = 1e-3;
-  std::int64_t statistics_samples = 10'000;
+  std::optional<std::int64_t> statistics_samples;
   std::int64_t max_parameters = 0;
   std::uint64_t seed = 0;
   bool device = false;
+
+  [[nodiscard]] bool is_mlp() const { return model == "mlp"; }
 };
 
 /// What an option accepts, in words ("a whole number", "from 1 to 9"), its default as text, and how it is stored.
@@ -78,21 +84,50 @@ Accepts number(Target& target, Number least, Number most) {
           }};
 }
 
-inline Accepts one_of(std::string& target, const std::vector<std::string>& names) {
-  std::string range;
+/// One of some names, for a string or an optional one, which has no default of its own.
+template <class Target>
+Accepts one_of(Target& target, const std::vector<std::string>& names) {
+  std::string range, standard;
   for (const std::string& name : names) range += (range.empty() ? "" : ", ") + name;
-  return {names.size() > 1 ? "one of " : "", range, target, [&target, names](const std::string& text) {
-            for (const std::string& name : names) {
-              if (name == text) target = name;
-            }
-            return target == text;
+  if constexpr (std::is_same_v<Target, std::string>) standard = target;
+  return {names.size() > 1 ? "one of " : "", range, standard, [&target, names](const std::string& text) {
+            if (std::find(names.begin(), names.end(), text) == names.end()) return false;
+            target = text;
+            return true;
           }};
 }
 
-inline Accepts widths(std::vector<std::int64_t>& target) {
-  std::string standard;
-  for (const std::int64_t width : target) standard += (standard.empty() ? "" : ",") + std::to_string(width);
-  return {"widths ", "from 1 to 65536, only commas between", standard, [&target](const std::string& text) {
+/// A share above 0 and up to 1, as a decimal number or a fraction.
+inline Accepts share(double& target, const std::string& standard) {
+  return {"a share ", "above 0 and up to 1, such as 1/16 or 0.25", standard, [&target](const std::string& text) {
+            const std::size_t slash = text.find('/');
+            const auto numerator = parse_number(text.substr(0, slash), 0.0, 1e6);
+            const auto denominator =
+                slash == std::string::npos ? std::optional(1.0) : parse_number(text.substr(slash + 1), 0.0, 1e6);
+            if (!numerator || !denominator || !(*numerator > 0.0 && *numerator <= *denominator)) return false;
+            target = *numerator / *denominator;
+            return true;
+          }};
+}
+
+/// Names of layers with only commas between.
+inline Accepts layer_names(std::vector<std::string>& target) {
+  return {"names of layers ", "such as stage1.block1.conv1, only commas between", "",
+          [&target](const std::string& text) {
+            std::vector<std::string> given;
+            for (std::size_t begin = 0; begin <= text.size();) {
+              const std::size_t end = std::min(text.find(',', begin), text.size());
+              if (end == begin) return false;
+              given.push_back(text.substr(begin, end - begin));
+              begin = end + 1;
+            }
+            target = given;
+            return true;
+          }};
+}
+
+inline Accepts widths(std::optional<std::vector<std::int64_t>>& target) {
+  return {"widths ", "from 1 to 65536, only commas between", "", [&target](const std::string& text) {
             std::vector<std::int64_t> given;
             for (std::size_t begin = 0; begin <= text.size();) {
               const std::size_t end = std::min(text.find(',', begin), text.size());
@@ -116,7 +151,7 @@ inline Accepts folder(std::string& target) {
 /// Parses the command line. What goes wrong is told in terms of the option's name, what was given and what is accepted.
 class CommandLine {
  public:
-  explicit CommandLine(Options& o) {
+  explicit CommandLine(Options& o) : options_(&o) {
     constexpr std::int64_t billion = 1'000'000'000;
     app_.allow_extras();
     app_.get_formatter()->column_width(26);
@@ -128,17 +163,21 @@ class CommandLine {
     add("--images", "N", number<std::int64_t>(o.images, 0, billion), "train on the first N images; 0 takes all");
 
     group_ = "Network";
-    add("--model", "NAME", one_of(o.model, {"mlp"}), "network to train");
-    add("--hidden", "N,N,...", widths(o.hidden), "widths of the hidden layers at the start");
+    add("--model", "NAME", one_of(o.model, {"resnet18", "resnet18-strided", "vgg", "mlp"}), "network to train");
+    add("--width", "X", share(o.width, "1/16"),
+        "share of the full width that a resnet's blocks have inside, or a vgg's layers have, at the start");
+    add("--channels", "N", number<std::int64_t>(o.channels, 1, 4096),
+        "channels of the first stage of a resnet or a full vgg; later stages have multiples of it");
+    add("--hidden", "N,N,...", widths(o.hidden), "widths of the hidden layers of an mlp at the start", "8,8");
     add("--activation", "NAME", one_of(o.activation, {"relu", "gelu", "silu", "tanh", "selu", "identity"}),
-        "activation function");
+        "activation function of an mlp", "relu");
 
     group_ = "Training";
     add("--epochs", "N", number<std::int64_t>(o.epochs, 1, 1'000'000), "passes over the training images");
     add("--batch", "N", number<std::int64_t>(o.batch, 1, 1'000'000), "images in a training step");
     add("--optimizer", "NAME", one_of(o.optimizer, {"sgd", "adamw"}), "optimiser");
     add("--learning-rate", "X", number(o.learning_rate, 0.0, 1e6), "peak learning rate",
-        "0.02 for sgd, 0.001 for adamw");
+        "for sgd 0.02 with an mlp, else 0.1; for adamw 0.001");
     add("--momentum", "X", number(o.momentum, 0.0, 1.0), "momentum of sgd");
     add("--weight-decay", "X", number(o.weight_decay, 0.0, 1e6), "weight decay");
     add("--schedule", "NAME", one_of(o.schedule, {"constant", "cosine"}), "learning rate over time");
@@ -152,8 +191,13 @@ class CommandLine {
     group_ = "Growth";
     add("--method", "NAME", one_of(o.method, {"tiny", "tiny-eigen", "tiny-joint", "tiny-fisher", "none"}),
         "how units are computed; none trains the starting network as it is");
-    add("--grow-where", "NAME", one_of(o.where, {"all", "best"}),
-        "grow all layers in turn, or the one that promises most");
+    add("--grow-where", "NAME", one_of(o.where, {"all", "together", "best"}),
+        "measure and grow all layers in turn; measure them together, then grow them; or grow the one that promises "
+        "most",
+        "all with an mlp, else together");
+    add("--grow-layers", "NAME,...", layer_names(o.layers), "grow only these", "all that can");
+    add("--fan-out", "NAME", one_of(o.fan_out, {"full", "centre"}),
+        "what a unit feeds of the next convolution: all taps of its kernel or the one in the centre");
     add("--grow-every", "N", number<std::int64_t>(o.grow_every, 1, 1'000'000), "epochs between growth steps");
     add("--grow-until", "N", number<std::int64_t>(o.grow_until, 0, 1'000'000), "last epoch after which to grow",
         "two thirds of the epochs");
@@ -163,7 +207,7 @@ class CommandLine {
     add("--damping", "X", number(o.damping, 0.0, 1e6),
         "added to the inputs' second moments before solving for units, in units of their mean");
     add("--statistics-samples", "N", number<std::int64_t>(o.statistics_samples, 1, billion),
-        "images measured in a growth step");
+        "images measured in a growth step", "10000 with an mlp, else 2000");
     add("--max-parameters", "N", number<std::int64_t>(o.max_parameters, 0, 1000 * billion),
         "never grow beyond N parameters; 0 sets no limit");
 
@@ -192,7 +236,7 @@ class CommandLine {
     try {
       app_.parse(argc, argv);
       const std::vector<std::string> extras = app_.remaining();
-      if (extras.empty()) return std::nullopt;
+      if (extras.empty()) return clashes();
       const bool looks_like_option = extras.front().starts_with('-');
       return refuse(looks_like_option ? "there is no option " + extras.front()
                                       : "'" + extras.front() + "' belongs to no option");
@@ -214,6 +258,23 @@ class CommandLine {
   }
 
  private:
+  /// Options that are right each by itself, but not together.
+  std::optional<int> clashes() {
+    const auto given = [&](const char* name) { return app_.get_option(name)->count() > 0; };
+    for (const char* name : {"--hidden", "--activation"}) {
+      if (given(name) && !options_->is_mlp()) {
+        return refuse(std::string(name) + " belongs to --model mlp; " + options_->model +
+                      " has --width and --channels");
+      }
+    }
+    for (const char* name : {"--width", "--channels"}) {
+      if (given(name) && options_->is_mlp()) {
+        return refuse(std::string(name) + " does not belong to --model mlp; give its widths by --hidden");
+      }
+    }
+    return std::nullopt;
+  }
+
   static std::string described(const std::string& text) { return meristem::wrapped(text, 54); }
 
   void add(const std::string& name, const std::string& placeholder, const Accepts& accepts,
@@ -238,6 +299,7 @@ class CommandLine {
     return 2;
   }
 
+  Options* options_;
   CLI::App app_{"Trains a network on CIFAR-10 that starts small and grows where it lacks expressivity.", "cifar10"};
   std::string group_;
   std::map<std::string, std::string> accepts_;

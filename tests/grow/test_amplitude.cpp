@@ -27,13 +27,14 @@ struct Search {
   std::vector<double> tried;
   LineSearchResult result;
 
-  explicit Search(const std::function<double(double)>& loss, const LineSearchOptions& options = {}) {
+  explicit Search(const std::function<double(double)>& loss, const LineSearchOptions& options = {},
+                  double slope = 0.0) {
     result = line_search(
         [&](double gamma) {
           tried.push_back(gamma);
           return loss(gamma);
         },
-        options);
+        options, slope);
     CHECK(result.evaluations == static_cast<int>(tried.size()));
     CHECK(tried[0] == 0.0);
   }
@@ -75,6 +76,20 @@ TEST_CASE("line search: a loss that falls for ever ends at the largest amplitude
   const Search single([](double gamma) { return 1 - gamma / 8; }, {.smallest = 1.0, .largest = 1.0});
   CHECK(single.tried == std::vector<double>{0.0, 1.0});
   CHECK(single.result.gamma == 1.0);
+}
+
+TEST_CASE("line search: a slope passes over amplitudes far below what acceptance asks for, and changes no result") {
+  const auto loss = [](double gamma) { return 2.0 - 0.5 * gamma + 0.5 * gamma * gamma; };
+  const Search all(loss), few(loss, {}, 0.5);
+  CHECK(few.result.gamma == all.result.gamma);
+  CHECK(few.result.loss_after == all.result.loss_after);
+  // Acceptance asks for 2e-3; a 64th of it is promised at 6.25e-5, above 2^-14 = 6.1e-5.
+  CHECK(few.tried[1] == 0x1p-14);
+  CHECK(few.tried.size() + 13 == all.tried.size());
+  // A slope so small that even the largest amplitude promises too little leaves that one to try.
+  CHECK(Search(loss, {.largest = 1.0}, 1e-9).tried == std::vector<double>{0.0, 1.0});
+  // Without a decrease to ask for nothing is passed over.
+  CHECK(Search(loss, {.least_relative_decrease = 0.0}, 0.5).tried == all.tried);
 }
 
 TEST_CASE("line search: a rise at once adds nothing") {

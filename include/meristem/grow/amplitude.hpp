@@ -25,11 +25,13 @@ struct LineSearchResult {
 };
 
 /// Tries γ = 0 and then rising powers of two, stops at the first rise of the loss, and takes the best; the rule of M.
-/// Verbockhaven et al., "Growing tiny networks" (TMLR 2024). `loss_at(γ)` is the loss on a fixed set of samples. Throws
-/// ArgumentError for bounds out of order and NumericError if the loss at γ = 0 is not finite; a loss that is not finite
-/// elsewhere counts as a rise.
+/// Verbockhaven et al., "Growing tiny networks" (TMLR 2024). `loss_at(γ)` is the loss on a fixed set of samples.
+///
+/// With the `slope` of the loss at 0, a decrease per γ, amplitudes whose decrease to first order is below a 64th of
+/// what acceptance asks for are passed over. Throws ArgumentError for bounds out of order and NumericError if the loss
+/// at γ = 0 is not finite; a loss that is not finite elsewhere counts as a rise.
 [[nodiscard]] inline LineSearchResult line_search(const std::function<double(double)>& loss_at,
-                                                  const LineSearchOptions& options = {}) {
+                                                  const LineSearchOptions& options = {}, double slope = 0.0) {
   if (!(options.smallest > 0.0) || !(options.largest >= options.smallest) || !std::isfinite(options.largest)) {
     throw ArgumentError(
         concat("line search: needs 0 < smallest <= largest; got ", options.smallest, " and ", options.largest));
@@ -46,7 +48,12 @@ struct LineSearchResult {
                               "; lower the learning rate or look at the data"));
   }
   double best = result.loss_before, best_gamma = 0.0, previous = result.loss_before;
-  for (double gamma = options.smallest; gamma <= options.largest; gamma *= 2.0) {
+  double gamma = options.smallest;
+  if (slope > 0.0) {
+    const double least = options.least_relative_decrease * std::abs(result.loss_before) / (64.0 * slope);
+    while (2.0 * gamma <= std::min(least, options.largest)) gamma *= 2.0;
+  }
+  for (; gamma <= options.largest; gamma *= 2.0) {
     const double loss = loss_at(gamma);
     ++result.evaluations;
     // Below the resolution of the loss, equal values are no rise.

@@ -104,6 +104,7 @@ class Grower {
     choose_samples(ctx, training_set);
     GrowthReport report;
     report.method = options_.method.name;
+    operations_ = 0.0;
     if (options_.where == Where::all) {
       for (std::size_t i = 0; i < sites_.size(); ++i) {
         report.sites.push_back(insert(ctx, training_set, sites_[i], measure(ctx, training_set, {i}).front()));
@@ -131,6 +132,7 @@ class Grower {
       }
     }
     report.parameters = nn::parameter_count(*network_);
+    report.operations = operations_;
     report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     return report;
   }
@@ -192,6 +194,7 @@ class Grower {
       }
       if (some.empty()) return;
       for_each_batch(ctx, set, statistics_indices_, [&](View<const T> inputs, View<const std::int32_t> labels) {
+        count_pass(inputs.shape(), 2.0);
         visit_sites<T>(ctx, *network_, some, inputs, labels, options_.loss,
                        [&](Context&, std::size_t i, View<const T> unit, View<const T> consumer, View<const T> goal) {
                          if (unit.data_handle() != inputs.data_handle()) reads_network_input[indices[i]] = false;
@@ -269,7 +272,7 @@ class Grower {
       const SwapBack restore{staged};
       return loss_now(nullptr);
     };
-    const LineSearchResult search = line_search(loss_at, options_.line_search);
+    const LineSearchResult search = line_search(loss_at, options_.line_search, report.slope);
     report.loss_before = search.loss_before;
     report.loss_after = search.loss_after;
     report.gamma = search.gamma;
@@ -298,11 +301,18 @@ class Grower {
     const nn::Pass<T> pass{.measuring = true, .taps = taps};
     double total = 0.0;
     for_each_batch(ctx, set, search_indices_, [&](View<const T> inputs, View<const std::int32_t> labels) {
+      count_pass(inputs.shape(), 1.0);
       const nn::Trace<T> trace = network_->forward(ctx, inputs, pass);
       total += static_cast<double>(inputs.extent(0)) *
                options_.loss.template operator()<T>(ctx, trace.output, labels, false).mean;
     });
     return total / static_cast<double>(search_indices_.size());
+  }
+
+  /// `directions`: forward is one, backward without the weights' gradients another.
+  void count_pass(const Shape& inputs, double directions) {
+    operations_ += 2.0 * directions * static_cast<double>(network_->multiply_adds(inputs.with(0, 1))) *
+                   static_cast<double>(inputs[0]);
   }
 
   static double seconds_since(std::chrono::steady_clock::time_point start) {
@@ -314,6 +324,7 @@ class Grower {
   GrowerOptions options_;
   std::vector<Site<T>> sites_;
   bool has_norms_ = false;
+  double operations_ = 0.0;
   std::int64_t chosen_from_ = -1;
   std::vector<std::int64_t> statistics_indices_;
   std::vector<std::int64_t> search_indices_;

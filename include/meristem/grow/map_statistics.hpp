@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include <meristem/core/philox.hpp>
 #include <meristem/core/tensor.hpp>
 #include <meristem/grow/accumulator.hpp>
 #include <meristem/grow/matrix_ops.hpp>
@@ -79,6 +80,16 @@ struct AddRows {
   }
 };
 
+/// out[i, j] = sign[i] · v[i, j]
+template <Real T>
+struct FlipSamples {
+  const T* v;
+  const T* sign;
+  T* out;
+  std::int64_t each;
+  MERISTEM_HD void operator()(std::int64_t i, std::int64_t j) const { out[i * each + j] = sign[i] * v[i * each + j]; }
+};
+
 }  // namespace detail
 
 /// S, S1, M1 and N of a site with maps: sums over samples and positions, divided once by the number of samples (M.
@@ -87,6 +98,9 @@ struct AddRows {
 ///
 /// Pooling between the two layers is taken as average pooling, which commutes with the producer: patches are averaged.
 /// A Linear behind a Flatten is a convolution whose kernel is the map. Each pass has to show the same samples.
+///
+/// What N would be if it were pure noise is gathered beside it: the same sum with a random sign for each sample, which
+/// keeps how the positions of a sample depend on each other, as no formula can.
 template <Real T>
 class MapStatistics {
  public:
@@ -107,6 +121,7 @@ class MapStatistics {
     const Extent2 map = site.pool ? geometry_.pooled : geometry_.map;
     if (covariance) s_.emplace(ctx, features, window, map, bias, rows, columns);
     n_.emplace(ctx, features, window, map, bias, q, geometry_.consumer, fan_out_);
+    noise_.emplace(ctx, features, window, map, bias, q, geometry_.consumer, fan_out_);
     if (site.width() == 0) return;
     if (site.consumer.is_convolution()) {
       s1_maps_.emplace(ctx, site.width(), site.consumer.window(), geometry_.pooled, site.consumer.has_bias());
@@ -180,6 +195,8 @@ class MapStatistics {
     kernels::axpy<T>(ctx, T(1), goal, residual);
     residual_squares_ += kernels::sum_squares<T>(ctx, residual.view());
     for_each_part(ctx, unit_input, residual, [&](View<const T> x, View<const T> v) { n_->update(ctx, x, v); });
+    flip(ctx, residual);
+    for_each_part(ctx, unit_input, residual, [&](View<const T> x, View<const T> v) { noise_->update(ctx, x, v); });
   }
 
   /// δW* (q, d) and D_W; after `find_move`.
@@ -203,6 +220,8 @@ class MapStatistics {
   }
   /// N (p, columns); after the second pass.
   [[nodiscard]] Tensor<double> residual_cross_moment(Context& ctx) { return n_->mean(ctx); }
+  /// The same sum as N with a random sign for each sample (p, columns); after the second pass.
+  [[nodiscard]] Tensor<double> noise_cross_moment(Context& ctx) { return noise_->mean(ctx); }
   /// (1/n) ‖V_goal‖².
   [[nodiscard]] double goal_norm2() const { return goal_squares_ / static_cast<double>(samples_); }
   /// Ψ = (1/n) ‖V_proj‖²; after the second pass.
@@ -213,6 +232,21 @@ class MapStatistics {
  private:
   [[nodiscard]] View<const T> bias_view() const {
     return site_.consumer.has_bias() ? minus_bias_.view() : View<const T>();
+  }
+
+  /// Turns the sign of every sample with probability one half; the second pass shows them in the order of their signs.
+  void flip(Context& ctx, Tensor<T>& residual) {
+    const std::int64_t n = residual.extent(0);
+    if (residual.empty()) return;
+    const Philox random(ctx.seed(), std::uint64_t{0x7369676e} << 32);
+    std::vector<T> signs;
+    for (std::int64_t i = 0; i < n; ++i) {
+      signs.push_back(random.below(static_cast<std::uint64_t>(flipped_ + i), 2) == 0 ? T(1) : T(-1));
+    }
+    flipped_ += n;
+    const Tensor<T> there = from_host<T>(ctx, {n}, signs);
+    const std::int64_t each = residual.size() / n;
+    for_each(ctx, n, each, detail::FlipSamples<T>{residual.data(), there.data(), residual.data(), each});
   }
 
   /// Calls use(x, v) with the maps whose patches count: the producer's input or, a few samples at a time, averaged
@@ -267,13 +301,14 @@ class MapStatistics {
   std::optional<PatchCovariance<T>> s_;
   std::optional<PatchCovariance<T>> s1_maps_;
   std::optional<Covariance<T>> s1_rows_;
-  std::optional<PatchCrossCovariance<T>> n_;
+  std::optional<PatchCrossCovariance<T>> n_, noise_;
   Tensor<double> m1t_;  // (q, d): a sum in the first pass, then the mean
   BestMove<double> move_;
   Tensor<T> minus_weight_, minus_bias_;
   double goal_squares_ = 0.0;
   double residual_squares_ = 0.0;
   std::int64_t samples_ = 0;
+  std::int64_t flipped_ = 0;
 };
 
 }  // namespace meristem::inline MERISTEM_BACKEND::grow

@@ -14,7 +14,6 @@
 #include <meristem/grow/map_statistics.hpp>
 #include <meristem/grow/method.hpp>
 #include <meristem/grow/report.hpp>
-#include <meristem/grow/significance.hpp>
 #include <meristem/grow/site.hpp>
 #include <meristem/grow/solver.hpp>
 #include <meristem/grow/statistics.hpp>
@@ -26,8 +25,10 @@ struct MeasurementOptions {
   Method method = tiny();
   FanOut fan_out = FanOut::full;  ///< of units that a convolution consumes
   double damping = 1e-3;          ///< added to the diagonals of S, S1 and E, in units of their mean
-  double significance = 1.0;      ///< c of the threshold on λ; see SolveOptions
-  bool move_weights = true;       ///< whether δW belongs to the proposal
+  /// c of the threshold on λ: for vectors see SolveOptions; for maps times 1.1 times the largest singular value of N
+  /// with random signs for the samples, which is noise and nothing else.
+  double significance = 1.0;
+  bool move_weights = true;  ///< whether δW belongs to the proposal
 };
 
 /// What a site could get, before the amplitude is chosen.
@@ -159,11 +160,10 @@ class Measurement {
     report.goal_norm2 = maps_->goal_norm2();
     report.best_move_decrease = maps_->move().decrease;
     report.bottleneck = maps_->bottleneck();
-    report.threshold =
-        significance_threshold(options_.significance, report.bottleneck, n.extent(0), n.extent(1), maps_->samples());
+    const SolveOptions options{.route = options_.method.route, .max_units = max_units};
+    report.threshold = options_.significance > 0.0 ? options_.significance * noise_edge(ctx, s) : 0.0;
     const Units<double> units =
-        new_units<double>(ctx, s, n.view(), SolveOptions{.route = options_.method.route, .max_units = max_units},
-                          report.threshold, {}, MapStatistics<T>::resolution());
+        new_units<double>(ctx, s, n.view(), options, report.threshold, {}, MapStatistics<T>::resolution());
     report.lambda = units.lambda;
     for (std::int64_t k = 0; k < units.units; ++k) {
       report.gain += units.lambda[static_cast<std::size_t>(k)] * units.lambda[static_cast<std::size_t>(k)];
@@ -172,6 +172,16 @@ class Measurement {
     proposal_.insertion.taps = n.extent(1) / std::max<std::int64_t>(site_.fan_out(), 1);
     take(ctx, units.units, units.fan_in, units.fan_out, maps_->move().weights);
     move_slope_ = maps_->move().decrease;
+  }
+
+  /// The largest singular value of the noise that N holds. One draw scatters about it by some per cent, more for small
+  /// matrices: a tenth is added, so that c = 1 seldom lets noise pass.
+  [[nodiscard]] double noise_edge(Context& ctx, const Tensor<double>& s) {
+    const Tensor<double> noise = maps_->noise_cross_moment(ctx);
+    const Units<double> units =
+        new_units<double>(ctx, s, noise.view(), SolveOptions{.route = options_.method.route, .max_units = 1}, 0.0, {},
+                          MapStatistics<T>::resolution());
+    return units.lambda.empty() ? 0.0 : 1.1 * units.lambda.front();
   }
 
   void take(Context& ctx, std::int64_t units, const Tensor<double>& fan_in, const Tensor<double>& fan_out,

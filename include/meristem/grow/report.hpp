@@ -53,6 +53,8 @@ struct GrowthReport {
   std::vector<SiteReport> sites;
   std::int64_t parameters = 0;  ///< of the network afterwards
   double seconds = 0.0;
+  /// Floating-point operations of the network's passes for measuring and line search, from its multiply-adds.
+  double operations = 0.0;
 
   [[nodiscard]] std::int64_t added() const {
     std::int64_t total = 0;
