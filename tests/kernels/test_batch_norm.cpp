@@ -99,7 +99,8 @@ ms::ContextOptions workers(int count) {
 TEST_CASE_TEMPLATE("batch norm: statistics against loops in double", T, float, double) {
   const std::vector<T> numbers = support::normal_values<T>(25'000, 1);
   support::for_every_executor([&](ms::Context& ctx) {
-    for (const auto [rows, cols] : sizes) {
+    for (const Size& size : sizes) {
+      const std::int64_t rows = size.rows, cols = size.cols;
       INFO("rows ", rows, ", cols ", cols);
       std::vector<T> x(numbers.begin(), numbers.begin() + rows * cols);
       for (std::size_t i = 0; i < x.size(); ++i) x[i] += static_cast<T>(i % static_cast<std::size_t>(cols));
@@ -142,7 +143,8 @@ TEST_CASE_TEMPLATE("batch norm: forward and backward against loops in double", T
     // The ways differ in the order of threads only where threads co-operate: all variants in production, a few else.
     const bool all = !ctx.executor().gpu_blocks;
     int count = 0;
-    for (const auto [rows, cols] : sizes) {
+    for (const Size& size : sizes) {
+      const std::int64_t rows = size.rows, cols = size.cols;
       for (const bool relu : {false, true}) {
         for (const bool added : {false, true}) {
           for (const bool constant : {false, true}) {
@@ -237,7 +239,8 @@ TEST_CASE("batch norm: leading axes are rows, y may be the input or the residual
 
 TEST_CASE_TEMPLATE("batch norm: a large offset costs no accuracy", T, float, double) {
   support::for_every_executor([&](ms::Context& ctx) {
-    for (const auto [rows, cols] : std::vector<Size>{{3000, 1}, {1500, 3}, {400, 17}, {200, 260}}) {
+    for (const Size& size : std::vector<Size>{{3000, 1}, {1500, 3}, {400, 17}, {200, 260}}) {
+      const std::int64_t rows = size.rows, cols = size.cols;
       INFO("rows ", rows, ", cols ", cols);
       std::vector<T> x = support::normal_values<T>(rows * cols, 5);
       for (T& value : x) value += T(1000);
@@ -291,7 +294,8 @@ TEST_CASE("batch norm: a NaN stays in its channel") {
 }
 
 TEST_CASE("batch norm: results do not depend on workers or runs") {
-  for (const auto [rows, cols] : std::vector<Size>{{70'000, 2}, {20'000, 17}, {3000, 130}, {500, 600}}) {
+  for (const Size& size : std::vector<Size>{{70'000, 2}, {20'000, 17}, {3000, 130}, {500, 600}}) {
+    const std::int64_t rows = size.rows, cols = size.cols;
     INFO("rows ", rows, ", cols ", cols);
     const std::vector<float> x = support::normal_values<float>(rows * cols, 7);
     const auto run = [&](int count) {

@@ -83,7 +83,7 @@ TEST_CASE_TEMPLATE("group norm: forward and backward against loops in double", T
   const std::vector<T> numbers = support::normal_values<T>(15'000, 2), upstream = support::normal_values<T>(15'000, 3);
   support::for_every_executor([&](ms::Context& ctx) {
     for (const Size& size : sizes) {
-      const auto [samples, positions, cols, groups] = size;
+      const std::int64_t samples = size.samples, positions = size.positions, cols = size.cols, groups = size.groups;
       INFO("samples ", samples, ", positions ", positions, ", cols ", cols, ", groups ", groups);
       const ms::Shape shape{samples, positions, cols};
       const std::vector<T> x(numbers.begin(), numbers.begin() + shape.size());

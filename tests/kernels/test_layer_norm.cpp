@@ -75,7 +75,8 @@ ms::ContextOptions workers(int count) {
 TEST_CASE_TEMPLATE("layer norm: forward and backward against loops in double", T, float, double) {
   const std::vector<T> numbers = support::normal_values<T>(25'000, 2), upstream = support::normal_values<T>(25'000, 3);
   support::for_every_executor([&](ms::Context& ctx) {
-    for (const auto [rows, cols] : sizes) {
+    for (const Size& size : sizes) {
+      const std::int64_t rows = size.rows, cols = size.cols;
       INFO("rows ", rows, ", cols ", cols);
       const ms::Shape shape{rows, cols};
       const std::vector<T> x(numbers.begin(), numbers.begin() + rows * cols);
@@ -149,7 +150,8 @@ TEST_CASE("layer norm: a large offset and an outlier in front cost no accuracy")
 }
 
 TEST_CASE("layer norm: results do not depend on workers or runs") {
-  for (const auto [rows, cols] : std::vector<Size>{{5000, 64}, {500, 600}}) {
+  for (const Size& size : std::vector<Size>{{5000, 64}, {500, 600}}) {
+    const std::int64_t rows = size.rows, cols = size.cols;
     const std::vector<float> x = support::normal_values<float>(rows * cols, 7);
     const auto run = [&](int count) {
       ms::Context ctx(workers(count));

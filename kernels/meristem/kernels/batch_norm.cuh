@@ -126,7 +126,8 @@ struct NormalizeLanes {
   }
 };
 
-/// Finishes dweight and dbias, and writes for each lane the coefficients of dx = a g + b (x - mean) + c.
+/// Finishes dweight and dbias, and writes for each lane the coefficients of dx = scale ((g - center) + slope (x -
+/// mean)).
 template <class T>
 struct StoreBatchNormGradients {
   const T* mean;
@@ -148,33 +149,32 @@ struct StoreBatchNormGradients {
       dbias[c] = static_cast<T>(add ? static_cast<double>(dbias[c]) + sum : sum);
     }
     if (out == nullptr) return;
-    const double scale = s * static_cast<double>(weight[c]);
     const double share = constant_statistics ? 0.0 : 1.0 / rows;
-    const T a = static_cast<T>(scale), b = static_cast<T>(-scale * s * s * product * share);
-    const T shift = static_cast<T>(-scale * sum * share);
+    const T scale = inverse_deviation[c] * weight[c];
+    const T center = static_cast<T>(sum * share), slope = static_cast<T>(-s * s * product * share);
     for (std::int64_t lane = c; lane < lanes; lane += cols) {
       out[lane] = mean[c];
-      out[lanes + lane] = a;
-      out[2 * lanes + lane] = b;
-      out[3 * lanes + lane] = shift;
+      out[lanes + lane] = scale;
+      out[2 * lanes + lane] = center;
+      out[3 * lanes + lane] = slope;
     }
   }
 };
 
-/// dx = a g + b (x - mean) + shift, and dresidual = g if asked.
+/// dx = scale ((g - center) + slope (x - mean)), and dresidual = g if asked.
 template <class T, bool Masked, bool Added>
 struct BatchNormBackwardLanes {
   ChannelGradients<T, Masked> from;
   const T* mean;
-  const T* a;
-  const T* b;
-  const T* shift;
+  const T* scale;
+  const T* center;
+  const T* slope;
   T* dx;
   T* dresidual;
   MERISTEM_HD void operator()(std::int64_t i, std::int64_t, std::int64_t lane) const {
     const T g = from.gradient(i);
     const T deviation = from.x[i] - mean[lane];
-    dx[i] = a[lane] * g + (b[lane] * deviation + shift[lane]);
+    dx[i] = scale[lane] * ((g - center[lane]) + slope[lane] * deviation);
     if constexpr (Added) dresidual[i] = g;
   }
 };

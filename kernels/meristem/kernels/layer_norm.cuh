@@ -102,7 +102,7 @@ struct WriteLayerNorm {
   MERISTEM_HD void operator()(std::int64_t c) const { y[c] = (x[c] - mean) * s * weight[c] + bias[c]; }
 };
 
-/// dx = s dy weight + b (x - mean) + shift.
+/// dx = s ((dy weight - center) + slope (x - mean)).
 template <class T>
 struct WriteLayerNormGradient {
   const T* x;
@@ -110,12 +110,12 @@ struct WriteLayerNormGradient {
   const T* weight;
   T mean;
   T s;
-  T b;
-  T shift;
+  T center;
+  T slope;
   T* dx;
   MERISTEM_HD void operator()(std::int64_t c) const {
     const T g = dy[c] * weight[c];
-    dx[c] = s * g + (b * (x[c] - mean) + shift);
+    dx[c] = s * ((g - center) + slope * (x[c] - mean));
   }
 };
 
@@ -179,10 +179,9 @@ __global__ void layer_norm_backward_rows(const T* x, const T* mean, const T* inv
     const T row_mean = mean[row], s = inverse_deviation[row];
     const RowSums sums = sum_row<T>(WeightedGradientTerms<T>{from, gradient, weight, row_mean}, cols, lane, lanes);
     const double scale = static_cast<double>(s);
-    const T b = static_cast<T>(-scale * scale * scale * sums.b * share),
-            shift = static_cast<T>(-scale * sums.a * share);
-    write_row(WriteLayerNormGradient<T>{from, gradient, weight, row_mean, s, b, shift, dx + row * cols}, cols, lane,
-              lanes);
+    const T center = static_cast<T>(sums.a * share), slope = static_cast<T>(-scale * scale * sums.b * share);
+    write_row(WriteLayerNormGradient<T>{from, gradient, weight, row_mean, s, center, slope, dx + row * cols}, cols,
+              lane, lanes);
   }
 }
 
