@@ -158,7 +158,7 @@ ms::ContextOptions gpu_blocks() {
 }
 
 constexpr std::int64_t channel_counts[] = {1, 3, 4, 17, 33, 64};
-constexpr TileSize tiles[] = {TileSize::automatic, TileSize::large, TileSize::small, TileSize::narrow};
+constexpr TileSize tiles[] = {TileSize::automatic, TileSize::large, TileSize::medium, TileSize::narrow};
 
 // Every window of the grid, with channels, batches and maps that vary from one to the next.
 template <class T>
@@ -229,7 +229,7 @@ TEST_CASE_TEMPLATE("implicit_gemm: every thread order", T, float, double) {
   support::for_every_executor([](ms::Context& ctx) {
     check_case<T>(ctx, {2, {5, 4}, 5, 3, {3, 2, 1}, true});
     check_case<T>(ctx, {1, {3, 5}, 8, 36, {{2, 3}, 1, 1, 2}, false}, {.tile = TileSize::large});
-    check_case<T>(ctx, {2, {3, 4}, 12, 33, {{3, 1}, {1, 2}, 1}, true}, {.tile = TileSize::small},
+    check_case<T>(ctx, {2, {3, 4}, 12, 33, {{3, 1}, {1, 2}, 1}, true}, {.tile = TileSize::medium},
                   Accumulate::accumulate);
   });
 }

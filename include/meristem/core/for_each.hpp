@@ -99,6 +99,12 @@ inline bool fits_32_bits(std::int64_t n) { return n <= 0x7fffffff; }
 
 #else
 
+#if defined(__clang__)
+// Clang tells of every loop that it cannot vectorise, whatever functor a user gives.
+#pragma clang diagnostic push
+#pragma clang diagnostic ignored "-Wpass-failed"
+#endif
+
 /// The elements [first, last) of one row. Out of line and with the functor by value: captured by the OpenMP region it
 /// would not vectorise.
 template <class F>
@@ -126,6 +132,10 @@ template <class F>
     }
   }
 }
+
+#if defined(__clang__)
+#pragma clang diagnostic pop
+#endif
 
 /// A functor of two indices as one of three.
 template <class F>

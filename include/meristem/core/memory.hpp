@@ -1,9 +1,11 @@
 // Stream-ordered memory: a CUDA memory pool on the GPU, a caching allocator on the CPU.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -58,7 +60,8 @@ class Memory {
     void* block = take(exact ? bytes : rounded);
     const std::lock_guard lock(mutex_);
     in_use_ += rounded;
-    if (in_use_ > peak_) peak_ = in_use_;
+    peak_ = std::max(peak_, in_use_);
+    most_in_use_ = std::max(most_in_use_, in_use_);
     return block;
   }
 
@@ -119,6 +122,7 @@ class Memory {
         return block;
       }
     }
+    if (caching) make_room(bytes);
     void* block = nullptr;
     if (posix_memalign(&block, alignment, bytes) != 0) throw std::bad_alloc();
     return block;
@@ -127,8 +131,7 @@ class Memory {
   void put_back(void* block, std::size_t bytes) noexcept {
     if (caching) {
       const std::lock_guard lock(mutex_);
-      // Sizes change as networks grow: a cache as large as what is in use bounds what lies idle.
-      if (cached_ + bytes <= in_use_ + cache_floor) {
+      if (in_use_ + cached_ + bytes <= most_in_use_ + cache_floor) {
         try {
           free_[bytes].push_back(block);
           cached_ += bytes;
@@ -140,6 +143,21 @@ class Memory {
     std::free(block);
   }
 
+  /// Frees idle blocks, largest first, until `bytes` more stay within the bound: sizes change as networks grow.
+  void make_room(std::size_t bytes) noexcept {
+    const std::lock_guard lock(mutex_);
+    while (cached_ > 0 && in_use_ + cached_ + bytes > most_in_use_ + cache_floor) {
+      const auto largest = std::prev(free_.end());
+      if (!largest->second.empty()) {
+        std::free(largest->second.back());
+        largest->second.pop_back();
+        cached_ -= largest->first;
+      }
+      if (largest->second.empty()) free_.erase(largest);
+    }
+  }
+
+  // What is in use and what lies idle together stay within the most that was ever in use, and this.
   static constexpr std::size_t cache_floor = std::size_t{1} << 28;
   std::map<std::size_t, std::vector<void*> > free_;
   std::size_t cached_ = 0;
@@ -147,6 +165,7 @@ class Memory {
   mutable std::mutex mutex_;
   std::size_t in_use_ = 0;
   std::size_t peak_ = 0;
+  std::size_t most_in_use_ = 0;
 };
 
 /// Owner of one block of a Memory. Keeps the Memory alive. Moves, does not copy.

@@ -46,9 +46,9 @@ inline constexpr std::int64_t most_elements = std::int64_t{1} << 30;
 
 /// Which tile computes a product.
 enum class TileSize {
-  automatic,  ///< narrow up to 8 columns, small for few rows, columns or tiles, else large
+  automatic,  ///< narrow up to 8 columns, medium for few rows, columns or tiles, else large
   large,
-  small,
+  medium,
   narrow,
 };
 
@@ -213,9 +213,9 @@ inline constexpr std::int64_t busy_blocks = 128;
 /// The tile for a product of rows × columns in each of `classes` residue classes. Slabs make up for few tiles.
 [[nodiscard]] inline TileSize choose_tile(std::int64_t rows, std::int64_t columns, std::int64_t classes, bool slabs) {
   if (columns <= NarrowTile::columns) return TileSize::narrow;
-  if (columns <= SmallTile::columns || rows <= SmallTile::rows) return TileSize::small;
+  if (columns <= MediumTile::columns || rows <= MediumTile::rows) return TileSize::medium;
   const std::int64_t tiles = ((rows - 1) / LargeTile::rows + 1) * ((columns - 1) / LargeTile::columns + 1) * classes;
-  return slabs || tiles >= busy_blocks ? TileSize::large : TileSize::small;
+  return slabs || tiles >= busy_blocks ? TileSize::large : TileSize::medium;
 }
 
 /// Launches the kernel on a product with `rows` rows in the largest of `classes` residue classes. `slabs(problem,
@@ -236,8 +236,8 @@ void run(Context& ctx, Problem<T> problem, std::int64_t rows, std::int64_t class
   }
   if (size == TileSize::narrow) {
     with(NarrowTile{});
-  } else if (size == TileSize::small) {
-    with(SmallTile{});
+  } else if (size == TileSize::medium) {
+    with(MediumTile{});
   } else {
     with(LargeTile{});
   }

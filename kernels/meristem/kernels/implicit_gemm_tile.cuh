@@ -40,7 +40,7 @@ struct Tile {
   [[nodiscard]] static constexpr int resident(int bytes) { return (EachRows == 8 ? 512 : 640) * 4 / bytes / threads; }
 };
 using LargeTile = Tile<128, 64, 8, 4>;
-using SmallTile = Tile<64, 32, 4, 4>;
+using MediumTile = Tile<64, 32, 4, 4>;
 using NarrowTile = Tile<128, 8, 4, 1>;
 
 /// How the threads share the loads of one stage of an operand that is `Width` wide. Memory is contiguous either along
