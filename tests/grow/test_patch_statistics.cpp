@@ -483,6 +483,9 @@ TEST_CASE("patch statistics: the cost rule picks the path") {
   CHECK(PatchCovariance<float>(ctx, 256, one, 8, true).path() == PatchPath::patches);
   CHECK(PatchCrossCovariance<float>(ctx, 64, three, 32, true, 64, three, FanOut::full).path() == PatchPath::offsets);
   CHECK(PatchCrossCovariance<float>(ctx, 64, three, 32, true, 64, two, FanOut::full).path() == PatchPath::patches);
+  // A linear layer behind a flattened map reads every position once: nothing is gathered for it.
+  CHECK(PatchCrossCovariance<float>(ctx, 64, three, 8, true, 10, {.kernel = 8}, FanOut::full).path() ==
+        PatchPath::offsets);
   // With weights that differ everywhere every position is a class of its own.
   std::vector<double> weights;
   for (int i = 0; i < 32; ++i) weights.push_back(1.0 + i);

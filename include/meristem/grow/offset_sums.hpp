@@ -188,9 +188,11 @@ struct OffsetPlan {
   [[nodiscard]] std::int64_t parts() const { return (left_channels + part_channels - 1) / part_channels; }
 };
 
-/// `symmetric`: left and right are the same map, and blocks that are others transposed are left out.
+/// `symmetric`: left and right are the same map, and blocks that are others transposed are left out. A plan with more
+/// than `most_elements` is given up when that is clear: it is not complete.
 [[nodiscard]] inline OffsetPlan plan_offsets(PairTable y, PairTable x, std::int64_t left_channels,
-                                             std::int64_t right_channels, bool symmetric) {
+                                             std::int64_t right_channels, bool symmetric,
+                                             std::int64_t most_elements = std::numeric_limits<std::int64_t>::max()) {
   OffsetPlan plan{std::move(y), std::move(x), left_channels, right_channels, 1, {}, {}, 0, 0.0, 0.0};
   if (left_channels == 0 || right_channels == 0) return plan;
   // On the CPU pieces small enough for several threads and for results that stay in the innermost caches.
@@ -206,6 +208,7 @@ struct OffsetPlan {
         classes_of(plan.x, symmetric && dy == 0 ? 0 : plan.x.first, plan.x.last());
     for (const PositionClass& row : rows) {
       for (const PositionClass& column : columns) {
+        if (plan.elements > most_elements) return plan;
         const std::int64_t all = column.offsets.size();
         const std::int64_t chunk = std::clamp<std::int64_t>(most_columns / right_channels, 1, all);
         const std::int64_t chunks = (all + chunk - 1) / chunk;
@@ -263,29 +266,46 @@ struct OffsetPlan {
 
 /// What the patches path does for one sample.
 struct PatchWork {
-  double rows, columns;  ///< extents of the result
+  double rows, columns;  ///< extents of its products of matrices
   double multiply_adds;
   double gathered;  ///< numbers written: patches, and outputs at positions
+  double results;   ///< numbers of the statistic
 };
+
+/// Few channels make small products: threads then share the samples, and each slab of them has sums of its own.
+[[nodiscard]] inline std::int64_t slabs_for(const OffsetPlan& plan) {
+  if (MERISTEM_GPU) return 1;
+  const std::int64_t size = plan.left_channels * plan.right_channels;
+  return size <= 16 * 16 ? 8 : (size <= 32 * 32 ? 4 : 1);
+}
+
+/// Sums that the offsets path may keep, as a multiple of the result's size.
+inline constexpr std::int64_t most_sums = 4;
 
 /// Which path is expected to take less time. Costs of one sample, in multiply-adds of a large product of matrices:
 ///   offsets   multiply-adds · narrow(m, n) + 10 for each number of the maps, `map_numbers` of both sides together
-///             (copied and read), + 25,000 for each call of gemm, which serves a group of samples
+///             (copied and read), + 25,000 for each call of gemm, which serves a group of at most 64 samples
 ///   patches   multiply-adds · narrow(m, n) + 20 for each number gathered (written, then read)
 /// narrow(m, n) = (1 + 4/m)(1 + 16/n) stands for what narrow products lose. bench/conv_statistics.cpp times both.
+/// Where positions weigh so differently that the sums would be many times the result, the patches path as well.
 template <Real T>
 [[nodiscard]] PatchPath cheaper_path(const OffsetPlan& plan, std::int64_t map_numbers, const PatchWork& patches) {
   constexpr double copied = 10.0, gathered = 20.0, call = 25'000.0;
   const auto narrow = [](double m, double n) {
     return (1.0 + 4.0 / std::max(m, 1.0)) * (1.0 + 16.0 / std::max(n, 1.0));
   };
+  if (static_cast<double>(plan.elements) > static_cast<double>(most_sums) * patches.results) {
+    return PatchPath::patches;
+  }
   double width = 1.0;
   for (const kernels::OffsetProduct& product : plan.products) {
     width = std::max(width, static_cast<double>(product.offsets * plan.right_channels));
   }
-  const std::int64_t group = kernels::interleaved_maps(map_numbers * static_cast<std::int64_t>(sizeof(T)));
+  const std::int64_t group =
+      std::min<std::int64_t>(kernels::interleaved_samples(map_numbers * static_cast<std::int64_t>(sizeof(T))), 64);
+  const double calls = plan.calls * static_cast<double>(slabs_for(plan)) / static_cast<double>(group);
   const double offsets = plan.multiply_adds * narrow(static_cast<double>(plan.part_channels), width) +
-                         copied * static_cast<double>(map_numbers) + call * plan.calls / static_cast<double>(group);
+                         copied * static_cast<double>(map_numbers) + call * calls;
   const double rows = patches.multiply_adds * narrow(patches.rows, patches.columns) + gathered * patches.gathered;
   return offsets <= rows ? PatchPath::offsets : PatchPath::patches;
 }
@@ -393,13 +413,6 @@ class OffsetSums {
 
  private:
   static constexpr bool two_parts = !std::is_same_v<T, double>;
-
-  /// Few channels make small products: threads then share the maps.
-  static std::int64_t slabs_for(const OffsetPlan& plan) {
-    if (MERISTEM_GPU) return 1;
-    const std::int64_t size = plan.left_channels * plan.right_channels;
-    return size <= 16 * 16 ? 8 : (size <= 32 * 32 ? 4 : 1);
-  }
 
   T* target(Context& ctx, std::size_t i, std::int64_t slab, std::int64_t positions) {
     const kernels::OffsetProduct& product = plan_.products[i];

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -81,9 +82,10 @@ class PatchCovariance {
     const std::int64_t p = geometry_.coordinates();
     detail::check_path(name, path_, detail::slides_by_one(window));
     if (path_ != PatchPath::patches && detail::slides_by_one(window)) {
-      detail::OffsetPlan plan = detail::plan_offsets(detail::covariance_pairs(detail::axis_y(window, map), weight_y_),
-                                                     detail::covariance_pairs(detail::axis_x(window, map), weight_x_),
-                                                     channels, channels, true);
+      detail::OffsetPlan plan =
+          detail::plan_offsets(detail::covariance_pairs(detail::axis_y(window, map), weight_y_),
+                               detail::covariance_pairs(detail::axis_x(window, map), weight_x_), channels, channels,
+                               true, path_ == PatchPath::automatic ? detail::most_sums * p * p : unlimited_sums);
       if (path_ == PatchPath::automatic) path_ = choose(plan);
       if (path_ == PatchPath::offsets) {
         offsets_ = detail::OffsetSums<T>(ctx, std::move(plan), {window.kernel.x, window.kernel.x}, true);
@@ -161,6 +163,7 @@ class PatchCovariance {
   }
 
  private:
+  static constexpr std::int64_t unlimited_sums = std::numeric_limits<std::int64_t>::max();
   static constexpr const char* name = "PatchCovariance";
 
   static detail::PatchGeometry checked(const detail::PatchGeometry& geometry) {
@@ -189,7 +192,7 @@ class PatchCovariance {
     const auto positions = static_cast<double>(detail::indices_of_nonzeros(weight_y_).size() *
                                                detail::indices_of_nonzeros(weight_x_).size());
     return detail::cheaper_path<T>(plan, geometry_.map.size() * geometry_.channels,
-                                   {p, p, positions * p * (p + 1.0) / 2.0, positions * p});
+                                   {p, p, positions * p * (p + 1.0) / 2.0, positions * p, p * p});
   }
 
   void add_patches(Context& ctx, View<const T> x) {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -83,7 +84,8 @@ class PatchCrossCovariance {
       detail::OffsetPlan plan = detail::plan_offsets(
           detail::cross_pairs(detail::axis_y(window, map), detail::axis_y(consumer, hidden_), fan_out),
           detail::cross_pairs(detail::axis_x(window, map), detail::axis_x(consumer, hidden_), fan_out), outputs,
-          channels, false);
+          channels, false,
+          path_ == PatchPath::automatic ? detail::most_sums * geometry_.coordinates() * columns() : unlimited_sums);
       if (path_ == PatchPath::automatic) path_ = choose(plan);
       if (path_ == PatchPath::offsets) {
         offsets_ = detail::OffsetSums<T>(ctx, std::move(plan), {taps().x, window.kernel.x}, false);
@@ -157,6 +159,7 @@ class PatchCrossCovariance {
   }
 
  private:
+  static constexpr std::int64_t unlimited_sums = std::numeric_limits<std::int64_t>::max();
   static constexpr const char* name = "PatchCrossCovariance";
 
   /// Taps that read the same hidden positions, and these positions.
@@ -213,19 +216,19 @@ class PatchCrossCovariance {
 
   [[nodiscard]] PatchPath choose(const detail::OffsetPlan& plan) const {
     const double p = static_cast<double>(geometry_.coordinates());
-    double multiply_adds = 0.0, gathered = 0.0, columns = 0.0;
+    double multiply_adds = 0.0, gathered = 0.0, widest = 0.0;
     for (const auto& [taps_y, weight_y] : sets_of_axis(detail::axis_y(consumer_, hidden_))) {
       for (const auto& [taps_x, weight_x] : sets_of_axis(detail::axis_x(consumer_, hidden_))) {
         const auto positions = static_cast<double>(detail::indices_of_nonzeros(weight_y).size() *
                                                    detail::indices_of_nonzeros(weight_x).size());
         const double q = static_cast<double>(taps_y.size() * taps_x.size()) * static_cast<double>(outputs_);
-        columns = std::max(columns, q);
+        widest = std::max(widest, q);
         multiply_adds += positions * p * q;
         gathered += positions * (p + q);
       }
     }
     return detail::cheaper_path<T>(plan, geometry_.map.size() * geometry_.channels + v_map_.size() * outputs_,
-                                   {p, columns, multiply_adds, gathered});
+                                   {p, widest, multiply_adds, gathered, p * static_cast<double>(columns())});
   }
 
   void plan_patches(Context& ctx) {

@@ -104,15 +104,26 @@ struct Interleaved {
   }
 };
 
-/// Calls task(i) for 0 <= i < count; on the CPU spread over the context's threads, BLAS on one thread each.
+/// Calls task(i) for 0 <= i < count; on the CPU spread over the context's threads if `multiply_adds`, of all of them,
+/// are worth it, BLAS on one thread each.
 template <class Task>
-void for_tasks(Context& ctx, std::int64_t count, const Task& task) {
-#if MERISTEM_GPU
-  static_cast<void>(ctx);
-  for (std::int64_t i = 0; i < count; ++i) task(i);
-#else
-  conv2d_host::for_tasks(ctx, count, [&](std::int64_t i, int) { task(i); });
+void for_tasks([[maybe_unused]] Context& ctx, std::int64_t count, [[maybe_unused]] double multiply_adds,
+               const Task& task) {
+#if !MERISTEM_GPU
+  constexpr double worth_threads = 4e6;
+  if (multiply_adds >= worth_threads) {
+    conv2d_host::for_tasks(ctx, count, [&](std::int64_t i, int) { task(i); });
+    return;
+  }
+  [[maybe_unused]] const conv2d_host::OneBlasThread one;
 #endif
+  for (std::int64_t i = 0; i < count; ++i) task(i);
+}
+
+[[nodiscard]] inline std::int64_t total_size(const std::vector<IndexRange>& ranges) {
+  std::int64_t sum = 0;
+  for (const IndexRange& range : ranges) sum += range.size();
+  return sum;
 }
 
 /// Rows of a product of matrices with m × n results. BLAS libraries with kernels for small matrices use them up to
@@ -129,8 +140,7 @@ template <Real T, class Target>
 void multiply(Context& ctx, const Interleaved<T>& a, const Interleaved<T>& b, const OffsetProduct& product,
               const Target& target) {
   const std::int64_t width = product.offsets * b.channels, m = product.channels.size();
-  std::int64_t columns = 0;
-  for (const IndexRange& range : product.columns) columns += range.size();
+  const std::int64_t columns = total_size(product.columns);
   const std::int64_t longest = depth_of_product(m, width, columns);
   for (const IndexRange& rows : product.rows) {
     const std::int64_t depth = rows.size() * a.maps;
@@ -178,10 +188,11 @@ void with_kernel(Context& ctx, View<const T> a, View<const T> b, std::span<const
 
 }  // namespace offset_detail
 
-/// How many maps with rows of `row_bytes` of both sides together are interleaved at a time: about a megabyte.
-[[nodiscard]] constexpr std::int64_t interleaved_maps(std::int64_t map_bytes) {
-  constexpr std::int64_t bytes = std::int64_t{1} << 20;
-  return std::max<std::int64_t>(1, bytes / std::max<std::int64_t>(map_bytes, 1));
+/// How many samples are interleaved at a time: those of four megabytes, which the outer caches hold, so that threads
+/// that share the products of a group seldom wait for each other.
+[[nodiscard]] constexpr std::int64_t interleaved_samples(std::int64_t sample_bytes) {
+  constexpr std::int64_t bytes = std::int64_t{4} << 20;
+  return std::max<std::int64_t>(1, bytes / std::max<std::int64_t>(sample_bytes, 1));
 }
 
 /// Adds all `products` of the maps a and b. `slabs` groups of maps are added up apart from each other, so that they can
@@ -189,8 +200,8 @@ void with_kernel(Context& ctx, View<const T> a, View<const T> b, std::span<const
 /// to add (+=) the result of products[i], (channels, offsets, channels of b), over that many positions of the slab's
 /// maps; it is called from several threads, but never at the same time for the same i and slab.
 ///
-/// a (n, Ha, Wa, A) and b (n, Hb, Wb, B) are contiguous; b may be a. Scratch memory: about a megabyte for each slab, at
-/// least two maps. Throws ShapeError for maps that do not fit each other.
+/// a (n, Ha, Wa, A) and b (n, Hb, Wb, B) are contiguous; b may be a. Scratch memory: about four megabytes, or a
+/// sample for each slab. Throws ShapeError for maps that do not fit each other.
 template <Real T, class Target>
 void accumulate_offset_products(Context& ctx, View<const std::type_identity_t<T>> a,
                                 View<const std::type_identity_t<T>> b, std::span<const OffsetProduct> products,
@@ -212,13 +223,19 @@ void accumulate_offset_products(Context& ctx, View<const std::type_identity_t<T>
   const bool same = a.data_handle() == b.data_handle();
   const std::int64_t a_row = a.extent(2) * a.extent(3), b_row = b.extent(2) * b.extent(3);
   const std::int64_t a_map = a.extent(1) * a_row, b_map = same ? 0 : b.extent(1) * b_row;
-  const std::int64_t at_once =
-      std::min(interleaved_maps((a_map + b_map) * static_cast<std::int64_t>(sizeof(T))), (n + slabs - 1) / slabs);
+  const std::int64_t group = std::min(interleaved_samples((a_map + b_map) * static_cast<std::int64_t>(sizeof(T))), n);
+  const std::int64_t at_once = (group + slabs - 1) / slabs;
   // The rows of a single map lie side by side already.
   const bool copied = at_once > 1;
   Tensor<T> scratch(ctx, {slabs, copied ? at_once * (a_map + b_map) : 0});
   std::vector<offset_detail::Interleaved<T>> left(static_cast<std::size_t>(slabs)), right(left);
   const auto count = static_cast<std::int64_t>(products.size());
+  double multiply_adds = 0.0;
+  for (const OffsetProduct& product : products) {
+    const std::int64_t results = product.channels.size() * product.offsets * b.extent(3);
+    multiply_adds += static_cast<double>(offset_detail::total_size(product.rows)) *
+                     static_cast<double>(offset_detail::total_size(product.columns) * results);
+  }
   for (std::int64_t first = 0; first < n; first += slabs * at_once) {
     const std::int64_t maps = std::min(slabs * at_once, n - first);
     for (std::int64_t slab = 0; slab < slabs; ++slab) {
@@ -236,7 +253,8 @@ void accumulate_offset_products(Context& ctx, View<const std::type_identity_t<T>
       for_each(ctx, b.extent(1), size, b_row,
                offset_detail::InterleaveRows<T>{b.data_handle(), b_to, size, b.extent(1), b_row, first + begin});
     }
-    offset_detail::for_tasks(ctx, slabs * count, [&](std::int64_t task) {
+    const double work = multiply_adds * static_cast<double>(maps);
+    offset_detail::for_tasks(ctx, slabs * count, work, [&](std::int64_t task) {
       const std::int64_t slab = task / count;
       const auto i = static_cast<std::size_t>(task % count), at = static_cast<std::size_t>(slab);
       if (left[at].maps == 0) return;
