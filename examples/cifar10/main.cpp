@@ -42,8 +42,10 @@ Data load(const Options& o) {
   const std::filesystem::path here = "./cifar-10-batches-bin";
   const bool built_in = o.data.empty() && !std::filesystem::is_directory(here);
   if (built_in) {
-    data.train = ms::data::synthetic({.images = 20'000, .seed = 1, .split = ms::data::Split::train});
-    data.test = ms::data::synthetic({.images = 4'000, .seed = 1, .split = ms::data::Split::test});
+    // They show how the program works: a run shall take minutes, also with convolutions.
+    const std::int64_t images = o.is_mlp() ? 20'000 : 5'000;
+    data.train = ms::data::synthetic({.images = images, .seed = 1, .split = ms::data::Split::train});
+    data.test = ms::data::synthetic({.images = images / 5, .seed = 1, .split = ms::data::Split::test});
     std::cout << "data      built-in procedural images";
   } else {
     const std::filesystem::path folder = o.data.empty() ? here : std::filesystem::path(o.data);
@@ -64,10 +66,16 @@ ms::grow::Method method_of(const std::string& name) {
   return ms::grow::tiny();
 }
 
+/// The hidden widths, or of very many layers their number and extremes.
 std::string widths_of(const std::vector<ms::grow::Site<float>>& sites) {
   std::string text;
-  for (const auto& site : sites) text += (text.empty() ? "" : "-") + std::to_string(site.width());
-  return text;
+  std::int64_t least = sites.front().width(), most = least;
+  for (const auto& site : sites) {
+    text += (text.empty() ? "" : "-") + std::to_string(site.width());
+    least = std::min(least, site.width());
+    most = std::max(most, site.width());
+  }
+  return text.size() <= 36 ? text : ms::concat(sites.size(), " layers of ", least, " to ", most);
 }
 
 ms::nn::Sequential<float> build(ms::Context& ctx, const Options& o, const ms::data::ImageSet& images) {
@@ -112,8 +120,13 @@ std::string growth_plan(const Options& o, std::int64_t steps) {
   if (o.method == "none") return "none";
   if (steps == 0) return "none: no growth step falls into these epochs (--epochs, --grow-every, --grow-until)";
   const std::string every = o.grow_every == 1 ? "epoch" : std::to_string(o.grow_every) + " epochs";
-  return ms::concat(o.method, ", ", steps, steps == 1 ? " step" : " steps", ": after every ", every, " up to epoch ",
-                    steps * o.grow_every, ", at most ", o.units, o.units == 1 ? " unit" : " units", " a layer");
+  return ms::concat(o.method, ", ", ms::grouped(steps), steps == 1 ? " step" : " steps", ": after every ", every,
+                    " up to epoch ", steps * o.grow_every, ", at most ", o.units, o.units == 1 ? " unit" : " units",
+                    " a layer");
+}
+
+std::string shown_size(ms::nn::Sequential<float>& net, const std::vector<ms::grow::Site<float>>& sites) {
+  return ms::concat("hidden ", widths_of(sites), ", ", ms::grouped(ms::nn::parameter_count(net)), " parameters");
 }
 
 /// A loss in few characters, even one that is running away.
@@ -149,7 +162,7 @@ void run(const Options& o) {
   if (grows) {
     ms::grow::GrowerOptions options;
     options.method = method_of(o.method);
-    options.where = where_of(o.where.value_or(o.is_mlp() ? "all" : "together"));
+    options.where = where_of(o.where.value_or(o.is_resnet() ? "together" : "all"));
     options.sites = o.layers;
     options.fan_out = o.fan_out == "centre" ? ms::grow::FanOut::centre : ms::grow::FanOut::full;
     options.max_units = o.units;
@@ -174,9 +187,11 @@ void run(const Options& o) {
       o.augment ? ms::data::Augmentation{.crop_padding = 4, .flip = true, .pad_mode = ms::data::PadMode::reflect}
                 : ms::data::Augmentation{};
 
-  std::cout << "network   " << o.model << ", hidden " << widths_of(sites) << ", "
-            << ms::grouped(ms::nn::parameter_count(net)) << " parameters; seed " << o.seed << '\n'
-            << "growth    " << growth_plan(o, grows ? grow_until / o.grow_every : 0) << "\n\n";
+  std::cout << "network   " << o.model << ", " << shown_size(net, sites) << "\ntraining  " << ms::grouped(o.epochs)
+            << (o.epochs == 1 ? " epoch" : " epochs") << " of " << ms::grouped(steps_per_epoch)
+            << (steps_per_epoch == 1 ? " step; " : " steps; ") << o.optimizer << ", learning rate " << peak
+            << (o.schedule == "cosine" ? " falling to 0" : "") << "; seed " << o.seed << "\ngrowth    "
+            << growth_plan(o, grows ? grow_until / o.grow_every : 0) << "\n\n";
 
   const ms::Shape image{1, data.train.height, data.train.width, data.train.channels};
   double growing = 0.0, growing_operations = 0.0, training_operations = 0.0;
@@ -193,26 +208,37 @@ void run(const Options& o) {
     const ms::train::Metrics testing = ms::train::evaluate<float>(ctx, net, data.test);
     std::cout << "epoch " << std::setw(static_cast<int>(std::to_string(o.epochs).size())) << epoch << '/' << o.epochs
               << "   loss " << shown_loss(training.loss) << "   accuracy " << fixed(100 * training.accuracy, 2)
-              << " % train, " << fixed(100 * testing.accuracy, 2) << " % test   hidden " << widths_of(sites) << "   "
-              << fixed(seconds_since(epoch_start), 1) << " s\n"
+              << " % train, " << fixed(100 * testing.accuracy, 2) << " % test   "
+              << ms::grouped(ms::nn::parameter_count(net)) << " parameters   " << fixed(seconds_since(epoch_start), 1)
+              << " s\n"
               << std::flush;
     if (!grower || epoch % o.grow_every != 0 || epoch > grow_until) continue;
-    const auto test_accuracy = [&](ms::grow::SiteReport& site) {
-      site.accuracy = ms::train::evaluate<float>(ctx, net, data.test).accuracy;
-    };
-    ms::grow::GrowthReport report =
-        o.is_mlp() ? grower->grow(ctx, data.train, test_accuracy) : grower->grow(ctx, data.train);
-    if (!o.is_mlp() && report.added() > 0) test_accuracy(report.sites.back());
+    const auto test_accuracy = [&] { return ms::train::evaluate<float>(ctx, net, data.test).accuracy; };
+    ms::grow::GrowthReport report;
+    if (o.is_mlp()) {
+      report = grower->grow(ctx, data.train, [&](ms::grow::SiteReport& site) { site.accuracy = test_accuracy(); });
+    } else {
+      // Testing after every layer would take longer than growing.
+      report = grower->grow(ctx, data.train);
+    }
     for (const ms::grow::SiteReport& site : report.sites) growing += site.seconds;
     growing_operations += report.operations;
-    std::cout << "\ngrowth after epoch " << epoch << '\n' << report << '\n' << std::flush;
+    std::cout << "\ngrowth after epoch " << epoch << '\n' << report << "  ";
+    if (report.added() == 0) {
+      std::cout << "no layer grew";
+    } else {
+      std::cout << "now " << shown_size(net, sites) << ", test accuracy " << fixed(100 * test_accuracy(), 2) << " %";
+    }
+    std::cout << "\n\n" << std::flush;
   }
 
   const ms::train::Metrics testing = ms::train::evaluate<float>(ctx, net, data.test);
-  std::cout << "\nresult    test accuracy " << fixed(100 * testing.accuracy, 2) << " %, hidden " << widths_of(sites)
-            << ", " << ms::grouped(ms::nn::parameter_count(net)) << " parameters, " << fixed(seconds_since(start), 1)
-            << " s, of which " << fixed(growing, 1) << " s growing\n          " << operations(training_operations)
-            << " of training, " << operations(growing_operations) << " of growing\n";
+  std::cout << "\nresult    test accuracy " << fixed(100 * testing.accuracy, 2) << " %, " << shown_size(net, sites)
+            << "\n          " << fixed(seconds_since(start), 1) << " s";
+  if (grower) std::cout << ", of which " << fixed(growing, 1) << " s growing";
+  std::cout << "; " << operations(training_operations) << " of training";
+  if (grower) std::cout << ", " << operations(growing_operations) << " of growing";
+  std::cout << '\n';
 }
 
 }  // namespace
@@ -229,7 +255,8 @@ int main(int argc, char** argv) {
     std::cerr << "cifar10: " << error.message() << '\n';
     return 1;
   } catch (const std::bad_alloc&) {
-    std::cerr << "cifar10: memory ran out; lower --hidden, --units, --batch or --max-parameters\n";
+    std::cerr << "cifar10: memory ran out; lower " << (options.is_mlp() ? "--hidden" : "--channels")
+              << ", --units, --batch or --max-parameters\n";
     return 1;
   } catch (const std::exception& error) {
     std::cerr << "cifar10: " << error.what() << '\n';

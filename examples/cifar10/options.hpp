@@ -51,6 +51,7 @@ struct Options {
   bool device = false;
 
   [[nodiscard]] bool is_mlp() const { return model == "mlp"; }
+  [[nodiscard]] bool is_resnet() const { return model == "resnet18" || model == "resnet18-strided"; }
 };
 
 /// What an option accepts, in words ("a whole number", "from 1 to 9"), its default as text, and how it is stored.
@@ -110,15 +111,16 @@ inline Accepts share(double& target, const std::string& standard) {
           }};
 }
 
-/// Names of layers with only commas between.
+/// Different names of layers with only commas between.
 inline Accepts layer_names(std::vector<std::string>& target) {
-  return {"names of layers ", "such as stage1.block1.conv1, only commas between", "",
+  return {"names of layers ", "such as stage1.block1.conv1, each once, only commas between", "",
           [&target](const std::string& text) {
             std::vector<std::string> given;
             for (std::size_t begin = 0; begin <= text.size();) {
               const std::size_t end = std::min(text.find(',', begin), text.size());
-              if (end == begin) return false;
-              given.push_back(text.substr(begin, end - begin));
+              const std::string name = text.substr(begin, end - begin);
+              if (name.empty() || std::find(given.begin(), given.end(), name) != given.end()) return false;
+              given.push_back(name);
               begin = end + 1;
             }
             target = given;
@@ -192,10 +194,10 @@ class CommandLine {
     add("--method", "NAME", one_of(o.method, {"tiny", "tiny-eigen", "tiny-joint", "tiny-fisher", "none"}),
         "how units are computed; none trains the starting network as it is");
     add("--grow-where", "NAME", one_of(o.where, {"all", "together", "best"}),
-        "measure and grow all layers in turn; measure them together, then grow them; or grow the one that promises "
-        "most",
-        "all with an mlp, else together");
-    add("--grow-layers", "NAME,...", layer_names(o.layers), "grow only these", "all that can");
+        "measure and grow all layers, one after the other; measure the blocks of a resnet together, which takes fewer "
+        "passes, then grow them; or grow the one layer that promises most",
+        "together with a resnet, else all");
+    add("--grow-layers", "NAME,...", layer_names(o.layers), "grow only these layers", "all that can grow");
     add("--fan-out", "NAME", one_of(o.fan_out, {"full", "centre"}),
         "what a unit feeds of the next convolution: all taps of its kernel or the one in the centre");
     add("--grow-every", "N", number<std::int64_t>(o.grow_every, 1, 1'000'000), "epochs between growth steps");
@@ -218,7 +220,7 @@ class CommandLine {
         ->group(group_);
     app_.set_help_flag("-h,--help", "show this text, and stop")->group(group_);
     app_.footer(
-        "The growth table has a line for each hidden layer:\n"
+        "The growth table has a line for each layer that may grow:\n"
         "  bottleneck   mean square of the change that the loss asks of what the layer\n"
         "               feeds, as far as today's weights cannot express it\n"
         "  unexpressed  its share of the whole change asked for\n"
@@ -227,7 +229,7 @@ class CommandLine {
         "  predicted    decrease of the loss to first order in gamma\n"
         "  measured     decrease of the loss on the images of the line search\n"
         "  params       parameters of the network afterwards\n"
-        "  accuracy     on the test images afterwards\n"
+        "  accuracy     on the test images afterwards (mlp)\n"
         "  sec          seconds to measure, solve and insert");
   }
 
@@ -261,16 +263,29 @@ class CommandLine {
   /// Options that are right each by itself, but not together.
   std::optional<int> clashes() {
     const auto given = [&](const char* name) { return app_.get_option(name)->count() > 0; };
+    const Options& o = *options_;
     for (const char* name : {"--hidden", "--activation"}) {
-      if (given(name) && !options_->is_mlp()) {
-        return refuse(std::string(name) + " belongs to --model mlp; " + options_->model +
-                      " has --width and --channels");
+      if (given(name) && !o.is_mlp()) {
+        return refuse(std::string(name) + " belongs to --model mlp; " + o.model + " has --width and --channels");
       }
     }
     for (const char* name : {"--width", "--channels"}) {
-      if (given(name) && options_->is_mlp()) {
+      if (given(name) && o.is_mlp()) {
         return refuse(std::string(name) + " does not belong to --model mlp; give its widths by --hidden");
       }
+    }
+    if (!o.is_mlp() && (o.method == "tiny-joint" || o.method == "tiny-fisher")) {
+      return refuse("--method " + o.method + " belongs to --model mlp; convolutions grow by tiny or tiny-eigen");
+    }
+    if (!o.is_resnet() && o.where == "together") {
+      return refuse("--grow-where together belongs to the resnets; the layers of " + o.model +
+                    " feed each other, so give all or best");
+    }
+    if (o.is_mlp() && given("--fan-out")) {
+      return refuse("--fan-out does not belong to --model mlp, which has no convolutions");
+    }
+    if (o.optimizer != "sgd" && given("--momentum")) {
+      return refuse("--momentum belongs to --optimizer sgd, not " + o.optimizer);
     }
     return std::nullopt;
   }

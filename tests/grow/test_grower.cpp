@@ -289,4 +289,37 @@ TEST_CASE("growth report: long names keep the columns in line, long notes are wr
   CHECK(notes == 3);  // 200 characters in lines of 92
 }
 
+TEST_CASE("growth report: names of a residual network fit into 100 columns, with accuracies and without") {
+  for (const double accuracy : {std::numeric_limits<double>::quiet_NaN(), 0.9123}) {
+    ms::grow::GrowthReport report;
+    report.sites.push_back({.name = "stage4.block2.conv1",
+                            .width = 64,
+                            .added = 8,
+                            .goal_norm2 = 0.00123456,
+                            .bottleneck = 0.00123456,
+                            .gamma = 0.0625,
+                            .predicted = 0.00123456,
+                            .loss_before = 2.0,
+                            .loss_after = 1.98764,
+                            .parameters = 773156,
+                            .accuracy = accuracy,
+                            .seconds = 23.456});
+    std::ostringstream out;
+    out << report;
+    std::istringstream lines(out.str());
+    std::string heading, line;
+    std::getline(lines, heading);
+    std::getline(lines, line);
+    CHECK(line.size() <= 100);
+    CHECK(line.size() == heading.size());
+    CHECK(contains(heading, "accuracy") == !std::isnan(accuracy));
+    CHECK(contains(line, "91.23 %") == !std::isnan(accuracy));
+    for (const char* cell : {"  stage4.block2.conv1 ", " 0.00123 ", " 100.0 % ", " 64 + 8 ", " 0.0625 ", " 0.0124 ",
+                             " 773,156 ", " 23.46"}) {
+      CAPTURE(cell);
+      CHECK(contains(line, cell));
+    }
+  }
+}
+
 TEST_SUITE_END();
