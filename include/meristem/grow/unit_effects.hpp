@@ -17,6 +17,7 @@
 #include <meristem/kernels/activation.cuh>
 #include <meristem/kernels/conv2d.cuh>
 #include <meristem/kernels/elementwise.cuh>
+#include <meristem/kernels/pool.cuh>
 #include <meristem/kernels/reduce.cuh>
 
 namespace meristem::inline MERISTEM_BACKEND::grow {
@@ -51,7 +52,8 @@ struct SquaredDeviation {
 /// with both signs turned: v is the desired update, u the activation's limit at small amplitudes (a ReLU stays one,
 /// others are their slope at 0) and the site's pooling. Without ReLU and maximum the two are equal; D⁺ + D⁻ is what a
 /// unit without them would bring. Besides, the mean and variance of α_kᵀ[b 1], and
-/// Q(A) = (1/n) ‖Σ_k ω_k ∗ (α_k ∗ [b 1])‖², the squared norm of the move without activation. Streaming.
+/// Q(A) = (1/n) ‖Σ_k ω_k ∗ (α_k ∗ [b 1])‖², the squared norm of the move as the statistics see it: without activation,
+/// and with means for maxima. Streaming.
 template <Real T>
 class UnitEffects {
  public:
@@ -201,8 +203,17 @@ class UnitEffects {
     rows_ += rows;
   }
 
+  /// Pooling as the statistics take it, which turning a unit's sign turns along.
+  [[nodiscard]] Tensor<T> averaged(Context& ctx, const Tensor<T>& maps) const {
+    const auto* maximum = dynamic_cast<const nn::MaxPool2d<T>*>(site_.pool);
+    if (!maximum) return pooled(ctx, clone(ctx, maps));
+    Tensor<T> means(ctx, maximum->output_shape(maps.shape()));
+    kernels::average_pool_forward<T>(ctx, maps, maximum->window(), means);
+    return means;
+  }
+
   void add_norm(Context& ctx, const Tensor<T>& h) {
-    const Tensor<T> u = pooled(ctx, clone(ctx, h));
+    const Tensor<T> u = averaged(ctx, h);
     if (site_.consumer.is_convolution()) {
       const Window& window = site_.consumer.window();
       const Extent2 outputs = window.output({u.extent(1), u.extent(2)});
