@@ -16,7 +16,7 @@ namespace {
 
 /// The program reads `data` and fails with one line that has all of `parts`.
 void check_fails(const std::filesystem::path& data, const std::vector<std::string>& parts) {
-  const Outcome outcome = program::run({"--data", data.string(), "--epochs", "1"});
+  const Outcome outcome = program::run({"--model", "mlp", "--data", data.string(), "--epochs", "1"});
   CAPTURE(outcome.err);
   CHECK(outcome.exit_code == 1);
   CHECK(program::lines_of(outcome.err).size() == 1);
@@ -87,13 +87,56 @@ TEST_CASE("failures: training that runs away") {
   for (const char* optimizer : {"sgd", "adamw"}) {
     CAPTURE(optimizer);
     const Outcome outcome =
-        program::run({"--data", folder.path().string(), "--batch", "10", "--epochs", "20", "--method", "none",
-                      "--learning-rate", "1e6", "--optimizer", optimizer, "--activation", "identity"});
+        program::run({"--model", "mlp", "--data", folder.path().string(), "--batch", "10", "--epochs", "20", "--method",
+                      "none", "--learning-rate", "1e6", "--optimizer", optimizer, "--activation", "identity"});
     CAPTURE(outcome.err);
     CHECK(outcome.exit_code == 1);
     CHECK(program::lines_of(outcome.err).size() == 1);
     CHECK(contains(outcome.err, "lower the learning rate"));
     CHECK_FALSE(contains(outcome.out, "result"));
+  }
+}
+
+TEST_CASE("failures: layers that cannot grow") {
+  const Folder folder;
+  program::write_cifar(folder.path());
+  const std::string blocks =
+      "the layers that can grow are stage1.block1.conv1, stage1.block2.conv1, stage2.block1.conv1, "
+      "stage2.block2.conv1, "
+      "stage3.block1.conv1, stage3.block2.conv1, stage4.block1.conv1, stage4.block2.conv1\n";
+  struct Case {
+    std::string model, layers;
+    std::vector<std::string> parts;
+  };
+  const std::vector<Case> cases = {
+      {"resnet18",
+       "stem.conv",
+       {"stem.conv cannot grow alone: skip connections add the outputs of ", "stage1.block1.conv2",
+        "stage1.block2.conv2", ", whose channels are tied; ", blocks}},
+      {"resnet18",
+       "stage1.block1.conv1,stage2.down.conv",
+       {"stage2.down.conv cannot grow alone: ", "stage2.block1.conv2", ", whose channels are tied; ", blocks}},
+      {"resnet18-strided",
+       "stage2.block1.shortcut.conv",
+       {"stage2.block1.shortcut.conv cannot grow alone: ", "stage2.block1.conv2", blocks}},
+      {"resnet18", "linear", {"linear cannot grow: no Linear or Conv2d consumes its output", blocks}},
+      {"resnet18", "stage5.block1.conv1", {"there is no layer 'stage5.block1.conv1'; ", blocks}},
+      {"vgg", "norm1", {"norm1 cannot grow", "the layers that can grow are conv1, conv2, conv3, conv4, conv5"}},
+      {"mlp", "layer3", {"layer3 cannot grow", "the layers that can grow are layer1, layer2\n"}},
+  };
+  for (const Case& wrong : cases) {
+    CAPTURE(wrong.layers);
+    const Outcome outcome = program::run(
+        {"--data", folder.path().string(), "--model", wrong.model, "--grow-layers", wrong.layers, "--epochs", "1"});
+    CAPTURE(outcome.err);
+    CHECK(outcome.exit_code == 2);
+    CHECK(program::lines_of(outcome.err).size() == 1);
+    CHECK(outcome.err.starts_with("cifar10: growth: "));
+    CHECK_FALSE(contains(outcome.out, "epoch "));
+    for (const std::string& part : wrong.parts) {
+      CAPTURE(part);
+      CHECK(contains(outcome.err, part));
+    }
   }
 }
 

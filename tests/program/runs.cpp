@@ -18,7 +18,7 @@ namespace {
 
 /// Output without times: seconds, and the last column of the growth table.
 std::string timeless(const std::string& out) {
-  const std::regex seconds("[0-9]+\\.[0-9] s\\b"), column("(accuracy +sec|%|-) +[0-9.]*$");
+  const std::regex seconds("[0-9]+\\.[0-9] s\\b"), column("(  (layer|conv|stage).*[0-9%-]) +[0-9]+\\.[0-9]{2}$");
   std::string result;
   for (const std::string& line : lines_of(out)) {
     result += std::regex_replace(std::regex_replace(line, seconds, "TIME"), column, "$1") + '\n';
@@ -32,11 +32,27 @@ int count(const std::vector<std::string>& lines, const std::string& pattern) {
       std::count_if(lines.begin(), lines.end(), [&](const std::string& l) { return std::regex_match(l, regex); }));
 }
 
-/// Few images are noise throughout; --significance 0 lets the network grow all the same.
+/// Hardly anything is significant on few images; --significance 0 lets the network grow all the same.
 std::vector<std::string> small_run(const std::filesystem::path& data, std::vector<std::string> more) {
-  more.insert(more.end(), {"--data", data.string(), "--epochs", "3", "--hidden", "4,3", "--significance", "0",
-                           "--batch", "20", "--units", "2"});
+  more.insert(more.end(), {"--model", "mlp", "--data", data.string(), "--epochs", "3", "--hidden", "4,3",
+                           "--significance", "0", "--batch", "20", "--units", "2"});
   return more;
+}
+
+/// The same with one of the other models.
+std::vector<std::string> small_convolutions(const std::string& model, const std::filesystem::path& data,
+                                            std::vector<std::string> more) {
+  more.insert(more.end(), {"--model", model, "--channels", model == "vgg" ? "8" : "2", "--width", "1/4", "--data",
+                           data.string(), "--epochs", "3", "--significance", "0", "--batch", "20", "--units", "2"});
+  return more;
+}
+
+/// No line of the output is too wide for a terminal, but the one with the name of the data's folder.
+void check_columns(const std::vector<std::string>& lines) {
+  for (const std::string& line : lines) {
+    CAPTURE(line);
+    CHECK((line.size() <= 100 || line.starts_with("data ")));
+  }
 }
 
 /// The whole output of a run by `method`.
@@ -51,10 +67,11 @@ void check_method(const std::string& method) {
   CHECK(outcome.err == "");
   const auto lines = lines_of(outcome.out);
   CHECK(contains(outcome.out, "data      CIFAR-10 from " + folder.path().string() + ": 100 to train, 20 to test\n"));
-  CHECK(contains(outcome.out, "network   mlp, hidden 4-3, 12,347 parameters; seed 0\n"));
+  CHECK(contains(outcome.out, "network   mlp, hidden 4-3, 12,347 parameters\n"));
+  CHECK(contains(outcome.out, "training  3 epochs of 5 steps; sgd, learning rate 0.02 falling to 0; seed 0\n"));
   CHECK(contains(outcome.out, "growth    " + method + ", 2 steps: after every epoch up to epoch 2, at most 2 units"));
   CHECK(count(lines,
-              "epoch [123]/3   loss [0-9.e+]+   accuracy [0-9.]+ % train, [0-9.]+ % test   hidden [0-9-]+   "
+              "epoch [123]/3   loss [0-9.e+]+   accuracy [0-9.]+ % train, [0-9.]+ % test   [0-9,]+ parameters   "
               "[0-9.]+ s") == 3);
   CHECK(count(lines, "growth after epoch [12]") == 2);
   CHECK(count(lines, "  layer +bottleneck +unexpressed +units +gamma +predicted +measured +params +accuracy +sec") ==
@@ -68,13 +85,55 @@ void check_method(const std::string& method) {
                          "[0-9.]+");
   CHECK(grown >= 1);
   CHECK(grown + same == 4);
+  CHECK(count(lines, "  now hidden [0-9]+-[0-9]+, [0-9,]+ parameters, test accuracy [0-9.]+ %|  no layer grew") == 2);
+  CHECK(count(lines, "result    test accuracy [0-9.]+ %, hidden [0-9]+-[0-9]+, [0-9,]+ parameters") == 1);
   CHECK(count(lines,
-              "result    test accuracy [0-9.]+ %, hidden [0-9]+-[0-9]+, [0-9,]+ parameters, [0-9.]+ s, of "
-              "which [0-9.]+ s growing") == 1);
-  for (const std::string& line : lines) {
-    CAPTURE(line);
-    CHECK((line.size() <= 100 || line.starts_with("data ")));
-  }
+              "          [0-9.]+ s, of which [0-9.]+ s growing; [0-9.]+ (mega|giga)FLOP of training, [0-9.]+ "
+              "(mega|giga)FLOP of growing") == 1);
+  check_columns(lines);
+}
+
+/// The whole output of a run of a model with convolutions, whose layers have names that match `layer`.
+void check_model(const std::string& model, const std::string& layer, const std::vector<std::string>& more) {
+  const Folder folder;
+  program::write_cifar(folder.path());
+  CAPTURE(model);
+  const Outcome outcome = program::run(small_convolutions(model, folder.path(), more));
+  CAPTURE(outcome.err);
+  CAPTURE(outcome.out);
+  REQUIRE(outcome.exit_code == 0);
+  CHECK(outcome.err == "");
+  const auto lines = lines_of(outcome.out);
+  CHECK(count(lines, "network   " + model + ", hidden ([0-9]+-){7}[0-9]+, [0-9,]+ parameters") == 1);
+  CHECK(contains(outcome.out, "training  3 epochs of 5 steps; sgd, learning rate 0.1 falling to 0; seed 0\n"));
+  CHECK(count(lines, "growth after epoch [12]") == 2);
+  CHECK(count(lines, "  layer +bottleneck +unexpressed +units +gamma +predicted +measured +params +sec") == 2);
+  const std::string numbers = " +[0-9.e-]+ +[0-9.]+ % +[0-9]+";
+  const int grown = count(lines, "  " + layer + numbers + " \\+ [12]( +[0-9.e-]+){3} +[0-9,]+ +[0-9.]+");
+  const int same = count(lines, "  " + layer + numbers + " +- +- +- +[0-9,]+ +[0-9.]+");
+  CHECK(grown >= 1);
+  CHECK(grown + same == 16);
+  CHECK(count(lines, "  now hidden ([0-9]+-){7}[0-9]+, [0-9,]+ parameters, test accuracy [0-9.]+ %") >= 1);
+  CHECK(count(lines, "result    test accuracy [0-9.]+ %, hidden ([0-9]+-){7}[0-9]+, [0-9,]+ parameters") == 1);
+  CHECK(count(lines, "          [0-9.]+ s, of which [0-9.]+ s growing; [0-9.]+ .*FLOP of training, .* of growing") ==
+        1);
+  check_columns(lines);
+}
+
+/// Two runs print the same, and a run with another seed something else beyond the lines that tell the seed.
+void check_seeds(const std::vector<std::string>& arguments) {
+  const auto with_seed = [&](const char* seed) {
+    std::vector<std::string> all = arguments;
+    all.insert(all.end(), {"--seed", seed, "--augment"});
+    const Outcome outcome = program::run(all);
+    CAPTURE(outcome.err);
+    REQUIRE(outcome.exit_code == 0);
+    return timeless(outcome.out);
+  };
+  const std::string first = with_seed("5"), second = with_seed("5"), other = with_seed("6");
+  CHECK(contains(first, "\n  now hidden "));
+  CHECK(first == second);
+  CHECK(first.substr(first.find("\nepoch ")) != other.substr(other.find("\nepoch ")));
 }
 
 }  // namespace
@@ -92,8 +151,29 @@ TEST_CASE("runs: without growth the widths stay") {
   REQUIRE(outcome.exit_code == 0);
   CHECK(contains(outcome.out, "growth    none\n"));
   CHECK_FALSE(contains(outcome.out, "bottleneck"));
-  CHECK(count(lines_of(outcome.out), "epoch .* hidden 4-3 .*") == 3);
-  CHECK(count(lines_of(outcome.out), "result .* hidden 4-3, 12,347 parameters, .*") == 1);
+  CHECK(count(lines_of(outcome.out), "epoch .* test   12,347 parameters   .*") == 3);
+  CHECK(count(lines_of(outcome.out), "result .* hidden 4-3, 12,347 parameters") == 1);
+  CHECK(count(lines_of(outcome.out), "          [0-9.]+ s; [0-9.]+ megaFLOP of training") == 1);
+}
+
+TEST_CASE("runs: operations of training are six for each multiply-add and image") {
+  const Folder folder;
+  program::write_cifar(folder.path());
+  const Outcome outcome = program::run(small_run(folder.path(), {"--method", "none"}));
+  REQUIRE(outcome.exit_code == 0);
+  // (3072 * 4 + 4 * 3 + 3 * 10) * 6 * 100 images * 3 epochs = 22194000
+  CHECK(contains(outcome.out, "; 22.2 megaFLOP of training\n"));
+}
+
+TEST_CASE("runs: very many hidden layers are summed up") {
+  const Folder folder;
+  program::write_cifar(folder.path());
+  std::string hidden = "3";
+  for (int i = 0; i < 20; ++i) hidden += ",12";
+  const Outcome outcome = program::run(
+      {"--model", "mlp", "--data", folder.path().string(), "--hidden", hidden, "--method", "none", "--epochs", "1"});
+  REQUIRE(outcome.exit_code == 0);
+  CHECK(contains(outcome.out, "network   mlp, hidden 21 layers of 3 to 12, "));
 }
 
 TEST_CASE("runs: growth that no epoch is left for is said to be none") {
@@ -108,8 +188,8 @@ TEST_CASE("runs: growth that no epoch is left for is said to be none") {
 TEST_CASE("runs: growth steps come when they were asked for") {
   const Folder folder;
   program::write_cifar(folder.path());
-  const Outcome outcome = program::run({"--data", folder.path().string(), "--epochs", "7", "--grow-every", "2",
-                                        "--grow-until", "5", "--hidden", "4", "--units", "1"});
+  const Outcome outcome = program::run({"--model", "mlp", "--data", folder.path().string(), "--epochs", "7",
+                                        "--grow-every", "2", "--grow-until", "5", "--hidden", "4", "--units", "1"});
   REQUIRE(outcome.exit_code == 0);
   CHECK(contains(outcome.out, "2 steps: after every 2 epochs up to epoch 4, at most 1 unit a layer\n"));
   CHECK(count(lines_of(outcome.out), "growth after epoch [24]") == 2);
@@ -122,26 +202,58 @@ TEST_CASE("runs: the parameters never exceed the budget") {
   const Outcome outcome = program::run(small_run(folder.path(), {"--max-parameters", "12348"}));
   REQUIRE(outcome.exit_code == 0);
   CHECK(contains(outcome.out, "the budget of 12348 parameters leaves no room"));
-  CHECK(count(lines_of(outcome.out), "result .* hidden 4-3, 12,347 parameters, .*") == 1);
+  CHECK(contains(outcome.out, "\n  no layer grew\n"));
+  CHECK(count(lines_of(outcome.out), "result .* hidden 4-3, 12,347 parameters") == 1);
 }
 
 TEST_CASE("runs: the same seed prints the same, another seed something else") {
   const Folder folder;
   program::write_cifar(folder.path());
-  const Outcome first = program::run(small_run(folder.path(), {"--seed", "5", "--augment"}));
-  const Outcome second = program::run(small_run(folder.path(), {"--seed", "5", "--augment"}));
-  const Outcome other = program::run(small_run(folder.path(), {"--seed", "6", "--augment"}));
-  REQUIRE(first.exit_code == 0);
-  CHECK(timeless(first.out) == timeless(second.out));
-  // Beyond the line that tells the seed.
-  const auto from_epochs = [](const std::string& out) { return timeless(out.substr(out.find("\nepoch "))); };
-  CHECK(from_epochs(first.out) != from_epochs(other.out));
+  check_seeds(small_run(folder.path(), {}));
+  check_seeds(small_convolutions("resnet18", folder.path(),
+                                 {"--channels", "4", "--grow-layers", "stage3.block1.conv1,stage4.block2.conv1"}));
+}
+
+TEST_CASE("runs: a residual network grows inside its blocks") {
+  check_model("resnet18", "stage[1-4].block[12].conv1", {});
+}
+
+TEST_CASE("runs: a residual network with strides grows inside its blocks") {
+  check_model("resnet18-strided", "stage[1-4].block[12].conv1", {"--fan-out", "centre"});
+}
+
+TEST_CASE("runs: a chain of convolutions grows at every layer") { check_model("vgg", "conv[1-8]", {}); }
+
+TEST_CASE("runs: a residual network is the default") {
+  const Folder folder;
+  program::write_cifar(folder.path());
+  const Outcome outcome =
+      program::run({"--data", folder.path().string(), "--images", "20", "--epochs", "1", "--method", "none"});
+  REQUIRE(outcome.exit_code == 0);
+  CHECK(contains(outcome.out, "network   resnet18, hidden 1-1-2-2-4-4-8-8, 63,668 parameters\n"));
+}
+
+TEST_CASE("runs: only the layers that were asked for are measured") {
+  const Folder folder;
+  program::write_cifar(folder.path());
+  for (const char* where : {"all", "together", "best"}) {
+    CAPTURE(where);
+    const Outcome outcome = program::run(
+        small_convolutions("resnet18", folder.path(),
+                           {"--grow-layers", "stage3.block2.conv1,stage4.block2.conv1", "--grow-where", where}));
+    CAPTURE(outcome.err);
+    REQUIRE(outcome.exit_code == 0);
+    CHECK(count(lines_of(outcome.out), "  stage.*") == 4);
+    CHECK(count(lines_of(outcome.out), "  stage[34].block2.conv1 .*") == 4);
+    CHECK(contains(outcome.out, "another site promises more") == (where == std::string("best")));
+  }
 }
 
 TEST_CASE("runs: CIFAR-10 is found beside the person, and the program says so") {
   const Folder folder;
   program::write_cifar(folder.path() / "cifar-10-batches-bin");
-  const Outcome outcome = program::run_in(folder.path(), MERISTEM_CIFAR10, {"--epochs", "1", "--images", "30"});
+  const Outcome outcome =
+      program::run_in(folder.path(), MERISTEM_CIFAR10, {"--model", "mlp", "--epochs", "1", "--images", "30"});
   REQUIRE(outcome.exit_code == 0);
   CHECK(contains(outcome.out, "data      CIFAR-10 from ./cifar-10-batches-bin: 30 to train, 20 to test\n"));
 }
@@ -150,21 +262,22 @@ TEST_CASE("runs: compiled for the GPU") {
 #if defined(MERISTEM_CIFAR10_CUDA)
   const Folder folder;
   program::write_cifar(folder.path() / "data");
-  const Outcome outcome =
-      program::run_in(folder.path(), MERISTEM_CIFAR10_CUDA, small_run(folder.path() / "data", {"--seed", "5"}));
-  CAPTURE(outcome.err);
-  if (contains(outcome.err, "no GPU was found")) {
-    CHECK(outcome.exit_code == 1);
-    CHECK(outcome.out == "");
-    CHECK(lines_of(outcome.err).size() == 1);
-    CHECK(contains(outcome.err, "compile it with g++ or clang++ to run it on the CPU"));
-  } else {
-    CHECK(outcome.exit_code == 0);
-    CHECK(outcome.out.starts_with("device    GPU 0: "));
-    CHECK(contains(outcome.out, "\nresult "));
-    const Outcome again =
-        program::run_in(folder.path(), MERISTEM_CIFAR10_CUDA, small_run(folder.path() / "data", {"--seed", "5"}));
-    CHECK(timeless(outcome.out) == timeless(again.out));
+  for (const auto& arguments : {small_run(folder.path() / "data", {"--seed", "5"}),
+                                small_convolutions("resnet18", folder.path() / "data", {"--seed", "5"})}) {
+    const Outcome outcome = program::run_in(folder.path(), MERISTEM_CIFAR10_CUDA, arguments);
+    CAPTURE(outcome.err);
+    if (contains(outcome.err, "no GPU was found")) {
+      CHECK(outcome.exit_code == 1);
+      CHECK(outcome.out == "");
+      CHECK(lines_of(outcome.err).size() == 1);
+      CHECK(contains(outcome.err, "compile it with g++ or clang++ to run it on the CPU"));
+    } else {
+      CHECK(outcome.exit_code == 0);
+      CHECK(outcome.out.starts_with("device    GPU 0: "));
+      CHECK(contains(outcome.out, "\nresult "));
+      const Outcome again = program::run_in(folder.path(), MERISTEM_CIFAR10_CUDA, arguments);
+      CHECK(timeless(outcome.out) == timeless(again.out));
+    }
   }
 #else
   MESSAGE("skipped: this build is for the CPU only");
@@ -178,7 +291,7 @@ TEST_SUITE_BEGIN("slow");
 TEST_CASE("runs: the eigen route prints a table with all columns and a result") { check_method("tiny-eigen"); }
 
 TEST_CASE("runs: without data the built-in images are used, and the program says so") {
-  const Outcome outcome = program::run({"--images", "1500", "--epochs", "2"});
+  const Outcome outcome = program::run({"--model", "mlp", "--images", "1500", "--epochs", "2"});
   CAPTURE(outcome.err);
   CAPTURE(outcome.out);
   REQUIRE(outcome.exit_code == 0);
@@ -189,6 +302,12 @@ TEST_CASE("runs: without data the built-in images are used, and the program says
   CHECK(count(lines_of(outcome.out), "growth after epoch 1") == 1);
   CHECK(count(lines_of(outcome.out), "  layer[12] .*") == 2);
   CHECK(count(lines_of(outcome.out), "result .*") == 1);
+}
+
+TEST_CASE("runs: there are fewer built-in images for convolutions") {
+  const Outcome outcome = program::run({"--images", "100", "--epochs", "1", "--channels", "1", "--method", "none"});
+  REQUIRE(outcome.exit_code == 0);
+  CHECK(contains(outcome.out, "data      built-in procedural images: 100 to train, 1,000 to test\n"));
 }
 
 TEST_SUITE_END();

@@ -40,6 +40,7 @@ TEST_CASE("usage: whole numbers") {
   check_refused("--epochs", {"0", "1000001", "3x", " 3", "0x3", "-3"}, "a whole number from 1 to 1000000");
   check_refused("--images", {"-5", "many"}, "a whole number from 0 to 1000000000");
   check_refused("--batch", {"0", "-128"}, "a whole number from 1 to 1000000");
+  check_refused("--channels", {"0", "-16", "4097", "1/16", ""}, "a whole number from 1 to 4096");
   check_refused("--grow-every", {"0", "-1"}, "a whole number from 1 to 1000000");
   check_refused("--grow-until", {"-1"}, "a whole number from 0 to 1000000");
   check_refused("--units", {"0", "-8", "65537"}, "a whole number from 1 to 65536");
@@ -60,15 +61,22 @@ TEST_CASE("usage: numbers") {
 }
 
 TEST_CASE("usage: widths") {
+  check_refused("--width",
+                {"0", "3/2", "1.5", "-1/16", "1/0", "0/16", "1/", "/16", "1/16/2", "1 /16", "", "x", "nan", "1/nan",
+                 "inf", "1e-400"},
+                "a share above 0 and up to 1, such as 1/16 or 0.25");
   check_refused("--hidden", {"8,0", "", "8,x", "8,", ",8", "8,,8", "8, 8", "[8,8]", "-8", "8,65537", "8;8", "nan"},
                 "widths from 1 to 65536, only commas between");
 }
 
 TEST_CASE("usage: names") {
-  check_refused("--model", {"resnet18", ""}, "mlp");
+  check_refused("--model", {"resnet", ""}, "one of resnet18, resnet18-strided, vgg, mlp");
   check_refused("--activation", {"softmax", "ReLU"}, "one of relu, gelu, silu, tanh, selu, identity");
   check_refused("--method", {"gradmax", ""}, "one of tiny, tiny-eigen, tiny-joint, tiny-fisher, none");
-  check_refused("--grow-where", {"nowhere"}, "one of all, best");
+  check_refused("--grow-where", {"nowhere"}, "one of all, together, best");
+  check_refused("--fan-out", {"center", ""}, "one of full, centre");
+  check_refused("--grow-layers", {"", ",", "conv1,", ",conv1", "conv1,,conv2", "conv1,conv2,conv1"},
+                "names of layers such as stage1.block1.conv1, each once, only commas between");
   check_refused("--optimizer", {"adam"}, "one of sgd, adamw");
   check_refused("--schedule", {"linear"}, "one of constant, cosine");
   check_refused("--data", {""}, "the name of a folder");
@@ -97,6 +105,35 @@ TEST_CASE("usage: arguments that are missing or too many") {
   }
 }
 
+TEST_CASE("usage: options that do not go together") {
+  const std::vector<Wrong> cases = {
+      {{"--hidden", "8,8"}, "--hidden belongs to --model mlp; resnet18 has --width and --channels"},
+      {{"--model", "vgg", "--activation", "tanh"},
+       "--activation belongs to --model mlp; vgg has --width and --channels"},
+      {{"--width", "1", "--model", "mlp"}, "--width does not belong to --model mlp; give its widths by --hidden"},
+      {{"--channels", "16", "--model", "mlp"},
+       "--channels does not belong to --model mlp; give its widths by --hidden"},
+      {{"--method", "tiny-joint"},
+       "--method tiny-joint belongs to --model mlp; convolutions grow by tiny or tiny-eigen"},
+      {{"--method", "tiny-fisher", "--model", "vgg"},
+       "--method tiny-fisher belongs to --model mlp; convolutions grow by tiny or tiny-eigen"},
+      {{"--grow-where", "together", "--model", "vgg"},
+       "--grow-where together belongs to the resnets; the layers of vgg feed each other, so give all or best"},
+      {{"--grow-where", "together", "--model", "mlp"},
+       "--grow-where together belongs to the resnets; the layers of mlp feed each other, so give all or best"},
+      {{"--fan-out", "centre", "--model", "mlp"},
+       "--fan-out does not belong to --model mlp, which has no convolutions"},
+      {{"--optimizer", "adamw", "--momentum", "0.5"}, "--momentum belongs to --optimizer sgd, not adamw"},
+  };
+  for (const Wrong& wrong : cases) {
+    CAPTURE(wrong.sentence);
+    const Outcome outcome = program::run(wrong.arguments);
+    CHECK(outcome.exit_code == 2);
+    CHECK(outcome.out == "");
+    CHECK(outcome.err == "cifar10: " + wrong.sentence + "\nRun cifar10 --help for the options.\n");
+  }
+}
+
 TEST_CASE("usage: help lists every option with its default") {
   const Outcome help = program::run({"--help"});
   CHECK(help.exit_code == 0);
@@ -111,26 +148,30 @@ TEST_CASE("usage: help lists every option with its default") {
   const std::vector<std::vector<std::string>> options = {
       {"--data DIR", "./cifar-10-batches-bin"},
       {"--images N", "default 0"},
-      {"--model NAME", "default mlp"},
+      {"--model NAME", "resnet18, resnet18-strided, vgg, mlp; default resnet18"},
+      {"--width X", "default 1/16"},
+      {"--channels N", "default 16"},
       {"--hidden N,N,...", "default 8,8"},
       {"--activation NAME", "default relu"},
       {"--epochs N", "default 20"},
       {"--batch N", "default 128"},
       {"--optimizer NAME", "default sgd"},
-      {"--learning-rate X", "default 0.02 for sgd, 0.001 for adamw"},
+      {"--learning-rate X", "default for sgd 0.02 with an mlp, else 0.1; for adamw 0.001"},
       {"--momentum X", "default 0.9"},
       {"--weight-decay X", "default 0.0005"},
       {"--schedule NAME", "default cosine"},
       {"--label-smoothing X", "default 0"},
       {"--augment", "horizontal flips"},
       {"--method NAME", "default tiny"},
-      {"--grow-where NAME", "default all"},
+      {"--grow-where NAME", "all, together, best; default together with a resnet, else all"},
+      {"--grow-layers NAME,...", "default all that can grow"},
+      {"--fan-out NAME", "full, centre; default full"},
       {"--grow-every N", "default 1"},
       {"--grow-until N", "default two thirds"},
       {"--units N", "default 8"},
       {"--significance X", "default 1"},
       {"--damping X", "default 0.001"},
-      {"--statistics-samples N", "default 10000"},
+      {"--statistics-samples N", "default 10000 with an mlp, else 2000"},
       {"--max-parameters N", "default 0"},
       {"--seed N", "default 0"},
       {"--device", "stop"},
