@@ -28,7 +28,7 @@ enum class Pooling { none, maximum, average, global };
 
 /// Two layers and what stands between them.
 struct MapJoint {
-  std::string name;
+  std::string name = {};
   ms::Extent2 map = 1;  ///< of the producer's input
   std::int64_t in = 1, width = 1, out = 1;
   ms::Window first = {}, second = {};
