@@ -83,9 +83,9 @@ TEST_CASE("line search: a slope passes over amplitudes far below what acceptance
   const Search all(loss), few(loss, {}, 0.5);
   CHECK(few.result.gamma == all.result.gamma);
   CHECK(few.result.loss_after == all.result.loss_after);
-  // Acceptance asks for 2e-3; a 64th of it is promised at 6.25e-5, above 2^-14 = 6.1e-5.
-  CHECK(few.tried[1] == 0x1p-14);
-  CHECK(few.tried.size() + 13 == all.tried.size());
+  // Acceptance asks for 2e-3; an eighth of it is promised at 5e-4, above 2^-11 = 4.9e-4.
+  CHECK(few.tried[1] == 0x1p-11);
+  CHECK(few.tried.size() + 16 == all.tried.size());
   // A slope so small that even the largest amplitude promises too little leaves that one to try.
   CHECK(Search(loss, {.largest = 1.0}, 1e-9).tried == std::vector<double>{0.0, 1.0});
   // Without a decrease to ask for nothing is passed over.

@@ -50,7 +50,7 @@ struct LineSearchResult {
   double best = result.loss_before, best_gamma = 0.0, previous = result.loss_before;
   double gamma = options.smallest;
   if (slope > 0.0) {
-    const double least = options.least_relative_decrease * std::abs(result.loss_before) / (64.0 * slope);
+    const double least = options.least_relative_decrease * std::abs(result.loss_before) / (8.0 * slope);
     while (2.0 * gamma <= std::min(least, options.largest)) gamma *= 2.0;
   }
   for (; gamma <= options.largest; gamma *= 2.0) {

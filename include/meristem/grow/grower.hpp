@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdint>
 #include <functional>
 #include <limits>
@@ -44,7 +45,9 @@ struct GrowerOptions {
   std::vector<std::string> sites = {};  ///< names of the layers that may grow; none means all that can
   FanOut fan_out = FanOut::full;        ///< of units that a convolution consumes
   std::int64_t max_units = 8;           ///< per site and growth step
-  double significance = 1.0;            ///< c of the threshold on λ; see SolveOptions
+  /// If positive, a site gets at most this share of its consumer's outputs, rounded up, in place of max_units.
+  double max_unit_share = 0.0;
+  double significance = 1.0;  ///< c of the threshold on λ; see SolveOptions
   std::int64_t statistics_samples = 10'000;
   std::int64_t search_samples = 1'000;  ///< fixed samples of the line search, apart from those of the statistics
   std::int64_t batch_size = 512;        ///< in measuring; it changes no result
@@ -53,7 +56,7 @@ struct GrowerOptions {
   /// an input that is next to zero on almost every sample (a unit that is nearly dead) would receive a weight without
   /// bound.
   double damping = 1e-3;
-  LineSearchOptions line_search = {};
+  LineSearchOptions line_search = {};  ///< `largest` counts per position of a map
   Budget budget = {};
   nn::CrossEntropy loss = {};
 };
@@ -72,6 +75,7 @@ class Grower {
       }
     };
     at_least("max_units", static_cast<double>(options.max_units), 1);
+    at_least("max_unit_share", options.max_unit_share, 0);
     at_least("significance", options.significance, 0);
     at_least("damping", options.damping, 0);
     at_least("statistics_samples", static_cast<double>(options.statistics_samples), 1);
@@ -218,7 +222,7 @@ class Grower {
       const std::int64_t affordable = affordable_units(sites[i], measurements[i].consumer_taps(), parameters);
       // No weight changes what enters the network: on the same samples its covariance stays what it is.
       const bool keep = reads_network_input[i] && covariances_.find(id) == covariances_.end();
-      measurements[i].solve(ctx, std::min(options_.max_units, affordable), keep ? &covariance : nullptr);
+      measurements[i].solve(ctx, std::min(wanted_units(sites[i]), affordable), keep ? &covariance : nullptr);
       if (keep) covariances_[id] = std::move(covariance);
     }
     run([](const Measurement<T>& m) { return m.wants_effects(); },
@@ -241,6 +245,11 @@ class Grower {
     return proposals;
   }
 
+  [[nodiscard]] std::int64_t wanted_units(const Site<T>& site) const {
+    if (options_.max_unit_share == 0.0) return options_.max_units;
+    return static_cast<std::int64_t>(std::ceil(options_.max_unit_share * static_cast<double>(site.fan_out())));
+  }
+
   [[nodiscard]] std::int64_t affordable_units(const Site<T>& site, std::int64_t taps, std::int64_t parameters) const {
     return std::max<std::int64_t>(options_.budget.parameters - parameters, 0) / site.parameters_per_unit(taps);
   }
@@ -260,9 +269,10 @@ class Grower {
       return report;
     }
     const auto start = std::chrono::steady_clock::now();
-    const auto loss_now = [&](nn::Taps<T>* taps) { return search_loss(ctx, set, taps); };
+    NormInputs<T> before, after;
+    const auto loss_now = [&](NormInputs<T>* taps) { return search_loss(ctx, set, has_norms_ ? taps : nullptr); };
     const auto loss_at = [&](double gamma) {
-      if (gamma == 0.0) return loss_now(nullptr);
+      if (gamma == 0.0) return loss_now(&before);
       StagedEdit<T> staged(ctx, make_edit<T>(ctx, site, proposal.insertion, gamma), *network_);
       struct SwapBack {
         StagedEdit<T>& staged;
@@ -272,15 +282,15 @@ class Grower {
       const SwapBack restore{staged};
       return loss_now(nullptr);
     };
-    const LineSearchResult search = line_search(loss_at, options_.line_search, report.slope);
+    LineSearchOptions search_options = options_.line_search;
+    search_options.largest *= static_cast<double>(proposal.positions);
+    const LineSearchResult search = line_search(loss_at, search_options, report.slope);
     report.loss_before = search.loss_before;
     report.loss_after = search.loss_after;
     report.gamma = search.gamma;
     report.predicted = search.gamma * report.slope;
     report.evaluations = search.evaluations;
     if (search.accepted) {
-      NormInputs<T> before, after;
-      if (has_norms_) loss_now(&before);
       apply<T>(ctx, make_edit<T>(ctx, site, proposal.insertion, search.gamma), *network_, optimizer_);
       if (has_norms_) {
         loss_now(&after);

@@ -35,6 +35,9 @@ struct MeasurementOptions {
 struct Proposal {
   SiteReport report;
   Insertion insertion;
+  /// Outputs of the consumer per sample. Each has a small share in the loss, whose curvature at one of them is small
+  /// alike: the amplitude that lowers the loss most grows with their number.
+  std::int64_t positions = 1;
 };
 
 /// Gathers the statistics of one site in up to three passes over the same samples, solves, and proposes. The caller
@@ -169,6 +172,7 @@ class Measurement {
       report.gain += units.lambda[static_cast<std::size_t>(k)] * units.lambda[static_cast<std::size_t>(k)];
     }
     report.note = units.note;
+    proposal_.positions = maps_->geometry().consumer.output(maps_->geometry().pooled).size();
     proposal_.insertion.taps = n.extent(1) / std::max<std::int64_t>(site_.fan_out(), 1);
     take(ctx, units.units, units.fan_in, units.fan_out, maps_->move().weights);
     move_slope_ = maps_->move().decrease;
