@@ -68,16 +68,22 @@ template <Real T>
 template <Real T>
 void require_fit(const Site<T>& site, const Insertion& insertion) {
   const auto size = [](std::int64_t a, std::int64_t b) { return static_cast<std::size_t>(a * b); };
-  const std::int64_t taps = site.consumer.window().kernel.size();
-  const bool taps_fit =
-      insertion.taps == 1 || insertion.taps == taps ||
-      (site.flattened && (site.width() == 0 || insertion.taps * site.width() == site.consumer.in_features()));
-  if (insertion.inputs != site.fan_in() || insertion.outputs != site.fan_out() || !taps_fit ||
-      (!insertion.move.empty() && insertion.consumer_inputs != site.consumer_inputs())) {
+  // An empty layer does not tell how many positions a Flatten has.
+  const bool any_taps = site.flattened && site.width() == 0;
+  const std::int64_t taps = any_taps         ? insertion.taps
+                            : site.flattened ? site.consumer.in_features() / site.width()
+                                             : site.consumer.window().kernel.size();
+  const bool taps_fit = insertion.taps == taps || (insertion.taps == 1 && site.consumer.is_convolution());
+  if (insertion.inputs != site.fan_in() || insertion.outputs != site.fan_out() || (insertion.units > 0 && !taps_fit)) {
     throw ShapeError(concat("site ", site.name, ": units with fan-in ", insertion.inputs, " and fan-out ",
                             insertion.outputs, insertion.taps > 1 ? concat(" at ", insertion.taps, " taps") : "",
                             " do not fit a site with fan-in ", site.fan_in(), " and fan-out ", site.fan_out(),
                             taps > 1 ? concat(" at ", taps, " taps") : ""));
+  }
+  if (!insertion.move.empty() && insertion.consumer_inputs != site.consumer_inputs()) {
+    throw ShapeError(concat("site ", site.name, ": a move of ", insertion.consumer_inputs,
+                            " weights per output does not fit ", site.consumer.layer()->label(), ", which has ",
+                            site.consumer_inputs()));
   }
   const std::size_t units = static_cast<std::size_t>(insertion.units);
   if (insertion.fan_in.size() != size(insertion.units, insertion.inputs) ||
@@ -126,6 +132,25 @@ template <Real T>
 }
 
 }  // namespace detail
+
+/// Takes units along that were found before another site gave their producer more inputs: these get weights of zero.
+/// `map` tells for each input of the producer, the last axis of its weight, which one it was, or -1 for an added one.
+template <Real T>
+void follow_inputs(const Site<T>& site, const std::vector<std::int64_t>& map, Insertion& insertion) {
+  const std::int64_t bias = site.producer.has_bias() ? 1 : 0, taps = site.producer.window().kernel.size();
+  const std::int64_t before = insertion.inputs, channels = (before - bias) / taps;
+  std::vector<double> rows;
+  for (std::int64_t k = 0; k < insertion.units; ++k) {
+    for (std::int64_t tap = 0; tap < taps; ++tap) {
+      for (const std::int64_t from : map) {
+        rows.push_back(from < 0 ? 0.0 : insertion.fan_in[static_cast<std::size_t>(k * before + tap * channels + from)]);
+      }
+    }
+    if (bias) rows.push_back(insertion.fan_in[static_cast<std::size_t>((k + 1) * before - 1)]);
+  }
+  insertion.fan_in = std::move(rows);
+  insertion.inputs = taps * static_cast<std::int64_t>(map.size()) + bias;
+}
 
 /// The edit that inserts the units at amplitude γ: fan-in √γ α, fan-out √γ ω, and the consumer's weights moved by γ δW.
 ///
