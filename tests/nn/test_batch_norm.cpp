@@ -252,8 +252,7 @@ TEST_CASE("batch norm layer: names, axes, buffers and messages") {
   CHECK(message_of<ms::ShapeError>([&] { (void)layer.forward(ctx, x, {}); }) ==
         "norm1 (BatchNorm): input has 3 channels, weight expects 16; got (128, 32, 32, 3)");
   CHECK(message_of<ms::ShapeError>([&] { (void)layer.output_shape({16}); }) ==
-        "norm1 (BatchNorm): input of shape (16) has no rows to normalise over; give it a batch axis before its "
-        "channels");
+        "norm1 (BatchNorm): input of shape (16) lacks a batch axis; give it one");
   const auto right = ms::zeros<float>(ctx, {2, 3, 16}), wrong = ms::zeros<float>(ctx, {2, 1, 16});
   CHECK(message_of<ms::ShapeError>([&] { (void)layer.forward_added(ctx, right, wrong, {}); }) ==
         "norm1 (BatchNorm): residual of shape (2, 1, 16) cannot be added to the output of shape (2, 3, 16); make the "

@@ -8,7 +8,7 @@
 #include <meristem/kernels/batch_norm.cuh>
 #include <meristem/kernels/elementwise.cuh>
 #include <meristem/nn/activation.hpp>
-#include <meristem/nn/layer.hpp>
+#include <meristem/nn/weighted_layer.hpp>
 
 namespace meristem::inline MERISTEM_BACKEND::nn {
 
@@ -26,63 +26,35 @@ struct BatchNormOptions {
 /// variance 0, so its output is act(bias [+ residual]), and leaves the running variance alone. In evaluation mode the
 /// running statistics take their place, constants for backward too: run backward with the mode that forward had.
 template <Real T>
-class BatchNorm final : public Layer<T> {
+class BatchNorm final : public NormLayer<T> {
  public:
   using Options = BatchNormOptions;
 
   /// weight 1, bias 0, running mean 0, running variance 1. Throws ArgumentError for a negative number of channels and
   /// for options outside their range.
   BatchNorm(Context& ctx, std::int64_t channels, const Options& options = {})
-      : weight_(ctx, "weight", checked_shape(channels, options), false),
-        bias_(ctx, "bias", {channels}, false),
+      : NormLayer<T>(ctx, checked_shape(channels, options)),
         running_mean_(ctx, "running_mean", {channels}),
         running_variance_(ctx, "running_variance", {channels}),
         options_(options) {
-    kernels::fill(ctx, T(1), weight_.value.view());
-    kernels::fill(ctx, T(0), bias_.value.view());
     kernels::fill(ctx, T(0), running_mean_.value.view());
     kernels::fill(ctx, T(1), running_variance_.value.view());
   }
 
   [[nodiscard]] std::string_view kind() const override { return "BatchNorm"; }
-  [[nodiscard]] std::int64_t channels() const { return weight_.value.extent(0); }
   [[nodiscard]] double momentum() const noexcept { return options_.momentum; }
   [[nodiscard]] double epsilon() const noexcept { return options_.epsilon; }
   [[nodiscard]] Activation activation() const noexcept { return options_.activation; }
-  [[nodiscard]] Parameter<T>& weight() noexcept { return weight_; }
-  [[nodiscard]] const Parameter<T>& weight() const noexcept { return weight_; }
-  [[nodiscard]] Parameter<T>& bias() noexcept { return bias_; }
-  [[nodiscard]] const Parameter<T>& bias() const noexcept { return bias_; }
   [[nodiscard]] Buffer<T>& running_mean() noexcept { return running_mean_; }
   [[nodiscard]] const Buffer<T>& running_mean() const noexcept { return running_mean_; }
   [[nodiscard]] Buffer<T>& running_variance() noexcept { return running_variance_; }
   [[nodiscard]] const Buffer<T>& running_variance() const noexcept { return running_variance_; }
 
   void set_name(const std::string& name) override {
-    Layer<T>::set_name(name);
+    WeightedLayer<T>::set_name(name);
     const std::string prefix = name.empty() ? "" : name + ".";
-    weight_.name = prefix + "weight";
-    bias_.name = prefix + "bias";
     running_mean_.name = prefix + "running_mean";
     running_variance_.name = prefix + "running_variance";
-  }
-
-  [[nodiscard]] Shape output_shape(const Shape& input) const override {
-    const int last = input.rank() - 1;
-    if (last < 1) {
-      throw ShapeError(concat(this->label(), ": input of shape ", input, " has no rows to normalise over; give it a ",
-                              "batch axis before its channels"));
-    }
-    if (input[last] != channels()) {
-      throw ShapeError(concat(this->label(), ": input has ", input[last], " channels, weight expects ", channels(),
-                              "; got ", input));
-    }
-    return input;
-  }
-
-  /// One for each element.
-  [[nodiscard]] std::int64_t multiply_adds(const Shape& input) const override {
-    return input.rank() == 0 || input[0] == 0 ? 0 : input.size() / input[0];
   }
 
   [[nodiscard]] Trace<T> forward(Context& ctx, View<const T> input, const Pass<T>& pass) override {
@@ -100,13 +72,13 @@ class BatchNorm final : public Layer<T> {
   /// y = act(bn(input) + residual) in one pass; residual has the input's shape, or is an empty view for none. Throws
   /// ShapeError otherwise.
   [[nodiscard]] Trace<T> forward_added(Context& ctx, View<const T> input, View<const T> residual, const Pass<T>& pass) {
-    const Shape shape = output_shape(input.shape());
+    const Shape shape = this->output_shape(input.shape());
     if (residual.rank() != 0 && residual.shape() != shape) {
       throw ShapeError(concat(this->label(), ": residual of shape ", residual.shape(),
                               " cannot be added to the output of shape ", shape, "; make the shapes equal"));
     }
     Trace<T> trace;
-    Tensor<T> mean(ctx, {channels()}), inverse_deviation(ctx, {channels()});
+    Tensor<T> mean(ctx, {this->channels()}), inverse_deviation(ctx, {this->channels()});
     if (pass.mode == Mode::training) {
       kernels::RunningStatistics<T> running;
       if (!pass.measuring) running = {running_mean_.value, running_variance_.value, options_.momentum};
@@ -137,19 +109,15 @@ class BatchNorm final : public Layer<T> {
     return dx;
   }
 
-  void visit_parameters(const std::function<void(Parameter<T>&)>& visit) override {
-    visit(weight_);
-    visit(bias_);
-  }
-
   void visit_buffers(const std::function<void(Buffer<T>&)>& visit) override {
     visit(running_mean_);
     visit(running_variance_);
   }
 
-  [[nodiscard]] std::vector<ParameterAxis<T>> output_axes() override { return {{&weight_, 0}, {&bias_, 0}}; }
-
  private:
+  using WeightedLayer<T>::weight_;
+  using WeightedLayer<T>::bias_;
+
   static Shape checked_shape(std::int64_t channels, const Options& options) {
     if (channels < 0) throw ArgumentError(concat("BatchNorm: ", channels, " channels; they must be 0 or more"));
     if (!(options.momentum >= 0.0 && options.momentum <= 1.0)) {
@@ -172,14 +140,11 @@ class BatchNorm final : public Layer<T> {
                                          trace.output,
                                          options_.activation,
                                          pass.mode == Mode::evaluation};
-    kernels::batch_norm_backward<T>(
-        ctx, forward, dy,
-        pass.gradients == GradientMode::accumulate ? kernels::Accumulate::accumulate : kernels::Accumulate::overwrite,
-        wanted ? weight_.gradient.view() : View<T>(), wanted ? bias_.gradient.view() : View<T>(), dx, dresidual);
+    kernels::batch_norm_backward<T>(ctx, forward, dy, this->accumulation(pass),
+                                    wanted ? weight_.gradient.view() : View<T>(),
+                                    wanted ? bias_.gradient.view() : View<T>(), dx, dresidual);
   }
 
-  Parameter<T> weight_;
-  Parameter<T> bias_;
   Buffer<T> running_mean_;
   Buffer<T> running_variance_;
   Options options_;

@@ -9,7 +9,7 @@
 #include <meristem/kernels/elementwise.cuh>
 #include <meristem/kernels/reduce.cuh>
 #include <meristem/nn/init.hpp>
-#include <meristem/nn/layer.hpp>
+#include <meristem/nn/weighted_layer.hpp>
 
 namespace meristem::inline MERISTEM_BACKEND::nn {
 
@@ -26,40 +26,22 @@ struct Conv2dOptions {
 /// (n, H, W, in_channels) to (n, OH, OW, out_channels). Widths of 0 are allowed on either side: growth may start from
 /// an empty layer.
 template <Real T>
-class Conv2d final : public Layer<T> {
+class Conv2d final : public WeightedLayer<T> {
  public:
   using Options = Conv2dOptions;
 
   /// Throws ArgumentError for a negative width or an impossible window.
   Conv2d(Context& ctx, std::int64_t in_channels, std::int64_t out_channels, const Options& options = {})
-      : window_{options.kernel, options.stride, options.padding, options.dilation},
-        weight_(ctx, "weight", checked_shape(in_channels, out_channels, window_), true),
-        has_bias_(options.bias) {
+      : WeightedLayer<T>(ctx, checked_shape(in_channels, out_channels, window_of(options)), true, options.bias),
+        window_(window_of(options)) {
     initialize<T>(ctx, options.init, in_channels * window_.kernel.size(), out_channels * window_.kernel.size(),
                   weight_.value);
-    if (has_bias_) {
-      bias_ = Parameter<T>(ctx, "bias", {out_channels}, false);
-      kernels::fill(ctx, T(0), bias_.value.view());
-    }
   }
 
   [[nodiscard]] std::string_view kind() const override { return "Conv2d"; }
   [[nodiscard]] std::int64_t in_channels() const { return weight_.value.extent(3); }
   [[nodiscard]] std::int64_t out_channels() const { return weight_.value.extent(0); }
   [[nodiscard]] const Window& window() const noexcept { return window_; }
-  [[nodiscard]] bool has_bias() const noexcept { return has_bias_; }
-  /// (out, ky, kx, in)
-  [[nodiscard]] Parameter<T>& weight() noexcept { return weight_; }
-  [[nodiscard]] const Parameter<T>& weight() const noexcept { return weight_; }
-  /// (out). Only if `has_bias()`.
-  [[nodiscard]] Parameter<T>& bias() noexcept { return bias_; }
-  [[nodiscard]] const Parameter<T>& bias() const noexcept { return bias_; }
-
-  void set_name(const std::string& name) override {
-    Layer<T>::set_name(name);
-    weight_.name = name.empty() ? "weight" : name + ".weight";
-    bias_.name = name.empty() ? "bias" : name + ".bias";
-  }
 
   [[nodiscard]] Shape output_shape(const Shape& input) const override {
     if (input.rank() != 4) {
@@ -84,7 +66,7 @@ class Conv2d final : public Layer<T> {
   [[nodiscard]] Trace<T> forward(Context& ctx, View<const T> input, const Pass<T>&) override {
     Trace<T> trace;
     trace.storage = Tensor<T>(ctx, output_shape(input.shape()));
-    const View<const T> bias = has_bias_ ? View<const T>(bias_.value.view()) : View<const T>();
+    const View<const T> bias = this->has_bias() ? View<const T>(bias_.value.view()) : View<const T>();
     kernels::conv2d_forward<T>(ctx, input, weight_.value, bias, window_, trace.storage);
     trace.output = trace.storage.view();
     return trace;
@@ -94,10 +76,9 @@ class Conv2d final : public Layer<T> {
                                    const Pass<T>& pass) override {
     const View<const T> dy = output_gradient.view();
     if (pass.gradients != GradientMode::ignore) {
-      const auto mode =
-          pass.gradients == GradientMode::accumulate ? kernels::Accumulate::accumulate : kernels::Accumulate::overwrite;
+      const auto mode = this->accumulation(pass);
       kernels::conv2d_backward_weights<T>(ctx, input, dy, window_, mode, weight_.gradient);
-      if (has_bias_) kernels::column_sums<T>(ctx, dy, bias_.gradient, mode);
+      if (this->has_bias()) kernels::column_sums<T>(ctx, dy, bias_.gradient, mode);
     }
     if (!pass.input_gradient) return {};
     Tensor<T> dx(ctx, input.shape());
@@ -105,19 +86,16 @@ class Conv2d final : public Layer<T> {
     return dx;
   }
 
-  void visit_parameters(const std::function<void(Parameter<T>&)>& visit) override {
-    visit(weight_);
-    if (has_bias_) visit(bias_);
-  }
-
-  [[nodiscard]] std::vector<ParameterAxis<T>> output_axes() override {
-    std::vector<ParameterAxis<T>> axes{{&weight_, 0}};
-    if (has_bias_) axes.push_back({&bias_, 0});
-    return axes;
-  }
   [[nodiscard]] std::vector<ParameterAxis<T>> input_axes() override { return {{&weight_, 3}}; }
 
  private:
+  using WeightedLayer<T>::weight_;
+  using WeightedLayer<T>::bias_;
+
+  static Window window_of(const Options& options) {
+    return {options.kernel, options.stride, options.padding, options.dilation};
+  }
+
   static Shape checked_shape(std::int64_t in_channels, std::int64_t out_channels, const Window& window) {
     if (in_channels < 0 || out_channels < 0) {
       throw ArgumentError(concat("Conv2d: widths ", in_channels, " -> ", out_channels, " are not both 0 or more"));
@@ -127,9 +105,6 @@ class Conv2d final : public Layer<T> {
   }
 
   Window window_;
-  Parameter<T> weight_;
-  Parameter<T> bias_;
-  bool has_bias_;
 };
 
 }  // namespace meristem::inline MERISTEM_BACKEND::nn

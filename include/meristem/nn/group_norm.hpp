@@ -7,7 +7,7 @@
 
 #include <meristem/kernels/elementwise.cuh>
 #include <meristem/kernels/group_norm.cuh>
-#include <meristem/nn/layer.hpp>
+#include <meristem/nn/weighted_layer.hpp>
 
 namespace meristem::inline MERISTEM_BACKEND::nn {
 
@@ -20,58 +20,25 @@ struct GroupNormOptions {
 /// channels of equal number; one group normalises whole samples, as many as channels each map. The channels may be 0.
 /// The same in training and evaluation.
 template <Real T>
-class GroupNorm final : public Layer<T> {
+class GroupNorm final : public NormLayer<T> {
  public:
   using Options = GroupNormOptions;
 
   /// weight 1, bias 0. Throws ArgumentError for a negative number of channels, for `groups` that do not divide it, and
   /// for an epsilon that is not positive.
   GroupNorm(Context& ctx, std::int64_t groups, std::int64_t channels, const Options& options = {})
-      : weight_(ctx, "weight", checked_shape(groups, channels, options), false),
-        bias_(ctx, "bias", {channels}, false),
-        groups_(groups),
-        epsilon_(options.epsilon) {
-    kernels::fill(ctx, T(1), weight_.value.view());
-    kernels::fill(ctx, T(0), bias_.value.view());
-  }
+      : NormLayer<T>(ctx, checked_shape(groups, channels, options)), groups_(groups), epsilon_(options.epsilon) {}
 
   [[nodiscard]] std::string_view kind() const override { return "GroupNorm"; }
   [[nodiscard]] std::int64_t groups() const noexcept { return groups_; }
-  [[nodiscard]] std::int64_t channels() const { return weight_.value.extent(0); }
   [[nodiscard]] double epsilon() const noexcept { return epsilon_; }
-  [[nodiscard]] Parameter<T>& weight() noexcept { return weight_; }
-  [[nodiscard]] const Parameter<T>& weight() const noexcept { return weight_; }
-  [[nodiscard]] Parameter<T>& bias() noexcept { return bias_; }
-  [[nodiscard]] const Parameter<T>& bias() const noexcept { return bias_; }
-
-  void set_name(const std::string& name) override {
-    Layer<T>::set_name(name);
-    weight_.name = name.empty() ? "weight" : name + ".weight";
-    bias_.name = name.empty() ? "bias" : name + ".bias";
-  }
-
-  [[nodiscard]] Shape output_shape(const Shape& input) const override {
-    const int last = input.rank() - 1;
-    if (last < 1)
-      throw ShapeError(concat(this->label(), ": input of shape ", input, " lacks a batch axis; give it one"));
-    if (input[last] != channels()) {
-      throw ShapeError(concat(this->label(), ": input has ", input[last], " channels, weight expects ", channels(),
-                              "; got ", input));
-    }
-    return input;
-  }
-
-  /// One for each element.
-  [[nodiscard]] std::int64_t multiply_adds(const Shape& input) const override {
-    return input.rank() == 0 || input[0] == 0 ? 0 : input.size() / input[0];
-  }
 
   /// Throws ArgumentError if the channels, once they have grown, are no multiple of the groups.
   [[nodiscard]] Trace<T> forward(Context& ctx, View<const T> input, const Pass<T>&) override {
     Trace<T> trace;
-    trace.storage = Tensor<T>(ctx, output_shape(input.shape()));
+    trace.storage = Tensor<T>(ctx, this->output_shape(input.shape()));
     trace.output = trace.storage.view();
-    if (channels() % groups_ != 0) throw ArgumentError(misfit(this->label(), groups_, channels()));
+    if (this->channels() % groups_ != 0) throw ArgumentError(misfit(this->label(), groups_, this->channels()));
     Tensor<T> mean(ctx, {input.extent(0), groups_}), inverse_deviation(ctx, {input.extent(0), groups_});
     kernels::group_norm_forward<T>(ctx, input, groups_, weight_.value, bias_.value, epsilon_, mean, inverse_deviation,
                                    trace.storage);
@@ -83,23 +50,18 @@ class GroupNorm final : public Layer<T> {
   [[nodiscard]] Tensor<T> backward(Context& ctx, View<const T> input, const Trace<T>& trace, Tensor<T> output_gradient,
                                    const Pass<T>& pass) override {
     const bool wanted = pass.gradients != GradientMode::ignore;
-    kernels::group_norm_backward<T>(
-        ctx, input, groups_, trace.saved[0], trace.saved[1], weight_.value, output_gradient,
-        pass.gradients == GradientMode::accumulate ? kernels::Accumulate::accumulate : kernels::Accumulate::overwrite,
-        wanted ? weight_.gradient.view() : View<T>(), wanted ? bias_.gradient.view() : View<T>(),
-        pass.input_gradient ? output_gradient.view() : View<T>());
+    kernels::group_norm_backward<T>(ctx, input, groups_, trace.saved[0], trace.saved[1], weight_.value, output_gradient,
+                                    this->accumulation(pass), wanted ? weight_.gradient.view() : View<T>(),
+                                    wanted ? bias_.gradient.view() : View<T>(),
+                                    pass.input_gradient ? output_gradient.view() : View<T>());
     if (!pass.input_gradient) return {};
     return output_gradient;
   }
 
-  void visit_parameters(const std::function<void(Parameter<T>&)>& visit) override {
-    visit(weight_);
-    visit(bias_);
-  }
-
-  [[nodiscard]] std::vector<ParameterAxis<T>> output_axes() override { return {{&weight_, 0}, {&bias_, 0}}; }
-
  private:
+  using WeightedLayer<T>::weight_;
+  using WeightedLayer<T>::bias_;
+
   static std::string misfit(const std::string& label, std::int64_t groups, std::int64_t channels) {
     return concat(label, ": ", channels, " channels do not fall into ", groups,
                   " groups of equal size; choose a number of groups that divides the channels");
@@ -114,8 +76,6 @@ class GroupNorm final : public Layer<T> {
     return {channels};
   }
 
-  Parameter<T> weight_;
-  Parameter<T> bias_;
   std::int64_t groups_;
   double epsilon_;
 };

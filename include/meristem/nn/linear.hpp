@@ -8,7 +8,7 @@
 #include <meristem/kernels/elementwise.cuh>
 #include <meristem/kernels/reduce.cuh>
 #include <meristem/nn/init.hpp>
-#include <meristem/nn/layer.hpp>
+#include <meristem/nn/weighted_layer.hpp>
 
 namespace meristem::inline MERISTEM_BACKEND::nn {
 
@@ -20,35 +20,19 @@ struct LinearOptions {
 /// y[..., out] = Σ_in x[..., in] W[out][in] + b[out]: acts on the last axis, whatever stands before it. Widths of 0 are
 /// allowed on either side: growth may start from an empty hidden layer.
 template <Real T>
-class Linear final : public Layer<T> {
+class Linear final : public WeightedLayer<T> {
  public:
   using Options = LinearOptions;
 
   /// Throws ArgumentError for a negative width.
   Linear(Context& ctx, std::int64_t in_features, std::int64_t out_features, const Options& options = {})
-      : weight_(ctx, "weight", checked_shape(in_features, out_features), true), has_bias_(options.bias) {
+      : WeightedLayer<T>(ctx, checked_shape(in_features, out_features), true, options.bias) {
     initialize<T>(ctx, options.init, in_features, out_features, weight_.value);
-    if (has_bias_) {
-      bias_ = Parameter<T>(ctx, "bias", {out_features}, false);
-      kernels::fill(ctx, T(0), bias_.value.view());
-    }
   }
 
   [[nodiscard]] std::string_view kind() const override { return "Linear"; }
   [[nodiscard]] std::int64_t in_features() const { return weight_.value.extent(1); }
   [[nodiscard]] std::int64_t out_features() const { return weight_.value.extent(0); }
-  [[nodiscard]] bool has_bias() const noexcept { return has_bias_; }
-  [[nodiscard]] Parameter<T>& weight() noexcept { return weight_; }
-  [[nodiscard]] const Parameter<T>& weight() const noexcept { return weight_; }
-  /// Only if `has_bias()`.
-  [[nodiscard]] Parameter<T>& bias() noexcept { return bias_; }
-  [[nodiscard]] const Parameter<T>& bias() const noexcept { return bias_; }
-
-  void set_name(const std::string& name) override {
-    Layer<T>::set_name(name);
-    weight_.name = name.empty() ? "weight" : name + ".weight";
-    bias_.name = name.empty() ? "bias" : name + ".bias";
-  }
 
   [[nodiscard]] Shape output_shape(const Shape& input) const override {
     const int last = input.rank() - 1;
@@ -72,7 +56,7 @@ class Linear final : public Layer<T> {
     trace.storage = Tensor<T>(ctx, output_shape(input.shape()));
     const View<T> output = trace.storage.view();
     gemm(ctx, Transpose::no, Transpose::yes, T(1), input.as_matrix(), weight_.value.view(), T(0), output.as_matrix());
-    if (has_bias_) kernels::add_bias<T>(ctx, bias_.value, output.as_matrix());
+    if (this->has_bias()) kernels::add_bias<T>(ctx, bias_.value, output.as_matrix());
     trace.output = output;
     return trace;
   }
@@ -84,10 +68,8 @@ class Linear final : public Layer<T> {
     if (pass.gradients != GradientMode::ignore) {
       const T keep = pass.gradients == GradientMode::accumulate ? T(1) : T(0);
       gemm(ctx, Transpose::yes, Transpose::no, T(1), dy, x, keep, weight_.gradient.view());
-      if (has_bias_) {
-        kernels::column_sums<T>(ctx, dy, bias_.gradient,
-                                pass.gradients == GradientMode::accumulate ? kernels::Accumulate::accumulate
-                                                                           : kernels::Accumulate::overwrite);
+      if (this->has_bias()) {
+        kernels::column_sums<T>(ctx, dy, bias_.gradient, this->accumulation(pass));
       }
     }
     if (!pass.input_gradient) return {};
@@ -96,29 +78,18 @@ class Linear final : public Layer<T> {
     return dx;
   }
 
-  void visit_parameters(const std::function<void(Parameter<T>&)>& visit) override {
-    visit(weight_);
-    if (has_bias_) visit(bias_);
-  }
-
-  [[nodiscard]] std::vector<ParameterAxis<T>> output_axes() override {
-    std::vector<ParameterAxis<T>> axes{{&weight_, 0}};
-    if (has_bias_) axes.push_back({&bias_, 0});
-    return axes;
-  }
   [[nodiscard]] std::vector<ParameterAxis<T>> input_axes() override { return {{&weight_, 1}}; }
 
  private:
+  using WeightedLayer<T>::weight_;
+  using WeightedLayer<T>::bias_;
+
   static Shape checked_shape(std::int64_t in_features, std::int64_t out_features) {
     if (in_features < 0 || out_features < 0) {
       throw ArgumentError(concat("Linear: widths ", in_features, " -> ", out_features, " are not both 0 or more"));
     }
     return {out_features, in_features};
   }
-
-  Parameter<T> weight_;
-  Parameter<T> bias_;
-  bool has_bias_;
 };
 
 }  // namespace meristem::inline MERISTEM_BACKEND::nn

@@ -1,0 +1,94 @@
+// What layers with a weight and a bias share.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include <meristem/kernels/elementwise.cuh>
+#include <meristem/kernels/reduce.cuh>
+#include <meristem/nn/layer.hpp>
+
+namespace meristem::inline MERISTEM_BACKEND::nn {
+
+/// A layer with a weight, whose first axis the output features index, and maybe a bias of one number each.
+template <Real T>
+class WeightedLayer : public Layer<T> {
+ public:
+  [[nodiscard]] bool has_bias() const noexcept { return has_bias_; }
+  [[nodiscard]] Parameter<T>& weight() noexcept { return weight_; }
+  [[nodiscard]] const Parameter<T>& weight() const noexcept { return weight_; }
+  /// Only if `has_bias()`.
+  [[nodiscard]] Parameter<T>& bias() noexcept { return bias_; }
+  [[nodiscard]] const Parameter<T>& bias() const noexcept { return bias_; }
+
+  void set_name(const std::string& name) override {
+    Layer<T>::set_name(name);
+    weight_.name = name.empty() ? "weight" : name + ".weight";
+    bias_.name = name.empty() ? "bias" : name + ".bias";
+  }
+
+  void visit_parameters(const std::function<void(Parameter<T>&)>& visit) override {
+    visit(weight_);
+    if (has_bias_) visit(bias_);
+  }
+
+  [[nodiscard]] std::vector<ParameterAxis<T>> output_axes() override {
+    std::vector<ParameterAxis<T>> axes{{&weight_, 0}};
+    if (has_bias_) axes.push_back({&bias_, 0});
+    return axes;
+  }
+
+ protected:
+  /// The weight is not initialised, the bias starts at 0 and does not decay.
+  WeightedLayer(Context& ctx, const Shape& weight, bool weight_decays, bool bias)
+      : weight_(ctx, "weight", weight, weight_decays), has_bias_(bias) {
+    if (!has_bias_) return;
+    bias_ = Parameter<T>(ctx, "bias", {weight[0]}, false);
+    kernels::fill(ctx, T(0), bias_.value.view());
+  }
+
+  /// What a pass asks the kernels to do with the gradients of parameters, if anything.
+  [[nodiscard]] static kernels::Accumulate accumulation(const Pass<T>& pass) {
+    return pass.gradients == GradientMode::accumulate ? kernels::Accumulate::accumulate
+                                                      : kernels::Accumulate::overwrite;
+  }
+
+  Parameter<T> weight_;
+  Parameter<T> bias_;
+
+ private:
+  bool has_bias_;
+};
+
+/// A normalisation that ends in · weight + bias, channel by channel on the last axis.
+template <Real T>
+class NormLayer : public WeightedLayer<T> {
+ public:
+  [[nodiscard]] std::int64_t channels() const { return this->weight_.value.extent(0); }
+
+  [[nodiscard]] Shape output_shape(const Shape& input) const override {
+    const int last = input.rank() - 1;
+    if (last < 1) {
+      throw ShapeError(concat(this->label(), ": input of shape ", input, " lacks a batch axis; give it one"));
+    }
+    if (input[last] != channels()) {
+      throw ShapeError(concat(this->label(), ": input has ", input[last], " channels, weight expects ", channels(),
+                              "; got ", input));
+    }
+    return input;
+  }
+
+  /// One for each element.
+  [[nodiscard]] std::int64_t multiply_adds(const Shape& input) const override {
+    return input.rank() == 0 || input[0] == 0 ? 0 : input.size() / input[0];
+  }
+
+ protected:
+  /// Weight 1, bias 0.
+  NormLayer(Context& ctx, const Shape& channels) : WeightedLayer<T>(ctx, channels, false, true) {
+    kernels::fill(ctx, T(1), this->weight_.value.view());
+  }
+};
+
+}  // namespace meristem::inline MERISTEM_BACKEND::nn
