@@ -169,6 +169,7 @@ void run(const Options& o) {
     options.significance = o.significance;
     options.damping = o.damping;
     options.statistics_samples = o.statistics_samples.value_or(o.is_mlp() ? 10'000 : 2'000);
+    options.search_samples = o.search_samples.value_or(o.is_mlp() ? 1'000 : 500);
     // Batch normalisation measures what it would do in training.
     if (!o.is_mlp()) options.batch_size = o.batch;
     if (o.max_parameters > 0) options.budget.parameters = o.max_parameters;
@@ -193,6 +194,9 @@ void run(const Options& o) {
             << (o.schedule == "cosine" ? " falling to 0" : "") << "; seed " << o.seed << "\ngrowth    "
             << growth_plan(o, grows ? grow_until / o.grow_every : 0) << "\n\n";
 
+  // Maps take much memory; rows do not.
+  const std::int64_t test_batch = o.is_mlp() ? 1'000 : o.batch;
+  const auto test = [&] { return ms::train::evaluate<float>(ctx, net, data.test, test_batch); };
   const ms::Shape image{1, data.train.height, data.train.width, data.train.channels};
   double growing = 0.0, growing_operations = 0.0, training_operations = 0.0;
   for (std::int64_t epoch = 1; epoch <= o.epochs; ++epoch) {
@@ -205,7 +209,7 @@ void run(const Options& o) {
     }
     // A multiply-add is two operations; forward, the inputs' and the weights' gradients take about the same.
     training_operations += 6.0 * static_cast<double>(net.multiply_adds(image)) * static_cast<double>(training.samples);
-    const ms::train::Metrics testing = ms::train::evaluate<float>(ctx, net, data.test);
+    const ms::train::Metrics testing = test();
     std::cout << "epoch " << std::setw(static_cast<int>(std::to_string(o.epochs).size())) << epoch << '/' << o.epochs
               << "   loss " << shown_loss(training.loss) << "   accuracy " << fixed(100 * training.accuracy, 2)
               << " % train, " << fixed(100 * testing.accuracy, 2) << " % test   "
@@ -213,10 +217,9 @@ void run(const Options& o) {
               << " s\n"
               << std::flush;
     if (!grower || epoch % o.grow_every != 0 || epoch > grow_until) continue;
-    const auto test_accuracy = [&] { return ms::train::evaluate<float>(ctx, net, data.test).accuracy; };
     ms::grow::GrowthReport report;
     if (o.is_mlp()) {
-      report = grower->grow(ctx, data.train, [&](ms::grow::SiteReport& site) { site.accuracy = test_accuracy(); });
+      report = grower->grow(ctx, data.train, [&](ms::grow::SiteReport& site) { site.accuracy = test().accuracy; });
     } else {
       // Testing after every layer would take longer than growing.
       report = grower->grow(ctx, data.train);
@@ -227,12 +230,12 @@ void run(const Options& o) {
     if (report.added() == 0) {
       std::cout << "no layer grew";
     } else {
-      std::cout << "now " << shown_size(net, sites) << ", test accuracy " << fixed(100 * test_accuracy(), 2) << " %";
+      std::cout << "now " << shown_size(net, sites) << ", test accuracy " << fixed(100 * test().accuracy, 2) << " %";
     }
     std::cout << "\n\n" << std::flush;
   }
 
-  const ms::train::Metrics testing = ms::train::evaluate<float>(ctx, net, data.test);
+  const ms::train::Metrics testing = test();
   std::cout << "\nresult    test accuracy " << fixed(100 * testing.accuracy, 2) << " %, " << shown_size(net, sites)
             << "\n          " << fixed(seconds_since(start), 1) << " s";
   if (grower) std::cout << ", of which " << fixed(growing, 1) << " s growing";

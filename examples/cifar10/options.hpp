@@ -46,6 +46,7 @@ struct Options {
   double significance = 1.0;
   double damping = 1e-3;
   std::optional<std::int64_t> statistics_samples;
+  std::optional<std::int64_t> search_samples;
   std::int64_t max_parameters = 0;
   std::uint64_t seed = 0;
   bool device = false;
@@ -210,6 +211,8 @@ class CommandLine {
         "added to the inputs' second moments before solving for units, in units of their mean");
     add("--statistics-samples", "N", number<std::int64_t>(o.statistics_samples, 1, billion),
         "images measured in a growth step", "10000 with an mlp, else 2000");
+    add("--search-samples", "N", number<std::int64_t>(o.search_samples, 1, billion),
+        "images, apart from those, on which the line search compares losses", "1000 with an mlp, else 500");
     add("--max-parameters", "N", number<std::int64_t>(o.max_parameters, 0, 1000 * billion),
         "never grow beyond N parameters; 0 sets no limit");
 

@@ -45,6 +45,7 @@ TEST_CASE("usage: whole numbers") {
   check_refused("--grow-until", {"-1"}, "a whole number from 0 to 1000000");
   check_refused("--units", {"0", "-8", "65537"}, "a whole number from 1 to 65536");
   check_refused("--statistics-samples", {"0"}, "a whole number from 1 to 1000000000");
+  check_refused("--search-samples", {"0", "-1"}, "a whole number from 1 to 1000000000");
   check_refused("--max-parameters", {"-1"}, "a whole number from 0 to 1000000000000");
   check_refused("--seed", {"-1", "abc", "1e3", "18446744073709551616"},
                 "a whole number from 0 to 18446744073709551615");
@@ -172,6 +173,7 @@ TEST_CASE("usage: help lists every option with its default") {
       {"--significance X", "default 1"},
       {"--damping X", "default 0.001"},
       {"--statistics-samples N", "default 10000 with an mlp, else 2000"},
+      {"--search-samples N", "default 1000 with an mlp, else 500"},
       {"--max-parameters N", "default 0"},
       {"--seed N", "default 0"},
       {"--device", "stop"},
