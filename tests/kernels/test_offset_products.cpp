@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include <meristem/kernels/elementwise.cuh>
 #include <meristem/kernels/offset_products.cuh>
 #include <support/check.hpp>
 

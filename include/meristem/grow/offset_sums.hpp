@@ -21,6 +21,7 @@
 #include <meristem/core/window.hpp>
 #include <meristem/grow/accumulator.hpp>
 #include <meristem/grow/patch_geometry.hpp>
+#include <meristem/kernels/elementwise.cuh>
 #include <meristem/kernels/offset_products.cuh>
 
 namespace meristem::inline MERISTEM_BACKEND::grow::detail {
@@ -196,7 +197,7 @@ struct OffsetPlan {
   OffsetPlan plan{std::move(y), std::move(x), left_channels, right_channels, 1, {}, {}, 0, 0.0, 0.0};
   if (left_channels == 0 || right_channels == 0) return plan;
   // On the CPU pieces small enough for several threads and for results that stay in the innermost caches.
-  constexpr std::int64_t most_channels = MERISTEM_GPU ? std::int64_t{1} << 40 : 64;
+  constexpr std::int64_t most_channels = MERISTEM_GPU ? std::int64_t{1} << 40 : 32;
   constexpr std::int64_t most_columns = MERISTEM_GPU ? std::int64_t{1} << 40 : 192;
   plan.part_channels = (left_channels - 1) / ((left_channels - 1) / most_channels + 1) + 1;
   const std::int64_t parts = plan.parts();
