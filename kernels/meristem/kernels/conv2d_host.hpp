@@ -22,6 +22,7 @@
 #include <meristem/core/config.hpp>
 #include <meristem/core/context.hpp>
 #include <meristem/core/dtype.hpp>
+#include <meristem/core/host_tasks.hpp>
 #include <meristem/core/launch.hpp>
 #include <meristem/core/tensor.hpp>
 #include <meristem/core/view.hpp>
@@ -247,7 +248,7 @@ void multiply_rows(Context& ctx, const Sampling<T>& in, const T* dy, std::int64_
   auto sums = slabs > 1 ? empty<T>(ctx, {slabs, size}) : Tensor<T>();
   const std::int64_t tasks = slabs * parts;
   const std::int64_t patches_size = direct ? 0 : block * step;
-  auto scratch = empty<T>(ctx, {workers_for(ctx, tasks), patches_size});
+  auto scratch = empty<T>(ctx, {host::workers_for(ctx, tasks), patches_size});
   const bool add = mode == Accumulate::accumulate;
   const auto one_task = [&](std::int64_t index, int worker) {
     T* const patches = scratch.data() + worker * patches_size;
@@ -273,10 +274,10 @@ void multiply_rows(Context& ctx, const Sampling<T>& in, const T* dy, std::int64_
       keep = T(1);
     }
   };
-  for_tasks(ctx, tasks, one_task);
+  host::for_tasks(ctx, tasks, one_task);
   if (slabs == 1) return;
   const AddSlabs<T> add_slabs{sums.data(), slabs, size, out, add};
-  for_tasks(ctx, divide_up(size, AddSlabs<T>::run * 16), [&](std::int64_t index, int) {
+  host::for_tasks(ctx, divide_up(size, AddSlabs<T>::run * 16), [&](std::int64_t index, int) {
     const std::int64_t runs = divide_up(size, AddSlabs<T>::run);
     for (std::int64_t i = index * 16; i < std::min(runs, (index + 1) * 16); ++i) add_slabs(i);
   });

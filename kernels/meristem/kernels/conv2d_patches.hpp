@@ -18,6 +18,7 @@
 #include <meristem/core/config.hpp>
 #include <meristem/core/context.hpp>
 #include <meristem/core/dtype.hpp>
+#include <meristem/core/host_tasks.hpp>
 #include <meristem/core/launch.hpp>
 #include <meristem/core/tensor.hpp>
 #include <meristem/core/view.hpp>
@@ -153,55 +154,6 @@ void gather(const Sampling<T>& in, const std::vector<Stretch>& parts, std::int64
   }
 }
 
-/// Keeps BLAS on the calling thread.
-class OneBlasThread {
- public:
-#if defined(_OPENMP)
-  OneBlasThread() : before_(omp_get_max_threads()) {
-    if (before_ > 1) omp_set_num_threads(1);
-  }
-  ~OneBlasThread() {
-    if (before_ > 1) omp_set_num_threads(before_);
-  }
-#else
-  OneBlasThread() {}
-#endif
-  OneBlasThread(const OneBlasThread&) = delete;
-  OneBlasThread& operator=(const OneBlasThread&) = delete;
-
- private:
-#if defined(_OPENMP)
-  int before_;
-#endif
-};
-
-/// How many workers `for_tasks` uses.
-[[nodiscard]] inline int workers_for(const Context& ctx, std::int64_t tasks) {
-#if defined(_OPENMP) && !MERISTEM_TSAN
-  return static_cast<int>(std::clamp<std::int64_t>(tasks, 1, ctx.threads()));
-#else
-  static_cast<void>(ctx);
-  static_cast<void>(tasks);
-  return 1;
-#endif
-}
-
-/// Calls task(i, worker) for 0 <= i < tasks, each on one thread, worker < workers_for(ctx, tasks).
-template <class Task>
-void for_tasks(const Context& ctx, std::int64_t tasks, const Task& task) {
-  [[maybe_unused]] const int workers = workers_for(ctx, tasks);
-#if defined(_OPENMP) && !MERISTEM_TSAN
-  // Inside a parallel region OpenBLAS stays on the calling thread by itself.
-  if (workers > 1) {
-#pragma omp parallel for num_threads(workers) schedule(dynamic, 1)
-    for (std::int64_t i = 0; i < tasks; ++i) task(i, omp_get_thread_num());
-    return;
-  }
-#endif
-  [[maybe_unused]] const OneBlasThread one;
-  for (std::int64_t i = 0; i < tasks; ++i) task(i, 0);
-}
-
 /// Columns of each of about `pieces` equal pieces; the last one may be shorter.
 [[nodiscard]] inline std::int64_t piece(std::int64_t columns, std::int64_t pieces) {
   constexpr std::int64_t unit = 16;
@@ -243,7 +195,7 @@ void multiply(Context& ctx, const Sampling<T>& in, Transpose transpose, View<con
   const std::int64_t blocks = divide_up(rows, block);
   const std::int64_t patches_size = direct ? 0 : block * step;
   const std::int64_t result_size = spread ? block * outputs : 0;
-  auto scratch = empty<T>(ctx, {workers_for(ctx, blocks), patches_size + result_size});
+  auto scratch = empty<T>(ctx, {host::workers_for(ctx, blocks), patches_size + result_size});
   const auto one_block = [&](std::int64_t index, int worker) {
     T* const patches = scratch.data() + worker * (patches_size + result_size);
     const std::int64_t first = index * block;
@@ -279,7 +231,7 @@ void multiply(Context& ctx, const Sampling<T>& in, Transpose transpose, View<con
       r += run;
     }
   };
-  for_tasks(ctx, blocks, one_block);
+  host::for_tasks(ctx, blocks, one_block);
 }
 
 }  // namespace meristem::inline MERISTEM_BACKEND::kernels::conv2d_host

@@ -14,6 +14,7 @@
 #include <meristem/core/config.hpp>
 #include <meristem/core/context.hpp>
 #include <meristem/core/dtype.hpp>
+#include <meristem/core/host_tasks.hpp>
 #include <meristem/core/launch.hpp>
 #include <meristem/core/tensor.hpp>
 #include <meristem/core/view.hpp>
@@ -63,7 +64,7 @@ void multiply_thin(Context& ctx, const Sampling<T>& in, View<const T> weights, c
   const std::int64_t z_size = products * group * map_lines * x.map;
   const std::int64_t sum_size = outputs * group * lines * x.positions;
   const std::int64_t tasks = divide_up(in.images, group) * strips;
-  auto scratch = empty<T>(ctx, {workers_for(ctx, tasks), z_size + sum_size});
+  auto scratch = empty<T>(ctx, {host::workers_for(ctx, tasks), z_size + sum_size});
   const auto one_strip = [&](std::int64_t index, int worker) {
     T* const z = scratch.data() + worker * (z_size + sum_size);
     T* const sums = z + z_size;
@@ -101,7 +102,7 @@ void multiply_thin(Context& ctx, const Sampling<T>& in, View<const T> weights, c
       for (std::int64_t j = 0; j < images * sum_each; ++j) target[j * outputs + k] = sum[j];
     }
   };
-  for_tasks(ctx, tasks, one_strip);
+  host::for_tasks(ctx, tasks, one_strip);
 }
 
 }  // namespace meristem::inline MERISTEM_BACKEND::kernels::conv2d_host

@@ -36,7 +36,7 @@
 #include <meristem/kernels/offset_products_kernel.cuh>
 #include <meristem/kernels/require.hpp>
 #if !MERISTEM_GPU
-#include <meristem/kernels/conv2d_host.hpp>
+#include <meristem/core/host_tasks.hpp>
 #endif
 
 namespace meristem::inline MERISTEM_BACKEND::kernels {
@@ -112,10 +112,10 @@ void for_tasks([[maybe_unused]] Context& ctx, std::int64_t count, [[maybe_unused
 #if !MERISTEM_GPU
   constexpr double worth_threads = 4e6;
   if (multiply_adds >= worth_threads) {
-    conv2d_host::for_tasks(ctx, count, [&](std::int64_t i, int) { task(i); });
+    host::for_tasks(ctx, count, [&](std::int64_t i, int) { task(i); });
     return;
   }
-  [[maybe_unused]] const conv2d_host::OneBlasThread one;
+  [[maybe_unused]] const host::OneBlasThread one;
 #endif
   for (std::int64_t i = 0; i < count; ++i) task(i);
 }
