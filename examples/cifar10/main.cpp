@@ -120,9 +120,13 @@ std::string growth_plan(const Options& o, std::int64_t steps) {
   if (o.method == "none") return "none";
   if (steps == 0) return "none: no growth step falls into these epochs (--epochs, --grow-every, --grow-until)";
   const std::string every = o.grow_every == 1 ? "epoch" : std::to_string(o.grow_every) + " epochs";
+  std::string most = "an eighth of what it feeds";
+  if (o.is_mlp() || o.units) {
+    const std::int64_t units = o.units.value_or(8);
+    most = ms::concat(units, units == 1 ? " unit" : " units", " a layer");
+  }
   return ms::concat(o.method, ", ", ms::grouped(steps), steps == 1 ? " step" : " steps", ": after every ", every,
-                    " up to epoch ", steps * o.grow_every, ", at most ", o.units, o.units == 1 ? " unit" : " units",
-                    " a layer");
+                    " up to epoch ", steps * o.grow_every, ", at most ", most);
 }
 
 std::string shown_size(ms::nn::Sequential<float>& net, const std::vector<ms::grow::Site<float>>& sites) {
@@ -165,7 +169,8 @@ void run(const Options& o) {
     options.where = where_of(o.where.value_or(o.is_resnet() ? "together" : "all"));
     options.sites = o.layers;
     options.fan_out = o.fan_out == "centre" ? ms::grow::FanOut::centre : ms::grow::FanOut::full;
-    options.max_units = o.units;
+    options.max_units = o.units.value_or(8);
+    if (!o.is_mlp() && !o.units) options.max_unit_share = 1.0 / 8;
     options.significance = o.significance;
     options.damping = o.damping;
     options.statistics_samples = o.statistics_samples.value_or(o.is_mlp() ? 10'000 : 2'000);

@@ -27,7 +27,7 @@ struct Options {
   std::int64_t channels = 16;
   std::optional<std::vector<std::int64_t>> hidden;
   std::optional<std::string> activation;
-  std::int64_t epochs = 20;
+  std::int64_t epochs = 10;
   std::int64_t batch = 128;
   std::string optimizer = "sgd";
   std::optional<double> learning_rate;
@@ -42,7 +42,7 @@ struct Options {
   std::string fan_out = "full";
   std::int64_t grow_every = 1;
   std::optional<std::int64_t> grow_until;
-  std::int64_t units = 8;
+  std::optional<std::int64_t> units;
   double significance = 1.0;
   double damping = 1e-3;
   std::optional<std::int64_t> statistics_samples;
@@ -204,7 +204,8 @@ class CommandLine {
     add("--grow-every", "N", number<std::int64_t>(o.grow_every, 1, 1'000'000), "epochs between growth steps");
     add("--grow-until", "N", number<std::int64_t>(o.grow_until, 0, 1'000'000), "last epoch after which to grow",
         "two thirds of the epochs");
-    add("--units", "N", number<std::int64_t>(o.units, 1, 65536), "most units added to a layer in one growth step");
+    add("--units", "N", number<std::int64_t>(o.units, 1, 65536), "most units added to a layer in one growth step",
+        "8 with an mlp, else an eighth of the channels that the next convolution puts out");
     add("--significance", "X", number(o.significance, 0.0, 1000.0),
         "units weaker than this many times the noise are not added");
     add("--damping", "X", number(o.damping, 0.0, 1e6),
