@@ -4,6 +4,7 @@
 #include <limits>
 #include <sstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <meristem/data/loader.hpp>
@@ -287,6 +288,17 @@ TEST_CASE("growth report: long names keep the columns in line, long notes are wr
     ++notes;
   }
   CHECK(notes == 3);  // 200 characters in lines of 92
+}
+
+TEST_CASE("growth report: amplitudes are powers of two, and shown as such") {
+  for (const auto& [gamma, text] : {std::pair{4096.0, " 4096 "}, {0.25, " 0.25 "}, {0x1p-12, " 0.000244 "}}) {
+    ms::grow::GrowthReport report;
+    report.sites.push_back({.name = "layer1", .added = 1, .gamma = gamma});
+    std::ostringstream out;
+    out << report;
+    CAPTURE(out.str());
+    CHECK(contains(out.str(), text));
+  }
 }
 
 TEST_CASE("growth report: names of a residual network fit into 100 columns, with accuracies and without") {

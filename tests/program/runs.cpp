@@ -109,7 +109,7 @@ void check_model(const std::string& model, const std::string& layer, const std::
   CHECK(count(lines, "growth after epoch [12]") == 2);
   CHECK(count(lines, "  layer +bottleneck +unexpressed +units +gamma +predicted +measured +params +sec") == 2);
   const std::string numbers = " +[0-9.e-]+ +[0-9.]+ % +[0-9]+";
-  const int grown = count(lines, "  " + layer + numbers + " \\+ [12]( +[0-9.e-]+){3} +[0-9,]+ +[0-9.]+");
+  const int grown = count(lines, "  " + layer + numbers + " \\+ [12]( +[0-9.e+-]+){3} +[0-9,]+ +[0-9.]+");
   const int same = count(lines, "  " + layer + numbers + " +- +- +- +[0-9,]+ +[0-9.]+");
   CHECK(grown >= 1);
   CHECK(grown + same == 16);

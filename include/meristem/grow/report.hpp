@@ -66,9 +66,9 @@ struct GrowthReport {
 /// A table of at most 100 columns (unless names or numbers are very long), one line a site and its note below it. The
 /// column of accuracies is left out if the caller measured none.
 inline std::ostream& operator<<(std::ostream& out, const GrowthReport& report) {
-  const auto number = [](double value) {
+  const auto number = [](double value, int digits = 3) {
     std::ostringstream text;
-    text << std::setprecision(3) << value;
+    text << std::setprecision(digits) << value;
     return text.str();
   };
   const auto fixed = [](double value, int digits, const char* unit = "") {
@@ -84,7 +84,7 @@ inline std::ostream& operator<<(std::ostream& out, const GrowthReport& report) {
     const bool grown = site.added > 0, known = !std::isnan(site.accuracy);
     lines.push_back({site.name, number(site.bottleneck), fixed(100.0 * site.unexpressed(), 1, " %"),
                      grown ? concat(site.width, " + ", site.added) : std::to_string(site.width),
-                     grown ? number(site.gamma) : "-", grown ? number(site.predicted) : "-",
+                     grown ? number(site.gamma, site.gamma < 1.0 ? 3 : 6) : "-", grown ? number(site.predicted) : "-",
                      grown ? number(site.measured()) : "-", grouped(site.parameters),
                      known ? fixed(100.0 * site.accuracy, 2, " %") : "-", fixed(site.seconds, 2)});
     accuracies = accuracies || known;
