@@ -42,7 +42,7 @@ struct Budget {
 struct GrowerOptions {
   Method method = tiny();
   Where where = Where::all;
-  std::vector<std::string> sites = {};  ///< names of the layers that may grow; none means all that can
+  std::vector<std::string> sites = {};  ///< names of the layers that may grow, in any order; none means all that can
   FanOut fan_out = FanOut::full;        ///< of units that a convolution consumes
   std::int64_t max_units = 8;           ///< per site and growth step
   /// If positive, a site gets at most this share of its consumer's outputs, rounded up, in place of max_units.
@@ -82,10 +82,10 @@ class Grower {
     at_least("search_samples", static_cast<double>(options.search_samples), 1);
     at_least("batch_size", static_cast<double>(options.batch_size), 1);
     at_least("budget.parameters", static_cast<double>(options.budget.parameters), 1);
-    if (options.sites.empty()) {
-      sites_ = find_sites(network);
-    } else {
-      for (const std::string& name : options.sites) sites_.push_back(find_site(network, name));
+    for (const std::string& name : options.sites) (void)find_site(network, name);
+    for (const Site<T>& site : find_sites(network)) {
+      const auto& names = options.sites;
+      if (names.empty() || std::find(names.begin(), names.end(), site.name) != names.end()) sites_.push_back(site);
     }
     if (sites_.empty()) {
       throw ArgumentError(
@@ -124,7 +124,14 @@ class Grower {
       }
       for (std::size_t i = 0; i < proposals.size(); ++i) {
         if (options_.where == Where::together || i == best) {
+          const std::vector<std::int64_t> inputs = detail::consumer_map(sites_[i], proposals[i].insertion);
           report.sites.push_back(insert(ctx, training_set, sites_[i], std::move(proposals[i])));
+          // In a chain, the next site's units read what has grown now.
+          for (std::size_t next = i + 1; next < sites_.size() && report.sites.back().added > 0; ++next) {
+            if (sites_[next].producer.layer() == sites_[i].consumer.layer()) {
+              follow_inputs(sites_[next], inputs, proposals[next].insertion);
+            }
+          }
           if (after_site) after_site(report.sites.back());
         } else {
           proposals[i].report.note = "another site promises more";

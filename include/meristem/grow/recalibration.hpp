@@ -54,20 +54,30 @@ class NormInputs final : public nn::Taps<T> {
 };
 
 /// Moves the running statistics of a network as growth moved the batch statistics on the same samples: means by the
-/// difference, variances by the ratio. Layers that grew themselves keep theirs.
+/// difference, variances by the ratio. In a layer that grew itself, the channels from before read what they read before
+/// and keep theirs, and the added ones, at the end, take those of the batches.
 template <Real T>
 void follow_growth(Context& ctx, nn::Layer<T>& network, const NormInputs<T>& before, const NormInputs<T>& after) {
   if (auto* norm = dynamic_cast<nn::BatchNorm<T>*>(&network)) {
-    const auto old = before.all().find(norm);
     const auto now = after.all().find(norm);
-    if (old == before.all().end() || now == after.all().end()) return;
-    if (old->second.mean.size() != now->second.mean.size()) return;
+    if (now == after.all().end()) return;
+    const typename NormInputs<T>::Channels none;
+    const auto found = before.all().find(norm);
+    const auto& old = found == before.all().end() ? none : found->second;
+    const std::size_t width = old.mean.size();
+    const bool grew = width != now->second.mean.size();
     std::vector<T> means = to_host(ctx, norm->running_mean().value);
     std::vector<T> variances = to_host(ctx, norm->running_variance().value);
-    for (std::size_t c = 0; c < means.size(); ++c) {
-      means[c] += static_cast<T>(now->second.mean[c] - old->second.mean[c]);
-      const double was = old->second.variance[c];
-      if (was > 1e-29) variances[c] = static_cast<T>(static_cast<double>(variances[c]) * now->second.variance[c] / was);
+    for (std::size_t c = grew ? width : 0; c < means.size(); ++c) {
+      const double mean = now->second.mean[c], variance = now->second.variance[c];
+      if (grew) {
+        means[c] = static_cast<T>(mean);
+        variances[c] = static_cast<T>(variance);
+        continue;
+      }
+      means[c] += static_cast<T>(mean - old.mean[c]);
+      const double was = old.variance[c];
+      if (was > 1e-29) variances[c] = static_cast<T>(static_cast<double>(variances[c]) * variance / was);
     }
     copy<T>(ctx, from_host<T>(ctx, norm->running_mean().value.shape(), means), norm->running_mean().value);
     copy<T>(ctx, from_host<T>(ctx, norm->running_variance().value.shape(), variances), norm->running_variance().value);
