@@ -120,7 +120,7 @@ std::string growth_plan(const Options& o, std::int64_t steps) {
   if (o.method == "none") return "none";
   if (steps == 0) return "none: no growth step falls into these epochs (--epochs, --grow-every, --grow-until)";
   const std::string every = o.grow_every == 1 ? "epoch" : std::to_string(o.grow_every) + " epochs";
-  std::string most = "an eighth of what it feeds";
+  std::string most = "1/8 of what a layer feeds";
   if (o.is_mlp() || o.units) {
     const std::int64_t units = o.units.value_or(8);
     most = ms::concat(units, units == 1 ? " unit" : " units", " a layer");
@@ -166,7 +166,7 @@ void run(const Options& o) {
   if (grows) {
     ms::grow::GrowerOptions options;
     options.method = method_of(o.method);
-    options.where = where_of(o.where.value_or(o.is_resnet() ? "together" : "all"));
+    options.where = where_of(o.where.value_or(o.is_mlp() ? "all" : "together"));
     options.sites = o.layers;
     options.fan_out = o.fan_out == "centre" ? ms::grow::FanOut::centre : ms::grow::FanOut::full;
     options.max_units = o.units.value_or(8);

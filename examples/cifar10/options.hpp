@@ -52,7 +52,6 @@ struct Options {
   bool device = false;
 
   [[nodiscard]] bool is_mlp() const { return model == "mlp"; }
-  [[nodiscard]] bool is_resnet() const { return model == "resnet18" || model == "resnet18-strided"; }
 };
 
 /// What an option accepts, in words ("a whole number", "from 1 to 9"), its default as text, and how it is stored.
@@ -195,9 +194,9 @@ class CommandLine {
     add("--method", "NAME", one_of(o.method, {"tiny", "tiny-eigen", "tiny-joint", "tiny-fisher", "none"}),
         "how units are computed; none trains the starting network as it is");
     add("--grow-where", "NAME", one_of(o.where, {"all", "together", "best"}),
-        "measure and grow all layers, one after the other; measure the blocks of a resnet together, which takes fewer "
-        "passes, then grow them; or grow the one layer that promises most",
-        "together with a resnet, else all");
+        "measure and grow all layers, one after the other; measure them together, which takes fewer passes, then grow "
+        "them; or grow the one layer that promises most",
+        "all with an mlp, else together");
     add("--grow-layers", "NAME,...", layer_names(o.layers), "grow only these layers", "all that can grow");
     add("--fan-out", "NAME", one_of(o.fan_out, {"full", "centre"}),
         "what a unit feeds of the next convolution: all taps of its kernel or the one in the centre");
@@ -280,10 +279,6 @@ class CommandLine {
     }
     if (!o.is_mlp() && (o.method == "tiny-joint" || o.method == "tiny-fisher")) {
       return refuse("--method " + o.method + " belongs to --model mlp; convolutions grow by tiny or tiny-eigen");
-    }
-    if (!o.is_resnet() && o.where == "together") {
-      return refuse("--grow-where together belongs to the resnets; the layers of " + o.model +
-                    " feed each other, so give all or best");
     }
     if (o.is_mlp() && given("--fan-out")) {
       return refuse("--fan-out does not belong to --model mlp, which has no convolutions");

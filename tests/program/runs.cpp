@@ -233,6 +233,31 @@ TEST_CASE("runs: a residual network is the default") {
   CHECK(contains(outcome.out, "network   resnet18, hidden 1-1-2-2-4-4-8-8, 63,668 parameters\n"));
 }
 
+TEST_CASE("runs: layers that feed each other are measured together, then grown") {
+  const Folder folder;
+  program::write_cifar(folder.path());
+  for (const auto& arguments : {small_run(folder.path(), {"--grow-where", "together"}),
+                                small_convolutions("vgg", folder.path(), {"--grow-where", "together"}),
+                                small_convolutions("vgg", folder.path(), {"--grow-where", "all"})}) {
+    const Outcome outcome = program::run(arguments);
+    CAPTURE(outcome.err);
+    CHECK(outcome.exit_code == 0);
+    CHECK(contains(outcome.out, "\n  now hidden "));
+  }
+}
+
+TEST_CASE("runs: convolutions grow by a share of what they feed unless a number is given") {
+  const Folder folder;
+  program::write_cifar(folder.path());
+  const Outcome outcome =
+      program::run({"--data", folder.path().string(), "--epochs", "2", "--channels", "4", "--significance", "0",
+                    "--batch", "20", "--grow-layers", "stage4.block1.conv1"});
+  CAPTURE(outcome.out);
+  REQUIRE(outcome.exit_code == 0);
+  CHECK(contains(outcome.out, "1 step: after every epoch up to epoch 1, at most 1/8 of what a layer feeds\n"));
+  CHECK(count(lines_of(outcome.out), "  stage4.block1.conv1 .* 2 \\+ 4 .*") == 1);  // of 32 channels
+}
+
 TEST_CASE("runs: only the layers that were asked for are measured") {
   const Folder folder;
   program::write_cifar(folder.path());
