@@ -56,13 +56,14 @@ if(MERISTEM_WITH_CUDA)
 endif()
 
 # Flags of this project's own programs.
+set(MERISTEM_OPTIMIZATION -O2 CACHE STRING "Optimisation of this project's own C++ programs in Release builds")
 set(CMAKE_CXX_EXTENSIONS OFF)
 add_library(meristem_flags INTERFACE)
 target_compile_options(
   meristem_flags
   INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wpedantic>"
             # sqrt that may set errno is not vectorised; nothing here reads errno after mathematics.
-            "$<$<COMPILE_LANGUAGE:CXX>:-fno-math-errno>" "$<$<AND:$<CONFIG:Release>,$<COMPILE_LANGUAGE:CXX>>:-O2>")
+            "$<$<COMPILE_LANGUAGE:CXX>:-fno-math-errno>" "$<$<AND:$<CONFIG:Release>,$<COMPILE_LANGUAGE:CXX>>:${MERISTEM_OPTIMIZATION}>")
 # g++ 12 warns of copies and comparisons of 2^63 bytes in its own std::string and std::vector (GCC bugs 105651, 105329),
 # also where nvcc calls it.
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
