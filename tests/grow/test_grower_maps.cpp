@@ -141,10 +141,10 @@ ms::grow::GrowerOptions lenient(Where where) {
 /// Every network from width 1, two growth steps with training between them.
 void check_growth(Where where) {
   const auto set = spots(150, 1);
-  for (const auto& [name, build] : all_nets) {
-    INFO(std::string(name));
+  for (const Named& which : all_nets) {
+    INFO(std::string(which.name));
     ms::Context ctx({.seed = 4});
-    Net net = build(ctx);
+    Net net = which.build(ctx);
     ms::optim::Sgd<float> sgd(net, {.learning_rate = 0.05, .momentum = 0.9});
     ms::grow::Grower<float> grower(net, sgd, lenient(where));
     for (const auto& site : grower.sites()) CHECK(site.width() == 1);
