@@ -94,12 +94,17 @@ ms::nn::Sequential<float> build(ms::Context& ctx, const Options& o, const ms::da
     return ms::models::vgg<float>(
         ctx, {.classes = classes, .stages = stages, .width = o.width, .in_channels = images.channels});
   }
+  const std::vector<std::int64_t> hidden = o.hidden.value_or(std::vector<std::int64_t>{});
   if (o.model == "resnet18-strided") {
-    return ms::models::resnet18_strided<float>(
-        ctx, {.classes = classes, .width = o.width, .channels = o.channels, .in_channels = images.channels});
+    return ms::models::resnet18_strided<float>(ctx, {.classes = classes,
+                                                     .width = o.width,
+                                                     .channels = o.channels,
+                                                     .in_channels = images.channels,
+                                                     .hidden = hidden});
   }
   return ms::models::resnet18<float>(
-      ctx, {.classes = classes, .width = o.width, .channels = o.channels, .in_channels = images.channels});
+      ctx,
+      {.classes = classes, .width = o.width, .channels = o.channels, .in_channels = images.channels, .hidden = hidden});
 }
 
 ms::grow::Where where_of(const std::string& name) {

@@ -170,7 +170,9 @@ class CommandLine {
         "share of the full width that a resnet's blocks have inside, or a vgg's layers have, at the start");
     add("--channels", "N", number<std::int64_t>(o.channels, 1, 4096),
         "channels of the first stage of a resnet or a full vgg; later stages have multiples of it");
-    add("--hidden", "N,N,...", widths(o.hidden), "widths of the hidden layers of an mlp at the start", "8,8");
+    add("--hidden", "N,N,...", widths(o.hidden),
+        "widths at the start: of the hidden layers of an mlp, or inside the eight blocks of a resnet",
+        "8,8 with an mlp");
     add("--activation", "NAME", one_of(o.activation, {"relu", "gelu", "silu", "tanh", "selu", "identity"}),
         "activation function of an mlp", "relu");
 
@@ -267,10 +269,17 @@ class CommandLine {
   std::optional<int> clashes() {
     const auto given = [&](const char* name) { return app_.get_option(name)->count() > 0; };
     const Options& o = *options_;
-    for (const char* name : {"--hidden", "--activation"}) {
-      if (given(name) && !o.is_mlp()) {
-        return refuse(std::string(name) + " belongs to --model mlp; " + o.model + " has --width and --channels");
-      }
+    if (given("--activation") && !o.is_mlp()) {
+      return refuse("--activation belongs to --model mlp; " + o.model + " has relu");
+    }
+    if (given("--hidden") && o.model == "vgg") {
+      return refuse("--hidden does not belong to --model vgg, which has --width and --channels");
+    }
+    if (given("--hidden") && !o.is_mlp() && o.hidden->size() != 8) {
+      return refuse("--hidden: " + o.model + " has eight blocks; give a width for each, or --width for all");
+    }
+    if (given("--hidden") && given("--width") && !o.is_mlp()) {
+      return refuse("--hidden and --width both give the widths inside the blocks; give one of them");
     }
     for (const char* name : {"--width", "--channels"}) {
       if (given(name) && o.is_mlp()) {

@@ -151,6 +151,22 @@ TEST_CASE("resnet: the same seed gives the same bits") {
   CHECK(outputs(1) != outputs(2));
 }
 
+TEST_CASE("resnet: hidden widths block by block") {
+  ms::Context ctx;
+  auto net = ms::models::resnet18<float>(ctx, {.channels = 4, .hidden = {1, 2, 3, 4, 5, 6, 7, 8}});
+  std::vector<std::int64_t> widths;
+  for (auto* parameter : ms::nn::parameters<float>(net)) {
+    if (parameter->name.ends_with(".conv1.bias")) widths.push_back(parameter->value.size());
+  }
+  CHECK(widths == std::vector<std::int64_t>{1, 2, 3, 4, 5, 6, 7, 8});
+  CHECK(message_of<ms::ArgumentError>([&] {
+          (void)ms::models::resnet18<float>(ctx, {.hidden = {1, 2}});
+        }) == "resnet18: 2 hidden widths were given; it has eight blocks: give one width for each, or none");
+  CHECK(message_of<ms::ArgumentError>([&] {
+          (void)ms::models::resnet18_strided<float>(ctx, {.hidden = {1, 2, 3, 0, 5, 6, 7, 8}});
+        }) == "resnet18_strided: a hidden width is 0; it must be 1 or more");
+}
+
 TEST_CASE("resnet: impossible options are told") {
   ms::Context ctx;
   const auto message = [&](const ms::models::ResNetOptions& options) {

@@ -108,9 +108,13 @@ TEST_CASE("usage: arguments that are missing or too many") {
 
 TEST_CASE("usage: options that do not go together") {
   const std::vector<Wrong> cases = {
-      {{"--hidden", "8,8"}, "--hidden belongs to --model mlp; resnet18 has --width and --channels"},
+      {{"--hidden", "8,8"}, "--hidden: resnet18 has eight blocks; give a width for each, or --width for all"},
+      {{"--hidden", "8,8", "--model", "vgg"},
+       "--hidden does not belong to --model vgg, which has --width and --channels"},
+      {{"--hidden", "1,1,1,1,1,1,1,1", "--width", "1/2"},
+       "--hidden and --width both give the widths inside the blocks; give one of them"},
       {{"--model", "vgg", "--activation", "tanh"},
-       "--activation belongs to --model mlp; vgg has --width and --channels"},
+       "--activation belongs to --model mlp; vgg has relu"},
       {{"--width", "1", "--model", "mlp"}, "--width does not belong to --model mlp; give its widths by --hidden"},
       {{"--channels", "16", "--model", "mlp"},
        "--channels does not belong to --model mlp; give its widths by --hidden"},
@@ -148,7 +152,7 @@ TEST_CASE("usage: help lists every option with its default") {
       {"--model NAME", "resnet18, resnet18-strided, vgg, mlp; default resnet18"},
       {"--width X", "default 1/16"},
       {"--channels N", "default 16"},
-      {"--hidden N,N,...", "default 8,8"},
+      {"--hidden N,N,...", "default 8,8 with an mlp"},
       {"--activation NAME", "default relu"},
       {"--epochs N", "default 10"},
       {"--batch N", "default 128"},

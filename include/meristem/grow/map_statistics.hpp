@@ -201,8 +201,12 @@ class MapStatistics {
 
   /// δW* (q, d) and D_W; after `find_move`.
   [[nodiscard]] const BestMove<double>& move() const noexcept { return move_; }
-  /// (p, p).
-  [[nodiscard]] Tensor<double> covariance(Context& ctx) { return s_->mean(ctx); }
+  /// S (p, p). Throws ArgumentError if it was left out.
+  [[nodiscard]] Tensor<double> covariance(Context& ctx) {
+    if (!s_)
+      throw ArgumentError(concat("site ", site_.name, ": S was left out; ask for it when the statistics are made"));
+    return s_->mean(ctx);
+  }
   /// S1 (d, d).
   [[nodiscard]] Tensor<double> consumer_covariance(Context& ctx) {
     if (s1_maps_) return s1_maps_->mean(ctx);

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include <meristem/models/scaled_width.hpp>
 #include <meristem/nn/batch_norm.hpp>
@@ -21,7 +22,8 @@ struct ResNetOptions {
   double width = 1.0;
   std::int64_t channels = 64;  ///< outer width of the first stage; it doubles from stage to stage
   std::int64_t in_channels = 3;
-  bool bias = true;  ///< of the convolutions behind the stem
+  bool bias = true;                       ///< of the convolutions behind the stem
+  std::vector<std::int64_t> hidden = {};  ///< hidden widths of the eight blocks, in place of `width`
 };
 
 struct StridedResNetOptions {
@@ -29,6 +31,7 @@ struct StridedResNetOptions {
   double width = 1.0;          ///< hidden width over outer width, as in ResNetOptions
   std::int64_t channels = 64;  ///< outer width of the first stage; it doubles from stage to stage
   std::int64_t in_channels = 3;
+  std::vector<std::int64_t> hidden = {};  ///< hidden widths of the eight blocks, in place of `width`
 };
 
 namespace detail {
@@ -42,6 +45,19 @@ void check_resnet(const char* function, const Options& options) {
   check("classes", options.classes);
   check("channels", options.channels);
   check("in_channels", options.in_channels);
+  if (!options.hidden.empty() && options.hidden.size() != 8) {
+    throw ArgumentError(concat(function, ": ", options.hidden.size(),
+                               " hidden widths were given; it has eight blocks: give one width for each, or none"));
+  }
+  for (const std::int64_t width : options.hidden) check("a hidden width", width);
+}
+
+/// Hidden width of a block of outer width `outer`, the `block`th of the `stage`th stage, both from 1.
+template <class Options>
+[[nodiscard]] std::int64_t hidden_width(const char* function, const Options& options, int stage, int block,
+                                        std::int64_t outer) {
+  if (options.hidden.empty()) return scaled_width(function, options.width, outer);
+  return options.hidden[static_cast<std::size_t>(2 * (stage - 1) + block - 1)];
 }
 
 template <Real T>
@@ -114,12 +130,11 @@ template <Real T>
       down.template add<nn::AveragePool2d<T>>("pool", nn::PoolOptions{.kernel = 2});
       width *= 2;
     }
-    const std::int64_t hidden = scaled_width("resnet18", options.width, width);
     for (int block = 1; block <= 2; ++block) {
       const bool last = number == 4 && block == 2;
       detail::add_block(ctx, stage, "block" + std::to_string(block),
                         {.in = width,
-                         .hidden = hidden,
+                         .hidden = detail::hidden_width("resnet18", options, number, block, width),
                          .out = width,
                          .bias = options.bias,
                          .activation = last ? nn::Activation::identity : nn::Activation::relu});
@@ -146,7 +161,7 @@ template <Real T>
     for (int block = 1; block <= 2; ++block) {
       detail::add_block(ctx, stage, "block" + std::to_string(block),
                         {.in = in,
-                         .hidden = scaled_width("resnet18_strided", options.width, width),
+                         .hidden = detail::hidden_width("resnet18_strided", options, number, block, width),
                          .out = width,
                          .stride = number > 1 && block == 1 ? 2 : 1});
       in = width;
