@@ -130,8 +130,8 @@ void for_tasks([[maybe_unused]] Context& ctx, std::int64_t count, [[maybe_unused
 /// about 100³ multiply-adds, without packing; where they have none, a little depth is lost. The results of all columns
 /// are added up before `target` is asked again: not much more than 4096 positions.
 [[nodiscard]] constexpr std::int64_t depth_of_product(std::int64_t m, std::int64_t n, std::int64_t columns) {
-  constexpr std::int64_t small = 1'000'000, least = 32, most = 512, positions = 4096;
-  const std::int64_t depth = std::clamp(small / std::max<std::int64_t>(m * n, 1), least, most);
+  constexpr std::int64_t little_work = 1'000'000, least = 32, most = 512, positions = 4096;
+  const std::int64_t depth = std::clamp(little_work / std::max<std::int64_t>(m * n, 1), least, most);
   return std::clamp<std::int64_t>(positions / std::max<std::int64_t>(columns, 1), 1, depth);
 }
 
