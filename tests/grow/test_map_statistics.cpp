@@ -320,4 +320,20 @@ TEST_CASE("map statistics: a move before any sample and inputs that are no maps 
         "channels)");
 }
 
+TEST_CASE("map statistics: what was left out cannot be asked for, and changes nothing else") {
+  Problem<double> problem(support::map_joints().front(), 4);
+  MapStatistics<double> all(problem.ctx, problem.site, problem.x.shape(), FanOut::full);
+  MapStatistics<double> some(problem.ctx, problem.site, problem.x.shape(), FanOut::full, false, false);
+  for (MapStatistics<double>* statistics : {&all, &some}) {
+    statistics->update(problem.ctx, problem.x, problem.z, problem.v);
+    statistics->find_move(problem.ctx, 1e-3);
+    statistics->update_residual(problem.ctx, problem.x, problem.z, problem.v);
+  }
+  CHECK(contains(message_of<ms::ArgumentError>([&] { (void)some.covariance(problem.ctx); }), "S was left out"));
+  CHECK(contains(message_of<ms::ArgumentError>([&] { (void)some.noise_cross_moment(problem.ctx); }),
+                 "the noise was left out"));
+  CHECK(ms::to_host(problem.ctx, some.residual_cross_moment(problem.ctx)) ==
+        ms::to_host(problem.ctx, all.residual_cross_moment(problem.ctx)));
+}
+
 TEST_SUITE_END();

@@ -105,8 +105,9 @@ template <Real T>
 class MapStatistics {
  public:
   /// For inputs of the producer of shape `input` (the number of samples does not count). `covariance` false leaves S
-  /// out where it is known already. Throws ShapeError for an input that the site cannot read.
-  MapStatistics(Context& ctx, const Site<T>& site, const Shape& input, FanOut fan_out, bool covariance = true)
+  /// out where it is known already, `noise` false the noise. Throws ShapeError for an input that the site cannot read.
+  MapStatistics(Context& ctx, const Site<T>& site, const Shape& input, FanOut fan_out, bool covariance = true,
+                bool noise = true)
       : site_(site),
         geometry_(site.geometry(input)),
         // Every position of a flattened map is a place of its own.
@@ -121,7 +122,7 @@ class MapStatistics {
     const Extent2 map = site.pool ? geometry_.pooled : geometry_.map;
     if (covariance) s_.emplace(ctx, features, window, map, bias, rows, columns);
     n_.emplace(ctx, features, window, map, bias, q, geometry_.consumer, fan_out_);
-    noise_.emplace(ctx, features, window, map, bias, q, geometry_.consumer, fan_out_);
+    if (noise) noise_.emplace(ctx, features, window, map, bias, q, geometry_.consumer, fan_out_);
     if (site.width() == 0) return;
     if (site.consumer.is_convolution()) {
       s1_maps_.emplace(ctx, site.width(), site.consumer.window(), geometry_.pooled, site.consumer.has_bias());
@@ -195,6 +196,7 @@ class MapStatistics {
     kernels::axpy<T>(ctx, T(1), goal, residual);
     residual_squares_ += kernels::sum_squares<T>(ctx, residual.view());
     for_each_part(ctx, unit_input, residual, [&](View<const T> x, View<const T> v) { n_->update(ctx, x, v); });
+    if (!noise_) return;
     flip(ctx, residual);
     for_each_part(ctx, unit_input, residual, [&](View<const T> x, View<const T> v) { noise_->update(ctx, x, v); });
   }
@@ -225,7 +227,14 @@ class MapStatistics {
   /// N (p, columns); after the second pass.
   [[nodiscard]] Tensor<double> residual_cross_moment(Context& ctx) { return n_->mean(ctx); }
   /// The same sum as N with a random sign for each sample (p, columns); after the second pass.
-  [[nodiscard]] Tensor<double> noise_cross_moment(Context& ctx) { return noise_->mean(ctx); }
+  /// Throws ArgumentError if it was left out.
+  [[nodiscard]] Tensor<double> noise_cross_moment(Context& ctx) {
+    if (!noise_) {
+      throw ArgumentError(
+          concat("site ", site_.name, ": the noise was left out; ask for it when the statistics are made"));
+    }
+    return noise_->mean(ctx);
+  }
   /// (1/n) ‖V_goal‖².
   [[nodiscard]] double goal_norm2() const { return goal_squares_ / static_cast<double>(samples_); }
   /// Ψ = (1/n) ‖V_proj‖²; after the second pass.

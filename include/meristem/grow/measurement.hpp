@@ -71,7 +71,10 @@ class Measurement {
   /// The producer's input, the consumer's input and the desired update at its output.
   void first(Context& ctx, View<const T> unit_input, View<const T> consumer_input, View<const T> goal) {
     if (rows_) return rows_->update(ctx, unit_input, consumer_input, goal);
-    if (!maps_) maps_.emplace(ctx, site_, unit_input.shape(), options_.fan_out, known_covariance_ == nullptr);
+    if (!maps_) {
+      maps_.emplace(ctx, site_, unit_input.shape(), options_.fan_out, known_covariance_ == nullptr,
+                    options_.significance > 0.0);
+    }
     maps_->update(ctx, unit_input, consumer_input, goal);
   }
 
