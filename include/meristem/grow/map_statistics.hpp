@@ -62,8 +62,7 @@ struct PooledPatches {
 /// The window of a pooling layer over a map.
 template <Real T>
 [[nodiscard]] Window pool_window(nn::Layer<T>* pool, Extent2 map) {
-  if (auto* maximum = dynamic_cast<nn::MaxPool2d<T>*>(pool)) return maximum->window();
-  if (auto* average = dynamic_cast<nn::AveragePool2d<T>*>(pool)) return average->window();
+  if (auto* sliding = dynamic_cast<nn::WindowPool<T>*>(pool)) return sliding->window();
   return Window{.kernel = map, .stride = map};
 }
 

@@ -187,8 +187,7 @@ class SiteFinder {
   }
 
   static bool is_pool(nn::Layer<T>* layer) {
-    return dynamic_cast<nn::MaxPool2d<T>*>(layer) || dynamic_cast<nn::AveragePool2d<T>*>(layer) ||
-           dynamic_cast<nn::GlobalAveragePool<T>*>(layer);
+    return dynamic_cast<nn::WindowPool<T>*>(layer) || dynamic_cast<nn::GlobalAveragePool<T>*>(layer);
   }
 
   std::vector<Site<T>>* sites_;

@@ -46,17 +46,12 @@ Shape pooled_shape(const Layer<T>& layer, const Window& window, const Shape& inp
 
 }  // namespace detail
 
-/// y[n][oy][ox][c] = the largest x[n][iy][ix][c] of the window's elements inside the map; NaN if one of them is NaN.
-/// The gradient goes to the first of equal maxima in row-major order.
+/// What layers that pool by a sliding window share.
 template <Real T>
-class MaxPool2d final : public Layer<T> {
+class WindowPool : public Layer<T> {
  public:
   using Options = PoolOptions;
 
-  /// Throws ArgumentError for a window that cannot be.
-  explicit MaxPool2d(const Options& options = {}) : window_(detail::pool_window("MaxPool2d", options)) {}
-
-  [[nodiscard]] std::string_view kind() const override { return "MaxPool2d"; }
   [[nodiscard]] const Window& window() const noexcept { return window_; }
   /// Throws ShapeError also if some windows would lie wholly in the padding.
   [[nodiscard]] Shape output_shape(const Shape& input) const override {
@@ -66,7 +61,7 @@ class MaxPool2d final : public Layer<T> {
   [[nodiscard]] Trace<T> forward(Context& ctx, View<const T> input, const Pass<T>&) override {
     Trace<T> trace;
     trace.storage = Tensor<T>(ctx, output_shape(input.shape()));
-    kernels::max_pool_forward<T>(ctx, input, window_, trace.storage);
+    pool(ctx, input, trace.storage);
     trace.output = trace.storage.view();
     return trace;
   }
@@ -75,49 +70,60 @@ class MaxPool2d final : public Layer<T> {
                                    const Pass<T>& pass) override {
     if (!pass.input_gradient) return {};
     Tensor<T> input_gradient(ctx, input.shape());
-    kernels::max_pool_backward<T>(ctx, input, output_gradient, window_, input_gradient);
+    pool_backward(ctx, input, output_gradient, input_gradient);
     return input_gradient;
   }
+
+ protected:
+  explicit WindowPool(const Window& window) : window_(window) {}
+
+  virtual void pool(Context& ctx, View<const T> input, View<T> output) const = 0;
+  virtual void pool_backward(Context& ctx, View<const T> input, View<const T> output_gradient,
+                             View<T> input_gradient) const = 0;
 
  private:
   Window window_;
 };
 
+/// y[n][oy][ox][c] = the largest x[n][iy][ix][c] of the window's elements inside the map; NaN if one of them is NaN.
+/// The gradient goes to the first of equal maxima in row-major order.
+template <Real T>
+class MaxPool2d final : public WindowPool<T> {
+ public:
+  /// Throws ArgumentError for a window that cannot be.
+  explicit MaxPool2d(const PoolOptions& options = {}) : WindowPool<T>(detail::pool_window("MaxPool2d", options)) {}
+
+  [[nodiscard]] std::string_view kind() const override { return "MaxPool2d"; }
+
+ private:
+  void pool(Context& ctx, View<const T> input, View<T> output) const override {
+    kernels::max_pool_forward<T>(ctx, input, this->window(), output);
+  }
+  void pool_backward(Context& ctx, View<const T> input, View<const T> output_gradient,
+                     View<T> input_gradient) const override {
+    kernels::max_pool_backward<T>(ctx, input, output_gradient, this->window(), input_gradient);
+  }
+};
+
 /// y[n][oy][ox][c] = the mean of x[n][iy][ix][c] over the window's elements inside the map: at the border it is the
 /// mean of fewer elements.
 template <Real T>
-class AveragePool2d final : public Layer<T> {
+class AveragePool2d final : public WindowPool<T> {
  public:
-  using Options = PoolOptions;
-
   /// Throws ArgumentError for a window that cannot be.
-  explicit AveragePool2d(const Options& options = {}) : window_(detail::pool_window("AveragePool2d", options)) {}
+  explicit AveragePool2d(const PoolOptions& options = {})
+      : WindowPool<T>(detail::pool_window("AveragePool2d", options)) {}
 
   [[nodiscard]] std::string_view kind() const override { return "AveragePool2d"; }
-  [[nodiscard]] const Window& window() const noexcept { return window_; }
-  /// Throws ShapeError also if some windows would lie wholly in the padding.
-  [[nodiscard]] Shape output_shape(const Shape& input) const override {
-    return detail::pooled_shape(*this, window_, input);
-  }
-
-  [[nodiscard]] Trace<T> forward(Context& ctx, View<const T> input, const Pass<T>&) override {
-    Trace<T> trace;
-    trace.storage = Tensor<T>(ctx, output_shape(input.shape()));
-    kernels::average_pool_forward<T>(ctx, input, window_, trace.storage);
-    trace.output = trace.storage.view();
-    return trace;
-  }
-
-  [[nodiscard]] Tensor<T> backward(Context& ctx, View<const T> input, const Trace<T>&, Tensor<T> output_gradient,
-                                   const Pass<T>& pass) override {
-    if (!pass.input_gradient) return {};
-    Tensor<T> input_gradient(ctx, input.shape());
-    kernels::average_pool_backward<T>(ctx, output_gradient, window_, input_gradient);
-    return input_gradient;
-  }
 
  private:
-  Window window_;
+  void pool(Context& ctx, View<const T> input, View<T> output) const override {
+    kernels::average_pool_forward<T>(ctx, input, this->window(), output);
+  }
+  void pool_backward(Context& ctx, View<const T>, View<const T> output_gradient,
+                     View<T> input_gradient) const override {
+    kernels::average_pool_backward<T>(ctx, output_gradient, this->window(), input_gradient);
+  }
 };
 
 /// y[n][c] = the mean of x[n][iy][ix][c] over the whole map: (n, H, W, C) to (n, C).
