@@ -146,6 +146,10 @@ class Context {
   /// How many random streams were taken; with `set_random_streams` a checkpoint restores where the program was.
   [[nodiscard]] std::uint64_t random_streams() const noexcept { return random_streams_; }
   void set_random_streams(std::uint64_t count) noexcept { random_streams_ = count; }
+  /// The last number that `next_id` gave, 0 before the first.
+  [[nodiscard]] std::uint64_t ids() const noexcept { return ids_; }
+  /// For a checkpoint, which restores the ids too. Only upwards, or numbers would be given twice.
+  void set_ids(std::uint64_t last) noexcept { ids_ = last; }
 
  private:
   ContextOptions options_;

@@ -22,15 +22,17 @@ class Sequential final : public Layer<T> {
   /// name that is empty, taken or has a dot in it.
   template <class L, class... Args>
   L& add(std::string name, Args&&... args) {
-    if (name.empty() || name.find('.') != std::string::npos) {
-      throw ArgumentError(concat(this->label(), ": '", name, "' is no name for a layer; use letters, digits and _"));
-    }
-    for (const Child& child : layers_) {
-      if (child.name == name)
-        throw ArgumentError(concat(this->label(), ": there is a layer named '", name, "' already"));
-    }
+    check_name(name);
     auto layer = std::make_unique<L>(std::forward<Args>(args)...);
     L& result = *layer;
+    append(std::move(name), std::move(layer));
+    return result;
+  }
+
+  /// Appends a layer made elsewhere, under the same rules.
+  Layer<T>& append(std::string name, LayerPtr<T> layer) {
+    check_name(name);
+    Layer<T>& result = *layer;
     result.set_name(path_of(name));
     layers_.push_back({std::move(name), std::move(layer)});
     return result;
@@ -136,6 +138,16 @@ class Sequential final : public Layer<T> {
     std::string name;
     LayerPtr<T> layer;
   };
+
+  void check_name(const std::string& name) const {
+    if (name.empty() || name.find('.') != std::string::npos) {
+      throw ArgumentError(concat(this->label(), ": '", name, "' is no name for a layer; use letters, digits and _"));
+    }
+    for (const Child& child : layers_) {
+      if (child.name == name)
+        throw ArgumentError(concat(this->label(), ": there is a layer named '", name, "' already"));
+    }
+  }
 
   [[nodiscard]] std::string path_of(const std::string& child) const {
     return this->name().empty() ? child : this->name() + "." + child;

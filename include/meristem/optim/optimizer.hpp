@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <meristem/core/tensor.hpp>
@@ -34,6 +35,9 @@ class Optimizer {
   Optimizer& operator=(const Optimizer&) = delete;
   virtual ~Optimizer() = default;
 
+  /// Name of the type, such as `Sgd`.
+  [[nodiscard]] virtual std::string_view kind() const = 0;
+
   /// One step along the gradients that backward left in the parameters.
   void step(Context& ctx) {
     ++steps_;
@@ -50,6 +54,8 @@ class Optimizer {
   }
   /// Steps taken so far.
   [[nodiscard]] std::int64_t steps() const noexcept { return steps_; }
+  /// For a checkpoint, which restores the moments in `state` too.
+  void set_steps(std::int64_t steps) noexcept { steps_ = steps; }
   [[nodiscard]] nn::Layer<T>& network() noexcept { return *network_; }
 
   /// What is remembered of one parameter: tensors of the parameter's own shape (moments), empty before its first step.

@@ -34,6 +34,9 @@ class Sgd final : public Optimizer<T> {
     this->set_learning_rate(options.learning_rate);
   }
 
+  [[nodiscard]] std::string_view kind() const override { return "Sgd"; }
+  [[nodiscard]] const SgdOptions& options() const noexcept { return options_; }
+
  protected:
   void update(Context& ctx, nn::Parameter<T>& parameter) override {
     const kernels::SgdStep step{.learning_rate = this->learning_rate(),
