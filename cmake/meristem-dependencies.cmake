@@ -52,6 +52,15 @@ else()
   target_compile_definitions(meristem::dependencies INTERFACE MERISTEM_UCONTEXT)
 endif()
 
+# meristem::io is for programs that include <meristem/io.hpp>; it is there if nlohmann-json is.
+find_path(MERISTEM_JSON_INCLUDE_DIR nlohmann/json.hpp DOC "Folder of nlohmann/json.hpp, for <meristem/io.hpp>")
+mark_as_advanced(MERISTEM_JSON_INCLUDE_DIR)
+if(MERISTEM_JSON_INCLUDE_DIR)
+  add_library(meristem::io INTERFACE IMPORTED GLOBAL)
+  target_link_libraries(meristem::io INTERFACE meristem::meristem)
+  target_include_directories(meristem::io INTERFACE "${MERISTEM_JSON_INCLUDE_DIR}")
+endif()
+
 # meristem::cuda is what programs with .cu files link. CMake itself adds the CUDA runtime to those.
 get_property(meristem_languages GLOBAL PROPERTY ENABLED_LANGUAGES)
 if("CUDA" IN_LIST meristem_languages)
