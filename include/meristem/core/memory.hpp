@@ -76,6 +76,13 @@ class Memory {
     put_back(block, rounded);
   }
 
+  /// Waits until all work that was started in this memory's order is done.
+  void synchronize() const noexcept {
+#if MERISTEM_GPU
+    cudaStreamSynchronize(stream_.get());
+#endif
+  }
+
   /// Bytes handed out and not yet given back.
   [[nodiscard]] std::size_t in_use() const {
     const std::lock_guard lock(mutex_);
@@ -168,20 +175,27 @@ class Memory {
   std::size_t most_in_use_ = 0;
 };
 
-/// Owner of one block of a Memory. Keeps the Memory alive. Moves, does not copy.
+/// Owner of one block of a Memory, or of a share in memory from elsewhere. Keeps the Memory alive. Moves, does not
+/// copy.
 class Buffer {
  public:
   Buffer() = default;
   Buffer(std::shared_ptr<Memory> memory, std::size_t bytes)
       : memory_(std::move(memory)), data_(memory_->allocate(bytes)), bytes_(bytes) {}
+  /// `bytes` bytes at `data` that belong to `owner`, which is let go when this buffer goes and the work started in the
+  /// order of `memory` is done.
+  Buffer(std::shared_ptr<Memory> memory, std::shared_ptr<void> owner, void* data, std::size_t bytes) noexcept
+      : memory_(std::move(memory)), owner_(std::move(owner)), data_(data), bytes_(bytes) {}
   Buffer(Buffer&& other) noexcept
       : memory_(std::move(other.memory_)),
+        owner_(std::move(other.owner_)),
         data_(std::exchange(other.data_, nullptr)),
         bytes_(std::exchange(other.bytes_, 0)) {}
   Buffer& operator=(Buffer&& other) noexcept {
     if (this != &other) {
       reset();
       memory_ = std::move(other.memory_);
+      owner_ = std::move(other.owner_);
       data_ = std::exchange(other.data_, nullptr);
       bytes_ = std::exchange(other.bytes_, 0);
     }
@@ -194,13 +208,19 @@ class Buffer {
 
  private:
   void reset() noexcept {
-    if (memory_) memory_->release(data_, bytes_);
+    if (owner_) {
+      memory_->synchronize();
+      owner_.reset();
+    } else if (memory_) {
+      memory_->release(data_, bytes_);
+    }
     memory_.reset();
     data_ = nullptr;
     bytes_ = 0;
   }
 
   std::shared_ptr<Memory> memory_;
+  std::shared_ptr<void> owner_;  // of memory from elsewhere
   void* data_ = nullptr;
   std::size_t bytes_ = 0;
 };

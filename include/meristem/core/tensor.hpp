@@ -33,6 +33,9 @@ class Tensor {
   Tensor(Context& ctx, const Shape& shape)
       : buffer_(ctx.memory(), static_cast<std::size_t>(shape.size()) * sizeof(T)), shape_(shape) {}
 
+  /// Elements in memory from elsewhere; `adopt` (core/wrap.hpp) checks the pointer first.
+  Tensor(Buffer buffer, const Shape& shape) : buffer_(std::move(buffer)), shape_(shape) {}
+
   [[nodiscard]] const Shape& shape() const noexcept { return shape_; }
   [[nodiscard]] int rank() const noexcept { return shape_.rank(); }
   [[nodiscard]] std::int64_t extent(int axis) const { return shape_[axis]; }
