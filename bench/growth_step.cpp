@@ -69,8 +69,9 @@ void decide(benchmark::State& state, const std::vector<ms::grow::Site<float>>& s
       all[i].second(ctx, unit, consumer, goal);
     });
     for (auto& one : all) one.solve(ctx, max_units);
-    setup().pass(sites,
-                 [&](ms::Context&, std::size_t i, Maps unit, Maps, Maps goal) { all[i].effects(ctx, unit, goal); });
+    setup().pass(sites, [&](ms::Context&, std::size_t i, Maps unit, Maps consumer, Maps goal) {
+      all[i].effects(ctx, unit, consumer, goal);
+    });
     units = 0;
     for (auto& one : all) units += one.propose().insertion.units;
     ctx.synchronize();

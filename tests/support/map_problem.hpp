@@ -89,8 +89,9 @@ struct MapProblem {
     }
     measurement.solve(ctx, units);
     if (measurement.wants_effects()) {
-      visit(sites,
-            [&](ms::Context&, std::size_t, Maps unit, Maps, Maps goal) { measurement.effects(ctx, unit, goal); });
+      visit(sites, [&](ms::Context&, std::size_t, Maps unit, Maps consumer, Maps goal) {
+        measurement.effects(ctx, unit, consumer, goal);
+      });
     }
     return measurement.propose();
   }

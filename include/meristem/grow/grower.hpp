@@ -7,7 +7,6 @@
 #include <cstdint>
 #include <functional>
 #include <limits>
-#include <map>
 #include <optional>
 #include <string>
 #include <utility>
@@ -17,6 +16,7 @@
 #include <meristem/grow/amplitude.hpp>
 #include <meristem/grow/edit.hpp>
 #include <meristem/grow/insertion.hpp>
+#include <meristem/grow/measure.hpp>
 #include <meristem/grow/measurement.hpp>
 #include <meristem/grow/method.hpp>
 #include <meristem/grow/recalibration.hpp>
@@ -68,7 +68,7 @@ class Grower {
   /// Network and optimiser must outlive the Grower. Throws ArgumentError for options outside their range or a network
   /// without a site.
   Grower(nn::Layer<T>& network, optim::Optimizer<T>& optimizer, const GrowerOptions& options = {})
-      : network_(&network), optimizer_(&optimizer), options_(options) {
+      : network_(&network), optimizer_(&optimizer), options_(options), measurer_(network, options.loss) {
     const auto at_least = [](const char* option, double value, double least) {
       if (!(value >= least)) {
         throw ArgumentError(concat("Grower: ", option, " is ", value, "; it must be at least ", least));
@@ -107,7 +107,7 @@ class Grower {
     const auto start = std::chrono::steady_clock::now();
     choose_samples(ctx, training_set);
     GrowthReport report;
-    report.method = options_.method.name;
+    report.method = options_.method.name();
     operations_ = 0.0;
     if (options_.where == Where::all) {
       for (std::size_t i = 0; i < sites_.size(); ++i) {
@@ -165,7 +165,7 @@ class Grower {
     search_indices_.assign(order.begin(), order.begin() + search);
     statistics_indices_.assign(order.end() - std::min(options_.statistics_samples, rest), order.end());
     chosen_from_ = set.size();
-    covariances_.clear();
+    measurer_.forget_samples();
   }
 
   /// Calls `use(inputs, labels)` for every batch of the statistics.
@@ -180,75 +180,28 @@ class Grower {
   /// Proposals for some sites, all from the same passes over the samples.
   template <class Set>
   std::vector<Proposal> measure(Context& ctx, const Set& set, const std::vector<std::size_t>& which) {
-    const auto start = std::chrono::steady_clock::now();
     std::vector<Site<T>> sites;
-    std::vector<Measurement<T>> measurements;
-    std::vector<bool> reads_network_input(which.size(), true);
-    for (const std::size_t i : which) {
-      sites.push_back(sites_[i]);
-      const auto known = covariances_.find(sites.back().producer.weight().id);
-      measurements.emplace_back(ctx, sites.back(),
-                                MeasurementOptions{.method = options_.method,
-                                                   .fan_out = options_.fan_out,
-                                                   .damping = options_.damping,
-                                                   .significance = options_.significance,
-                                                   .move_weights = options_.move_weights},
-                                known == covariances_.end() ? nullptr : &known->second);
-    }
-    const auto run = [&](auto&& wanted, auto&& use) {
-      std::vector<Site<T>> some;
-      std::vector<std::size_t> indices;
-      for (std::size_t i = 0; i < sites.size(); ++i) {
-        if (!wanted(measurements[i])) continue;
-        some.push_back(sites[i]);
-        indices.push_back(i);
-      }
-      if (some.empty()) return;
-      for_each_batch(ctx, set, statistics_indices_, [&](View<const T> inputs, View<const std::int32_t> labels) {
-        count_pass(inputs.shape(), 2.0);
-        visit_sites<T>(ctx, *network_, some, inputs, labels, options_.loss,
-                       [&](Context&, std::size_t i, View<const T> unit, View<const T> consumer, View<const T> goal) {
-                         if (unit.data_handle() != inputs.data_handle()) reads_network_input[indices[i]] = false;
-                         use(measurements[indices[i]], unit, consumer, goal);
-                       });
-      });
-    };
-    run([](const Measurement<T>&) { return true; }, [&](Measurement<T>& m, View<const T> unit, View<const T> consumer,
-                                                        View<const T> goal) { m.first(ctx, unit, consumer, goal); });
-    for (Measurement<T>& m : measurements) {
-      if (m.two_passes()) m.between(ctx);
-    }
-    run([](const Measurement<T>& m) { return m.two_passes(); },
-        [&](Measurement<T>& m, View<const T> unit, View<const T> consumer, View<const T> goal) {
-          m.second(ctx, unit, consumer, goal);
-        });
+    for (const std::size_t i : which) sites.push_back(sites_[i]);
     const std::int64_t parameters = nn::parameter_count(*network_);
-    for (std::size_t i = 0; i < measurements.size(); ++i) {
-      const nn::ParameterId id = sites[i].producer.weight().id;
-      Tensor<double> covariance;
-      const std::int64_t affordable = affordable_units(sites[i], measurements[i].consumer_taps(), parameters);
-      // No weight changes what enters the network: on the same samples its covariance stays what it is.
-      const bool keep = reads_network_input[i] && covariances_.find(id) == covariances_.end();
-      measurements[i].solve(ctx, std::min(wanted_units(sites[i]), affordable), keep ? &covariance : nullptr);
-      if (keep) covariances_[id] = std::move(covariance);
-    }
-    run([](const Measurement<T>& m) { return m.wants_effects(); },
-        [&](Measurement<T>& m, View<const T> unit, View<const T>, View<const T> goal) { m.effects(ctx, unit, goal); });
-
-    std::vector<Proposal> proposals;
-    double solving = 0.0;
-    for (std::size_t i = 0; i < measurements.size(); ++i) {
-      proposals.push_back(measurements[i].propose());
-      SiteReport& report = proposals.back().report;
+    std::vector<Proposal> proposals = measurer_.measure(
+        ctx, sites,
+        MeasurementOptions{.method = options_.method,
+                           .fan_out = options_.fan_out,
+                           .damping = options_.damping,
+                           .significance = options_.significance,
+                           .move_weights = options_.move_weights},
+        [&](const typename Measurer<T>::Batch& use) { for_each_batch(ctx, set, statistics_indices_, use); },
+        [&](const Site<T>& site, std::int64_t taps) {
+          return std::min(wanted_units(site), affordable_units(site, taps, parameters));
+        });
+    operations_ += measurer_.take_operations();
+    for (std::size_t i = 0; i < proposals.size(); ++i) {
+      SiteReport& report = proposals[i].report;
       report.parameters = parameters;
-      if (affordable_units(sites[i], measurements[i].consumer_taps(), parameters) == 0) {
+      if (affordable_units(sites[i], proposals[i].taps, parameters) == 0) {
         report.note = concat("the budget of ", options_.budget.parameters, " parameters leaves no room");
       }
-      solving += report.seconds;
     }
-    // What the sites share is split evenly.
-    const double shared = (seconds_since(start) - solving) / static_cast<double>(proposals.size());
-    for (Proposal& proposal : proposals) proposal.report.seconds += shared;
     return proposals;
   }
 
@@ -291,7 +244,12 @@ class Grower {
     };
     LineSearchOptions search_options = options_.line_search;
     search_options.largest *= static_cast<double>(proposal.positions);
-    const LineSearchResult search = line_search(loss_at, search_options, report.slope);
+    const LineSearchResult search = proposal.search_amplitude ? line_search(loss_at, search_options, report.slope)
+                                                              : LineSearchResult{.accepted = true,
+                                                                                 .gamma = 1.0,
+                                                                                 .loss_before = loss_at(0.0),
+                                                                                 .loss_after = loss_at(1.0),
+                                                                                 .evaluations = 2};
     report.loss_before = search.loss_before;
     report.loss_after = search.loss_after;
     report.gamma = search.gamma;
@@ -299,7 +257,7 @@ class Grower {
     report.evaluations = search.evaluations;
     if (search.accepted) {
       apply<T>(ctx, make_edit<T>(ctx, site, proposal.insertion, search.gamma), *network_, optimizer_);
-      if (has_norms_) {
+      if (has_norms_ && !proposal.preserves_function) {
         loss_now(&after);
         follow_growth(ctx, *network_, before, after);
       }
@@ -339,13 +297,13 @@ class Grower {
   nn::Layer<T>* network_;
   optim::Optimizer<T>* optimizer_;
   GrowerOptions options_;
+  Measurer<T> measurer_;
   std::vector<Site<T>> sites_;
   bool has_norms_ = false;
   double operations_ = 0.0;
   std::int64_t chosen_from_ = -1;
   std::vector<std::int64_t> statistics_indices_;
   std::vector<std::int64_t> search_indices_;
-  std::map<nn::ParameterId, Tensor<double>> covariances_;
 };
 
 template <class Network, class Optimizer>

@@ -14,6 +14,12 @@
 
 namespace meristem::inline MERISTEM_BACKEND::grow {
 
+/// Numbers of some channels of a BatchNorm.
+struct NormChannels {
+  std::vector<double> mean = {}, variance = {};  ///< running statistics
+  std::vector<double> weight = {}, shift = {};   ///< affine
+};
+
 /// New units and the move of today's weights that goes with them, on the host, before their amplitude is chosen.
 struct Insertion {
   std::int64_t units = 0;

@@ -202,6 +202,8 @@ class MapStatistics {
 
   /// δW* (q, d) and D_W; after `find_move`.
   [[nodiscard]] const BestMove<double>& move() const noexcept { return move_; }
+  /// The same, moved out.
+  [[nodiscard]] BestMove<double> take_move() { return std::move(move_); }
   /// S (p, p). Throws ArgumentError if it was left out.
   [[nodiscard]] Tensor<double> covariance(Context& ctx) {
     if (!s_)

@@ -13,9 +13,9 @@
 #include <meristem/grow/insertion.hpp>
 #include <meristem/grow/map_statistics.hpp>
 #include <meristem/grow/method.hpp>
+#include <meristem/grow/methods/tiny.hpp>
 #include <meristem/grow/report.hpp>
 #include <meristem/grow/site.hpp>
-#include <meristem/grow/solver.hpp>
 #include <meristem/grow/statistics.hpp>
 #include <meristem/grow/unit_effects.hpp>
 
@@ -38,6 +38,13 @@ struct Proposal {
   /// Outputs of the consumer per sample. Each has a small share in the loss, whose curvature at one of them is small
   /// alike: the amplitude that lowers the loss most grows with their number.
   std::int64_t positions = 1;
+  /// Weights by which an output of the consumer reads one unit.
+  std::int64_t taps = 1;
+  /// False: the method fixes the amplitude, and the units go in at γ = 1 without a line search.
+  bool search_amplitude = true;
+  /// The network's outputs stay what they are, in training and evaluation mode, up to rounding: no running statistics
+  /// have to follow.
+  bool preserves_function = false;
 };
 
 /// Gathers the statistics of one site in up to three passes over the same samples, solves, and proposes. The caller
@@ -50,18 +57,19 @@ class Measurement {
   /// method that cannot serve the site.
   Measurement(Context& ctx, const Site<T>& site, const MeasurementOptions& options,
               const Tensor<double>* known_covariance = nullptr)
-      : site_(site), options_(options), known_covariance_(known_covariance) {
+      : site_(site), options_(options), needs_(options.method->needs()), known_covariance_(known_covariance) {
     require_method(site, options.method);
     if (!site.spatial()) {
-      rows_.emplace(ctx, site, StatisticsOptions{.fisher = options.method.fisher, .covariance = !known_covariance});
+      rows_.emplace(ctx, site, StatisticsOptions{.fisher = needs_.fisher, .covariance = !known_covariance});
     }
   }
 
   /// Throws ArgumentError for a method that cannot serve the site.
   static void require_method(const Site<T>& site, const Method& method) {
-    if (site.spatial() && (method.joint || method.fisher)) {
-      throw ArgumentError(concat("growth: ", method.name, " cannot grow ", site.name, ", a site with convolutions: ",
-                                 method.joint ? "P" : "E", " is not gathered for maps; use tiny"));
+    const Needs needs = method->needs();
+    if (site.spatial() && (needs.joint || needs.fisher)) {
+      throw ArgumentError(concat("growth: ", method.name(), " cannot grow ", site.name, ", a site with convolutions: ",
+                                 needs.joint ? "P" : "E", " is not gathered for maps; use tiny"));
     }
   }
 
@@ -78,7 +86,7 @@ class Measurement {
     maps_->update(ctx, unit_input, consumer_input, goal);
   }
 
-  void between(Context& ctx) { maps_->find_move(ctx, options_.damping, options_.method.route); }
+  void between(Context& ctx) { maps_->find_move(ctx, options_.damping, needs_.route); }
 
   void second(Context& ctx, View<const T> unit_input, View<const T> consumer_input, View<const T> goal) {
     maps_->update_residual(ctx, unit_input, consumer_input, goal);
@@ -90,30 +98,35 @@ class Measurement {
   /// Finds at most `max_units` units. S, if it was gathered, is moved to `covariance` where that is not null.
   void solve(Context& ctx, std::int64_t max_units, Tensor<double>* covariance = nullptr) {
     const auto start = std::chrono::steady_clock::now();
-    SiteReport& report = proposal_.report;
-    Insertion& insertion = proposal_.insertion;
-    report.name = site_.name;
-    report.width = site_.width();
-    insertion.inputs = site_.fan_in();
-    insertion.outputs = site_.fan_out();
-    insertion.consumer_inputs = site_.consumer_inputs();
+    describe(max_units);
     if (rows_) {
-      solve_rows(ctx, max_units, covariance);
+      finish_rows(ctx);
     } else {
-      solve_maps(ctx, max_units, covariance);
+      finish_maps(ctx);
     }
-    report.seconds = seconds_since(start);
+    if (covariance && !known_covariance_) *covariance = clone(ctx, moments_.moments.s);
+    choice_ = options_.method->choose(ctx, moments_);
+    Insertion& insertion = choice_.insertion;
+    insertion.inputs = moments_.inputs;
+    insertion.outputs = moments_.outputs;
+    insertion.consumer_inputs = moments_.consumer_inputs;
+    insertion.taps = moments_.taps;
+    seconds_ = seconds_since(start);
     if (insertion.units > 0 && (site_.spatial() || site_.norm || site_.activation == nn::Activation::relu)) {
       effects_.emplace(ctx, site_, insertion);
     }
   }
 
   [[nodiscard]] bool wants_effects() const { return effects_.has_value(); }
-  void effects(Context& ctx, View<const T> unit_input, View<const T> goal) { effects_->update(ctx, unit_input, goal); }
+  void effects(Context& ctx, View<const T> unit_input, View<const T> consumer_input, View<const T> goal) {
+    (void)consumer_input;
+    effects_->update(ctx, unit_input, goal);
+  }
 
   /// The proposal, complete; once.
   [[nodiscard]] Proposal propose() {
-    Insertion& insertion = proposal_.insertion;
+    Insertion& insertion = choice_.insertion;
+    double slope = kernels::slope_at_zero(site_.activation) * choice_.first_order_gain.value_or(0.0);
     if (effects_) {
       if (site_.norm) {
         for (std::int64_t k = 0; k < insertion.units; ++k) {
@@ -121,96 +134,79 @@ class Measurement {
           insertion.variance.push_back(effects_->variance(k));
         }
       }
-      slope_ = choose_signs(*effects_, insertion);
-      if (insertion.taps > 1) rescale(insertion, effects_->move_norm2());
+      slope = choose_signs(*effects_, insertion);
+      if (choice_.rescale && insertion.taps > 1) slope *= rescale(insertion, choice_.gain / effects_->move_norm2());
     }
-    if (insertion.units > 0) proposal_.report.slope = slope_ + (options_.move_weights ? move_slope_ : 0.0);
-    return std::move(proposal_);
+    Proposal proposal;
+    SiteReport& report = proposal.report;
+    report.name = site_.name;
+    report.width = site_.width();
+    report.goal_norm2 = moments_.moments.goal_norm2;
+    report.best_move_decrease = moments_.move.decrease;
+    report.bottleneck = moments_.bottleneck;
+    report.lambda = std::move(choice_.lambda);
+    report.threshold = choice_.threshold;
+    report.gain = choice_.gain;
+    report.note = std::move(choice_.note);
+    report.seconds = seconds_;
+    if (insertion.units > 0) report.slope = slope + (insertion.move.empty() ? 0.0 : choice_.move_decrease);
+    proposal.insertion = std::move(insertion);
+    proposal.positions = moments_.positions;
+    proposal.taps = consumer_taps();
+    proposal.search_amplitude = choice_.search_amplitude;
+    proposal.preserves_function = choice_.preserves_function;
+    return proposal;
   }
 
  private:
-  void solve_rows(Context& ctx, std::int64_t max_units, Tensor<double>* covariance) {
-    Moments<double> moments = rows_->moments(ctx, known_covariance_);
-    if (covariance && !known_covariance_) *covariance = clone(ctx, moments.s);
-    const Tensor<double> s1 = clone(ctx, moments.s1);
+  void describe(std::int64_t max_units) {
+    moments_.name = site_.name;
+    moments_.inputs = site_.fan_in();
+    moments_.outputs = site_.fan_out();
+    moments_.consumer_inputs = site_.consumer_inputs();
+    moments_.width = site_.width();
+    moments_.unit_bias = site_.producer.has_bias();
+    moments_.consumer_bias = site_.consumer.has_bias();
+    moments_.spatial = site_.spatial();
+    moments_.activation = site_.activation;
+    moments_.norm = site_.norm != nullptr;
+    moments_.damping = options_.damping;
+    moments_.significance = options_.significance;
+    moments_.move_weights = options_.move_weights;
+    moments_.max_units = max_units;
+  }
+
+  void finish_rows(Context& ctx) {
+    Moments<double>& moments = moments_.moments = rows_->moments(ctx, known_covariance_);
     moments.layer = site_.name;
-    damp(ctx, options_.damping, moments.s);
-    damp(ctx, options_.damping, moments.s1);
-    if (options_.method.fisher) damp(ctx, options_.damping, moments.fisher);
-    const Solution<double> solution = grow::solve(ctx, moments,
-                                                  SolveOptions{.route = options_.method.route,
-                                                               .joint = options_.method.joint,
-                                                               .fisher = options_.method.fisher,
-                                                               .max_units = max_units,
-                                                               .significance = options_.significance});
-    SiteReport& report = proposal_.report;
-    report.goal_norm2 = moments.goal_norm2;
-    report.best_move_decrease =
-        best_move<double>(ctx, s1, View<const double>(moments.m1), {}, moments.resolution).decrease;
-    report.bottleneck = std::max(0.0, moments.goal_norm2 - report.best_move_decrease);
-    report.lambda = solution.lambda;
-    report.threshold = solution.threshold;
-    report.gain = solution.gain;
-    report.note = solution.note;
-    take(ctx, solution.units, solution.fan_in, solution.fan_out, solution.best_move);
-    slope_ = kernels::slope_at_zero(site_.activation) * solution.first_order_gain;
-    move_slope_ = solution.returned_move_decrease;
+    moments_.move = best_move<double>(ctx, moments.s1, View<const double>(moments.m1), {}, moments.resolution);
+    moments_.bottleneck = std::max(0.0, moments.goal_norm2 - moments_.move.decrease);
   }
 
-  void solve_maps(Context& ctx, std::int64_t max_units, Tensor<double>* covariance) {
-    Tensor<double> s = known_covariance_ ? clone(ctx, *known_covariance_) : maps_->covariance(ctx);
-    if (covariance && !known_covariance_) *covariance = clone(ctx, s);
-    damp(ctx, options_.damping, s);
-    const Tensor<double> n = maps_->residual_cross_moment(ctx);
-    SiteReport& report = proposal_.report;
-    report.goal_norm2 = maps_->goal_norm2();
-    report.best_move_decrease = maps_->move().decrease;
-    report.bottleneck = maps_->bottleneck();
-    const SolveOptions options{.route = options_.method.route, .max_units = max_units};
-    report.threshold = options_.significance > 0.0 ? options_.significance * noise_edge(ctx, s) : 0.0;
-    const Units<double> units =
-        new_units<double>(ctx, s, n.view(), options, report.threshold, {}, MapStatistics<T>::resolution());
-    report.lambda = units.lambda;
-    for (std::int64_t k = 0; k < units.units; ++k) {
-      report.gain += units.lambda[static_cast<std::size_t>(k)] * units.lambda[static_cast<std::size_t>(k)];
-    }
-    report.note = units.note;
-    proposal_.positions = maps_->geometry().consumer.output(maps_->geometry().pooled).size();
-    proposal_.insertion.taps = n.extent(1) / std::max<std::int64_t>(site_.fan_out(), 1);
-    take(ctx, units.units, units.fan_in, units.fan_out, maps_->move().weights);
-    move_slope_ = maps_->move().decrease;
-  }
-
-  /// The largest singular value of the noise that N holds. One draw scatters about it by some per cent, more for small
-  /// matrices: a tenth is added, so that c = 1 seldom lets noise pass.
-  [[nodiscard]] double noise_edge(Context& ctx, const Tensor<double>& s) {
-    const Tensor<double> noise = maps_->noise_cross_moment(ctx);
-    const Units<double> units =
-        new_units<double>(ctx, s, noise.view(), SolveOptions{.route = options_.method.route, .max_units = 1}, 0.0, {},
-                          MapStatistics<T>::resolution());
-    return units.lambda.empty() ? 0.0 : 1.1 * units.lambda.front();
-  }
-
-  void take(Context& ctx, std::int64_t units, const Tensor<double>& fan_in, const Tensor<double>& fan_out,
-            const Tensor<double>& move) {
-    Insertion& insertion = proposal_.insertion;
-    insertion.units = units;
-    if (units == 0) return;
-    insertion.fan_in = to_host(ctx, fan_in);
-    insertion.fan_out = to_host(ctx, fan_out);
-    if (options_.move_weights) insertion.move = to_host(ctx, move);
+  void finish_maps(Context& ctx) {
+    Moments<double>& moments = moments_.moments;
+    moments.layer = site_.name;
+    moments.s = known_covariance_ ? clone(ctx, *known_covariance_) : maps_->covariance(ctx);
+    moments.goal_norm2 = maps_->goal_norm2();
+    moments.samples = maps_->samples();
+    moments.resolution = MapStatistics<T>::resolution();
+    moments_.n = maps_->residual_cross_moment(ctx);
+    if (options_.significance > 0.0) moments_.noise = maps_->noise_cross_moment(ctx);
+    moments_.move = maps_->take_move();
+    moments_.bottleneck = maps_->bottleneck();
+    moments_.positions = maps_->geometry().consumer.output(maps_->geometry().pooled).size();
+    moments_.taps = moments_.n.extent(1) / std::max<std::int64_t>(site_.fan_out(), 1);
   }
 
   /// The taps of a fan-out overlap: A times ⟨N, A⟩ / Q(A) is the multiple of A that leaves least of the residual.
-  void rescale(Insertion& insertion, double move_norm2) {
-    const double factor = proposal_.report.gain / move_norm2;
-    if (!(move_norm2 > 0.0) || !std::isfinite(factor)) return;
+  static double rescale(Insertion& insertion, double factor) {
+    if (!(factor > 0.0) || !std::isfinite(factor)) return 1.0;
     const double root = std::sqrt(factor);
     for (double& value : insertion.fan_in) value *= root;
     for (double& value : insertion.fan_out) value *= root;
     for (double& value : insertion.mean) value *= root;
     for (double& value : insertion.variance) value *= factor;
-    slope_ *= factor;
+    return factor;
   }
 
   static double seconds_since(std::chrono::steady_clock::time_point start) {
@@ -219,13 +215,14 @@ class Measurement {
 
   Site<T> site_;
   MeasurementOptions options_;
+  Needs needs_;
   const Tensor<double>* known_covariance_;
   std::optional<SiteStatistics<T>> rows_;
   std::optional<MapStatistics<T>> maps_;
   std::optional<UnitEffects<T>> effects_;
-  Proposal proposal_;
-  double slope_ = 0.0;       // of the units
-  double move_slope_ = 0.0;  // of the move of today's weights
+  SiteMoments moments_;
+  Choice choice_;
+  double seconds_ = 0.0;
 };
 
 }  // namespace meristem::inline MERISTEM_BACKEND::grow

@@ -1,27 +1,139 @@
-// Which units a growth step computes, and how.
+// The interface of growth methods: which statistics of a site a method reads, and the units it makes of them.
 #pragma once
 
+#include <cstdint>
+#include <memory>
+#include <optional>
 #include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
 
+#include <meristem/core/tensor.hpp>
+#include <meristem/grow/insertion.hpp>
+#include <meristem/grow/moments.hpp>
 #include <meristem/grow/units.hpp>
+#include <meristem/nn/activation.hpp>
 
 namespace meristem::inline MERISTEM_BACKEND::grow {
 
-/// Which new units, and how they are computed.
-struct Method {
-  std::string name;
-  Route route = Route::cholesky;
-  bool joint = false;
-  bool fisher = false;
+/// Statistics that a method reads; nothing else is gathered. Symbols as in grow/moments.hpp.
+struct Needs {
+  bool inputs = false;    ///< S
+  bool consumer = false;  ///< S1 and M1, and the best move δW* that follows from them
+  bool goal = false;      ///< M
+  bool residual = false;  ///< N, the cross moment with what δW* leaves; brings `consumer` along
+  bool noise = false;     ///< what N would be if it were noise; maps only, where no formula tells
+  bool joint = false;     ///< how today's inputs of the consumer explain the unit's inputs; brings `consumer` along
+  bool fisher = false;    ///< E
+  Route route = Route::cholesky;  ///< by which δW* is found
 };
 
-/// The units of M. Verbockhaven et al., "Growing tiny networks" (TMLR 2024), with the best move of today's weights.
-[[nodiscard]] inline Method tiny(Route route = Route::cholesky) {
-  return {route == Route::cholesky ? "tiny" : "tiny-eigen", route, false, false};
+/// What was measured at one site, all in double precision in the context's memory; matrices that the method did not ask
+/// for are empty. A fan-out has `taps` weights for each output: 1 between vectors, the kernel's of a convolution
+/// (FanOut::full), the positions of a flattened map. Columns of M and N: [tap][output]; fan-ins: [ky][kx][in], the bias
+/// last.
+struct SiteMoments {
+  std::string name;                  ///< of the site
+  std::int64_t inputs = 0;           ///< p
+  std::int64_t outputs = 0;          ///< q
+  std::int64_t consumer_inputs = 0;  ///< d
+  std::int64_t taps = 1;
+  std::int64_t positions = 1;  ///< outputs of the consumer per sample, per channel
+  std::int64_t width = 0;      ///< units today
+  bool unit_bias = false;      ///< whether the last of the p inputs is the constant 1
+  bool consumer_bias = false;
+  bool spatial = false;  ///< maps, not vectors
+  nn::Activation activation = nn::Activation::identity;
+  bool norm = false;  ///< a BatchNorm stands behind the units
+
+  Moments<double> moments;  ///< S, S1, M1, M (p, taps q), E and, for vectors, P; not damped
+  Tensor<double> n;         ///< N (p, taps q)
+  Tensor<double> noise;     ///< N with a random sign for each sample
+  /// C (p, taps r) with C Cᵀ = Σ_e P_e S1⁺ P_eᵀ, the sum over taps e: what today's inputs of the consumer explain of S.
+  Tensor<double> explained;
+  BestMove<double> move;    ///< δW*
+  double bottleneck = 0.0;  ///< Ψ; 0 unless S1 and M1 were gathered
+
+  std::vector<double> fan_in;  ///< of today's units: width × p, in the layout of Insertion
+  std::vector<double>
+      fan_out;  ///< of today's units: width × taps × q; [tap] as above, all taps even for FanOut::centre
+  NormChannels norm_channels;  ///< of today's units; empty without `norm`
+
+  double damping = 0.0;       ///< asked for, in units of the mean diagonal
+  double significance = 0.0;  ///< c of the threshold on λ; 0 keeps every unit
+  bool move_weights = true;   ///< whether the move of today's weights is wanted
+  std::int64_t max_units = 0;
+};
+
+/// Units a method has found for a site, before their amplitude is chosen.
+struct Choice {
+  /// Sizes other than `units` are filled in by the caller, and so are the mean and variance behind a BatchNorm where
+  /// they are empty.
+  Insertion insertion;
+  std::vector<double> lambda;  ///< scores of all candidates, descending
+  double threshold = 0.0;      ///< score below which a candidate is noise
+  double gain = 0.0;           ///< score of the units together, Σ λ² for singular values
+  /// ⟨A, M⟩ of the units if it is known; else it is measured, in one more pass.
+  std::optional<double> first_order_gain;
+  double move_decrease = 0.0;  ///< ⟨δW, M1ᵀ⟩ of the move that belongs to the choice
+  /// The move in the insertion is δW*, from which what the units do within the span of today's weights is to be taken
+  /// off: δW = δW* - (Σ_e A_eᵀ P_e) S1⁺.
+  bool companion = false;
+  /// For taps that overlap: take ⟨N, A⟩ / Q(A) times A.
+  bool rescale = false;
+  /// False: the units go in as they are, at γ = 1.
+  bool search_amplitude = true;
+  /// The network's outputs stay what they are, in training and evaluation mode, up to rounding.
+  bool preserves_function = false;
+  std::string note;  ///< why there are no units, or what was out of the ordinary
+};
+
+/// First-order gradients of what candidate units gain: of D_k = (1/n) Σ u(α_kᵀ[b 1]) ω_kᵀ v, in the layout of
+/// Insertion.
+struct CandidateGradients {
+  std::vector<double> gain;  ///< D_k
+  std::vector<double> fan_in, fan_out;
+};
+
+/// A growth method. It sees the statistics of one site at a time and never the network; it is const, so that one object
+/// serves all sites.
+class GrowthMethod {
+ public:
+  virtual ~GrowthMethod() = default;
+
+  [[nodiscard]] virtual std::string name() const = 0;
+  [[nodiscard]] virtual Needs needs() const = 0;
+  /// Units for a site, at most `site.max_units` of them. Finding none is an answer: `note` says why.
+  [[nodiscard]] virtual Choice choose(Context& ctx, const SiteMoments& site) const = 0;
+
+  /// Passes over the samples in which candidates are refined; `choose` returns the first ones.
+  [[nodiscard]] virtual int candidate_passes() const { return 0; }
+  /// Called after pass `pass` = 0 ... candidate_passes() with the candidates' gradients there; the last call, for which
+  /// one more pass is run, has to cut them to at most `site.max_units`.
+  virtual void refine(Context& ctx, const SiteMoments& site, const CandidateGradients& gradients, int pass,
+                      Choice& choice) const {
+    (void)ctx, (void)site, (void)gradients, (void)pass, (void)choice;
+  }
+};
+
+/// A growth method as a value.
+class Method {
+ public:
+  Method(std::shared_ptr<const GrowthMethod> method) : method_(std::move(method)) {}  // NOLINT: implicit on purpose
+
+  [[nodiscard]] std::string name() const { return method_->name(); }
+  [[nodiscard]] const GrowthMethod& operator*() const noexcept { return *method_; }
+  [[nodiscard]] const GrowthMethod* operator->() const noexcept { return method_.get(); }
+
+ private:
+  std::shared_ptr<const GrowthMethod> method_;
+};
+
+/// A method of type M, made from `arguments`.
+template <class M, class... Arguments>
+[[nodiscard]] Method make_method(Arguments&&... arguments) requires std::is_base_of_v<GrowthMethod, M> {
+  return Method(std::make_shared<const M>(std::forward<Arguments>(arguments)...));
 }
-/// Units and the move of today's weights optimised together. Not for sites with convolutions.
-[[nodiscard]] inline Method tiny_joint(Route route = Route::cholesky) { return {"tiny-joint", route, true, false}; }
-/// TINY preconditioned by the empirical Fisher matrix of the outputs. Not for sites with convolutions.
-[[nodiscard]] inline Method tiny_fisher() { return {"tiny-fisher", Route::cholesky, false, true}; }
 
 }  // namespace meristem::inline MERISTEM_BACKEND::grow

@@ -1,0 +1,116 @@
+// Measuring sites of a network on samples: the passes that statistics need, for several sites at once.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <utility>
+#include <vector>
+
+#include <meristem/grow/measurement.hpp>
+#include <meristem/grow/methods.hpp>
+#include <meristem/grow/site.hpp>
+#include <meristem/grow/statistics.hpp>
+#include <meristem/nn/layer.hpp>
+#include <meristem/nn/loss.hpp>
+
+namespace meristem::inline MERISTEM_BACKEND::grow {
+
+/// Measures sites of one network, which must outlive it, and remembers the covariance of the network's own inputs for
+/// as long as the samples are the same.
+template <Real T>
+class Measurer {
+ public:
+  /// Calls the argument with inputs and labels of every batch of the samples.
+  using Batch = std::function<void(View<const T> inputs, View<const std::int32_t> labels)>;
+  using ForEachBatch = std::function<void(const Batch&)>;
+  /// Most units a site may get; the second argument is the number of weights by which an output of the consumer reads
+  /// one unit.
+  using MaxUnits = std::function<std::int64_t(const Site<T>&, std::int64_t taps)>;
+
+  Measurer(nn::Layer<T>& network, const nn::CrossEntropy& loss) : network_(&network), loss_(loss) {}
+
+  /// Proposals for some sites, all from the same passes over the samples, in the order of `sites`. Their reports lack
+  /// the number of parameters.
+  [[nodiscard]] std::vector<Proposal> measure(Context& ctx, const std::vector<Site<T>>& sites,
+                                              const MeasurementOptions& options, const ForEachBatch& for_each_batch,
+                                              const MaxUnits& max_units) {
+    const auto start = std::chrono::steady_clock::now();
+    std::vector<Measurement<T>> measurements;
+    std::vector<bool> reads_network_input(sites.size(), true);
+    for (const Site<T>& site : sites) {
+      const auto known = covariances_.find(site.producer.weight().id);
+      measurements.emplace_back(ctx, site, options, known == covariances_.end() ? nullptr : &known->second);
+    }
+    const auto run = [&](auto&& wanted, auto&& use) {
+      std::vector<Site<T>> some;
+      std::vector<std::size_t> indices;
+      for (std::size_t i = 0; i < sites.size(); ++i) {
+        if (!wanted(measurements[i])) continue;
+        some.push_back(sites[i]);
+        indices.push_back(i);
+      }
+      if (some.empty()) return;
+      for_each_batch([&](View<const T> inputs, View<const std::int32_t> labels) {
+        count(inputs.shape());
+        visit_sites<T>(ctx, *network_, some, inputs, labels, loss_,
+                       [&](Context&, std::size_t i, View<const T> unit, View<const T> consumer, View<const T> goal) {
+                         if (unit.data_handle() != inputs.data_handle()) reads_network_input[indices[i]] = false;
+                         use(measurements[indices[i]], unit, consumer, goal);
+                       });
+      });
+    };
+    using M = Measurement<T>;
+    using V = View<const T>;
+    run([](const M&) { return true; }, [&](M& m, V unit, V consumer, V goal) { m.first(ctx, unit, consumer, goal); });
+    for (M& m : measurements) {
+      if (m.two_passes()) m.between(ctx);
+    }
+    run([](const M& m) { return m.two_passes(); },
+        [&](M& m, V unit, V consumer, V goal) { m.second(ctx, unit, consumer, goal); });
+    for (std::size_t i = 0; i < measurements.size(); ++i) {
+      const nn::ParameterId id = sites[i].producer.weight().id;
+      Tensor<double> covariance;
+      // No weight changes what enters the network: on the same samples its covariance stays what it is.
+      const bool keep = reads_network_input[i] && covariances_.find(id) == covariances_.end();
+      measurements[i].solve(ctx, max_units(sites[i], measurements[i].consumer_taps()), keep ? &covariance : nullptr);
+      if (keep && !covariance.empty()) covariances_[id] = std::move(covariance);
+    }
+    run([](const M& m) { return m.wants_effects(); },
+        [&](M& m, V unit, V consumer, V goal) { m.effects(ctx, unit, consumer, goal); });
+
+    std::vector<Proposal> proposals;
+    double solving = 0.0;
+    for (M& m : measurements) {
+      proposals.push_back(m.propose());
+      solving += proposals.back().report.seconds;
+    }
+    // What the sites share is split evenly.
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    const double shared = (seconds - solving) / static_cast<double>(proposals.size());
+    for (Proposal& proposal : proposals) proposal.report.seconds += shared;
+    return proposals;
+  }
+
+  /// To be called when the samples change.
+  void forget_samples() { covariances_.clear(); }
+
+  /// Floating-point operations of the passes since the last call, from the network's multiply-adds: a forward and a
+  /// backward pass without weight gradients.
+  [[nodiscard]] double take_operations() { return std::exchange(operations_, 0.0); }
+
+ private:
+  void count(const Shape& inputs) {
+    operations_ +=
+        4.0 * static_cast<double>(network_->multiply_adds(inputs.with(0, 1))) * static_cast<double>(inputs[0]);
+  }
+
+  nn::Layer<T>* network_;
+  nn::CrossEntropy loss_;
+  double operations_ = 0.0;
+  std::map<nn::ParameterId, Tensor<double>> covariances_;
+};
+
+}  // namespace meristem::inline MERISTEM_BACKEND::grow

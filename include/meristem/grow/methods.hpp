@@ -1,0 +1,44 @@
+// All growth methods, also by name.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include <meristem/core/error.hpp>
+#include <meristem/core/text.hpp>
+#include <meristem/grow/method.hpp>
+#include <meristem/grow/methods/tiny.hpp>
+
+namespace meristem::inline MERISTEM_BACKEND::grow {
+
+/// A method as options and tables name it.
+struct NamedMethod {
+  std::string name;
+  std::string description;  ///< one line
+  std::function<Method()> make;
+};
+
+/// All methods of the library with their usual options.
+[[nodiscard]] inline const std::vector<NamedMethod>& all_methods() {
+  static const std::vector<NamedMethod> methods = {
+      {"tiny", "units that express most of what today's weights cannot", [] { return tiny(); }},
+      {"tiny-eigen", "tiny by the reference route, eigenvectors in double precision",
+       [] { return tiny(Route::eigen); }},
+      {"tiny-joint", "units and the move of today's weights optimised together", [] { return tiny_joint(); }},
+      {"tiny-fisher", "tiny in the metric of the outputs' empirical Fisher matrix", [] { return tiny_fisher(); }},
+  };
+  return methods;
+}
+
+/// The method of that name. Throws ArgumentError that lists the names.
+[[nodiscard]] inline Method parse_method(const std::string& name) {
+  std::string names;
+  for (const NamedMethod& method : all_methods()) {
+    if (method.name == name) return method.make();
+    names += (names.empty() ? "" : ", ") + method.name;
+  }
+  throw ArgumentError(concat("there is no growth method '", name, "'; the methods are ", names));
+}
+
+}  // namespace meristem::inline MERISTEM_BACKEND::grow
