@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <utility>
@@ -29,6 +30,8 @@ struct MeasurementOptions {
   /// with random signs for the samples, which is noise and nothing else.
   double significance = 1.0;
   bool move_weights = true;  ///< whether δW belongs to the proposal
+  /// If given: how many of the units that a method chose are wanted. For fewer it chooses again, with that limit.
+  std::function<std::int64_t(const Choice&)> wanted = {};
 };
 
 /// What a site could get, before the amplitude is chosen.
@@ -106,6 +109,13 @@ class Measurement {
     }
     if (covariance && !known_covariance_) *covariance = clone(ctx, moments_.moments.s);
     choice_ = options_.method->choose(ctx, moments_);
+    if (options_.wanted && choice_.insertion.units > 0) {
+      const std::int64_t wanted = options_.wanted(choice_);
+      if (wanted < choice_.insertion.units) {
+        moments_.max_units = wanted;
+        choice_ = options_.method->choose(ctx, moments_);
+      }
+    }
     Insertion& insertion = choice_.insertion;
     insertion.inputs = moments_.inputs;
     insertion.outputs = moments_.outputs;
