@@ -43,6 +43,7 @@ struct Proposal {
   std::int64_t positions = 1;
   /// Weights by which an output of the consumer reads one unit.
   std::int64_t taps = 1;
+  double move_slope = 0.0;  ///< the part of the report's slope that the move of today's weights has
   /// False: the method fixes the amplitude, and the units go in at γ = 1 without a line search.
   bool search_amplitude = true;
   /// The network's outputs stay what they are, in training and evaluation mode, up to rounding: no running statistics
@@ -160,6 +161,7 @@ class Measurement {
     report.note = std::move(choice_.note);
     report.seconds = seconds_;
     if (insertion.units > 0) report.slope = slope + (insertion.move.empty() ? 0.0 : choice_.move_decrease);
+    proposal.move_slope = insertion.move.empty() ? 0.0 : choice_.move_decrease;
     proposal.insertion = std::move(insertion);
     proposal.positions = moments_.positions;
     proposal.taps = consumer_taps();
