@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$1"
 
 # Data flows down this list: a file includes only its own folder and what stands above it.
-layers=(core kernels nn models optim grow data io train)
+layers=(core interop kernels nn models optim grow data io train)
 
 # shellcheck disable=SC2016  # awk expands these
 find include/meristem kernels/meristem -name '*.hpp' -o -name '*.cuh' | sort | xargs awk -v order="${layers[*]}" '

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# dlpack.sh <source folder> <compiler> numpy|torch: compiles a Python extension that uses the library and exchanges
+# tensors with NumPy or PyTorch. MERISTEM_PYTHON names the interpreter; by default the first that has the package.
+set -euo pipefail
+root=$1
+compiler=$2
+package=$3
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+python=""
+for candidate in ${MERISTEM_PYTHON:-python3 /usr/bin/python3}; do
+  if "$candidate" -c "import $package" 2>/dev/null; then
+    python=$candidate
+    break
+  fi
+done
+if [[ -z $python ]]; then
+  echo "skipped: no Python interpreter has $package; install python3-$package, or set MERISTEM_PYTHON to one that has it"
+  exit
+fi
+headers=$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
+if [[ ! -f $headers/Python.h ]]; then
+  echo "skipped: $python has no Python.h in $headers; install python3-dev"
+  exit
+fi
+"$compiler" -std=c++20 -O1 -fopenmp -fPIC -shared -fvisibility=hidden -Wall -Wextra -Werror -I "$root/include" \
+  -I "$root/kernels" -isystem "$headers" "$root/tests/package/dlpack/extension.cpp" -lboost_context \
+  -o "$work/meristem_dlpack.so"
+PYTHONPATH=$work "$python" "$root/tests/package/dlpack/round_trip.py" "$package"
