@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -80,8 +81,11 @@ struct Site {
   std::string name;  ///< path name of the producer
   Affine<T> producer;
   Affine<T> consumer;
-  nn::BatchNorm<T>* norm = nullptr;  ///< directly behind the producer, or null
+  nn::BatchNorm<T>* norm = nullptr;           ///< directly behind the producer, or null
+  nn::BatchNorm<T>* consumer_norm = nullptr;  ///< directly behind the consumer, or null
   nn::Activation activation = nn::Activation::identity;
+  /// Of a user's layer that stands in the activation's place; `activation` is identity then.
+  std::optional<double> own_slope = {};
   nn::Layer<T>* pool = nullptr;  ///< MaxPool2d, AveragePool2d, GlobalAveragePool or null
   bool pool_first = false;       ///< whether the pooling stands before the activation
   bool flattened = false;        ///< a Flatten stands before the consumer
@@ -94,6 +98,8 @@ struct Site {
   [[nodiscard]] std::int64_t consumer_inputs() const { return consumer.inputs(); }
   /// q: outputs of the consumer.
   [[nodiscard]] std::int64_t fan_out() const { return consumer.out_features(); }
+  /// σ'(0) of the activation.
+  [[nodiscard]] double slope_at_zero() const { return own_slope.value_or(kernels::slope_at_zero(activation)); }
   /// True if positions matter: samples are maps, not vectors.
   [[nodiscard]] bool spatial() const { return producer.is_convolution() || consumer.is_convolution(); }
   /// True for a pooling that is not linear.
@@ -152,6 +158,9 @@ class SiteFinder {
     } else if (auto* norm = dynamic_cast<nn::BatchNorm<T>*>(layer)) {
       if (directly_behind_) {
         site_.norm = norm;
+        if (!sites_->empty() && sites_->back().consumer.layer() == site_.producer.layer()) {
+          sites_->back().consumer_norm = norm;
+        }
         if (norm->activation() != nn::Activation::identity) activate(norm->activation());
       } else {
         close();
@@ -160,6 +169,9 @@ class SiteFinder {
       return;
     } else if (auto* function = dynamic_cast<nn::ActivationLayer<T>*>(layer)) {
       activate(function->function());
+    } else if (const std::optional<double> slope = layer->slope_at_zero()) {
+      activate(nn::Activation::identity);
+      site_.own_slope = slope;
     } else if (is_pool(layer)) {
       if (site_.pool || site_.flattened || !site_.producer.layer() || !site_.producer.is_convolution()) close();
       site_.pool = layer;
@@ -255,7 +267,8 @@ template <Real T>
 }  // namespace detail
 
 /// All sites of a network, in the order data flows: every Linear or Conv2d, followed by at most one BatchNorm, one
-/// activation, one pooling, one Flatten and any Dropout, followed by a Linear or Conv2d.
+/// activation (a layer of the user's that knows its slope at zero counts as one), one pooling, one Flatten and any
+/// Dropout, followed by a Linear or Conv2d.
 template <Real T>
 [[nodiscard]] std::vector<Site<T>> find_sites(nn::Layer<T>& network) {
   std::vector<Site<T>> sites;

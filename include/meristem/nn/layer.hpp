@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -108,6 +109,11 @@ class Layer {
 
   /// The layers directly inside this one, in the order they run.
   [[nodiscard]] virtual std::vector<Layer<T>*> children() { return {}; }
+
+  /// For a layer that applies one function σ to every element, with σ(0) = 0 and a derivative there: σ'(0). Growth then
+  /// takes the layer for the activation between two layers; a layer that returns nothing is one that it cannot grow
+  /// through. (It knows the library's own layers by their types.)
+  [[nodiscard]] virtual std::optional<double> slope_at_zero() const { return std::nullopt; }
 
   /// The axes of parameters that output features index; they grow together.
   [[nodiscard]] virtual std::vector<ParameterAxis<T>> output_axes() { return {}; }
