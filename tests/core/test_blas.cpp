@@ -15,6 +15,8 @@
 #include <support/check.hpp>
 #include <support/strided.hpp>
 
+namespace core_blas_test {
+
 namespace {
 
 namespace ms = meristem;
@@ -387,3 +389,5 @@ TEST_CASE("blas: extents beyond 32 bits are refused before anything is read") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace core_blas_test

@@ -8,6 +8,8 @@
 
 #include <support/check.hpp>
 
+namespace core_context_test {
+
 namespace {
 namespace ms = meristem;
 }
@@ -93,3 +95,5 @@ TEST_CASE("error: what() is the message and the line that threw it") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace core_context_test

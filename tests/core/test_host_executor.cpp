@@ -17,6 +17,8 @@
 #include <meristem/core/tensor.hpp>
 #include <support/check.hpp>
 
+namespace core_host_executor_test {
+
 namespace ms = meristem;
 namespace broken = meristem::broken;
 using support::contains;
@@ -273,5 +275,7 @@ TEST_CASE("host executor: permutations visit everything once") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace core_host_executor_test
 
 #endif

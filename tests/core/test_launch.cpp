@@ -209,6 +209,8 @@ struct Count {
 }  // namespace launch_test
 }  // namespace meristem::inline MERISTEM_BACKEND
 
+namespace core_launch_test {
+
 namespace {
 
 using namespace ms::launch_test;
@@ -557,3 +559,5 @@ TEST_CASE("for_each: bad extents are refused") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace core_launch_test

@@ -9,6 +9,8 @@
 
 #include <support/check.hpp>
 
+namespace core_philox_test {
+
 namespace {
 
 namespace ms = meristem;
@@ -144,3 +146,5 @@ TEST_CASE("philox: seeds, streams and indices give unrelated numbers") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace core_philox_test

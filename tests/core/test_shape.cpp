@@ -7,6 +7,8 @@
 
 #include <support/check.hpp>
 
+namespace core_shape_test {
+
 namespace {
 namespace ms = meristem;
 }
@@ -76,3 +78,5 @@ TEST_CASE("shape: every misuse is a sentence") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace core_shape_test

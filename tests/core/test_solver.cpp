@@ -15,6 +15,8 @@
 #include <support/check.hpp>
 #include <support/strided.hpp>
 
+namespace core_solver_test {
+
 namespace {
 
 namespace ms = meristem;
@@ -394,3 +396,5 @@ TEST_CASE("solver: syevd in float32 at n = 3073") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace core_solver_test

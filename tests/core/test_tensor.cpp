@@ -12,6 +12,8 @@
 #include <meristem/core/memory.hpp>
 #include <support/check.hpp>
 
+namespace core_tensor_test {
+
 namespace {
 namespace ms = meristem;
 }
@@ -157,3 +159,5 @@ TEST_CASE("memory: a tensor may outlive its context") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace core_tensor_test

@@ -5,6 +5,8 @@
 
 #include <meristem/core/text.hpp>
 
+namespace core_text_test {
+
 TEST_SUITE_BEGIN("unit");
 
 namespace ms = meristem;
@@ -28,3 +30,5 @@ TEST_CASE("text: words wrapped into lines") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace core_text_test

@@ -9,6 +9,8 @@
 
 #include <support/check.hpp>
 
+namespace core_view_test {
+
 namespace {
 
 namespace ms = meristem;
@@ -129,3 +131,5 @@ TEST_CASE("view: every misuse is a sentence") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace core_view_test

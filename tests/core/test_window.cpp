@@ -7,6 +7,8 @@
 #include <meristem/core/window.hpp>
 #include <support/check.hpp>
 
+namespace core_window_test {
+
 namespace ms = meristem;
 
 TEST_SUITE_BEGIN("unit");
@@ -53,3 +55,5 @@ TEST_CASE("window: what cannot slide is refused in a sentence") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace core_window_test

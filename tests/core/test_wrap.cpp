@@ -13,6 +13,8 @@
 #include <meristem/core/blas.hpp>
 #include <support/check.hpp>
 
+namespace core_wrap_test {
+
 namespace {
 
 namespace ms = meristem;
@@ -180,3 +182,5 @@ TEST_CASE("context: runs on the caller's stream and leaves it alive") {
 #endif
 
 TEST_SUITE_END();
+
+}  // namespace core_wrap_test

@@ -7,6 +7,8 @@
 
 #include <meristem/data/augmentation.hpp>
 
+namespace data_augmentation_test {
+
 namespace ms = meristem;
 using ms::data::Augmentation;
 using ms::data::AugmentationDraw;
@@ -143,3 +145,5 @@ TEST_CASE("augmentation: padding out of range is refused") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace data_augmentation_test

@@ -12,6 +12,8 @@
 
 #include <meristem/data/cifar.hpp>
 
+namespace data_cifar_test {
+
 namespace ms = meristem;
 namespace fs = std::filesystem;
 using ms::data::cifar10;
@@ -272,3 +274,5 @@ TEST_CASE("cifar: a label out of range is named with file, record and value") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace data_cifar_test

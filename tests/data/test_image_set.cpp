@@ -8,6 +8,8 @@
 
 #include <meristem/data/image_set.hpp>
 
+namespace data_image_set_test {
+
 namespace ms = meristem;
 using ms::data::ImageSet;
 using ms::data::Normalization;
@@ -154,3 +156,5 @@ TEST_CASE("image_set: take and subset") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace data_image_set_test

@@ -14,6 +14,8 @@
 #include <meristem/core/tensor.hpp>
 #include <meristem/data/loader.hpp>
 
+namespace data_loader_test {
+
 namespace ms = meristem;
 using ms::data::Augmentation;
 using ms::data::BatchOptions;
@@ -272,3 +274,5 @@ TEST_CASE("loader: a set without images or with numbers beyond the type is refus
 }
 
 TEST_SUITE_END();
+
+}  // namespace data_loader_test

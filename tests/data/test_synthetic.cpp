@@ -9,6 +9,8 @@
 
 #include <meristem/data/synthetic.hpp>
 
+namespace data_synthetic_test {
+
 namespace ms = meristem;
 using ms::data::ImageSet;
 using ms::data::Split;
@@ -110,3 +112,5 @@ TEST_CASE("synthetic: fewer than one image is refused") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace data_synthetic_test

@@ -11,6 +11,8 @@
 #include <meristem/grow/accumulator.hpp>
 #include <support/check.hpp>
 
+namespace grow_accumulator_test {
+
 namespace ms = meristem;
 using ms::grow::Covariance;
 using ms::grow::CrossCovariance;
@@ -337,3 +339,5 @@ TEST_CASE("cross-covariance: misuse is told and changes nothing") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace grow_accumulator_test

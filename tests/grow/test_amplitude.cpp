@@ -10,6 +10,8 @@
 #include <meristem/grow/amplitude.hpp>
 #include <support/check.hpp>
 
+namespace grow_amplitude_test {
+
 namespace ms = meristem;
 using ms::grow::line_search;
 using ms::grow::LineSearchOptions;
@@ -226,3 +228,5 @@ TEST_CASE("line search: an error of the loss reaches the caller") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace grow_amplitude_test

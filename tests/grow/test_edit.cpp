@@ -17,6 +17,8 @@
 #include <support/check.hpp>
 #include <support/plain_mlp.hpp>
 
+namespace grow_edit_test {
+
 namespace ms = meristem;
 using ms::grow::appended;
 using ms::grow::Edit;
@@ -588,3 +590,5 @@ TEST_CASE("edit: an edit is a value that can be applied to each of two like netw
 }
 
 TEST_SUITE_END();
+
+}  // namespace grow_edit_test

@@ -16,6 +16,8 @@
 #include <meristem/train/trainer.hpp>
 #include <support/check.hpp>
 
+namespace grow_grower_test {
+
 namespace ms = meristem;
 using support::contains;
 using support::message_of;
@@ -335,3 +337,5 @@ TEST_CASE("growth report: names of a residual network fit into 100 columns, with
 }
 
 TEST_SUITE_END();
+
+}  // namespace grow_grower_test

@@ -16,6 +16,8 @@
 #include <meristem/train/trainer.hpp>
 #include <support/check.hpp>
 
+namespace grow_grower_maps_test {
+
 namespace ms = meristem;
 using ms::grow::Where;
 using support::contains;
@@ -411,3 +413,5 @@ TEST_CASE("grower of maps: after growth, evaluation computes what the line searc
 }
 
 TEST_SUITE_END();
+
+}  // namespace grow_grower_maps_test

@@ -12,6 +12,8 @@
 #include <meristem/optim/sgd.hpp>
 #include <support/plain_maps.hpp>
 
+namespace grow_insertion_test {
+
 namespace ms = meristem;
 using ms::grow::Insertion;
 using support::contains;
@@ -389,3 +391,5 @@ TEST_CASE("insertion: gradients, moments and running statistics follow, and swap
 }
 
 TEST_SUITE_END();
+
+}  // namespace grow_insertion_test

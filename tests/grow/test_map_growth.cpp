@@ -9,6 +9,8 @@
 
 #include <support/map_problem.hpp>
 
+namespace grow_map_growth_test {
+
 namespace ms = meristem;
 using ms::grow::FanOut;
 using ms::nn::Activation;
@@ -282,3 +284,5 @@ TEST_CASE("map growth: 1x1 convolutions reproduce the fully connected formulas o
 }
 
 TEST_SUITE_END();
+
+}  // namespace grow_map_growth_test

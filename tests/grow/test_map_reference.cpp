@@ -10,6 +10,8 @@
 #include <support/npy.hpp>
 #include <support/plain_maps.hpp>
 
+namespace grow_map_reference_test {
+
 namespace {
 
 namespace ms = meristem;
@@ -143,3 +145,5 @@ TEST_CASE("map reference: best move and units of gromo") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace grow_map_reference_test

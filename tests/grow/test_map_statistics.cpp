@@ -10,6 +10,8 @@
 #include <meristem/grow/map_statistics.hpp>
 #include <support/plain_maps.hpp>
 
+namespace grow_map_statistics_test {
+
 namespace ms = meristem;
 using ms::grow::FanOut;
 using ms::grow::MapStatistics;
@@ -337,3 +339,5 @@ TEST_CASE("map statistics: what was left out cannot be asked for, and changes no
 }
 
 TEST_SUITE_END();
+
+}  // namespace grow_map_statistics_test

@@ -5,6 +5,8 @@
 #include <meristem/grow/solver.hpp>
 #include <support/growth_problem.hpp>
 
+namespace grow_moments_test {
+
 namespace {
 
 namespace ms = meristem;
@@ -149,3 +151,5 @@ TEST_CASE("grow moments: samples, resolution and moments that contradict each ot
 }
 
 TEST_SUITE_END();
+
+}  // namespace grow_moments_test

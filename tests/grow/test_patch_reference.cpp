@@ -10,6 +10,8 @@
 #include <support/check.hpp>
 #include <support/npy.hpp>
 
+namespace grow_patch_reference_test {
+
 namespace {
 
 namespace ms = meristem;
@@ -137,3 +139,5 @@ TEST_CASE("patch reference: S, S1, M and N of gromo") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace grow_patch_reference_test

@@ -12,6 +12,8 @@
 #include <meristem/grow/patch_statistics.hpp>
 #include <support/check.hpp>
 
+namespace grow_patch_statistics_test {
+
 namespace ms = meristem;
 using ms::Extent2;
 using ms::Window;
@@ -645,3 +647,5 @@ TEST_CASE("patch cross-covariance: misuse is told and changes nothing") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace grow_patch_statistics_test

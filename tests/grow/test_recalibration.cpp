@@ -14,6 +14,8 @@
 #include <meristem/nn/sequential.hpp>
 #include <support/check.hpp>
 
+namespace grow_recalibration_test {
+
 namespace ms = meristem;
 using ms::grow::NormInputs;
 using ms::nn::BatchNorm;
@@ -228,3 +230,5 @@ TEST_CASE("recalibration: where running and batch statistics agree, they agree a
 }
 
 TEST_SUITE_END();
+
+}  // namespace grow_recalibration_test

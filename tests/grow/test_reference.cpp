@@ -9,6 +9,8 @@
 #include <support/growth_problem.hpp>
 #include <support/npy.hpp>
 
+namespace grow_reference_test {
+
 namespace {
 
 namespace ms = meristem;
@@ -166,3 +168,5 @@ TEST_CASE("grow reference: unreadable arrays are refused") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace grow_reference_test

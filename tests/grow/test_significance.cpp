@@ -3,6 +3,8 @@
 #include <meristem/grow/solver.hpp>
 #include <support/growth_problem.hpp>
 
+namespace grow_significance_test {
+
 namespace {
 
 namespace ms = meristem;
@@ -73,3 +75,5 @@ TEST_CASE("grow significance: noise adds no unit, a planted direction does") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace grow_significance_test

@@ -13,6 +13,8 @@
 #include <meristem/nn/layer_norm.hpp>
 #include <support/check.hpp>
 
+namespace grow_site_test {
+
 namespace ms = meristem;
 using ms::grow::find_site;
 using ms::grow::find_sites;
@@ -453,3 +455,5 @@ TEST_CASE("sites: find_site says why a layer cannot grow") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace grow_site_test

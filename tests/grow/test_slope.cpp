@@ -14,6 +14,8 @@
 #include <meristem/nn/loss.hpp>
 #include <support/check.hpp>
 
+namespace grow_slope_test {
+
 namespace ms = meristem;
 using ms::nn::Activation;
 
@@ -207,3 +209,5 @@ TEST_CASE("insertion: units that do not fit the site are refused") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace grow_slope_test

@@ -4,6 +4,8 @@
 #include <meristem/grow/solver.hpp>
 #include <support/growth_problem.hpp>
 
+namespace grow_solver_test {
+
 namespace {
 
 namespace ms = meristem;
@@ -434,3 +436,5 @@ TEST_CASE("grow solver: options out of range") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace grow_solver_test

@@ -8,6 +8,8 @@
 #include <meristem/models/mlp.hpp>
 #include <support/check.hpp>
 
+namespace grow_statistics_test {
+
 namespace ms = meristem;
 using support::contains;
 using support::message_of;
@@ -190,3 +192,5 @@ TEST_CASE("site taps: the desired update is minus the gradient of the summed los
 }
 
 TEST_SUITE_END();
+
+}  // namespace grow_statistics_test

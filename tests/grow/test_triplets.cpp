@@ -7,6 +7,8 @@
 #include <meristem/grow/triplets.hpp>
 #include <support/check.hpp>
 
+namespace grow_triplets_test {
+
 namespace ms = meristem;
 namespace detail = ms::grow::detail;
 
@@ -136,3 +138,5 @@ TEST_CASE("triplets: both routes agree where both apply") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace grow_triplets_test

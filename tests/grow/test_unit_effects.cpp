@@ -12,6 +12,8 @@
 #include <support/map_problem.hpp>
 #include <support/plain_maps.hpp>
 
+namespace grow_unit_effects_test {
+
 namespace ms = meristem;
 using ms::grow::Insertion;
 using ms::grow::UnitEffects;
@@ -368,3 +370,5 @@ TEST_CASE("unit effects: the amplitude of several taps leaves least of the resid
 }
 
 TEST_SUITE_END();
+
+}  // namespace grow_unit_effects_test

@@ -4,6 +4,8 @@
 #include <meristem/grow/solver.hpp>
 #include <support/growth_problem.hpp>
 
+namespace grow_whitening_test {
+
 namespace {
 
 namespace ms = meristem;
@@ -170,3 +172,5 @@ TEST_CASE("grow whitening: rounding that outweighs the ridge raises it, and in t
 }
 
 TEST_SUITE_END();
+
+}  // namespace grow_whitening_test

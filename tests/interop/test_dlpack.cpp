@@ -10,6 +10,8 @@
 
 #include <support/check.hpp>
 
+namespace interop_dlpack_test {
+
 namespace {
 
 namespace ms = meristem;
@@ -248,3 +250,5 @@ TEST_CASE("dlpack: a view is exported with its strides and the share in its owne
 }
 
 TEST_SUITE_END();
+
+}  // namespace interop_dlpack_test

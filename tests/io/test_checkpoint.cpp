@@ -15,6 +15,8 @@
 #include <meristem/train/trainer.hpp>
 #include <support/check.hpp>
 
+namespace io_checkpoint_test {
+
 namespace {
 namespace checkpoint_test {
 
@@ -179,3 +181,5 @@ TEST_CASE("checkpoint: so does a residual network with norms and dropout under A
 }
 
 TEST_SUITE_END();
+
+}  // namespace io_checkpoint_test

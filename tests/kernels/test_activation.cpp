@@ -11,6 +11,8 @@
 #include <meristem/kernels/activation.cuh>
 #include <support/check.hpp>
 
+namespace kernels_activation_test {
+
 namespace ms = meristem;
 namespace kernels = meristem::kernels;
 using kernels::Activation;
@@ -222,3 +224,5 @@ TEST_CASE("activation: shapes that do not fit are named") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace kernels_activation_test

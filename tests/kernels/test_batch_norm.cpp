@@ -10,6 +10,8 @@
 #include <meristem/kernels/batch_norm.cuh>
 #include <support/check.hpp>
 
+namespace kernels_batch_norm_test {
+
 namespace ms = meristem;
 namespace kernels = meristem::kernels;
 using kernels::Accumulate;
@@ -363,3 +365,5 @@ TEST_CASE("batch norm: arguments that do not fit are named") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace kernels_batch_norm_test

@@ -10,6 +10,8 @@
 #include <omp.h>
 #endif
 
+namespace kernels_conv2d_test {
+
 namespace ms = meristem;
 namespace mk = meristem::kernels;
 using support::contains;
@@ -358,3 +360,5 @@ TEST_CASE("conv2d: misfits are told with names and shapes") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace kernels_conv2d_test

@@ -8,6 +8,8 @@
 #include <meristem/kernels/covariance.cuh>
 #include <support/check.hpp>
 
+namespace kernels_covariance_test {
+
 TEST_SUITE_BEGIN("unit");
 
 namespace {
@@ -224,3 +226,5 @@ TEST_CASE("covariance: shapes that do not fit are named") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace kernels_covariance_test

@@ -8,6 +8,8 @@
 #include <meristem/kernels/cross_covariance.cuh>
 #include <support/check.hpp>
 
+namespace kernels_cross_covariance_test {
+
 TEST_SUITE_BEGIN("unit");
 
 namespace {
@@ -173,3 +175,5 @@ TEST_CASE("cross_covariance: shapes that do not fit are named") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace kernels_cross_covariance_test

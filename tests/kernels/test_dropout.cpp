@@ -12,6 +12,8 @@
 #include <meristem/kernels/dropout.cuh>
 #include <support/check.hpp>
 
+namespace kernels_dropout_test {
+
 namespace ms = meristem;
 namespace kernels = meristem::kernels;
 using support::Guarded;
@@ -96,3 +98,5 @@ TEST_CASE("dropout: impossible probabilities and misfits are told") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace kernels_dropout_test

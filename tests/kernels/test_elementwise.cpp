@@ -13,6 +13,8 @@
 #include <meristem/kernels/elementwise.cuh>
 #include <support/check.hpp>
 
+namespace kernels_elementwise_test {
+
 namespace ms = meristem;
 namespace kernels = meristem::kernels;
 using support::Guarded;
@@ -162,3 +164,5 @@ TEST_CASE("elementwise: shapes that do not fit are named") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace kernels_elementwise_test

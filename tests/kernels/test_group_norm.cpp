@@ -8,6 +8,8 @@
 #include <meristem/kernels/group_norm.cuh>
 #include <support/check.hpp>
 
+namespace kernels_group_norm_test {
+
 namespace ms = meristem;
 namespace kernels = meristem::kernels;
 using kernels::Accumulate;
@@ -201,3 +203,5 @@ TEST_CASE("group norm: arguments that do not fit are named") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace kernels_group_norm_test

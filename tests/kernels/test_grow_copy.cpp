@@ -7,6 +7,8 @@
 #include <meristem/kernels/grow_copy.cuh>
 #include <support/check.hpp>
 
+namespace kernels_grow_copy_test {
+
 TEST_SUITE_BEGIN("unit");
 
 namespace {
@@ -155,3 +157,5 @@ TEST_CASE("grow_copy: maps and shapes that do not fit are named") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace kernels_grow_copy_test

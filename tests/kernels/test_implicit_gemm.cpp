@@ -10,6 +10,8 @@
 #include <meristem/kernels/implicit_gemm.cuh>
 #include <support/check.hpp>
 
+namespace kernels_implicit_gemm_test {
+
 TEST_SUITE_BEGIN("unit");
 
 namespace {
@@ -441,3 +443,5 @@ TEST_CASE("implicit_gemm: what 32-bit indices cannot reach is refused before any
 }
 
 TEST_SUITE_END();
+
+}  // namespace kernels_implicit_gemm_test

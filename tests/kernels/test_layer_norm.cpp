@@ -8,6 +8,8 @@
 #include <meristem/kernels/layer_norm.cuh>
 #include <support/check.hpp>
 
+namespace kernels_layer_norm_test {
+
 namespace ms = meristem;
 namespace kernels = meristem::kernels;
 using kernels::Accumulate;
@@ -191,3 +193,5 @@ TEST_CASE("layer norm: arguments that do not fit are named") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace kernels_layer_norm_test

@@ -11,6 +11,8 @@
 #include <meristem/kernels/mse.cuh>
 #include <support/check.hpp>
 
+namespace kernels_mse_test {
+
 namespace ms = meristem;
 namespace kernels = meristem::kernels;
 using support::Guarded;
@@ -124,3 +126,5 @@ TEST_CASE("mse: bad arguments are named") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace kernels_mse_test

@@ -9,6 +9,8 @@
 #include <meristem/kernels/offset_products.cuh>
 #include <support/check.hpp>
 
+namespace kernels_offset_products_test {
+
 namespace ms = meristem;
 namespace mk = meristem::kernels;
 using mk::IndexRange;
@@ -195,3 +197,5 @@ TEST_CASE("offset products: maps that do not fit are refused; empty ones add not
 }
 
 TEST_SUITE_END();
+
+}  // namespace kernels_offset_products_test

@@ -9,6 +9,8 @@
 #include <meristem/kernels/offset_products_kernel.cuh>
 #include <support/check.hpp>
 
+namespace kernels_offset_products_kernel_test {
+
 TEST_SUITE_BEGIN("unit");
 
 namespace {
@@ -331,3 +333,5 @@ TEST_CASE("offset_products_kernel: arguments that do not fit are named") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace kernels_offset_products_kernel_test

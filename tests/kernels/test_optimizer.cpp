@@ -9,6 +9,8 @@
 #include <meristem/kernels/optimizer.cuh>
 #include <support/check.hpp>
 
+namespace kernels_optimizer_test {
+
 TEST_SUITE_BEGIN("unit");
 
 namespace {
@@ -222,3 +224,5 @@ TEST_CASE("optimizer: hyper-parameters out of range and shapes that differ are n
 }
 
 TEST_SUITE_END();
+
+}  // namespace kernels_optimizer_test

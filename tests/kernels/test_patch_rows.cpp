@@ -6,6 +6,8 @@
 #include <meristem/kernels/patch_rows.cuh>
 #include <support/check.hpp>
 
+namespace kernels_patch_rows_test {
+
 namespace ms = meristem;
 namespace mk = meristem::kernels;
 
@@ -127,3 +129,5 @@ TEST_CASE("patch rows: what a consumer's outputs take from each position, in eve
 }
 
 TEST_SUITE_END();
+
+}  // namespace kernels_patch_rows_test

@@ -5,6 +5,8 @@
 #include <meristem/kernels/patches.cuh>
 #include <support/check.hpp>
 
+namespace kernels_patches_test {
+
 namespace ms = meristem;
 namespace mk = meristem::kernels;
 using support::contains;
@@ -142,3 +144,5 @@ TEST_CASE("patches: misfits are told with shapes") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace kernels_patches_test

@@ -13,6 +13,8 @@
 #include <meristem/kernels/pool.cuh>
 #include <support/check.hpp>
 
+namespace kernels_pool_test {
+
 namespace ms = meristem;
 namespace kernels = meristem::kernels;
 using support::contains;
@@ -239,3 +241,5 @@ TEST_CASE("pool: misfits are told with shapes and remedy") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace kernels_pool_test

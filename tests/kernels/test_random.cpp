@@ -13,6 +13,8 @@
 #include <meristem/kernels/random.cuh>
 #include <support/check.hpp>
 
+namespace kernels_random_test {
+
 namespace ms = meristem;
 namespace kernels = meristem::kernels;
 using support::Guarded;
@@ -155,3 +157,5 @@ TEST_CASE("random: bad ranges are named") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace kernels_random_test

@@ -13,6 +13,8 @@
 #include <meristem/kernels/reduce.cuh>
 #include <support/check.hpp>
 
+namespace kernels_reduce_test {
+
 namespace ms = meristem;
 namespace kernels = meristem::kernels;
 using kernels::Accumulate;
@@ -249,3 +251,5 @@ TEST_CASE("reduce: shapes that do not fit are named") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace kernels_reduce_test

@@ -12,6 +12,8 @@
 #include <meristem/kernels/softmax_cross_entropy.cuh>
 #include <support/check.hpp>
 
+namespace kernels_softmax_cross_entropy_test {
+
 namespace ms = meristem;
 namespace kernels = meristem::kernels;
 using support::Guarded;
@@ -337,3 +339,5 @@ TEST_CASE("softmax_cross_entropy: bad arguments are named") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace kernels_softmax_cross_entropy_test

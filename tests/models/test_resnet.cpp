@@ -10,6 +10,8 @@
 #include <support/check.hpp>
 #include <support/directional_check.hpp>
 
+namespace models_resnet_test {
+
 namespace ms = meristem;
 using support::contains;
 using support::message_of;
@@ -190,3 +192,5 @@ TEST_CASE("resnet: impossible options are told") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace models_resnet_test

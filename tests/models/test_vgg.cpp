@@ -8,6 +8,8 @@
 #include <support/check.hpp>
 #include <support/directional_check.hpp>
 
+namespace models_vgg_test {
+
 namespace ms = meristem;
 using ms::models::VggHead;
 using support::contains;
@@ -107,3 +109,5 @@ TEST_CASE("vgg: impossible options are told") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace models_vgg_test

@@ -8,6 +8,8 @@
 #include <support/check.hpp>
 #include <support/gradient_check.hpp>
 
+namespace nn_batch_norm_test {
+
 namespace ms = meristem;
 namespace nn = meristem::nn;
 using support::message_of;
@@ -268,3 +270,5 @@ TEST_CASE("batch norm layer: names, axes, buffers and messages") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace nn_batch_norm_test

@@ -6,6 +6,8 @@
 #include <support/check.hpp>
 #include <support/gradient_check.hpp>
 
+namespace nn_conv2d_test {
+
 namespace ms = meristem;
 using support::contains;
 using support::message_of;
@@ -145,3 +147,5 @@ TEST_CASE("conv2d layer: misfits are told with name and both shapes") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace nn_conv2d_test

@@ -6,6 +6,8 @@
 #include <meristem/nn/dropout.hpp>
 #include <support/check.hpp>
 
+namespace nn_dropout_test {
+
 namespace ms = meristem;
 using support::contains;
 using support::message_of;
@@ -77,3 +79,5 @@ TEST_CASE("dropout layer: probabilities outside [0, 1) are told") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace nn_dropout_test

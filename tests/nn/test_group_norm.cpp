@@ -7,6 +7,8 @@
 #include <support/check.hpp>
 #include <support/gradient_check.hpp>
 
+namespace nn_group_norm_test {
+
 namespace ms = meristem;
 namespace nn = meristem::nn;
 using support::message_of;
@@ -96,3 +98,5 @@ TEST_CASE("group norm layer: names, axes and messages") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace nn_group_norm_test

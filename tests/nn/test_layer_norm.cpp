@@ -6,6 +6,8 @@
 #include <support/check.hpp>
 #include <support/gradient_check.hpp>
 
+namespace nn_layer_norm_test {
+
 namespace ms = meristem;
 namespace nn = meristem::nn;
 using support::message_of;
@@ -80,3 +82,5 @@ TEST_CASE("layer norm layer: names, axes and messages") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace nn_layer_norm_test

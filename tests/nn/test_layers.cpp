@@ -12,6 +12,8 @@
 #include <support/check.hpp>
 #include <support/gradient_check.hpp>
 
+namespace nn_layers_test {
+
 namespace ms = meristem;
 using support::contains;
 using support::message_of;
@@ -305,3 +307,5 @@ TEST_CASE("initialisation: variances, seeds and streams") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace nn_layers_test

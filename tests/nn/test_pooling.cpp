@@ -7,6 +7,8 @@
 #include <support/check.hpp>
 #include <support/gradient_check.hpp>
 
+namespace nn_pooling_test {
+
 namespace ms = meristem;
 using support::contains;
 using support::message_of;
@@ -86,3 +88,5 @@ TEST_CASE("pooling layers: misfits are told with name, shapes and remedy") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace nn_pooling_test

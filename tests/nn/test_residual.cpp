@@ -12,6 +12,8 @@
 #include <support/check.hpp>
 #include <support/gradient_check.hpp>
 
+namespace nn_residual_test {
+
 namespace ms = meristem;
 namespace nn = meristem::nn;
 using nn::Activation;
@@ -276,3 +278,5 @@ TEST_CASE("residual: misfits are told with name, both shapes and remedy") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace nn_residual_test

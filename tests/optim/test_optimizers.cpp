@@ -19,6 +19,8 @@
 #include <support/check.hpp>
 #include <support/plain_mlp.hpp>
 
+namespace optim_optimizers_test {
+
 namespace ms = meristem;
 using ms::optim::AdamW;
 using ms::optim::AdamWOptions;
@@ -585,3 +587,5 @@ TEST_CASE("optimizers: bad options of AdamW are told with their range") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace optim_optimizers_test

@@ -8,6 +8,8 @@
 #include <meristem/optim/schedule.hpp>
 #include <support/check.hpp>
 
+namespace optim_schedule_test {
+
 namespace ms = meristem;
 using ms::optim::Decay;
 using ms::optim::Schedule;
@@ -91,3 +93,5 @@ TEST_CASE("schedule: bad options are told with their numbers") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace optim_schedule_test

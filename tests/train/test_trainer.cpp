@@ -16,6 +16,8 @@
 #include <support/check.hpp>
 #include <support/plain_mlp.hpp>
 
+namespace train_trainer_test {
+
 namespace ms = meristem;
 using ms::train::Metrics;
 using support::contains;
@@ -287,3 +289,5 @@ TEST_CASE("trainer: evaluation refuses an empty set and a batch size of 0") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace train_trainer_test
