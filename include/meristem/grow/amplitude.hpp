@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <optional>
 
 #include <meristem/core/config.hpp>
 #include <meristem/core/error.hpp>
@@ -14,6 +15,37 @@ struct LineSearchOptions {
   double smallest = 0x1p-27;              ///< first γ tried; the following ones double it
   double largest = 16.0;                  ///< last γ tried
   double least_relative_decrease = 1e-3;  ///< accept only if the loss falls by at least this share of itself
+
+  friend bool operator==(const LineSearchOptions&, const LineSearchOptions&) = default;
+};
+
+/// How new units are scaled before an amplitude is chosen.
+enum class Normalization {
+  none,  ///< as the method gives them
+  /// M. Verbockhaven et al., "Growing tiny networks" (TMLR 2024): all fan-ins by one factor, so that the new
+  /// pre-activations have the mean square of the existing ones; then all fan-outs by one, so that the units change the
+  /// consumer's output by as much as its own mean square. What has no existing counterpart keeps its scale.
+  matched,
+  /// U. Evci et al., "GradMax" (ICLR 2022): fan-outs by one factor, to the mean squared norm faint_norm².
+  faint,
+};
+
+/// How far growth goes along what the method proposes.
+struct AmplitudeOptions {
+  /// The amplitude γ to apply without a search, always accepted unless the loss becomes infinite or NaN. None searches.
+  std::optional<double> fixed = std::nullopt;
+  Normalization normalization = Normalization::none;
+  double faint_norm = 1e-3;  ///< of a fan-out, on average, with Normalization::faint
+
+  /// Throws ArgumentError for a number outside its range.
+  void require_valid() const {
+    if (fixed && !(*fixed >= 0.0 && std::isfinite(*fixed))) {
+      throw ArgumentError(concat("amplitude.fixed is ", *fixed, "; it must be 0 or more, and finite"));
+    }
+    if (!(faint_norm > 0.0 && std::isfinite(faint_norm))) {
+      throw ArgumentError(concat("amplitude.faint_norm is ", faint_norm, "; it must be positive and finite"));
+    }
+  }
 };
 
 struct LineSearchResult {

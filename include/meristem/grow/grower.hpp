@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <limits>
@@ -12,88 +13,42 @@
 #include <utility>
 #include <vector>
 
-#include <meristem/core/philox.hpp>
-#include <meristem/grow/amplitude.hpp>
-#include <meristem/grow/edit.hpp>
+#include <meristem/grow/budget.hpp>
+#include <meristem/grow/carry_out.hpp>
+#include <meristem/grow/history.hpp>
 #include <meristem/grow/insertion.hpp>
 #include <meristem/grow/measure.hpp>
 #include <meristem/grow/measurement.hpp>
 #include <meristem/grow/method.hpp>
-#include <meristem/grow/recalibration.hpp>
+#include <meristem/grow/options.hpp>
+#include <meristem/grow/prune.hpp>
+#include <meristem/grow/replay.hpp>
 #include <meristem/grow/report.hpp>
+#include <meristem/grow/samples.hpp>
 #include <meristem/grow/site.hpp>
-#include <meristem/grow/statistics.hpp>
+#include <meristem/grow/when.hpp>
 #include <meristem/nn/loss.hpp>
 #include <meristem/optim/optimizer.hpp>
 
 namespace meristem::inline MERISTEM_BACKEND::grow {
 
-/// Which sites a growth step considers.
-enum class Where {
-  all,        ///< every site in the order data flows, each measured after the ones before it have grown
-  together,   ///< every site, all measured in the same passes, then grown in the order data flows
-  best_gain,  ///< the one with the largest first-order decrease of the loss
-};
-
-struct Budget {
-  std::int64_t parameters = std::numeric_limits<std::int64_t>::max();  ///< the network never exceeds it
-};
-
-struct GrowerOptions {
-  Method method = tiny();
-  Where where = Where::all;
-  std::vector<std::string> sites = {};  ///< names of the layers that may grow, in any order; none means all that can
-  FanOut fan_out = FanOut::full;        ///< of units that a convolution consumes
-  std::int64_t max_units = 8;           ///< per site and growth step
-  /// If positive, a site gets at most this share of its consumer's outputs, rounded up, in place of max_units.
-  double max_unit_share = 0.0;
-  double significance = 1.0;  ///< c of the threshold on λ; see SolveOptions
-  std::int64_t statistics_samples = 10'000;
-  std::int64_t search_samples = 1'000;  ///< fixed samples of the line search, apart from those of the statistics
-  std::int64_t batch_size = 512;        ///< in measuring; it changes no result
-  bool move_weights = true;             ///< apply δW as well as the units
-  /// Added to the diagonals of S, S1 and E, in units of their mean, before units and moves are solved for. Without it,
-  /// an input that is next to zero on almost every sample (a unit that is nearly dead) would receive a weight without
-  /// bound.
-  double damping = 1e-3;
-  LineSearchOptions line_search = {};  ///< `largest` counts per position of a map
-  Budget budget = {};
-  nn::CrossEntropy loss = {};
-};
-
 /// Grows a network in place, and its optimiser's state with it.
 template <Real T>
 class Grower {
  public:
-  /// Network and optimiser must outlive the Grower. Throws ArgumentError for options outside their range or a network
-  /// without a site.
+  /// Network and optimiser must outlive the Grower. Throws ArgumentError for options outside their range or in
+  /// contradiction to each other, names of sites that are none, a network without a site, a method that cannot serve a
+  /// site, or a budget of parameters without room for a single unit.
   Grower(nn::Layer<T>& network, optim::Optimizer<T>& optimizer, const GrowerOptions& options = {})
       : network_(&network), optimizer_(&optimizer), options_(options), measurer_(network, options.loss) {
-    const auto at_least = [](const char* option, double value, double least) {
-      if (!(value >= least)) {
-        throw ArgumentError(concat("Grower: ", option, " is ", value, "; it must be at least ", least));
-      }
-    };
-    at_least("max_units", static_cast<double>(options.max_units), 1);
-    at_least("max_unit_share", options.max_unit_share, 0);
-    at_least("significance", options.significance, 0);
-    at_least("damping", options.damping, 0);
-    at_least("statistics_samples", static_cast<double>(options.statistics_samples), 1);
-    at_least("search_samples", static_cast<double>(options.search_samples), 1);
-    at_least("batch_size", static_cast<double>(options.batch_size), 1);
-    at_least("budget.parameters", static_cast<double>(options.budget.parameters), 1);
-    for (const std::string& name : options.sites) (void)find_site(network, name);
-    for (const Site<T>& site : find_sites(network)) {
-      const auto& names = options.sites;
-      if (names.empty() || std::find(names.begin(), names.end(), site.name) != names.end()) sites_.push_back(site);
-    }
-    if (sites_.empty()) {
-      throw ArgumentError(
-          "Grower: the network has no layer that can grow; it needs a Linear or Conv2d, at most one BatchNorm, "
-          "activation, pooling and Flatten, and another Linear or Conv2d in a row");
-    }
+    detail::require_options(options);
+    how_many_ = detail::rule_of(options);
+    sites_ = detail::sites_of(network, options);
     for (const Site<T>& site : sites_) Measurement<T>::require_method(site, options.method);
-    network.visit_buffers([&](nn::Buffer<T>&) { has_norms_ = true; });
+    if (!options.budget.must_leave_room || options.replay) return;
+    std::int64_t least = std::numeric_limits<std::int64_t>::max();
+    for (const Site<T>& site : sites_) least = std::min(least, least_unit_parameters(site));
+    require_room("parameters", options.budget.parameters, nn::parameter_count(network), least);
   }
 
   [[nodiscard]] const std::vector<Site<T>>& sites() const noexcept { return sites_; }
@@ -101,74 +56,105 @@ class Grower {
 
   /// One growth step. `training_set` has size(), subset(indices) and batches<T>(ctx, batch size), whose batches have
   /// images and labels; data::ImageSet does. `after_site` is called after each site with its report, which it may
-  /// complete. Rejected growth leaves the network as it was to the last bit.
+  /// complete. Rejected growth leaves the network as it was to the last bit, and no growth draws random numbers from
+  /// the context. Throws NumericError that names the site for statistics that are not finite, ArgumentError for a
+  /// budget of multiply-adds without room for a single unit at the first step, DataError for a replay that finds other
+  /// units than its history.
   template <class Set>
   GrowthReport grow(Context& ctx, const Set& training_set, const std::function<void(SiteReport&)>& after_site = {}) {
     const auto start = std::chrono::steady_clock::now();
     choose_samples(ctx, training_set);
+    see_shapes(ctx, training_set);
+    operations_ = 0.0;
     GrowthReport report;
     report.method = options_.method.name();
-    operations_ = 0.0;
-    if (options_.where == Where::all) {
-      for (std::size_t i = 0; i < sites_.size(); ++i) {
-        report.sites.push_back(insert(ctx, training_set, sites_[i], measure(ctx, training_set, {i}).front()));
-        if (after_site) after_site(report.sites.back());
-      }
+    if (options_.replay) {
+      replay_event(ctx, training_set, report, after_site);
     } else {
+      report.where = std::string(name_of(options_.where));
       std::vector<std::size_t> every(sites_.size());
       for (std::size_t i = 0; i < every.size(); ++i) every[i] = i;
-      std::vector<Proposal> proposals = measure(ctx, training_set, every);
-      std::size_t best = 0;
-      for (std::size_t i = 0; i < proposals.size(); ++i) {
-        if (proposals[i].report.slope > proposals[best].report.slope) best = i;
-      }
-      for (std::size_t i = 0; i < proposals.size(); ++i) {
-        if (options_.where == Where::together || i == best) {
-          const std::vector<std::int64_t> inputs = detail::consumer_map(sites_[i], proposals[i].insertion);
-          report.sites.push_back(insert(ctx, training_set, sites_[i], std::move(proposals[i])));
-          // In a chain, the next site's units read what has grown now.
-          for (std::size_t next = i + 1; next < sites_.size() && report.sites.back().added > 0; ++next) {
-            if (sites_[next].producer.layer() == sites_[i].consumer.layer()) {
-              follow_inputs(sites_[next], inputs, proposals[next].insertion);
-            }
-          }
-          if (after_site) after_site(report.sites.back());
-        } else {
-          proposals[i].report.note = "another site promises more";
-          report.sites.push_back(std::move(proposals[i].report));
-        }
-      }
-      if (options_.where == Where::best_gain) {
-        for (SiteReport& site : report.sites) site.parameters = nn::parameter_count(*network_);
+      if (options_.where == Where::all) {
+        one_after_another(ctx, training_set, every, report, after_site);
+      } else if (options_.where == Where::round_robin) {
+        const std::size_t turn = next_site_ % sites_.size();
+        one_after_another(ctx, training_set, {turn}, report, after_site);
+        next_site_ = (turn + 1) % sites_.size();
+      } else if (options_.where == Where::together) {
+        all_at_once(ctx, training_set, every, report, after_site);
+      } else {
+        best_alone(ctx, training_set, report, after_site);
       }
     }
     report.parameters = nn::parameter_count(*network_);
     report.operations = operations_;
-    report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    report.seconds = seconds_since(start);
     return report;
   }
 
+  /// Measures every site and changes nothing: reports with ‖V_goal‖², D_W and Ψ.
+  template <class Set>
+  [[nodiscard]] std::vector<SiteReport> probe(Context& ctx, const Set& training_set) {
+    choose_samples(ctx, training_set);
+    use_samples(static_cast<std::int64_t>(statistics_indices_.size()));
+    const MeasurementOptions options{.method = tiny(), .fan_out = options_.fan_out, .significance = 0.0};
+    std::vector<SiteReport> reports;
+    for (Proposal& proposal : measured(ctx, training_set, sites_, options, statistics_indices_,
+                                       [](const Site<T>&, std::int64_t) { return std::int64_t{0}; })) {
+      reports.push_back(std::move(proposal.report));
+    }
+    return reports;
+  }
+
+  /// The largest share of the desired update, Ψ / ‖V_goal‖², that a site cannot express; for When::bottleneck.
+  template <class Set>
+  [[nodiscard]] double unexpressed(Context& ctx, const Set& training_set) {
+    double share = 0.0;
+    for (const SiteReport& site : probe(ctx, training_set)) share = std::max(share, site.unexpressed());
+    return share;
+  }
+
+  /// What it remembers from one growth step to the next, as plain numbers; for a checkpoint. All else follows from the
+  /// network, the data and the options.
+  [[nodiscard]] std::vector<double> state() const {
+    return {static_cast<double>(sites_.size()), static_cast<double>(next_site_), static_cast<double>(replayed_),
+            first_step_done_ ? 1.0 : 0.0};
+  }
+  /// Throws ArgumentError for numbers of a Grower of another number of sites.
+  void restore(const std::vector<double>& numbers) {
+    if (numbers.size() != 4 || numbers[0] != static_cast<double>(sites_.size())) {
+      throw ArgumentError(concat("Grower: the ", numbers.size(), " saved numbers are not those of a Grower with ",
+                                 sites_.size(), " sites; restore it with the same network and sites"));
+    }
+    next_site_ = static_cast<std::size_t>(numbers[1]);
+    replayed_ = static_cast<std::size_t>(numbers[2]);
+    first_step_done_ = numbers[3] != 0.0;
+  }
+
  private:
+  using AfterSite = std::function<void(SiteReport&)>;
+  using MaxUnits = typename Measurer<T>::MaxUnits;
+
   /// Draws the fixed samples of the statistics and of the line search, once.
   template <class Set>
   void choose_samples(Context& ctx, const Set& set) {
     if (set.size() == chosen_from_) return;
     if (set.size() < 1) throw DataError("Grower: the training set is empty; growth needs samples to measure on");
-    std::vector<std::int64_t> order(static_cast<std::size_t>(set.size()));
-    for (std::size_t i = 0; i < order.size(); ++i) order[i] = static_cast<std::int64_t>(i);
-    const Philox random(ctx.seed(), std::uint64_t{0x67726f77} << 32);
-    for (std::size_t i = order.size() - 1; i > 0; --i) {
-      std::swap(order[i], order[static_cast<std::size_t>(random.below(i, i + 1))]);
-    }
-    const std::int64_t search = std::min(options_.search_samples, std::max<std::int64_t>(set.size() / 2, 1));
-    const std::int64_t rest = std::max<std::int64_t>(set.size() - search, 1);
-    search_indices_.assign(order.begin(), order.begin() + search);
-    statistics_indices_.assign(order.end() - std::min(options_.statistics_samples, rest), order.end());
+    const ChosenSamples chosen =
+        draw_samples(ctx.seed(), set.size(), options_.search_samples, options_.statistics_samples);
+    search_indices_ = chosen.search;
+    statistics_indices_ = chosen.statistics;
     chosen_from_ = set.size();
-    measurer_.forget_samples();
+    samples_in_use_ = -1;
   }
 
-  /// Calls `use(inputs, labels)` for every batch of the statistics.
+  /// What the measurer remembers holds for one number of samples.
+  void use_samples(std::int64_t count) {
+    if (count != samples_in_use_) measurer_.forget_samples();
+    samples_in_use_ = count;
+  }
+
+  /// Calls `use(inputs, labels)` for every batch of some samples.
   template <class Set, class Use>
   void for_each_batch(Context& ctx, const Set& set, const std::vector<std::int64_t>& indices, Use&& use) {
     const auto chosen = set.subset(indices);
@@ -177,117 +163,279 @@ class Grower {
     }
   }
 
-  /// Proposals for some sites, all from the same passes over the samples.
+  /// Shapes of all layers' inputs, for what depends on the sizes of maps. Throws ArgumentError if the budget of
+  /// multiply-adds has no room at the first growth step.
   template <class Set>
-  std::vector<Proposal> measure(Context& ctx, const Set& set, const std::vector<std::size_t>& which) {
-    std::vector<Site<T>> sites;
-    for (const std::size_t i : which) sites.push_back(sites_[i]);
-    const std::int64_t parameters = nn::parameter_count(*network_);
-    std::vector<Proposal> proposals = measurer_.measure(
-        ctx, sites,
-        MeasurementOptions{.method = options_.method,
-                           .fan_out = options_.fan_out,
-                           .damping = options_.damping,
-                           .significance = options_.significance,
-                           .move_weights = options_.move_weights},
-        [&](const typename Measurer<T>::Batch& use) { for_each_batch(ctx, set, statistics_indices_, use); },
-        [&](const Site<T>& site, std::int64_t taps) {
-          return std::min(wanted_units(site), affordable_units(site, taps, parameters));
-        });
-    operations_ += measurer_.take_operations();
-    for (std::size_t i = 0; i < proposals.size(); ++i) {
-      SiteReport& report = proposals[i].report;
-      report.parameters = parameters;
-      if (affordable_units(sites[i], proposals[i].taps, parameters) == 0) {
-        report.note = concat("the budget of ", options_.budget.parameters, " parameters leaves no room");
+  void see_shapes(Context& ctx, const Set& set) {
+    const bool wanted = options_.budget.limits_multiply_adds() || options_.where == Where::best_gain_per_flop;
+    if (!wanted && input_shape_.has_value()) return;
+    const bool first = !std::exchange(first_step_done_, true);
+    for_each_batch(ctx, set, {search_indices_.front()}, [&](View<const T> inputs, View<const std::int32_t>) {
+      input_shape_ = inputs.shape();
+      if (wanted) (void)network_->forward(ctx, inputs, {.measuring = true, .taps = &shapes_});
+    });
+    if (!first || !options_.budget.limits_multiply_adds() || !options_.budget.must_leave_room || options_.replay)
+      return;
+    std::int64_t least = std::numeric_limits<std::int64_t>::max();
+    for (const Site<T>& site : sites_) least = std::min(least, unit_cost(site, shapes_).multiply_adds);
+    require_room("multiply_adds", options_.budget.multiply_adds, multiply_adds(), least);
+  }
+
+  /// Of one forward pass of one sample.
+  [[nodiscard]] std::int64_t multiply_adds() const { return network_->multiply_adds(*input_shape_); }
+
+  /// Units that fit into the budget, and which budget limits them.
+  [[nodiscard]] std::pair<std::int64_t, std::string> affordable(const Site<T>& site, std::int64_t taps) const {
+    const Budget& budget = options_.budget;
+    const std::int64_t by_parameters =
+        std::max<std::int64_t>(budget.parameters - nn::parameter_count(*network_), 0) / site.parameters_per_unit(taps);
+    std::pair<std::int64_t, std::string> result{by_parameters, concat(budget.parameters, " parameters")};
+    if (!budget.limits_multiply_adds()) return result;
+    const std::int64_t by_work = std::max<std::int64_t>(budget.multiply_adds - multiply_adds(), 0) /
+                                 std::max<std::int64_t>(unit_cost(site, shapes_).multiply_adds, 1);
+    if (by_work < by_parameters) result = {by_work, concat(budget.multiply_adds, " multiply-adds")};
+    return result;
+  }
+
+  /// Proposals from passes over some samples. Throws NumericError that names the site.
+  template <class Set>
+  std::vector<Proposal> measured(Context& ctx, const Set& set, const std::vector<Site<T>>& sites,
+                                 const MeasurementOptions& options, const std::vector<std::int64_t>& indices,
+                                 const MaxUnits& max_units) {
+    const auto run = [&](const std::vector<Site<T>>& some) {
+      std::vector<Proposal> proposals = measurer_.measure(
+          ctx, some, options, [&](const typename Measurer<T>::Batch& use) { for_each_batch(ctx, set, indices, use); },
+          max_units);
+      for (const Proposal& proposal : proposals) {
+        const SiteReport& report = proposal.report;
+        if (!std::isfinite(report.goal_norm2) || !std::isfinite(report.bottleneck) || !std::isfinite(report.slope)) {
+          throw NumericError("the bottleneck or what growth would gain is not finite");
+        }
+      }
+      return proposals;
+    };
+    try {
+      std::vector<Proposal> proposals = run(sites);
+      operations_ += measurer_.take_operations();
+      return proposals;
+    } catch (const NumericError&) {
+      // Which of the sites it is takes a pass for each.
+      for (const Site<T>& site : sites) {
+        try {
+          measurer_.forget_samples();
+          (void)run({site});
+        } catch (const NumericError& error) {
+          throw NumericError(concat("growth: the statistics of ", site.name, " are of no use: ", error.message(),
+                                    "; look at the weights and the data, or lower the learning rate"));
+        }
+      }
+      throw;
+    }
+  }
+
+  /// Proposals for some sites, all from the same passes over the samples. `recorded`: their reports in a history.
+  template <class Set>
+  std::vector<Proposal> measure(Context& ctx, const Set& set, const std::vector<std::size_t>& which,
+                                const std::vector<const SiteReport*>& recorded = {}) {
+    const std::int64_t most = static_cast<std::int64_t>(statistics_indices_.size());
+    std::vector<Proposal> proposals(which.size());
+    std::vector<std::size_t> open(which.size());
+    for (std::size_t i = 0; i < open.size(); ++i) open[i] = i;
+    std::int64_t count = most;
+    const bool adaptive = options_.adaptive_samples && recorded.empty();
+    if (adaptive) count = std::min(options_.adaptive_samples->first, most);
+    while (!open.empty()) {
+      if (!recorded.empty()) count = std::min(std::max<std::int64_t>(recorded[open.front()]->samples, 1), most);
+      // In a history each site may have its own number of samples.
+      std::vector<std::size_t> now, later;
+      for (const std::size_t i : open) (recorded.empty() || recorded[i]->samples == count ? now : later).push_back(i);
+      if (now.empty()) std::swap(now, later);
+      std::vector<Proposal> found = measure_on(ctx, set, which, now, recorded, count);
+      for (std::size_t i = 0; i < now.size(); ++i) {
+        const SiteReport& report = found[i].report;
+        const double lambda = report.lambda.empty() ? 0.0 : report.lambda.front();
+        if (adaptive && count < most && report.threshold > 0.0 && report.asked > 0 &&
+            judge(lambda, report.lambda_error, how_many_.significance, count, most) == Evidence::open) {
+          later.push_back(now[i]);
+        }
+        proposals[now[i]] = std::move(found[i]);
+      }
+      open = std::move(later);
+      if (adaptive) {
+        const double next = std::ceil(static_cast<double>(count) * options_.adaptive_samples->factor);
+        count = next < static_cast<double>(most) ? static_cast<std::int64_t>(next) : most;
       }
     }
     return proposals;
   }
 
-  [[nodiscard]] std::int64_t wanted_units(const Site<T>& site) const {
-    if (options_.max_unit_share == 0.0) return options_.max_units;
-    return static_cast<std::int64_t>(std::ceil(options_.max_unit_share * static_cast<double>(site.fan_out())));
-  }
-
-  [[nodiscard]] std::int64_t affordable_units(const Site<T>& site, std::int64_t taps, std::int64_t parameters) const {
-    return std::max<std::int64_t>(options_.budget.parameters - parameters, 0) / site.parameters_per_unit(taps);
-  }
-
-  /// Chooses the amplitude of a proposal and inserts it if the line search accepts.
+  /// Proposals for `which[i]`, i in `now`, from the first `count` samples.
   template <class Set>
-  SiteReport insert(Context& ctx, const Set& set, const Site<T>& site, Proposal proposal) {
+  std::vector<Proposal> measure_on(Context& ctx, const Set& set, const std::vector<std::size_t>& which,
+                                   const std::vector<std::size_t>& now, const std::vector<const SiteReport*>& recorded,
+                                   std::int64_t count) {
+    use_samples(count);
+    std::vector<Site<T>> sites;
+    for (const std::size_t i : now) sites.push_back(sites_[which[i]]);
+    const std::vector<std::int64_t> indices(statistics_indices_.begin(), statistics_indices_.begin() + count);
+    std::vector<std::int64_t> asked(now.size(), 0);
+    std::size_t at = 0;  // the site that is being solved
+    MeasurementOptions options{.method = options_.method,
+                               .fan_out = options_.fan_out,
+                               .damping = options_.damping,
+                               .significance = how_many_.significance,
+                               .move_weights = options_.move_weights};
+    if (!recorded.empty()) {
+      options.wanted = [&](const Choice&) { return recorded[now[at]]->added; };
+    } else if (how_many_.explained < 1.0) {
+      options.wanted = [&](const Choice& choice) {
+        return how_many_.explaining_units(choice.lambda, choice.insertion.units, choice.threshold);
+      };
+    }
+    const MaxUnits max_units = [&](const Site<T>& site, std::int64_t taps) {
+      at = 0;
+      while (at + 1 < sites.size() && sites[at].name != site.name) ++at;
+      asked[at] = recorded.empty() ? std::min(how_many_.limit(size_of(site)), affordable(site, taps).first)
+                                   : recorded[now[at]]->asked;
+      return asked[at];
+    };
+    std::vector<Proposal> proposals = measured(ctx, set, sites, options, indices, max_units);
+    for (std::size_t i = 0; i < proposals.size(); ++i) {
+      SiteReport& report = proposals[i].report;
+      report.parameters = nn::parameter_count(*network_);
+      report.multiply_adds = multiply_adds();
+      report.asked = asked[i];
+      report.samples = count;
+      if (how_many_.significance > 0.0) report.lambda_error = report.threshold / how_many_.significance;
+      if (!recorded.empty()) continue;
+      const std::int64_t target = how_many_.target_width(size_of(sites[i]));
+      if (const auto [units, budget] = affordable(sites[i], proposals[i].taps); units == 0) {
+        report.note = concat("the budget of ", budget, " leaves no room");
+      } else if (target != unlimited && sites[i].width() >= target) {
+        report.note = concat("its target width of ", target, " is reached");
+      }
+    }
+    return proposals;
+  }
+
+  /// Grows sites in turn, each measured after the ones before it have grown.
+  template <class Set>
+  void one_after_another(Context& ctx, const Set& set, const std::vector<std::size_t>& which, GrowthReport& report,
+                         const AfterSite& after_site, const std::vector<const SiteReport*>& recorded = {}) {
+    for (std::size_t i = 0; i < which.size(); ++i) {
+      const std::vector<const SiteReport*> known =
+          recorded.empty() ? recorded : std::vector<const SiteReport*>{recorded[i]};
+      report.sites.push_back(insert(ctx, set, sites_[which[i]], measure(ctx, set, {which[i]}, known).front(), known));
+      if (after_site) after_site(report.sites.back());
+    }
+  }
+
+  /// Grows sites that are all measured in the same passes, in the order data flows.
+  template <class Set>
+  void all_at_once(Context& ctx, const Set& set, const std::vector<std::size_t>& which, GrowthReport& report,
+                   const AfterSite& after_site, const std::vector<const SiteReport*>& recorded = {}) {
+    std::vector<Proposal> proposals = measure(ctx, set, which, recorded);
+    for (std::size_t i = 0; i < which.size(); ++i) {
+      const Site<T>& site = sites_[which[i]];
+      const std::vector<std::int64_t> inputs = detail::consumer_map(site, proposals[i].insertion);
+      const std::vector<const SiteReport*> known =
+          recorded.empty() ? recorded : std::vector<const SiteReport*>{recorded[i]};
+      report.sites.push_back(insert(ctx, set, site, std::move(proposals[i]), known));
+      // In a chain, the next site's units read what has grown now.
+      for (std::size_t next = i + 1; next < which.size() && report.sites.back().added > 0; ++next) {
+        if (sites_[which[next]].producer.layer() == site.consumer.layer()) {
+          follow_inputs(sites_[which[next]], inputs, proposals[next].insertion);
+        }
+      }
+      if (after_site) after_site(report.sites.back());
+    }
+  }
+
+  /// Grows the site that gains most by the rule, and reports all.
+  template <class Set>
+  void best_alone(Context& ctx, const Set& set, GrowthReport& report, const AfterSite& after_site) {
+    std::vector<std::size_t> every(sites_.size());
+    for (std::size_t i = 0; i < every.size(); ++i) every[i] = i;
+    std::vector<Proposal> proposals = measure(ctx, set, every);
+    std::size_t best = 0;
+    double most = -std::numeric_limits<double>::infinity();
+    for (std::size_t i = 0; i < proposals.size(); ++i) {
+      const double value = worth(sites_[i], proposals[i]);
+      if (value > most) {
+        most = value;
+        best = i;
+      }
+    }
+    for (std::size_t i = 0; i < proposals.size(); ++i) {
+      if (i == best) {
+        report.sites.push_back(insert(ctx, set, sites_[i], std::move(proposals[i]), {}));
+        if (after_site) after_site(report.sites.back());
+      } else {
+        proposals[i].report.note = "another site promises more";
+        report.sites.push_back(std::move(proposals[i].report));
+      }
+    }
+    for (SiteReport& site : report.sites) {
+      site.parameters = nn::parameter_count(*network_);
+      site.multiply_adds = multiply_adds();
+    }
+  }
+
+  /// What the rule for where to grow compares.
+  [[nodiscard]] double worth(const Site<T>& site, const Proposal& proposal) const {
+    const double units = static_cast<double>(proposal.insertion.units), slope = proposal.report.slope;
+    if (units == 0.0) return -std::numeric_limits<double>::infinity();
+    if (options_.where == Where::best_gain_per_parameter) {
+      return slope / (units * static_cast<double>(site.parameters_per_unit(proposal.taps)));
+    }
+    if (options_.where == Where::best_gain_per_flop) {
+      return slope / (units * static_cast<double>(unit_cost(site, shapes_).multiply_adds));
+    }
+    return slope;
+  }
+
+  /// The growth step of a history that is next. Throws ArgumentError if there is none or it is not of this network.
+  template <class Set>
+  void replay_event(Context& ctx, const Set& set, GrowthReport& report, const AfterSite& after_site) {
+    const ReplayPlan plan = plan_replay(*options_.replay, replayed_, report.method, sites_);
+    report.where = plan.event->report.where;
+    if (plan.which.empty()) {
+      report.sites = plan.event->report.sites;
+    } else if (parse_where(report.where) == Where::together) {
+      all_at_once(ctx, set, plan.which, report, after_site, plan.recorded);
+    } else {
+      one_after_another(ctx, set, plan.which, report, after_site, plan.recorded);
+    }
+    ++replayed_;
+  }
+
+  /// Chooses the amplitude of a proposal and inserts it if that is accepted. `recorded`: its report in a history.
+  template <class Set>
+  SiteReport insert(Context& ctx, const Set& set, const Site<T>& site, Proposal proposal,
+                    const std::vector<const SiteReport*>& recorded) {
     SiteReport report = std::move(proposal.report);
+    const SiteReport* const past = recorded.empty() ? nullptr : recorded.front();
+    if (past && proposal.insertion.units != past->added) {
+      throw DataError(concat("replay: ", site.name, " finds ", proposal.insertion.units,
+                             " units where the history has ", past->added,
+                             "; replay it with the same data, seed and options"));
+    }
     if (proposal.insertion.units == 0) return report;
     // Others may have grown since the site was measured.
-    const std::int64_t taps =
-        site.spatial() ? std::max(proposal.insertion.taps, site.consumer.window().kernel.size()) : 1;
-    if (proposal.insertion.units > affordable_units(site, taps, nn::parameter_count(*network_))) {
-      report.note = concat("the budget of ", options_.budget.parameters, " parameters has no room for its ",
-                           proposal.insertion.units, " units");
+    if (const auto [units, budget] = affordable(site, proposal.taps); !past && proposal.insertion.units > units) {
+      report.note = concat("the budget of ", budget, " has no room for its ", proposal.insertion.units, " units");
       report.parameters = nn::parameter_count(*network_);
+      report.multiply_adds = multiply_adds();
       return report;
     }
     const auto start = std::chrono::steady_clock::now();
-    NormInputs<T> before, after;
-    const auto loss_now = [&](NormInputs<T>* taps) { return search_loss(ctx, set, has_norms_ ? taps : nullptr); };
-    const auto loss_at = [&](double gamma) {
-      if (gamma == 0.0) return loss_now(&before);
-      StagedEdit<T> staged(ctx, make_edit<T>(ctx, site, proposal.insertion, gamma), *network_);
-      struct SwapBack {
-        StagedEdit<T>& staged;
-        ~SwapBack() { staged.swap(); }
-      };
-      staged.swap();
-      const SwapBack restore{staged};
-      return loss_now(nullptr);
-    };
-    LineSearchOptions search_options = options_.line_search;
-    search_options.largest *= static_cast<double>(proposal.positions);
-    const LineSearchResult search = proposal.search_amplitude ? line_search(loss_at, search_options, report.slope)
-                                                              : LineSearchResult{.accepted = true,
-                                                                                 .gamma = 1.0,
-                                                                                 .loss_before = loss_at(0.0),
-                                                                                 .loss_after = loss_at(1.0),
-                                                                                 .evaluations = 2};
-    report.loss_before = search.loss_before;
-    report.loss_after = search.loss_after;
-    report.gamma = search.gamma;
-    report.predicted = search.gamma * report.slope;
-    report.evaluations = search.evaluations;
-    if (search.accepted) {
-      apply<T>(ctx, make_edit<T>(ctx, site, proposal.insertion, search.gamma), *network_, optimizer_);
-      if (has_norms_ && !proposal.preserves_function) {
-        loss_now(&after);
-        follow_growth(ctx, *network_, before, after);
-      }
-      report.added = proposal.insertion.units;
-    } else {
-      report.note = "rejected: no amplitude lowers the loss enough";
-    }
+    const auto show_batches = [&](auto&& use) { for_each_batch(ctx, set, search_indices_, use); };
+    operations_ += carry_out<T>(ctx, *network_, *optimizer_, site, options_, proposal,
+                                past ? std::optional<double>(past->gamma) : std::nullopt, show_batches, report);
     report.parameters = nn::parameter_count(*network_);
+    report.multiply_adds = multiply_adds();
     report.seconds += seconds_since(start);
     return report;
-  }
-
-  /// Mean loss over the samples of the line search, computed as training computes it.
-  template <class Set>
-  double search_loss(Context& ctx, const Set& set, nn::Taps<T>* taps) {
-    const nn::Pass<T> pass{.measuring = true, .taps = taps};
-    double total = 0.0;
-    for_each_batch(ctx, set, search_indices_, [&](View<const T> inputs, View<const std::int32_t> labels) {
-      count_pass(inputs.shape(), 1.0);
-      const nn::Trace<T> trace = network_->forward(ctx, inputs, pass);
-      total += static_cast<double>(inputs.extent(0)) *
-               options_.loss.template operator()<T>(ctx, trace.output, labels, false).mean;
-    });
-    return total / static_cast<double>(search_indices_.size());
-  }
-
-  /// `directions`: forward is one, backward without the weights' gradients another.
-  void count_pass(const Shape& inputs, double directions) {
-    operations_ += 2.0 * directions * static_cast<double>(network_->multiply_adds(inputs.with(0, 1))) *
-                   static_cast<double>(inputs[0]);
   }
 
   static double seconds_since(std::chrono::steady_clock::time_point start) {
@@ -298,12 +446,18 @@ class Grower {
   optim::Optimizer<T>* optimizer_;
   GrowerOptions options_;
   Measurer<T> measurer_;
+  HowMany how_many_;
   std::vector<Site<T>> sites_;
-  bool has_norms_ = false;
   double operations_ = 0.0;
   std::int64_t chosen_from_ = -1;
   std::vector<std::int64_t> statistics_indices_;
   std::vector<std::int64_t> search_indices_;
+  std::int64_t samples_in_use_ = -1;
+  std::optional<Shape> input_shape_;  // of one sample
+  InputShapes<T> shapes_;             // of one sample, if costs depend on them
+  std::size_t next_site_ = 0;         // whose turn it is
+  std::size_t replayed_ = 0;          // growth steps of the history
+  bool first_step_done_ = false;
 };
 
 template <class Network, class Optimizer>

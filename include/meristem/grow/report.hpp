@@ -37,6 +37,13 @@ struct SiteReport {
   double loss_after = 0.0;
   int evaluations = 0;          ///< forward passes of the line search
   std::int64_t parameters = 0;  ///< of the network afterwards
+  /// Multiply-adds of one forward pass of one sample through the network afterwards; 0 where no sample was looked at.
+  std::int64_t multiply_adds = 0;
+  std::int64_t asked = 0;    ///< units that limits and budgets allowed
+  std::int64_t samples = 0;  ///< of the statistics
+  /// By how much sampling noise may move a λ: the largest singular value of noise alone, σ (√p + √q) / √n; 0 if
+  /// unknown.
+  double lambda_error = 0.0;
   /// Share of correct answers on held-out samples afterwards, if the caller measured it.
   double accuracy = std::numeric_limits<double>::quiet_NaN();
   double seconds = 0.0;
@@ -50,6 +57,7 @@ struct SiteReport {
 /// One growth step.
 struct GrowthReport {
   std::string method;
+  std::string where = {};  ///< the rule that chose the sites
   std::vector<SiteReport> sites;
   std::int64_t parameters = 0;  ///< of the network afterwards
   double seconds = 0.0;

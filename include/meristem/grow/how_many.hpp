@@ -1,0 +1,138 @@
+// How many units a site gets in one growth step.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <meristem/core/config.hpp>
+#include <meristem/core/error.hpp>
+#include <meristem/grow/site.hpp>
+#include <meristem/grow/units.hpp>
+
+namespace meristem::inline MERISTEM_BACKEND::grow {
+
+/// What a rule for the number of units may ask of a site.
+struct SiteSize {
+  std::string name;
+  std::int64_t width = 0;    ///< units today
+  std::int64_t fan_in = 0;   ///< p, the bias included
+  std::int64_t fan_out = 0;  ///< q
+};
+
+template <Real T>
+[[nodiscard]] SiteSize size_of(const Site<T>& site) {
+  return {.name = site.name, .width = site.width(), .fan_in = site.fan_in(), .fan_out = site.fan_out()};
+}
+
+/// Limits on the number of units; the smallest counts. `a & b` joins two rules: the smaller limit, the larger
+/// significance.
+struct HowMany {
+  std::int64_t at_most = unlimited;  ///< per site and growth step
+  double share_of_width = 0.0;       ///< if positive: at most this share of today's units, rounded up, at least 1
+  double share_of_outputs = 0.0;     ///< if positive: at most this share of the consumer's outputs, rounded up
+  /// The fewest leading units whose Σ λ² is at least this share of that of all significant ones; 1 keeps all.
+  double explained = 1.0;
+  /// c of the threshold on λ below which a unit is noise; 0 keeps every unit that is not rounding error.
+  double significance = 0.0;
+  std::map<std::string, std::int64_t> targets = {};  ///< widths by site name, never exceeded; others are not limited
+  /// Width that a site never exceeds, by a function of its size.
+  std::function<std::int64_t(const SiteSize&)> target = {};
+
+  /// n units, fewer only if there are no more that lower the loss to first order.
+  [[nodiscard]] static HowMany fixed(std::int64_t n) { return {.at_most = n}; }
+  /// All units that stand out of sampling noise.
+  [[nodiscard]] static HowMany significant(double c = 1.0) { return {.significance = c}; }
+  [[nodiscard]] static HowMany of_width(double share) { return {.share_of_width = share}; }
+  [[nodiscard]] static HowMany of_outputs(double share) { return {.share_of_outputs = share}; }
+  [[nodiscard]] static HowMany explaining(double share) { return {.explained = share}; }
+  [[nodiscard]] static HowMany up_to(std::map<std::string, std::int64_t> widths) {
+    return {.targets = std::move(widths)};
+  }
+  [[nodiscard]] static HowMany up_to(std::function<std::int64_t(const SiteSize&)> width) {
+    return {.target = std::move(width)};
+  }
+
+  friend HowMany operator&(const HowMany& a, const HowMany& b) {
+    const auto smaller_positive = [](double x, double y) { return x > 0.0 && y > 0.0 ? std::min(x, y) : x + y; };
+    HowMany result = a;
+    result.at_most = std::min(a.at_most, b.at_most);
+    result.share_of_width = smaller_positive(a.share_of_width, b.share_of_width);
+    result.share_of_outputs = smaller_positive(a.share_of_outputs, b.share_of_outputs);
+    result.explained = std::min(a.explained, b.explained);
+    result.significance = std::max(a.significance, b.significance);
+    for (const auto& [name, width] : b.targets) {
+      const auto [at, added] = result.targets.emplace(name, width);
+      if (!added) at->second = std::min(at->second, width);
+    }
+    if (a.target && b.target) {
+      result.target = [first = a.target, second = b.target](const SiteSize& site) {
+        return std::min(first(site), second(site));
+      };
+    } else if (b.target) {
+      result.target = b.target;
+    }
+    return result;
+  }
+
+  /// Throws ArgumentError for a number outside its range.
+  void require_valid() const {
+    const auto refuse = [](const char* what, double value, const char* range) {
+      throw ArgumentError(concat("HowMany: ", what, " is ", value, "; it must ", range));
+    };
+    if (at_most < 1) refuse("at_most", static_cast<double>(at_most), "be at least 1");
+    if (!(share_of_width >= 0.0)) refuse("share_of_width", share_of_width, "be 0 or more");
+    if (!(share_of_outputs >= 0.0)) refuse("share_of_outputs", share_of_outputs, "be 0 or more");
+    if (!(explained > 0.0 && explained <= 1.0)) refuse("explained", explained, "lie in (0, 1]");
+    if (!(significance >= 0.0)) refuse("significance", significance, "be 0 or more");
+    for (const auto& [name, width] : targets) {
+      if (width < 1) refuse(("the target width of " + name).c_str(), static_cast<double>(width), "be at least 1");
+    }
+  }
+
+  /// The width the site never exceeds, or `unlimited`.
+  [[nodiscard]] std::int64_t target_width(const SiteSize& site) const {
+    std::int64_t width = unlimited;
+    if (const auto found = targets.find(site.name); found != targets.end()) width = found->second;
+    if (target) width = std::min(width, target(site));
+    return width;
+  }
+
+  /// Units the site may get before its spectrum is known, 0 or more.
+  [[nodiscard]] std::int64_t limit(const SiteSize& site) const {
+    std::int64_t result = at_most;
+    const auto share_of = [](double share, std::int64_t of) {
+      return static_cast<std::int64_t>(std::ceil(share * static_cast<double>(of)));
+    };
+    if (share_of_width > 0.0) {
+      result = std::min(result, std::max<std::int64_t>(share_of(share_of_width, site.width), 1));
+    }
+    if (share_of_outputs > 0.0) result = std::min(result, share_of(share_of_outputs, site.fan_out));
+    const std::int64_t width = target_width(site);
+    if (width != unlimited) result = std::min(result, std::max<std::int64_t>(width - site.width, 0));
+    return result;
+  }
+
+  /// How many of the leading `units` explain the share asked for, of what all λ (descending) above `threshold` do.
+  [[nodiscard]] std::int64_t explaining_units(const std::vector<double>& lambda, std::int64_t units,
+                                              double threshold) const {
+    if (explained >= 1.0) return units;
+    double total = 0.0;
+    for (const double value : lambda) total += value > threshold ? value * value : 0.0;
+    double sum = 0.0;
+    std::int64_t count = 0;
+    while (count < units && static_cast<std::size_t>(count) < lambda.size() && sum < explained * total) {
+      const double value = lambda[static_cast<std::size_t>(count++)];
+      sum += value * value;
+    }
+    return count;
+  }
+};
+
+}  // namespace meristem::inline MERISTEM_BACKEND::grow

@@ -1,0 +1,153 @@
+// New units brought to the scale of what is there.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include <meristem/core/tensor.hpp>
+#include <meristem/grow/amplitude.hpp>
+#include <meristem/grow/edit.hpp>
+#include <meristem/grow/insertion.hpp>
+#include <meristem/grow/site.hpp>
+#include <meristem/kernels/batch_norm.cuh>
+#include <meristem/kernels/elementwise.cuh>
+#include <meristem/nn/layer.hpp>
+
+namespace meristem::inline MERISTEM_BACKEND::grow {
+
+namespace detail {
+
+/// For every index of the last axis, the mean of the squares over all others.
+template <Real T>
+[[nodiscard]] std::vector<double> mean_squares(Context& ctx, View<const T> a) {
+  const std::int64_t channels = a.extent(a.rank() - 1);
+  if (channels == 0) return {};
+  constexpr double epsilon = 1e-30;
+  Tensor<T> mean(ctx, {channels}), inverse_deviation(ctx, {channels});
+  kernels::batch_norm_statistics<T>(ctx, a, epsilon, mean, inverse_deviation);
+  const std::vector<T> means = to_host(ctx, mean), inverses = to_host(ctx, inverse_deviation);
+  std::vector<double> result;
+  for (std::size_t c = 0; c < means.size(); ++c) {
+    const double m = static_cast<double>(means[c]), inverse = static_cast<double>(inverses[c]);
+    result.push_back(m * m + std::max(1.0 / (inverse * inverse) - epsilon, 0.0));
+  }
+  return result;
+}
+
+[[nodiscard]] inline double mean_of(const std::vector<double>& values, std::size_t first = 0) {
+  double sum = 0.0;
+  for (std::size_t i = first; i < values.size(); ++i) sum += values[i];
+  return values.size() > first ? sum / static_cast<double>(values.size() - first) : 0.0;
+}
+
+/// Outputs of a site's producer and consumer while a batch flows through the network.
+template <Real T>
+class SiteOutputs final : public nn::Taps<T> {
+ public:
+  explicit SiteOutputs(const Site<T>& site) : site_(&site) {}
+
+  void on_forward(Context& ctx, const nn::Layer<T>& layer, View<const T> input) override {
+    const nn::Pass<T> pass{.measuring = true};
+    if (&layer == site_->producer.layer()) {
+      producer = mean_squares<T>(ctx, site_->producer.layer()->forward(ctx, input, pass).output);
+    }
+    if (&layer == site_->consumer.layer()) {
+      nn::Trace<T> trace = site_->consumer.layer()->forward(ctx, input, pass);
+      consumer = std::move(trace.storage);
+    }
+  }
+  void on_backward(Context&, const nn::Layer<T>&, View<const T>, View<const T>) override {}
+
+  std::vector<double> producer;  ///< mean squares, unit by unit
+  Tensor<T> consumer;            ///< the output itself
+
+ private:
+  const Site<T>* site_;
+};
+
+inline void scale(std::vector<double>& values, double factor) {
+  for (double& value : values) value *= factor;
+}
+
+}  // namespace detail
+
+/// Scales the units of an insertion as `options.normalization` says; the move of today's weights stays. The samples are
+/// those that `for_each_batch(use)` shows as use(inputs, labels). Returns the factor by which the units' slope changes.
+template <Real T, class ForEachBatch>
+[[nodiscard]] double normalize(Context& ctx, nn::Layer<T>& network, const Site<T>& site,
+                               const AmplitudeOptions& options, ForEachBatch&& for_each_batch, Insertion& insertion) {
+  if (insertion.units == 0 || options.normalization == Normalization::none) return 1.0;
+  if (options.normalization == Normalization::faint) {
+    double squares = 0.0;
+    for (const double w : insertion.fan_out) squares += w * w;
+    if (squares == 0.0) return 1.0;
+    const double factor = options.faint_norm / std::sqrt(squares / static_cast<double>(insertion.units));
+    detail::scale(insertion.fan_out, factor);
+    return factor;
+  }
+
+  // One pass with the units as they are, one with their fan-ins scaled.
+  const std::size_t width = static_cast<std::size_t>(site.width());
+  struct Sums {
+    double existing = 0.0, added = 0.0, output = 0.0, change = 0.0;
+  };
+  const auto measure = [&](Sums& sums) {
+    Insertion units = insertion;
+    units.move.clear();
+    StagedEdit<T> staged(ctx, make_edit<T>(ctx, site, units, 1.0), network);
+    for_each_batch([&](View<const T> inputs, auto&&) {
+      const double count = static_cast<double>(inputs.extent(0));
+      detail::SiteOutputs<T> before(site), after(site);
+      (void)network.forward(ctx, inputs, {.measuring = true, .taps = &before});
+      staged.swap();
+      try {
+        (void)network.forward(ctx, inputs, {.measuring = true, .taps = &after});
+      } catch (...) {
+        staged.swap();
+        throw;
+      }
+      staged.swap();
+      sums.existing += count * detail::mean_of(before.producer);
+      sums.added += count * detail::mean_of(after.producer, width);
+      sums.output += count * detail::mean_of(detail::mean_squares<T>(ctx, before.consumer.view()));
+      kernels::axpy<T>(ctx, T(-1), before.consumer, after.consumer.view());
+      sums.change += count * detail::mean_of(detail::mean_squares<T>(ctx, after.consumer.view()));
+    });
+  };
+  const auto ratio = [](double wanted, double is) {
+    const double factor = std::sqrt(wanted / is);
+    return factor > 0.0 && std::isfinite(factor) ? factor : 1.0;
+  };
+  Sums first, second;
+  measure(first);
+  if (site.norm) {
+    // What the activation reads is the norm's output: in training mode a channel has mean `bias` and deviation
+    // `weight`.
+    const std::vector<T> weights = to_host(ctx, site.norm->weight().value);
+    const std::vector<T> shifts = to_host(ctx, site.norm->bias().value);
+    std::vector<double> existing, added;
+    for (std::size_t c = 0; c < weights.size(); ++c) {
+      const double w = static_cast<double>(weights[c]), b = static_cast<double>(shifts[c]);
+      existing.push_back(w * w + b * b);
+    }
+    for (std::size_t k = 0; k < insertion.mean.size(); ++k) {
+      added.push_back(insertion.mean[k] * insertion.mean[k] + insertion.variance[k]);
+    }
+    first.existing = detail::mean_of(existing);
+    first.added = detail::mean_of(added);
+  }
+  const double in = ratio(first.existing, first.added);
+  detail::scale(insertion.fan_in, in);
+  detail::scale(insertion.mean, in);
+  detail::scale(insertion.variance, in * in);
+  measure(second);
+  const double out = ratio(second.output, second.change);
+  detail::scale(insertion.fan_out, out);
+  return in * out;
+}
+
+}  // namespace meristem::inline MERISTEM_BACKEND::grow

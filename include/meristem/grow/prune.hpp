@@ -1,0 +1,224 @@
+// Removing units, the inverse of growth: what they were is kept, and growing them back restores the network.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <numeric>
+#include <utility>
+#include <vector>
+
+#include <meristem/core/tensor.hpp>
+#include <meristem/grow/edit.hpp>
+#include <meristem/grow/site.hpp>
+#include <meristem/grow/statistics.hpp>
+#include <meristem/kernels/grow_copy.cuh>
+#include <meristem/nn/loss.hpp>
+#include <meristem/optim/optimizer.hpp>
+
+namespace meristem::inline MERISTEM_BACKEND::grow {
+
+/// Units that were taken out of a site: the edit that puts them back where they were, and the optimiser's moments.
+template <Real T>
+struct RemovedUnits {
+  std::vector<std::int64_t> units;  ///< their indices before, ascending
+  Edit<T> restore;                  ///< axis edits alone
+  /// For each axis edit of `restore`, the slices of the optimiser's moments of that parameter, in the shape of `fresh`;
+  /// none for buffers and for parameters without moments.
+  std::vector<std::vector<Tensor<T>>> moments;
+};
+
+namespace detail {
+
+/// A parameter or buffer of a site that has an axis along which units lie.
+template <Real T>
+struct UnitAxis {
+  nn::ParameterId id;
+  Tensor<T>* value;
+  int axis;
+  std::int64_t places;  ///< the axis is places × units, the units innermost
+};
+
+template <Real T>
+[[nodiscard]] std::vector<UnitAxis<T>> unit_axes(const Site<T>& site) {
+  std::vector<UnitAxis<T>> result;
+  const auto add = [&](auto& tensor, int axis = 0, std::int64_t places = 1) {
+    result.push_back({tensor.id, &tensor.value, axis, places});
+  };
+  add(site.producer.weight());
+  if (site.producer.has_bias()) add(site.producer.bias());
+  if (site.norm) {
+    add(site.norm->weight());
+    add(site.norm->bias());
+    add(site.norm->running_mean());
+    add(site.norm->running_variance());
+  }
+  const std::int64_t width = site.width();
+  add(site.consumer.weight(), site.consumer.weight().value.rank() - 1,
+      site.flattened && width > 0 ? site.consumer.in_features() / width : 1);
+  return result;
+}
+
+/// Sorted, without repeats, all within the site. Throws ArgumentError otherwise.
+template <Real T>
+[[nodiscard]] std::vector<std::int64_t> checked_units(const Site<T>& site, std::vector<std::int64_t> units) {
+  std::sort(units.begin(), units.end());
+  if (units.empty()) throw ArgumentError(concat("pruning of ", site.name, ": no unit is named; name at least one"));
+  if (units.front() < 0 || units.back() >= site.width()) {
+    throw ArgumentError(concat("pruning of ", site.name, ": there is no unit ",
+                               units.front() < 0 ? units.front() : units.back(), " among its ", site.width(),
+                               "; units are counted from 0"));
+  }
+  const auto repeated = std::adjacent_find(units.begin(), units.end());
+  if (repeated != units.end()) {
+    throw ArgumentError(concat("pruning of ", site.name, ": unit ", *repeated, " is named twice"));
+  }
+  return units;
+}
+
+/// The slices of `tensor` at some indices of an axis.
+template <Real T>
+[[nodiscard]] Tensor<T> slices(Context& ctx, const Tensor<T>& tensor, int axis, const std::vector<std::int64_t>& at) {
+  Tensor<T> result(ctx, tensor.shape().with(axis, static_cast<std::int64_t>(at.size())));
+  kernels::grow_copy<T>(ctx, tensor, axis, at, View<const T>(), result);
+  return result;
+}
+
+}  // namespace detail
+
+/// Takes units out of a site for good: rows of the producer, channels of the norm with their running statistics, inputs
+/// of the consumer, and the optimiser's moments of all of these. Everything else keeps its bits, and parameters their
+/// ids. Gradients shrink alike. Returns what it takes to grow them back. Throws ArgumentError for no units, units that
+/// do not exist or repeat; nothing has changed then.
+template <Real T>
+RemovedUnits<T> prune(Context& ctx, const Site<T>& site, const std::vector<std::int64_t>& units, nn::Layer<T>& network,
+                      optim::Optimizer<T>* optimizer = nullptr) {
+  RemovedUnits<T> removed;
+  removed.units = detail::checked_units(site, units);
+  const std::int64_t width = site.width();
+  std::vector<std::int64_t> kept;
+  for (std::int64_t unit = 0; unit < width; ++unit) {
+    if (!std::binary_search(removed.units.begin(), removed.units.end(), unit)) kept.push_back(unit);
+  }
+  // Of the axis: indices that stay, that go, and for each index before where it is found afterwards.
+  Edit<T> edit;
+  for (const detail::UnitAxis<T>& along : detail::unit_axes(site)) {
+    std::vector<std::int64_t> stay, go, back;
+    for (std::int64_t place = 0; place < along.places; ++place) {
+      for (const std::int64_t unit : kept) stay.push_back(place * width + unit);
+      for (const std::int64_t unit : removed.units) go.push_back(place * width + unit);
+      std::int64_t next = place * static_cast<std::int64_t>(kept.size());
+      for (std::int64_t unit = 0; unit < width; ++unit) {
+        back.push_back(std::binary_search(kept.begin(), kept.end(), unit) ? next++ : -1);
+      }
+    }
+    edit.axes.push_back({along.id, along.axis, std::move(stay), {}});
+    removed.restore.axes.push_back(
+        {along.id, along.axis, std::move(back), detail::slices(ctx, *along.value, along.axis, go)});
+    std::vector<Tensor<T>> moments;
+    if (optimizer) {
+      for (const Tensor<T>& moment : optimizer->state(along.id)) {
+        moments.push_back(detail::slices(ctx, moment, along.axis, go));
+      }
+    }
+    removed.moments.push_back(std::move(moments));
+  }
+  apply(ctx, edit, network, optimizer);
+  return removed;
+}
+
+/// Puts removed units back where they were: parameters, buffers and moments have the bits they had, provided nothing
+/// else changed in between; gradients of the units are zero. Moments of parameters that have got some in between, or
+/// lost theirs, start at zero. Throws ShapeError if the site's shape has changed.
+template <Real T>
+void grow_back(Context& ctx, const RemovedUnits<T>& removed, nn::Layer<T>& network,
+               optim::Optimizer<T>* optimizer = nullptr) {
+  // Moments are completed before anything changes.
+  std::vector<std::pair<nn::ParameterId, std::vector<Tensor<T>>>> moments;
+  for (std::size_t i = 0; optimizer && i < removed.restore.axes.size(); ++i) {
+    const AxisEdit<T>& change = removed.restore.axes[i];
+    const std::vector<Tensor<T>>& now = optimizer->state(change.parameter);
+    if (removed.moments[i].size() != now.size()) continue;
+    std::vector<Tensor<T>> whole;
+    for (std::size_t m = 0; m < now.size(); ++m) {
+      whole.emplace_back(ctx, now[m].shape().with(change.axis, static_cast<std::int64_t>(change.map.size())));
+      kernels::grow_copy<T>(ctx, now[m], change.axis, change.map, removed.moments[i][m].view(), whole.back());
+    }
+    moments.emplace_back(change.parameter, std::move(whole));
+  }
+  apply(ctx, removed.restore, network, optimizer);
+  for (auto& [id, whole] : moments) optimizer->state(id) = std::move(whole);
+}
+
+/// The `count` units with the smallest scores, ascending by index; of equal scores the first. Throws ArgumentError for
+/// a count below 0 or beyond the number of scores.
+[[nodiscard]] inline std::vector<std::int64_t> smallest_units(const std::vector<double>& scores, std::int64_t count) {
+  if (count < 0 || count > std::ssize(scores)) {
+    throw ArgumentError(concat("pruning: ", count, " units were asked for among ", scores.size()));
+  }
+  std::vector<std::int64_t> order(scores.size());
+  std::iota(order.begin(), order.end(), std::int64_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](std::int64_t a, std::int64_t b) {
+    return scores[static_cast<std::size_t>(a)] < scores[static_cast<std::size_t>(b)];
+  });
+  order.resize(static_cast<std::size_t>(count));
+  std::sort(order.begin(), order.end());
+  return order;
+}
+
+/// For every unit of a site ‖fan-in‖ ‖fan-out‖, the bias left out; behind a norm, which takes the scale of the fan-in
+/// away, |weight of its channel| ‖fan-out‖. It does not change if a fan-in is scaled and the fan-out inversely.
+template <Real T>
+[[nodiscard]] std::vector<double> unit_norms(Context& ctx, const Site<T>& site) {
+  const std::size_t width = static_cast<std::size_t>(site.width());
+  std::vector<double> in(width, 0.0), out(width, 0.0);
+  const auto square = [](T value) { return static_cast<double>(value) * static_cast<double>(value); };
+  if (width == 0) return in;
+  if (site.norm) {
+    const std::vector<T> weights = to_host(ctx, site.norm->weight().value);
+    for (std::size_t k = 0; k < width; ++k) in[k] = square(weights[k]);
+  } else {
+    const std::vector<T> weights = to_host(ctx, site.producer.weight().value);
+    for (std::size_t i = 0; i < weights.size(); ++i) in[i / (weights.size() / width)] += square(weights[i]);
+  }
+  const std::vector<T> weights = to_host(ctx, site.consumer.weight().value);
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    // The last axis is places × units, so that units repeat.
+    out[i % width] += square(weights[i]);
+  }
+  for (std::size_t k = 0; k < width; ++k) in[k] = std::sqrt(in[k] * out[k]);
+  return in;
+}
+
+/// For every unit k of a site its term ⟨ω_k, M1_k⟩, M1 = (1/n) B1 V_goalᵀ: by how much the loss rises to first order if
+/// the unit's output is taken away, over the samples that `for_each_batch(use)` shows as use(inputs, labels). Where the
+/// unit is linear that is its term of ⟨A, M⟩, A = Σ α_k ω_kᵀ. Its magnitude is the score of P. Molchanov et al.,
+/// "Pruning convolutional neural networks for resource efficient inference" (ICLR 2017). Of a convolution the taps are
+/// summed. Runs as Pass::measuring and overwrites the parameters' gradients, nothing else. Throws DataError without
+/// samples.
+template <Real T, class ForEachBatch, class Loss = nn::CrossEntropy>
+[[nodiscard]] std::vector<double> unit_contributions(Context& ctx, const Site<T>& site, nn::Layer<T>& network,
+                                                     ForEachBatch&& for_each_batch, const Loss& loss = {}) {
+  const std::size_t width = static_cast<std::size_t>(site.width());
+  std::vector<double> result(width, 0.0);
+  double samples = 0.0;
+  const nn::Pass<T> pass{.measuring = true};
+  for_each_batch([&](View<const T> inputs, View<const std::int32_t> labels) {
+    const nn::Trace<T> trace = network.forward(ctx, inputs, pass);
+    nn::LossValue<T> value = loss.template operator()<T>(ctx, trace.output, labels);
+    (void)network.backward(ctx, inputs, trace, std::move(value.gradient), pass);
+    const std::vector<T> weights = to_host(ctx, site.consumer.weight().value);
+    const std::vector<T> gradients = to_host(ctx, site.consumer.weight().gradient);
+    const double count = static_cast<double>(labels.size());
+    for (std::size_t i = 0; i < weights.size(); ++i) {
+      result[i % width] -= count * static_cast<double>(weights[i]) * static_cast<double>(gradients[i]);
+    }
+    samples += count;
+  });
+  if (samples == 0.0) throw DataError(concat("pruning of ", site.name, ": no samples were shown"));
+  for (double& value : result) value /= samples;
+  return result;
+}
+
+}  // namespace meristem::inline MERISTEM_BACKEND::grow

@@ -1,0 +1,149 @@
+// The loss on a fixed set of samples, again and again while one site changes: what flows into the first layer that the
+// change can reach is computed once and kept.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include <meristem/core/tensor.hpp>
+#include <meristem/nn/layer.hpp>
+#include <meristem/nn/loss.hpp>
+#include <meristem/nn/sequential.hpp>
+
+namespace meristem::inline MERISTEM_BACKEND::grow {
+
+/// Forward passes of a network in training mode that leave no trace in it (Pass::measuring), restarted at the top-level
+/// layer that holds the site: a layer of a Sequential, which may be a whole residual block. Other networks run in full.
+/// Losses have the same bits as those of full passes.
+template <Real T>
+class SearchPass {
+ public:
+  /// `changing`: the first layer that changes; its inputs are kept up to `most_bytes`, batches beyond that run in full.
+  SearchPass(nn::Layer<T>& network, const nn::Layer<T>& changing, std::int64_t most_bytes)
+      : network_(&network), bytes_left_(most_bytes) {
+    auto* chain = dynamic_cast<nn::Sequential<T>*>(&network);
+    if (!chain) return;
+    const std::vector<nn::Layer<T>*> layers = chain->children();
+    for (std::size_t i = 0; i < layers.size(); ++i) {
+      if (!holds(*layers[i], changing)) continue;
+      layers_ = layers;
+      start_ = i;
+      return;
+    }
+  }
+
+  /// The mean loss over the samples; `for_each_batch(use)` calls use(inputs, labels) for every batch, the same ones in
+  /// the same order every time, and is not called again once all batches are kept. Taps see the layers from the restart
+  /// on.
+  template <class ForEachBatch, class Loss>
+  double operator()(Context& ctx, ForEachBatch&& for_each_batch, const Loss& loss, nn::Taps<T>* taps = nullptr) {
+    const nn::Pass<T> pass{.measuring = true, .taps = taps};
+    double total = 0.0;
+    std::int64_t samples = 0;
+    const auto add = [&](View<const T> output, View<const std::int32_t> labels) {
+      const std::int64_t count = labels.size();
+      total += static_cast<double>(count) * loss.template operator()<T>(ctx, output, labels, false).mean;
+      samples += count;
+    };
+    if (complete_) {
+      for (const Kept& kept : kept_) {
+        count_rest(kept.input.shape(), kept.samples);
+        run_rest(ctx, kept.input.view(), pass, [&](View<const T> output) { add(output, kept.labels.view()); });
+      }
+      return total / static_cast<double>(samples);
+    }
+    const bool first_time = batches_ == 0;
+    std::size_t index = 0;
+    for_each_batch([&](View<const T> inputs, View<const std::int32_t> labels) {
+      if (first_time) ++batches_;
+      if (index < kept_.size()) {
+        const Kept& kept = kept_[index++];
+        count_rest(kept.input.shape(), kept.samples);
+        run_rest(ctx, kept.input.view(), pass, [&](View<const T> output) { add(output, labels); });
+        return;
+      }
+      if (layers_.empty()) {
+        multiply_adds_ += inputs.extent(0) * network_->multiply_adds(inputs.shape().with(0, 1));
+        const nn::Trace<T> trace = network_->forward(ctx, inputs, pass);
+        add(trace.output, labels);
+        return;
+      }
+      // Layers before the change are shown to nobody: nothing about them changes.
+      const nn::Pass<T> silent{.measuring = true};
+      std::vector<nn::Trace<T>> traces;
+      View<const T> flow = inputs;
+      for (std::size_t i = 0; i < start_; ++i) {
+        multiply_adds_ += inputs.extent(0) * layers_[i]->multiply_adds(flow.shape().with(0, 1));
+        traces.push_back(layers_[i]->forward(ctx, flow, silent));
+        flow = traces.back().output;
+      }
+      const std::int64_t bytes = flow.size() * static_cast<std::int64_t>(sizeof(T));
+      if (first_time && index == kept_.size() && bytes <= bytes_left_) {
+        bytes_left_ -= bytes;
+        Kept kept{Tensor<T>(ctx, flow.shape()), Tensor<std::int32_t>(ctx, labels.shape()), labels.size()};
+        copy<T>(ctx, flow, kept.input);
+        copy<std::int32_t>(ctx, labels, kept.labels);
+        kept_.push_back(std::move(kept));
+        ++index;
+      } else {
+        bytes_left_ = -1;
+      }
+      count_rest(flow.shape(), labels.size());
+      run_rest(ctx, flow, pass, [&](View<const T> output) { add(output, labels); });
+    });
+    complete_ = kept_.size() == batches_ && batches_ > 0;
+    return total / static_cast<double>(samples);
+  }
+
+  /// Of all passes so far.
+  [[nodiscard]] std::int64_t multiply_adds() const noexcept { return multiply_adds_; }
+  /// Batches whose flow into the changing layer is kept.
+  [[nodiscard]] std::size_t kept() const noexcept { return kept_.size(); }
+
+ private:
+  struct Kept {
+    Tensor<T> input;
+    Tensor<std::int32_t> labels;
+    std::int64_t samples;
+  };
+
+  static bool holds(nn::Layer<T>& layer, const nn::Layer<T>& wanted) {
+    if (&layer == &wanted) return true;
+    for (nn::Layer<T>* child : layer.children()) {
+      if (holds(*child, wanted)) return true;
+    }
+    return false;
+  }
+
+  void count_rest(const Shape& flow, std::int64_t samples) {
+    Shape shape = flow.with(0, 1);
+    for (std::size_t i = start_; i < layers_.size(); ++i) {
+      multiply_adds_ += samples * layers_[i]->multiply_adds(shape);
+      shape = layers_[i]->output_shape(shape);
+    }
+  }
+
+  template <class Use>
+  void run_rest(Context& ctx, View<const T> flow, const nn::Pass<T>& pass, Use&& use) {
+    std::vector<nn::Trace<T>> traces;
+    for (std::size_t i = start_; i < layers_.size(); ++i) {
+      if (pass.taps) pass.taps->on_forward(ctx, *layers_[i], flow);
+      traces.push_back(layers_[i]->forward(ctx, flow, pass));
+      flow = traces.back().output;
+    }
+    use(flow);
+  }
+
+  nn::Layer<T>* network_;
+  std::int64_t bytes_left_;
+  std::vector<nn::Layer<T>*> layers_;  // of a Sequential that holds the changing layer
+  std::size_t start_ = 0;
+  std::vector<Kept> kept_;
+  std::size_t batches_ = 0;
+  bool complete_ = false;
+  std::int64_t multiply_adds_ = 0;
+};
+
+}  // namespace meristem::inline MERISTEM_BACKEND::grow
