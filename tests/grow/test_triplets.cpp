@@ -78,7 +78,7 @@ TEST_CASE("triplets: the Krylov space finds the leading triplets of a known matr
   for (const auto& [m, r] : {std::pair<std::int64_t, std::int64_t>{300, 420}, {420, 300}}) {
     const Known matrix = known(m, r, 200, 0.99);
     const auto a = ms::from_host<double>(ctx, {m, r}, matrix.transposed());
-    const auto found = detail::krylov_triplets(ctx, a.view(), 0.0, 6);
+    const auto found = detail::krylov_triplets(ctx, a.view(), 0.0, 6, 24);
     REQUIRE(found.has_value());
     REQUIRE(found->units == 6);
     CHECK(found->partial);
@@ -111,12 +111,12 @@ TEST_CASE("triplets: a matrix of low rank exhausts the space, and zero gives way
   ms::Context ctx;
   const Known matrix = known(260, 300, 3, 0.5);
   const auto a = ms::from_host<double>(ctx, {260, 300}, matrix.transposed());
-  const auto found = detail::krylov_triplets(ctx, a.view(), 0.0, 6);
+  const auto found = detail::krylov_triplets(ctx, a.view(), 0.0, 6, 24);
   REQUIRE(found.has_value());
   CHECK(found->units == 3);
   for (std::size_t k = 0; k < 3; ++k) CHECK(found->lambda[k] == doctest::Approx(matrix.lambda[k]).epsilon(1e-12));
   const auto zero = ms::zeros<double>(ctx, {260, 300});
-  const auto none = detail::krylov_triplets(ctx, zero.view(), 0.0, 6);
+  const auto none = detail::krylov_triplets(ctx, zero.view(), 0.0, 6, 24);
   CHECK((!none || none->units == 0));
 }
 

@@ -34,6 +34,17 @@ struct Insertion {
   std::int64_t taps = 1;
   /// Mean and (biased) variance of α_kᵀ[b 1] over samples and positions; for sites with a BatchNorm.
   std::vector<double> mean = {}, variance = {};
+
+  /// Weights and shifts of the added channels of the BatchNorm, in place of those that make the normalised unit √γ
+  /// α_kᵀ[b 1]. The fan-in then goes in as it is.
+  std::vector<double> norm_weight = {}, norm_shift = {};
+
+  /// Factors for today's units, empty for none: of the weights by which the consumer reads them; and of their fan-in,
+  /// bias included, or of weight and shift of the BatchNorm behind it.
+  std::vector<double> fan_out_factor = {}, fan_in_factor = {};
+  /// Factor of the consumer's weights and bias today, which a BatchNorm directly behind it takes out again: its running
+  /// statistics follow, and its weight makes up for its epsilon. Any other than 1 needs that BatchNorm.
+  double consumer_factor = 1.0;
 };
 
 namespace detail {
@@ -99,6 +110,66 @@ void require_fit(const Site<T>& site, const Insertion& insertion) {
     throw ShapeError(concat("site ", site.name, ": an insertion of ", insertion.units,
                             " units lacks some of their numbers", site.norm ? ", or their means and variances" : ""));
   }
+  const std::size_t width = static_cast<std::size_t>(site.width());
+  const auto fits = [](const std::vector<double>& values, std::size_t size) {
+    return values.empty() || values.size() == size;
+  };
+  if (!fits(insertion.norm_weight, units) || insertion.norm_shift.size() != insertion.norm_weight.size() ||
+      !fits(insertion.fan_out_factor, width) || !fits(insertion.fan_in_factor, width)) {
+    throw ShapeError(concat("site ", site.name, ": norm_weight and norm_shift need one number for each of the ", units,
+                            " units, fan_out_factor and fan_in_factor one for each of today's ", width));
+  }
+  if (insertion.consumer_factor != 1.0 && !site.consumer_norm) {
+    throw ArgumentError(concat("site ", site.name, ": consumer_factor is ", insertion.consumer_factor, ", but ",
+                               site.consumer.layer()->label(), " has no BatchNorm behind it that would take it out"));
+  }
+}
+
+/// (factor - 1) times a parameter whose axis is `width` times `inner` numbers, factors along the width.
+template <Real T>
+[[nodiscard]] ValueEdit<T> scaled_by(Context& ctx, nn::ParameterId id, const Tensor<T>& value,
+                                     const std::vector<double>& factors, std::int64_t inner) {
+  std::vector<T> numbers = to_host(ctx, value);
+  const std::int64_t width = static_cast<std::int64_t>(factors.size());
+  for (std::size_t i = 0; i < numbers.size(); ++i) {
+    const double factor = factors[static_cast<std::size_t>(static_cast<std::int64_t>(i) / inner % width)];
+    // The sum of old and change rounds to the product.
+    const T target = static_cast<T>(factor * static_cast<double>(numbers[i]));
+    numbers[i] = target - numbers[i];
+  }
+  return {id, from_host<T>(ctx, value.shape(), numbers)};
+}
+
+/// What an insertion does to today's units.
+template <Real T>
+void add_factors(Context& ctx, const Site<T>& site, const Insertion& insertion, Edit<T>& edit) {
+  const auto scale = [&](auto& parameter, const std::vector<double>& factors, std::int64_t inner = 1) {
+    edit.values.push_back(scaled_by<T>(ctx, parameter.id, parameter.value, factors, inner));
+  };
+  if (!insertion.fan_in_factor.empty()) {
+    if (site.norm) {
+      scale(site.norm->weight(), insertion.fan_in_factor);
+      scale(site.norm->bias(), insertion.fan_in_factor);
+    } else {
+      scale(site.producer.weight(), insertion.fan_in_factor,
+            site.producer.weight().value.size() / std::max<std::int64_t>(site.width(), 1));
+      if (site.producer.has_bias()) scale(site.producer.bias(), insertion.fan_in_factor);
+    }
+  }
+  if (!insertion.fan_out_factor.empty()) scale(site.consumer.weight(), insertion.fan_out_factor);
+  if (insertion.consumer_factor == 1.0) return;
+  const double s = insertion.consumer_factor;
+  nn::BatchNorm<T>& norm = *site.consumer_norm;
+  scale(site.consumer.weight(), {s});
+  if (site.consumer.has_bias()) scale(site.consumer.bias(), {s});
+  scale(norm.running_mean(), {s});
+  std::vector<double> weights;
+  for (const T value : to_host(ctx, norm.running_variance().value)) {
+    const double variance = static_cast<double>(value);
+    weights.push_back(std::sqrt(s * s * variance + norm.epsilon()) / (s * std::sqrt(variance + norm.epsilon())));
+  }
+  scale(norm.running_variance(), {s * s});
+  scale(norm.weight(), weights);
 }
 
 /// The consumer's input axis: where its old indices go and where `units` are added.
@@ -186,9 +257,12 @@ template <Real T>
     if (site.consumer.has_bias()) edit.values.push_back({site.consumer.bias().id, from_host<T>(ctx, {q}, biases)});
   }
   if (units == 0) return edit;
+  detail::add_factors(ctx, site, insertion, edit);
 
-  const std::vector<double> scales = site.norm ? detail::fan_in_scales(ctx, site, insertion)
-                                               : std::vector<double>(static_cast<std::size_t>(units), root);
+  const bool given_norm = !insertion.norm_weight.empty();
+  const std::vector<double> scales = site.norm && !given_norm
+                                         ? detail::fan_in_scales(ctx, site, insertion)
+                                         : std::vector<double>(static_cast<std::size_t>(units), site.norm ? 1.0 : root);
   std::vector<T> rows, biases;
   for (std::int64_t k = 0; k < units; ++k) {
     for (std::int64_t i = 0; i < p; ++i) {
@@ -208,8 +282,9 @@ template <Real T>
       const double s = scales[k], variance = s * s * insertion.variance[k];
       means.push_back(static_cast<T>(s * insertion.mean[k]));
       variances.push_back(static_cast<T>(variance));
-      weights.push_back(static_cast<T>(root / s * std::sqrt(variance + site.norm->epsilon())));
-      shifts.push_back(static_cast<T>(root * insertion.mean[k]));
+      const double weight = root / s * std::sqrt(variance + site.norm->epsilon());
+      weights.push_back(static_cast<T>(given_norm ? insertion.norm_weight[k] : weight));
+      shifts.push_back(static_cast<T>(given_norm ? insertion.norm_shift[k] : root * insertion.mean[k]));
     }
     const auto add = [&](nn::ParameterId id, const std::vector<T>& values) {
       edit.axes.push_back({id, 0, map, from_host<T>(ctx, {units}, values)});

@@ -14,11 +14,13 @@
 #include <meristem/core/philox.hpp>
 #include <meristem/core/tensor.hpp>
 #include <meristem/grow/accumulator.hpp>
+#include <meristem/grow/consumer_products.hpp>
 #include <meristem/grow/matrix_ops.hpp>
 #include <meristem/grow/moments.hpp>
 #include <meristem/grow/patch_statistics.hpp>
 #include <meristem/grow/site.hpp>
 #include <meristem/grow/units.hpp>
+#include <meristem/grow/whitening.hpp>
 #include <meristem/kernels/conv2d.cuh>
 #include <meristem/kernels/elementwise.cuh>
 #include <meristem/kernels/reduce.cuh>
@@ -66,19 +68,6 @@ template <Real T>
   return Window{.kernel = map, .stride = map};
 }
 
-/// total (rows, columns [+ 1]) += part (rows, columns) [and sums (rows) in the last column], in double.
-template <Real T>
-struct AddRows {
-  const T* part;
-  const T* sums;  // null without a last column
-  double* total;
-  std::int64_t columns;
-  MERISTEM_HD void operator()(std::int64_t row, std::int64_t column) const {
-    const std::int64_t width = columns + (sums ? 1 : 0);
-    total[row * width + column] += static_cast<double>(column < columns ? part[row * columns + column] : sums[row]);
-  }
-};
-
 /// out[i, j] = sign[i] · v[i, j]
 template <Real T>
 struct FlipSamples {
@@ -103,26 +92,40 @@ struct FlipSamples {
 template <Real T>
 class MapStatistics {
  public:
+  /// What to gather, by default what TINY reads.
+  struct Options {
+    bool covariance = true;  ///< S; it may be left out where it is known already
+    bool consumer = true;    ///< S1 and M1
+    bool goal = false;       ///< M
+    bool residual = true;    ///< N, for which S1 and M1 have to be gathered as well
+    bool noise = true;       ///< what N would be if it were noise; only beside N
+    bool joint = false;      ///< C, see `explained`; only beside S1
+    bool fisher = false;     ///< E
+  };
+
   /// For inputs of the producer of shape `input` (the number of samples does not count). `covariance` false leaves S
   /// out where it is known already, `noise` false the noise. Throws ShapeError for an input that the site cannot read.
   MapStatistics(Context& ctx, const Site<T>& site, const Shape& input, FanOut fan_out, bool covariance = true,
                 bool noise = true)
+      : MapStatistics(ctx, site, input, fan_out, Options{.covariance = covariance, .noise = noise}) {}
+
+  MapStatistics(Context& ctx, const Site<T>& site, const Shape& input, FanOut fan_out, const Options& options)
       : site_(site),
         geometry_(site.geometry(input)),
         // Every position of a flattened map is a place of its own.
         fan_out_(site.consumer.is_convolution() ? fan_out : FanOut::full),
+        options_(options),
         m1t_(zeros<double>(ctx, {site.fan_out(), site.consumer_inputs()})) {
-    const std::int64_t channels = site.producer.in_features(), q = site.fan_out();
-    const bool bias = site.producer.has_bias();
-    const auto [rows, columns] = position_counts(geometry_.consumer, geometry_.pooled, fan_out_);
-    // Averaged patches are formed; to what follows they are the channels of a 1x1 convolution.
-    const std::int64_t features = site.pool ? channels * site.producer.window().kernel.size() : channels;
-    const Window window = site.pool ? Window{} : site.producer.window();
-    const Extent2 map = site.pool ? geometry_.pooled : geometry_.map;
-    if (covariance) s_.emplace(ctx, features, window, map, bias, rows, columns);
-    n_.emplace(ctx, features, window, map, bias, q, geometry_.consumer, fan_out_);
-    if (noise) noise_.emplace(ctx, features, window, map, bias, q, geometry_.consumer, fan_out_);
-    if (site.width() == 0) return;
+    const std::int64_t q = site.fan_out();
+    if (options.covariance) {
+      const auto [rows, columns] = position_counts(geometry_.consumer, geometry_.pooled, fan_out_);
+      s_.emplace(ctx, patch_features(), patch_window(), patch_map(), site.producer.has_bias(), rows, columns);
+    }
+    if (options.goal) emplace_cross(ctx, q, m_);
+    if (options.residual) emplace_cross(ctx, q, n_);
+    if (options.residual && options.noise) emplace_cross(ctx, q, noise_);
+    if (options.fisher) fisher_.emplace(ctx, q, false);
+    if (site.width() == 0 || !options.consumer) return;
     if (site.consumer.is_convolution()) {
       s1_maps_.emplace(ctx, site.width(), site.consumer.window(), geometry_.pooled, site.consumer.has_bias());
     } else {
@@ -148,9 +151,11 @@ class MapStatistics {
     if (s_) {
       for_each_part(ctx, unit_input, goal, [&](View<const T> x, View<const T>) { s_->update(ctx, x); });
     }
+    if (m_) for_each_part(ctx, unit_input, goal, [&](View<const T> x, View<const T> v) { m_->update(ctx, x, v); });
+    if (fisher_) fisher_->update(ctx, goal, n);
     if (s1_maps_) s1_maps_->update(ctx, consumer_input);
     if (s1_rows_) s1_rows_->update(ctx, consumer_input, n);
-    add_first_moment(ctx, consumer_input, goal);
+    if (options_.consumer) add_consumer_products(ctx, site_, consumer_input, goal, m1t_);
     goal_squares_ += squares;
     samples_ += n;
   }
@@ -167,31 +172,21 @@ class MapStatistics {
       const Tensor<double> m1 = detail::converted_transposed<double, double>(ctx, m1t_.view());
       move_ = best_move<double>(ctx, s1.view(), m1.view(), SolveOptions{.route = route}, resolution());
     }
-    std::vector<T> weights, biases;
-    const std::vector<double> rows = to_host(ctx, move_.weights);
-    const std::int64_t features = d - (site_.consumer.has_bias() ? 1 : 0);
-    for (std::int64_t o = 0; o < q; ++o) {
-      for (std::int64_t i = 0; i < d; ++i) {
-        (i < features ? weights : biases).push_back(static_cast<T>(-rows[static_cast<std::size_t>(o * d + i)]));
-      }
+    minus_move_ = readout(ctx, move_.weights, -1.0);
+    if (options_.joint && d > 0) {
+      Tensor<double> s1 = consumer_covariance(ctx);
+      damp(ctx, damping, s1);
+      whitening_ = readout(ctx, whitening_rows(ctx, s1, route), 1.0);
+      emplace_cross(ctx, whitening_.outputs, explained_);
     }
-    minus_weight_ = from_host<T>(ctx, site_.consumer.weight().value.shape(), weights);
-    minus_bias_ = from_host<T>(ctx, {static_cast<std::int64_t>(biases.size())}, biases);
   }
 
   /// Second pass, with the same samples: N, and the squared norm of the residual V_proj = V_goal - δW* B1.
   void update_residual(Context& ctx, View<const T> unit_input, View<const T> consumer_input, View<const T> goal) {
+    if (explained_) add_explained(ctx, unit_input, consumer_input);
+    if (!n_) return;
     Tensor<T> residual(ctx, goal.shape());
-    if (site_.width() == 0) {
-      kernels::fill(ctx, T(0), residual.view());
-      if (site_.consumer.has_bias()) kernels::add_bias<T>(ctx, minus_bias_, residual.view().as_matrix());
-    } else if (site_.consumer.is_convolution()) {
-      kernels::conv2d_forward<T>(ctx, consumer_input, minus_weight_, bias_view(), site_.consumer.window(), residual);
-    } else {
-      gemm(ctx, Transpose::no, Transpose::yes, 1, consumer_input.as_matrix(), minus_weight_.view(), 0,
-           residual.view().as_matrix());
-      if (site_.consumer.has_bias()) kernels::add_bias<T>(ctx, minus_bias_, residual.view().as_matrix());
-    }
+    read(ctx, minus_move_, consumer_input, residual.view());
     kernels::axpy<T>(ctx, T(1), goal, residual);
     residual_squares_ += kernels::sum_squares<T>(ctx, residual.view());
     for_each_part(ctx, unit_input, residual, [&](View<const T> x, View<const T> v) { n_->update(ctx, x, v); });
@@ -236,6 +231,14 @@ class MapStatistics {
     }
     return noise_->mean(ctx);
   }
+  /// M (p, columns), if it was asked for.
+  [[nodiscard]] Tensor<double> goal_cross_moment(Context& ctx) { return m_->mean(ctx); }
+  /// E (q, q), if it was asked for: sums over positions.
+  [[nodiscard]] Tensor<double> fisher(Context& ctx) { return fisher_->mean(ctx); }
+  /// C (p, taps r), if it was asked for, with C Cᵀ = Σ_e P_e S1⁺ P_eᵀ over the taps e of the fan-out: what the
+  /// consumer's inputs explain of S, each tap a sample of its own. After the second pass; empty if the consumer reads
+  /// nothing.
+  [[nodiscard]] Tensor<double> explained(Context& ctx) { return explained_ ? explained_->mean(ctx) : Tensor<double>(); }
   /// (1/n) ‖V_goal‖².
   [[nodiscard]] double goal_norm2() const { return goal_squares_ / static_cast<double>(samples_); }
   /// Ψ = (1/n) ‖V_proj‖²; after the second pass.
@@ -244,8 +247,87 @@ class MapStatistics {
   [[nodiscard]] static double resolution() { return static_cast<double>(std::numeric_limits<T>::epsilon()); }
 
  private:
-  [[nodiscard]] View<const T> bias_view() const {
-    return site_.consumer.has_bias() ? minus_bias_.view() : View<const T>();
+  /// A layer that reads what the consumer reads, with other weights.
+  struct Readout {
+    Tensor<T> weight, bias;
+    std::int64_t outputs = 0;
+  };
+
+  // Averaged patches are formed; to what follows they are the channels of a 1x1 convolution.
+  [[nodiscard]] std::int64_t patch_features() const {
+    return site_.producer.in_features() * (site_.pool ? site_.producer.window().kernel.size() : 1);
+  }
+  [[nodiscard]] Window patch_window() const { return site_.pool ? Window{} : site_.producer.window(); }
+  [[nodiscard]] Extent2 patch_map() const { return site_.pool ? geometry_.pooled : geometry_.map; }
+
+  void emplace_cross(Context& ctx, std::int64_t outputs, std::optional<PatchCrossCovariance<T>>& cross) {
+    cross.emplace(ctx, patch_features(), patch_window(), patch_map(), site_.producer.has_bias(), outputs,
+                  geometry_.consumer, fan_out_);
+  }
+
+  /// factor · rows (outputs, d), the bias last.
+  [[nodiscard]] Readout readout(Context& ctx, const Tensor<double>& from, double factor) const {
+    const std::int64_t outputs = from.extent(0), d = site_.consumer_inputs();
+    const std::int64_t features = d - (site_.consumer.has_bias() ? 1 : 0);
+    std::vector<T> weights, biases;
+    const std::vector<double> rows = to_host(ctx, from);
+    for (std::int64_t o = 0; o < outputs; ++o) {
+      for (std::int64_t i = 0; i < d; ++i) {
+        const double value = factor * rows[static_cast<std::size_t>(o * d + i)];
+        (i < features ? weights : biases).push_back(static_cast<T>(value));
+      }
+    }
+    return {from_host<T>(ctx, site_.consumer.weight().value.shape().with(0, outputs), weights),
+            from_host<T>(ctx, {static_cast<std::int64_t>(biases.size())}, biases), outputs};
+  }
+
+  /// Overwrites `out` (n, ..., outputs).
+  void read(Context& ctx, const Readout& by, View<const T> consumer_input, View<T> out) const {
+    const bool bias = site_.consumer.has_bias();
+    if (site_.width() == 0) {
+      kernels::fill(ctx, T(0), out);
+    } else if (site_.consumer.is_convolution()) {
+      kernels::conv2d_forward<T>(ctx, consumer_input, by.weight, bias ? by.bias.view() : View<const T>(),
+                                 site_.consumer.window(), out);
+      return;
+    } else {
+      gemm(ctx, Transpose::no, Transpose::yes, 1, consumer_input.as_matrix(), by.weight.view(), 0, out.as_matrix());
+    }
+    if (bias) kernels::add_bias<T>(ctx, by.bias, out.as_matrix());
+  }
+
+  /// W (r, d) with Wᵀ W = S1⁺.
+  [[nodiscard]] Tensor<double> whitening_rows(Context& ctx, const Tensor<double>& s1, Route route) const {
+    const std::vector<double> inverse_scale = inverse_deviations(detail::diagonal<double>(ctx, s1.view()));
+    if (route == Route::cholesky) {
+      const auto factor = Whitening<double>::cholesky<double>(ctx, s1.view(), inverse_scale, 1e-6, resolution());
+      if (factor) {
+        const std::int64_t d = s1.extent(0);
+        Tensor<double> identity = zeros<double>(ctx, {d, d});
+        for_each(ctx, d, detail::AddToDiagonal<double>{identity.data(), d + 1, 1.0});
+        return factor->times(ctx, identity.view());
+      }
+    }
+    const auto whitening = Whitening<double>::eigen<double>(ctx, concat("site ", site_.name, ": S1"), s1.view(),
+                                                            inverse_scale, 0.0, resolution());
+    return detail::converted<double, double>(ctx, whitening.rows());
+  }
+
+  /// P_e S1^{-1/2} is N with the whitened inputs of the consumer in the place of the residual.
+  void add_explained(Context& ctx, View<const T> unit_input, View<const T> consumer_input) {
+    const std::int64_t n = unit_input.extent(0), r = whitening_.outputs;
+    const Extent2 outputs = geometry_.consumer.output(geometry_.pooled);
+    const std::int64_t at_once =
+        std::max<std::int64_t>((std::int64_t{1} << 22) / std::max<std::int64_t>(outputs.size() * r, 1), 1);
+    for (std::int64_t begin = 0; begin < n; begin += at_once) {
+      const std::int64_t end = std::min(begin + at_once, n);
+      const bool flat = !site_.consumer.is_convolution();
+      Tensor<T> whitened(ctx, flat ? Shape{end - begin, r} : Shape{end - begin, outputs.y, outputs.x, r});
+      read(ctx, whitening_, consumer_input.slice(0, begin, end), whitened.view());
+      for_each_part(
+          ctx, unit_input.slice(0, begin, end), whitened.view(),
+          [&](View<const T> x, View<const T> v) { explained_->update(ctx, x, v); }, r);
+    }
   }
 
   /// Turns the sign of every sample with probability one half; the second pass shows them in the order of their signs.
@@ -266,10 +348,12 @@ class MapStatistics {
   /// Calls use(x, v) with the maps whose patches count: the producer's input or, a few samples at a time, averaged
   /// patches.
   template <class Use>
-  void for_each_part(Context& ctx, View<const T> unit_input, View<const T> v, Use&& use) {
+  void for_each_part(Context& ctx, View<const T> unit_input, View<const T> v, Use&& use,
+                     std::int64_t channels_of_v = -1) {
     const std::int64_t n = unit_input.extent(0);
     const Extent2 outputs = geometry_.consumer.output(geometry_.pooled);
-    const View<const T> maps = v.reshape({n, outputs.y, outputs.x, site_.fan_out()});
+    const View<const T> maps =
+        v.reshape({n, outputs.y, outputs.x, channels_of_v < 0 ? site_.fan_out() : channels_of_v});
     if (!site_.pool) return use(unit_input, maps);
     const Window patch = site_.producer.window();
     const std::int64_t channels = site_.producer.in_features(), taps = patch.kernel.size();
@@ -287,38 +371,17 @@ class MapStatistics {
     }
   }
 
-  /// M1 is minus the weight gradient of the sum loss: the kernel that backward runs, here for the desired update.
-  void add_first_moment(Context& ctx, View<const T> consumer_input, View<const T> goal) {
-    const std::int64_t q = site_.fan_out(), d = site_.consumer_inputs();
-    const std::int64_t features = d - (site_.consumer.has_bias() ? 1 : 0);
-    if (d == 0 || q == 0) return;
-    Tensor<T> products(ctx, {q, features});
-    if (features > 0 && site_.consumer.is_convolution()) {
-      kernels::conv2d_backward_weights<T>(ctx, consumer_input, goal, site_.consumer.window(),
-                                          kernels::Accumulate::overwrite,
-                                          products.view().reshape(site_.consumer.weight().value.shape()));
-    } else if (features > 0) {
-      gemm(ctx, Transpose::yes, Transpose::no, 1, goal.as_matrix(), consumer_input.as_matrix(), 0, products.view());
-    }
-    Tensor<T> sums;
-    if (site_.consumer.has_bias()) {
-      sums = Tensor<T>(ctx, {q});
-      kernels::column_sums<T>(ctx, goal.as_matrix(), sums, kernels::Accumulate::overwrite);
-    }
-    for_each(ctx, q, d,
-             detail::AddRows<T>{products.data(), sums.empty() ? nullptr : sums.data(), m1t_.data(), features});
-  }
-
   Site<T> site_;
   Geometry geometry_;
   FanOut fan_out_;
+  Options options_;
   std::optional<PatchCovariance<T>> s_;
   std::optional<PatchCovariance<T>> s1_maps_;
-  std::optional<Covariance<T>> s1_rows_;
-  std::optional<PatchCrossCovariance<T>> n_, noise_;
+  std::optional<Covariance<T>> s1_rows_, fisher_;
+  std::optional<PatchCrossCovariance<T>> m_, n_, noise_, explained_;
   Tensor<double> m1t_;  // (q, d): a sum in the first pass, then the mean
   BestMove<double> move_;
-  Tensor<T> minus_weight_, minus_bias_;
+  Readout minus_move_, whitening_;
   double goal_squares_ = 0.0;
   double residual_squares_ = 0.0;
   std::int64_t samples_ = 0;

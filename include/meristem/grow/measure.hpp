@@ -1,6 +1,7 @@
 // Measuring sites of a network on samples: the passes that statistics need, for several sites at once.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -77,6 +78,13 @@ class Measurer {
       const bool keep = reads_network_input[i] && covariances_.find(id) == covariances_.end();
       measurements[i].solve(ctx, max_units(sites[i], measurements[i].consumer_taps()), keep ? &covariance : nullptr);
       if (keep && !covariance.empty()) covariances_[id] = std::move(covariance);
+    }
+    const auto wants_candidates = [](const M& m) { return m.wants_candidates(); };
+    while (std::any_of(measurements.begin(), measurements.end(), wants_candidates)) {
+      run(wants_candidates, [&](M& m, V unit, V, V goal) { m.candidates(ctx, unit, goal); });
+      for (M& m : measurements) {
+        if (m.wants_candidates()) m.refine(ctx);
+      }
     }
     run([](const M& m) { return m.wants_effects(); },
         [&](M& m, V unit, V consumer, V goal) { m.effects(ctx, unit, consumer, goal); });

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include <meristem/grow/candidate_gradients.hpp>
 #include <meristem/grow/insertion.hpp>
 #include <meristem/grow/map_statistics.hpp>
 #include <meristem/grow/method.hpp>
@@ -22,6 +23,43 @@
 
 namespace meristem::inline MERISTEM_BACKEND::grow {
 
+/// Numbers of today's units of a site, in the layout of Insertion, with all taps.
+struct NumbersOfUnits {
+  std::vector<double> fan_in, fan_out;
+  NormChannels norm;
+};
+
+/// Reads them from the network.
+template <Real T>
+[[nodiscard]] NumbersOfUnits numbers_of_units(Context& ctx, const Site<T>& site) {
+  NumbersOfUnits result;
+  const std::int64_t width = site.width(), q = site.fan_out();
+  const std::vector<T> rows = to_host(ctx, site.producer.weight().value);
+  const std::vector<T> biases = site.producer.has_bias() ? to_host(ctx, site.producer.bias().value) : std::vector<T>();
+  const std::size_t features = width > 0 ? rows.size() / static_cast<std::size_t>(width) : 0;
+  for (std::size_t k = 0; k < static_cast<std::size_t>(width); ++k) {
+    for (std::size_t i = 0; i < features; ++i) result.fan_in.push_back(static_cast<double>(rows[k * features + i]));
+    if (!biases.empty()) result.fan_in.push_back(static_cast<double>(biases[k]));
+  }
+  const std::vector<T> columns = to_host(ctx, site.consumer.weight().value);
+  const std::int64_t taps = width * q > 0 ? static_cast<std::int64_t>(columns.size()) / (width * q) : 0;
+  for (std::int64_t k = 0; k < width; ++k) {
+    for (std::int64_t tap = 0; tap < taps; ++tap) {
+      for (std::int64_t o = 0; o < q; ++o) {
+        result.fan_out.push_back(static_cast<double>(columns[static_cast<std::size_t>((o * taps + tap) * width + k)]));
+      }
+    }
+  }
+  if (!site.norm) return result;
+  const auto read = [&](const Tensor<T>& tensor) {
+    const std::vector<T> values = to_host(ctx, tensor);
+    return std::vector<double>(values.begin(), values.end());
+  };
+  result.norm = {read(site.norm->running_mean().value), read(site.norm->running_variance().value),
+                 read(site.norm->weight().value), read(site.norm->bias().value)};
+  return result;
+}
+
 struct MeasurementOptions {
   Method method = tiny();
   FanOut fan_out = FanOut::full;  ///< of units that a convolution consumes
@@ -30,6 +68,8 @@ struct MeasurementOptions {
   /// with random signs for the samples, which is noise and nothing else.
   double significance = 1.0;
   bool move_weights = true;  ///< whether δW belongs to the proposal
+  /// Gather S1 and M1 for Ψ even if the method does not read them.
+  bool bottleneck = false;
   /// If given: how many of the units that a method chose are wanted. For fewer it chooses again, with that limit.
   std::function<std::int64_t(const Choice&)> wanted = {};
 };
@@ -51,41 +91,52 @@ struct Proposal {
   bool preserves_function = false;
 };
 
-/// Gathers the statistics of one site in up to three passes over the same samples, solves, and proposes. The caller
-/// shows every batch of a pass: `first`; if `two_passes()`, `between` and then `second`; `solve`; if `wants_effects()`,
-/// `effects`; `propose`.
+/// Gathers the statistics of one site in passes over the same samples, lets the method choose units, and proposes. The
+/// caller shows every batch of a pass: `first`; if `two_passes()`, `between` and then `second`; `solve`; while
+/// `wants_candidates()`, `candidates` and then `refine`; if `wants_effects()`, `effects`; `propose`.
 template <Real T>
 class Measurement {
  public:
-  /// `known_covariance`, if not null, is S from an earlier measurement on the same samples. Throws ArgumentError for a
-  /// method that cannot serve the site.
+  /// `known_covariance`, if not null, is S from an earlier measurement on the same samples. The context has to outlive
+  /// the Measurement.
   Measurement(Context& ctx, const Site<T>& site, const MeasurementOptions& options,
               const Tensor<double>* known_covariance = nullptr)
-      : site_(site), options_(options), needs_(options.method->needs()), known_covariance_(known_covariance) {
-    require_method(site, options.method);
+      : ctx_(&ctx),
+        site_(site),
+        options_(options),
+        needs_(options.method->needs()),
+        known_covariance_(known_covariance) {
+    needs_.consumer = needs_.consumer || needs_.residual || needs_.joint || options.bottleneck;
+    needs_.noise = needs_.noise && options.significance > 0.0;
     if (!site.spatial()) {
-      rows_.emplace(ctx, site, StatisticsOptions{.fisher = needs_.fisher, .covariance = !known_covariance});
+      rows_.emplace(ctx, site,
+                    StatisticsOptions{.fisher = needs_.fisher,
+                                      .covariance = needs_.inputs && !known_covariance,
+                                      .consumer = needs_.consumer,
+                                      .goal = needs_.goal || needs_.residual,
+                                      .cross = needs_.residual || needs_.joint});
     }
   }
 
-  /// Throws ArgumentError for a method that cannot serve the site.
-  static void require_method(const Site<T>& site, const Method& method) {
-    const Needs needs = method->needs();
-    if (site.spatial() && (needs.joint || needs.fisher)) {
-      throw ArgumentError(concat("growth: ", method.name(), " cannot grow ", site.name, ", a site with convolutions: ",
-                                 needs.joint ? "P" : "E", " is not gathered for maps; use tiny"));
-    }
-  }
+  /// Every method serves every site.
+  static void require_method(const Site<T>&, const Method&) {}
 
   [[nodiscard]] const Site<T>& site() const noexcept { return site_; }
-  [[nodiscard]] bool two_passes() const { return site_.spatial(); }
+  [[nodiscard]] bool two_passes() const { return site_.spatial() && (needs_.residual || needs_.joint); }
 
-  /// The producer's input, the consumer's input and the desired update at its output.
+  /// The producer's input, the consumer's input and the desired update at its output. Throws NumericError that names
+  /// the site for a desired update that is not finite.
   void first(Context& ctx, View<const T> unit_input, View<const T> consumer_input, View<const T> goal) {
     if (rows_) return rows_->update(ctx, unit_input, consumer_input, goal);
     if (!maps_) {
-      maps_.emplace(ctx, site_, unit_input.shape(), options_.fan_out, known_covariance_ == nullptr,
-                    options_.significance > 0.0);
+      maps_.emplace(ctx, site_, unit_input.shape(), options_.fan_out,
+                    typename MapStatistics<T>::Options{.covariance = needs_.inputs && !known_covariance_,
+                                                       .consumer = needs_.consumer,
+                                                       .goal = needs_.goal,
+                                                       .residual = needs_.residual,
+                                                       .noise = needs_.noise,
+                                                       .joint = needs_.joint,
+                                                       .fisher = needs_.fisher});
     }
     maps_->update(ctx, unit_input, consumer_input, goal);
   }
@@ -99,7 +150,8 @@ class Measurement {
   /// Weights by which an output of the consumer reads one unit.
   [[nodiscard]] std::int64_t consumer_taps() const { return maps_ ? maps_->geometry().consumer.kernel.size() : 1; }
 
-  /// Finds at most `max_units` units. S, if it was gathered, is moved to `covariance` where that is not null.
+  /// Finds at most `max_units` units. S, if it was gathered, is copied to `covariance` where that is not null. Throws
+  /// NumericError that names the site for statistics that are not finite.
   void solve(Context& ctx, std::int64_t max_units, Tensor<double>* covariance = nullptr) {
     const auto start = std::chrono::steady_clock::now();
     describe(max_units);
@@ -108,7 +160,8 @@ class Measurement {
     } else {
       finish_maps(ctx);
     }
-    if (covariance && !known_covariance_) *covariance = clone(ctx, moments_.moments.s);
+    require_finite_statistics(ctx);
+    if (covariance && needs_.inputs && !known_covariance_) *covariance = clone(ctx, moments_.moments.s);
     choice_ = options_.method->choose(ctx, moments_);
     if (options_.wanted && choice_.insertion.units > 0) {
       const std::int64_t wanted = options_.wanted(choice_);
@@ -117,36 +170,57 @@ class Measurement {
         choice_ = options_.method->choose(ctx, moments_);
       }
     }
-    Insertion& insertion = choice_.insertion;
-    insertion.inputs = moments_.inputs;
-    insertion.outputs = moments_.outputs;
-    insertion.consumer_inputs = moments_.consumer_inputs;
-    insertion.taps = moments_.taps;
+    complete(choice_.insertion);
+    passes_ = choice_.insertion.units > 0 ? options_.method->candidate_passes() + 1 : 0;
+    if (options_.method->candidate_passes() == 0) passes_ = 0;
     seconds_ = seconds_since(start);
-    if (insertion.units > 0 && (site_.spatial() || site_.norm || site_.activation == nn::Activation::relu)) {
-      effects_.emplace(ctx, site_, insertion);
-    }
+    prepare_pass(ctx);
+  }
+
+  [[nodiscard]] bool wants_candidates() const { return candidates_.has_value(); }
+  void candidates(Context& ctx, View<const T> unit_input, View<const T> goal) {
+    candidates_->update(ctx, unit_input, goal);
+  }
+  /// After each pass of candidates.
+  void refine(Context& ctx) {
+    const auto start = std::chrono::steady_clock::now();
+    options_.method->refine(ctx, moments_, candidates_->gradients(), pass_++, choice_);
+    complete(choice_.insertion);
+    seconds_ += seconds_since(start);
+    prepare_pass(ctx);
   }
 
   [[nodiscard]] bool wants_effects() const { return effects_.has_value(); }
   void effects(Context& ctx, View<const T> unit_input, View<const T> consumer_input, View<const T> goal) {
-    (void)consumer_input;
-    effects_->update(ctx, unit_input, goal);
+    effects_->update(ctx, unit_input, goal, consumer_input);
   }
 
   /// The proposal, complete; once.
   [[nodiscard]] Proposal propose() {
     Insertion& insertion = choice_.insertion;
-    double slope = kernels::slope_at_zero(site_.activation) * choice_.first_order_gain.value_or(0.0);
+    double slope = site_.slope_at_zero() * choice_.first_order_gain.value_or(0.0);
     if (effects_) {
-      if (site_.norm) {
+      if (site_.norm && insertion.mean.empty()) {
         for (std::int64_t k = 0; k < insertion.units; ++k) {
           insertion.mean.push_back(effects_->mean(k));
           insertion.variance.push_back(effects_->variance(k));
         }
       }
-      slope = choose_signs(*effects_, insertion);
-      if (choice_.rescale && insertion.taps > 1) slope *= rescale(insertion, choice_.gain / effects_->move_norm2());
+      // Without a slope asked for, the units are as the method means them to be.
+      if (wants_slope()) slope = choose_signs(*effects_, insertion);
+      double factor = 1.0;
+      Tensor<double> explained;
+      double explained_norm2 = 0.0;
+      if (choice_.companion) {
+        const Tensor<double> cross = effects_->consumer_cross(*ctx_);
+        explained = solve_consumer(cross);
+        explained_norm2 = detail::inner_product<double, double>(*ctx_, explained.view(), cross.view());
+      }
+      if (choice_.rescale && insertion.taps > 1) {
+        factor = rescale(insertion, choice_.gain / (effects_->move_norm2() - explained_norm2));
+      }
+      slope *= factor;
+      if (choice_.companion) subtract_from_move(explained, factor);
     }
     Proposal proposal;
     SiteReport& report = proposal.report;
@@ -171,6 +245,31 @@ class Measurement {
   }
 
  private:
+  void complete(Insertion& insertion) const {
+    insertion.inputs = moments_.inputs;
+    insertion.outputs = moments_.outputs;
+    insertion.consumer_inputs = moments_.consumer_inputs;
+    insertion.taps = moments_.taps;
+  }
+
+  /// Whether what the units gain is of interest and not known yet.
+  [[nodiscard]] bool wants_slope() const {
+    return !choice_.preserves_function &&
+           (site_.spatial() || site_.norm || !choice_.first_order_gain || site_.activation == nn::Activation::relu);
+  }
+
+  void prepare_pass(Context& ctx) {
+    candidates_.reset();
+    if (choice_.insertion.units == 0) return;
+    if (pass_ < passes_) {
+      candidates_.emplace(ctx, site_, choice_.insertion);
+    } else if (wants_slope() || choice_.companion || (site_.norm && choice_.insertion.mean.empty())) {
+      effects_.emplace(ctx, site_, choice_.insertion,
+                       typename UnitEffects<T>::Options{.norm2 = choice_.rescale && choice_.insertion.taps > 1,
+                                                        .companion = choice_.companion});
+    }
+  }
+
   void describe(std::int64_t max_units) {
     moments_.name = site_.name;
     moments_.inputs = site_.fan_in();
@@ -180,34 +279,100 @@ class Measurement {
     moments_.unit_bias = site_.producer.has_bias();
     moments_.consumer_bias = site_.consumer.has_bias();
     moments_.spatial = site_.spatial();
-    moments_.activation = site_.activation;
+    moments_.slope_at_zero = site_.slope_at_zero();
+    moments_.relu = site_.activation == nn::Activation::relu;
+    moments_.homogeneous =
+        moments_.relu || (site_.activation == nn::Activation::identity && !site_.own_slope.has_value());
     moments_.norm = site_.norm != nullptr;
+    moments_.consumer_norm = site_.consumer_norm != nullptr;
     moments_.damping = options_.damping;
     moments_.significance = options_.significance;
     moments_.move_weights = options_.move_weights;
     moments_.max_units = max_units;
+    if (maps_) {
+      const Geometry& geometry = maps_->geometry();
+      moments_.positions = geometry.consumer.output(geometry.pooled).size();
+      moments_.taps = maps_->fan_out() == FanOut::full ? geometry.consumer.kernel.size() : 1;
+    }
+    const NumbersOfUnits now = numbers_of_units<T>(*ctx_, site_);
+    moments_.fan_in = now.fan_in;
+    moments_.fan_out = now.fan_out;
+    moments_.norm_channels = now.norm;
   }
 
   void finish_rows(Context& ctx) {
-    Moments<double>& moments = moments_.moments = rows_->moments(ctx, known_covariance_);
+    Moments<double>& moments = moments_.moments = rows_->gathered(ctx);
+    if (needs_.inputs && known_covariance_) moments.s = clone(ctx, *known_covariance_);
     moments.layer = site_.name;
+    if (!needs_.consumer) return;
+    require_finite_statistics(ctx);
     moments_.move = best_move<double>(ctx, moments.s1, View<const double>(moments.m1), {}, moments.resolution);
     moments_.bottleneck = std::max(0.0, moments.goal_norm2 - moments_.move.decrease);
+    if (needs_.residual) {
+      moments_.n = residual_cross<double>(ctx, moments.m, moments.cross, View<const double>(moments_.move.weights));
+    }
   }
 
   void finish_maps(Context& ctx) {
     Moments<double>& moments = moments_.moments;
     moments.layer = site_.name;
-    moments.s = known_covariance_ ? clone(ctx, *known_covariance_) : maps_->covariance(ctx);
+    if (needs_.inputs) moments.s = known_covariance_ ? clone(ctx, *known_covariance_) : maps_->covariance(ctx);
+    if (needs_.goal) moments.m = maps_->goal_cross_moment(ctx);
+    if (needs_.fisher) moments.fisher = maps_->fisher(ctx);
     moments.goal_norm2 = maps_->goal_norm2();
     moments.samples = maps_->samples();
     moments.resolution = MapStatistics<T>::resolution();
-    moments_.n = maps_->residual_cross_moment(ctx);
-    if (options_.significance > 0.0) moments_.noise = maps_->noise_cross_moment(ctx);
+    if (!needs_.consumer) return;
+    if (!two_passes()) maps_->find_move(ctx, options_.damping, needs_.route);
+    moments.s1 = maps_->consumer_covariance(ctx);
+    moments.m1 = maps_->first_moment(ctx);
     moments_.move = maps_->take_move();
-    moments_.bottleneck = maps_->bottleneck();
-    moments_.positions = maps_->geometry().consumer.output(maps_->geometry().pooled).size();
-    moments_.taps = moments_.n.extent(1) / std::max<std::int64_t>(site_.fan_out(), 1);
+    moments_.bottleneck =
+        needs_.residual ? maps_->bottleneck() : std::max(0.0, moments.goal_norm2 - moments_.move.decrease);
+    if (needs_.residual) moments_.n = maps_->residual_cross_moment(ctx);
+    if (needs_.noise) moments_.noise = maps_->noise_cross_moment(ctx);
+    if (needs_.joint) moments_.explained = maps_->explained(ctx);
+  }
+
+  void require_finite_statistics(Context& ctx) const {
+    const Moments<double>& m = moments_.moments;
+    const auto check = [&](const char* symbol, const Tensor<double>& matrix) {
+      if (!matrix.empty())
+        detail::require_finite<double>(ctx, concat("site ", site_.name, ": ", symbol), matrix.view());
+    };
+    check("S", m.s);
+    check("S1", m.s1);
+    check("M", m.m);
+    check("M1", m.m1);
+    check("P", m.cross);
+    check("E", m.fisher);
+    check("N", moments_.n);
+  }
+
+  /// G S1⁺.
+  [[nodiscard]] Tensor<double> solve_consumer(const Tensor<double>& cross) const {
+    Tensor<double> s1 = clone(*ctx_, moments_.moments.s1);
+    damp(*ctx_, options_.damping, s1);
+    const Tensor<double> transposed = detail::converted_transposed<double, double>(*ctx_, cross.view());
+    BestMove<double> found = best_move<double>(*ctx_, s1.view(), transposed.view(), SolveOptions{.route = needs_.route},
+                                               moments_.moments.resolution);
+    return std::move(found.weights);
+  }
+
+  /// δW -= factor · G S1⁺, and what the move gains along with it.
+  void subtract_from_move(const Tensor<double>& explained, double factor) {
+    std::vector<double>& move = choice_.insertion.move;
+    if (move.empty()) return;
+    const std::vector<double> change = to_host(*ctx_, explained);
+    const std::vector<double> m1 = to_host(*ctx_, moments_.moments.m1);
+    const std::size_t q = static_cast<std::size_t>(moments_.outputs), d = move.size() / std::max<std::size_t>(q, 1);
+    choice_.move_decrease = 0.0;
+    for (std::size_t o = 0; o < q; ++o) {
+      for (std::size_t i = 0; i < d; ++i) {
+        move[o * d + i] -= factor * change[o * d + i];
+        choice_.move_decrease += move[o * d + i] * m1[i * q + o];
+      }
+    }
   }
 
   /// The taps of a fan-out overlap: A times ⟨N, A⟩ / Q(A) is the multiple of A that leaves least of the residual.
@@ -225,15 +390,18 @@ class Measurement {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   }
 
+  Context* ctx_;
   Site<T> site_;
   MeasurementOptions options_;
   Needs needs_;
   const Tensor<double>* known_covariance_;
   std::optional<SiteStatistics<T>> rows_;
   std::optional<MapStatistics<T>> maps_;
+  std::optional<CandidatePass<T>> candidates_;
   std::optional<UnitEffects<T>> effects_;
   SiteMoments moments_;
   Choice choice_;
+  int pass_ = 0, passes_ = 0;
   double seconds_ = 0.0;
 };
 

@@ -1,6 +1,8 @@
 // The interface of growth methods: which statistics of a site a method reads, and the units it makes of them.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -9,11 +11,11 @@
 #include <utility>
 #include <vector>
 
+#include <meristem/core/error.hpp>
 #include <meristem/core/tensor.hpp>
 #include <meristem/grow/insertion.hpp>
 #include <meristem/grow/moments.hpp>
 #include <meristem/grow/units.hpp>
-#include <meristem/nn/activation.hpp>
 
 namespace meristem::inline MERISTEM_BACKEND::grow {
 
@@ -43,9 +45,12 @@ struct SiteMoments {
   std::int64_t width = 0;      ///< units today
   bool unit_bias = false;      ///< whether the last of the p inputs is the constant 1
   bool consumer_bias = false;
-  bool spatial = false;  ///< maps, not vectors
-  nn::Activation activation = nn::Activation::identity;
-  bool norm = false;  ///< a BatchNorm stands behind the units
+  bool spatial = false;        ///< maps, not vectors
+  double slope_at_zero = 1.0;  ///< σ'(0) of the activation; of a ReLU the right-hand one
+  bool relu = false;           ///< a ReLU, which lets no gradient pass at 0
+  bool homogeneous = false;    ///< σ(c h) = c σ(h) for positive c
+  bool norm = false;           ///< a BatchNorm stands behind the units
+  bool consumer_norm = false;  ///< a BatchNorm stands directly behind the consumer
 
   Moments<double> moments;  ///< S, S1, M1, M (p, taps q), E and, for vectors, P; not damped
   Tensor<double> n;         ///< N (p, taps q)
@@ -88,6 +93,17 @@ struct Choice {
   bool preserves_function = false;
   std::string note;  ///< why there are no units, or what was out of the ordinary
 };
+
+/// Says in the choice's note that fewer units than asked for can be told apart, min(p, taps q) or the rank of what
+/// their scores come from, where that is so.
+inline void note_rank(const SiteMoments& site, Choice& choice) {
+  const std::int64_t units = choice.insertion.units, possible = std::min(site.inputs, site.taps * site.outputs);
+  const auto index = static_cast<std::size_t>(units);
+  const bool exhausted = units > 0 && index < choice.lambda.size() && choice.lambda[index] <= 1e-7 * choice.lambda[0];
+  if (units >= site.max_units || site.max_units == unlimited || (site.max_units <= possible && !exhausted)) return;
+  choice.note += concat(choice.note.empty() ? "" : "; ", "asked for ", site.max_units, " units, of which ", units,
+                        " are significant: there are at most ", exhausted ? units : possible);
+}
 
 /// First-order gradients of what candidate units gain: of D_k = (1/n) Σ u(α_kᵀ[b 1]) ω_kᵀ v, in the layout of
 /// Insertion.

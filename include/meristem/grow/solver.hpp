@@ -155,7 +155,7 @@ std::optional<Solution<T>> solve_in(Context& ctx, const Moments<T>& moments, con
   const double floor = std::max(rounding_floor(*inputs, scale, e.p, nt.extent(0), resolution),
                                 consumer ? consumer->ridge() * std::sqrt(result.goal_norm2) : 0.0);
   Units<T> units = units_from<T, U>(ctx, *inputs, nt.view(), outputs ? outputs->rows() : View<const double>(),
-                                    std::max(result.threshold, floor), options.max_units);
+                                    std::max(result.threshold, floor), options);
   result.fan_in = std::move(units.fan_in);
   result.fan_out = std::move(units.fan_out);
   result.lambda = std::move(units.lambda);
@@ -184,8 +184,9 @@ std::optional<Solution<T>> solve_in(Context& ctx, const Moments<T>& moments, con
   }
   result.returned_move_decrease = moves ? inner_product<U, U>(ctx, move.view(), m1t.view()) : 0.0;
   result.best_move = converted<T, U>(ctx, move.view());
-  result.note = why_no_units(result.units, result.lambda, s_is_zero, n_is_zero, result.threshold, floor,
-                             options.max_units, options.significance, moments.samples);
+  result.note = joined(why_no_units(result.units, result.lambda, s_is_zero, n_is_zero, result.threshold, floor,
+                                    options.max_units, options.significance, moments.samples),
+                       units.note);
   return result;
 }
 

@@ -7,6 +7,7 @@
 #include <functional>
 #include <limits>
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -38,6 +39,9 @@ struct AppendColumn {
 struct StatisticsOptions {
   bool fisher = false;     ///< E as well, for output-side preconditioning
   bool covariance = true;  ///< S; it may be left out where it is known already
+  bool consumer = true;    ///< S1 and M1
+  bool goal = true;        ///< M
+  bool cross = true;       ///< P
 };
 
 /// Accumulates S1, M1, S, M, P and E of section "Definitions" in M. Verbockhaven et al., "Growing tiny networks" (TMLR
@@ -49,20 +53,25 @@ class SiteStatistics {
   /// not counted.
   SiteStatistics(Context& ctx, std::int64_t unit_inputs, bool unit_bias, std::int64_t consumer_inputs,
                  bool consumer_bias, std::int64_t outputs, const StatisticsOptions& options = {})
-      : features_{unit_inputs, consumer_inputs, outputs},
-        consumer_bias_(consumer_bias),
-        s1_(ctx, consumer_inputs, consumer_bias),
-        m1_(ctx, consumer_inputs, consumer_bias, outputs),
-        m_(ctx, unit_inputs, unit_bias, outputs),
-        cross_(ctx, unit_inputs, unit_bias, consumer_inputs) {
+      : features_{unit_inputs, consumer_inputs, outputs} {
     if (options.covariance) s_.emplace(ctx, unit_inputs, unit_bias);
-    if (consumer_bias) unit_sums_.emplace(ctx, unit_inputs, unit_bias, 1);
+    if (options.consumer) {
+      s1_.emplace(ctx, consumer_inputs, consumer_bias);
+      m1_.emplace(ctx, consumer_inputs, consumer_bias, outputs);
+    }
+    if (options.goal) m_.emplace(ctx, unit_inputs, unit_bias, outputs);
+    if (options.cross) {
+      cross_.emplace(ctx, unit_inputs, unit_bias, consumer_inputs);
+      if (consumer_bias) unit_sums_.emplace(ctx, unit_inputs, unit_bias, 1);
+    }
     if (options.fisher) fisher_.emplace(ctx, outputs, false);
   }
 
   SiteStatistics(Context& ctx, const Site<T>& site, const StatisticsOptions& options = {})
       : SiteStatistics(ctx, site.producer.in_features(), site.producer.has_bias(), site.consumer.in_features(),
-                       site.consumer.has_bias(), site.consumer.out_features(), options) {}
+                       site.consumer.has_bias(), site.consumer.out_features(), options) {
+    site_ = site.name;
+  }
 
   /// Adds one batch. `unit_input` (n, ..., unit inputs) feeds the producer, `consumer_input` (n, ..., consumer inputs)
   /// the consumer; `goal` (n, ..., outputs) is the desired update, minus the gradient of the SUM loss at the consumer's
@@ -83,13 +92,14 @@ class SiteStatistics {
     const double squares = kernels::sum_squares(ctx, goal);
     if (!std::isfinite(squares)) {
       kernels::check_finite(ctx, goal,
-                            "SiteStatistics: the desired update (minus the gradient at the consumer's output)");
+                            concat(site_.empty() ? "SiteStatistics" : concat("site ", site_),
+                                   ": the desired update (minus the gradient at the consumer's output)"));
     }
     if (s_) s_->update(ctx, unit_input, n);
-    s1_.update(ctx, consumer_input, n);
-    m1_.update(ctx, consumer_input, goal, n);
-    m_.update(ctx, unit_input, goal, n);
-    cross_.update(ctx, unit_input, consumer_input, n);
+    if (s1_) s1_->update(ctx, consumer_input, n);
+    if (m1_) m1_->update(ctx, consumer_input, goal, n);
+    if (m_) m_->update(ctx, unit_input, goal, n);
+    if (cross_) cross_->update(ctx, unit_input, consumer_input, n);
     if (unit_sums_) {
       if (ones_.size() < rows) {
         ones_ = Tensor<T>(ctx, {rows, 1});
@@ -104,14 +114,16 @@ class SiteStatistics {
 
   /// Adds everything another one has seen.
   void merge(Context& ctx, const SiteStatistics& other) {
-    if (s_.has_value() != other.s_.has_value() || fisher_.has_value() != other.fisher_.has_value()) {
+    if (s_.has_value() != other.s_.has_value() || fisher_.has_value() != other.fisher_.has_value() ||
+        s1_.has_value() != other.s1_.has_value() || m_.has_value() != other.m_.has_value() ||
+        cross_.has_value() != other.cross_.has_value()) {
       throw ArgumentError("SiteStatistics: cannot merge statistics gathered with different options");
     }
     if (s_) s_->merge(ctx, *other.s_);
-    s1_.merge(ctx, other.s1_);
-    m1_.merge(ctx, other.m1_);
-    m_.merge(ctx, other.m_);
-    cross_.merge(ctx, other.cross_);
+    if (s1_) s1_->merge(ctx, *other.s1_);
+    if (m1_) m1_->merge(ctx, *other.m1_);
+    if (m_) m_->merge(ctx, *other.m_);
+    if (cross_) cross_->merge(ctx, *other.cross_);
     if (unit_sums_) unit_sums_->merge(ctx, *other.unit_sums_);
     if (fisher_) fisher_->merge(ctx, *other.fisher_);
     goal_squares_ += other.goal_squares_;
@@ -127,13 +139,21 @@ class SiteStatistics {
     if (!s_ && known_covariance == nullptr) {
       throw ArgumentError("SiteStatistics: S was not gathered; pass the known covariance of the unit's inputs");
     }
+    Moments<double> result = gathered(ctx);
+    if (!s_) result.s = clone(ctx, *known_covariance);
+    return result;
+  }
+
+  /// The finished moments as far as they were gathered; others are empty. Throws ArgumentError before the first sample.
+  [[nodiscard]] Moments<double> gathered(Context& ctx) {
+    if (samples_ == 0) throw ArgumentError("SiteStatistics: moments of no samples were asked for; call update first");
     Moments<double> result;
-    result.s = s_ ? s_->mean(ctx) : clone(ctx, *known_covariance);
-    result.s1 = s1_.mean(ctx);
-    result.m1 = m1_.mean(ctx);
-    result.m = m_.mean(ctx);
-    result.cross = cross_.mean(ctx);
-    if (consumer_bias_) {
+    if (s_) result.s = s_->mean(ctx);
+    if (s1_) result.s1 = s1_->mean(ctx);
+    if (m1_) result.m1 = m1_->mean(ctx);
+    if (m_) result.m = m_->mean(ctx);
+    if (cross_) result.cross = cross_->mean(ctx);
+    if (unit_sums_) {
       const Tensor<double> products = std::move(result.cross);
       const Tensor<double> sums = unit_sums_->mean(ctx);
       const std::int64_t p = products.extent(0), columns = products.extent(1);
@@ -152,13 +172,9 @@ class SiteStatistics {
 
  private:
   std::array<std::int64_t, 3> features_;  // of the unit's input, the consumer's input and the goal
-  bool consumer_bias_;
-  Covariance<T> s1_;
-  CrossCovariance<T> m1_;
-  CrossCovariance<T> m_;
-  CrossCovariance<T> cross_;
-  std::optional<Covariance<T>> s_;
-  std::optional<CrossCovariance<T>> unit_sums_;
+  std::string site_;
+  std::optional<Covariance<T>> s_, s1_;
+  std::optional<CrossCovariance<T>> m1_, m_, cross_, unit_sums_;
   std::optional<Covariance<T>> fisher_;
   Tensor<T> ones_;
   double goal_squares_ = 0.0;

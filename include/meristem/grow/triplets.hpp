@@ -26,13 +26,12 @@ struct Triplets {
   Tensor<double> right;  ///< (K, m)
   std::vector<double> lambda;
   std::int64_t units = 0;
-  bool partial = false;  ///< lambda holds the largest singular values only
+  bool partial = false;   ///< lambda holds the largest singular values only
+  bool gave_way = false;  ///< the Krylov space did not converge, and all eigenvectors were taken
 };
 
 /// Rows more than units in a block of the Krylov space, so that clusters of singular values converge together.
 inline constexpr std::int64_t krylov_surplus = 8;
-/// Blocks after which a space that has not converged gives way to all eigenvectors.
-inline constexpr std::int64_t krylov_blocks = 24;
 
 /// Whether a block Krylov space takes fewer operations than all eigenvectors of order `count`: the eigensolver needs
 /// about 9 count³ at a low rate, a block 4 count² per row.
@@ -72,11 +71,11 @@ inline constexpr std::int64_t krylov_blocks = 24;
 
 /// The `max_units` leading singular triplets of X (r, m), given as its transpose A, from the space spanned by G, A Aᵀ
 /// G, (A Aᵀ)² G, ... with G a fixed random block (C. Musco, C. Musco, "Randomized block Krylov methods", 2015). Blocks
-/// are added until Σ λ² of the units moves by less than 1e-8 of itself. Nothing if it does not converge.
+/// are added until Σ λ² of the units moves by less than 1e-8 of itself. Nothing if `max_blocks` are not enough.
 [[nodiscard]] inline std::optional<Triplets> krylov_triplets(Context& ctx, View<const double> a, double threshold,
-                                                             std::int64_t max_units) {
+                                                             std::int64_t max_units, std::int64_t max_blocks) {
   const std::int64_t m = a.extent(0), r = a.extent(1), block = max_units + krylov_surplus;
-  const std::int64_t most = std::min(krylov_blocks * block, std::min(m, r));
+  const std::int64_t most = std::min(max_blocks * block, std::min(m, r));
   Tensor<double> basis(ctx, {most, m}), images(ctx, {most, r});  // images = basis A
   const Philox random(0x6b72796c6f76, 0);
   std::vector<double> start(static_cast<std::size_t>(block * m));
@@ -145,8 +144,8 @@ inline constexpr std::int64_t krylov_blocks = 24;
 /// A few of many come from a block Krylov space; else from the eigenvectors of the smaller of X Xᵀ and Xᵀ X. The
 /// singular values are the lengths of X v, whose error is eps λ_1, not the square roots of the eigenvalues, whose error
 /// reaches √eps λ_1; vectors below 1e-7 λ_1 are mixtures and never used.
-inline Triplets leading_triplets(Context& ctx, View<const double> transposed, double threshold,
-                                 std::int64_t max_units) {
+inline Triplets leading_triplets(Context& ctx, View<const double> transposed, double threshold, std::int64_t max_units,
+                                 std::int64_t max_krylov_blocks = 24) {
   const std::int64_t m = transposed.extent(0), r = transposed.extent(1), count = std::min(m, r);
   Triplets result;
   if (count == 0) {
@@ -155,7 +154,8 @@ inline Triplets leading_triplets(Context& ctx, View<const double> transposed, do
     return result;
   }
   if (is_worth_krylov(count, max_units)) {
-    if (auto few = krylov_triplets(ctx, transposed, threshold, max_units)) return std::move(*few);
+    if (auto few = krylov_triplets(ctx, transposed, threshold, max_units, max_krylov_blocks)) return std::move(*few);
+    result.gave_way = true;
   }
   const Transpose other_side = m <= r ? Transpose::no : Transpose::yes;
   Tensor<double> vectors(ctx, {count, count}), eigenvalues(ctx, {count});

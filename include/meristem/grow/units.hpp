@@ -53,6 +53,8 @@ struct SolveOptions {
   std::int64_t max_units = unlimited;
   /// c of `significance_threshold`; 0 keeps every unit that is not rounding error.
   double significance = 1.0;
+  /// Blocks after which the space that a few of many units are looked for in gives way to all eigenvectors.
+  std::int64_t max_krylov_blocks = 24;
   /// Cholesky route: what is added to the unit diagonal at first.
   double ridge = 1e-6;
   /// Eigen route: eigenvalues below this share of the largest count as zero; 0 derives the bound from the moments'
@@ -127,19 +129,22 @@ template <Real U>
   return scale * 2 * resolution * aspect / std::sqrt(whitening.smallest());
 }
 
+inline constexpr const char* krylov_gave_way = "fell back to all eigenvectors: the block Krylov space did not converge";
+
 /// Units of the transposed cross moment `nt` (m, p); `outputs` (m, q), if not empty, takes v back to ω.
 template <Real T, Real U>
 Units<T> units_from(Context& ctx, const Whitening<U>& whitening, View<const U> nt, View<const double> outputs,
-                    double threshold, std::int64_t max_units) {
+                    double threshold, const SolveOptions& options) {
   const std::int64_t p = whitening.order(), m = nt.extent(0);
   const std::int64_t q = outputs.rank() == 2 ? outputs.extent(1) : m;
   const Tensor<U> xt = whitening.times_transposed(ctx, nt);
   const Tensor<double> xt_double = converted<double, U>(ctx, xt.view());
-  Triplets triplets = leading_triplets(ctx, xt_double.view(), threshold, max_units);
+  Triplets triplets = leading_triplets(ctx, xt_double.view(), threshold, options.max_units, options.max_krylov_blocks);
 
   Units<T> result;
   result.units = triplets.units;
   result.lambda = std::move(triplets.lambda);
+  if (triplets.gave_way) result.note = krylov_gave_way;
   if (!triplets.partial) result.lambda.resize(static_cast<std::size_t>(std::min(p, q)), 0.0);
   result.ridge_used = whitening.ridge();
   if constexpr (std::is_same_v<U, double>) {
@@ -261,12 +266,14 @@ template <Real T>
 /// of S^{-1/2} N, α = √λ S^{-1/2} u and ω = √λ v, for λ > `threshold`, at most options.max_units of them.
 ///
 /// With E (q, q), which may be left empty, the triplets are those of S^{-1/2} N E^{-1/2} and ω = √λ E^{-1/2} v. Of
-/// `options` route, max_units, ridge and rank_tolerance count. `resolution` as in Moments. Throws ShapeError,
-/// NumericError, ArgumentError.
+/// `options` route, max_units, ridge and rank_tolerance count. `resolution` as in Moments. S is scaled to unit
+/// diagonal; where its diagonal is what is left of a difference, `variances` (p) are those to scale by. Throws
+/// ShapeError, NumericError, ArgumentError.
 template <Real T>
 [[nodiscard]] Units<T> new_units(Context& ctx, View<const std::type_identity_t<T>> s, View<const T> n,
                                  const SolveOptions& options = {}, double threshold = 0.0,
-                                 View<const std::type_identity_t<T>> fisher = {}, double resolution = 0.0) {
+                                 View<const std::type_identity_t<T>> fisher = {}, double resolution = 0.0,
+                                 std::vector<double> variances = {}) {
   detail::require_options(options);
   detail::require_square_matrix<T>(ctx, "S", s);
   detail::require_matrix<T>(ctx, "N", n, s.extent(0));
@@ -280,7 +287,10 @@ template <Real T>
     outputs = detail::converted<double, double>(
         ctx, Whitening<double>::eigen<T>(ctx, "E", fisher, inverse_scale, options.rank_tolerance, resolution).rows());
   }
-  const std::vector<double> variances = detail::diagonal<T>(ctx, s);
+  if (variances.empty()) variances = detail::diagonal<T>(ctx, s);
+  if (static_cast<std::int64_t>(variances.size()) != p) {
+    throw ShapeError(concat("new_units: ", variances.size(), " variances for S of order ", p));
+  }
   const std::vector<double> inverse_scale = inverse_deviations(variances);
   const auto attempt = [&](auto precision, const SolveOptions& chosen) -> std::optional<Units<T>> {
     using U = decltype(precision);
@@ -295,7 +305,7 @@ template <Real T>
     }
     return detail::units_from<T, U>(ctx, *whitening, nt.view(),
                                     outputs.rank() == 2 ? std::as_const(outputs).view() : View<const double>(),
-                                    threshold, chosen.max_units);
+                                    threshold, chosen);
   };
   Units<T> result = detail::with_precision(options, p, resolution, attempt);
   const bool s_is_zero = std::all_of(variances.begin(), variances.end(), [](double v) { return v == 0.0; });

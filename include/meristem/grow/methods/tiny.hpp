@@ -75,33 +75,86 @@ class Tiny final : public GrowthMethod {
   [[nodiscard]] Choice choose_maps(Context& ctx, const SiteMoments& site) const {
     Tensor<double> s = clone(ctx, site.moments.s);
     damp(ctx, site.damping, s);
-    const double resolution = site.moments.resolution;
+    const std::vector<double> variances = detail::diagonal<double>(ctx, s.view());
+    double resolution = site.moments.resolution;
+    SolveOptions options{.route = options_.route, .max_units = site.max_units};
+    const bool joint = options_.joint && !site.explained.empty();
+    if (joint) {
+      // Each tap is a sample of its own, as in S.
+      gemm(ctx, Transpose::no, Transpose::yes, -1, site.explained.view(), site.explained.view(), 1, s.view());
+      resolution *= 16.0;
+      options.ridge = std::max(options.ridge, resolution);
+    }
+    const Tensor<double> metric = options_.fisher ? output_metric(ctx, site) : Tensor<double>();
+    const auto units_of = [&](const Tensor<double>& n, const SolveOptions& chosen, double threshold) {
+      const std::int64_t p = n.extent(0);
+      if (!options_.fisher) {
+        return new_units<double>(ctx, s, n.view(), chosen, threshold, {}, resolution, variances);
+      }
+      const Tensor<double> scaled = times(ctx, Transpose::yes, n, site.outputs, metric);
+      Units<double> units = new_units<double>(ctx, s, scaled.view().reshape({p, scaled.size() / p}), chosen, threshold,
+                                              {}, resolution, variances);
+      units.fan_out = times(ctx, Transpose::no, units.fan_out, metric.extent(0), metric);
+      return units;
+    };
+
     Choice choice;
     if (site.significance > 0.0) {
       // One draw of the noise scatters about its edge by some per cent: a tenth is added, so that c = 1 seldom lets
       // noise pass.
-      const Units<double> edge = new_units<double>(
-          ctx, s, site.noise.view(), SolveOptions{.route = options_.route, .max_units = 1}, 0.0, {}, resolution);
+      SolveOptions one = options;
+      one.max_units = 1;
+      const Units<double> edge = units_of(site.noise, one, 0.0);
       choice.threshold = edge.lambda.empty() ? 0.0 : site.significance * 1.1 * edge.lambda.front();
     }
-    const Units<double> units =
-        new_units<double>(ctx, s, site.n.view(), SolveOptions{.route = options_.route, .max_units = site.max_units},
-                          choice.threshold, {}, resolution);
+    const Units<double> units = units_of(site.n, options, choice.threshold);
     choice.lambda = units.lambda;
     for (std::int64_t k = 0; k < units.units; ++k) {
       choice.gain += units.lambda[static_cast<std::size_t>(k)] * units.lambda[static_cast<std::size_t>(k)];
     }
     choice.note = units.note;
-    choice.rescale = true;
-    take(ctx, site, units.units, units.fan_in, units.fan_out, site.move.weights, choice);
+    // In the metric of the outputs the norm of the move is not known.
+    choice.rescale = !options_.fisher;
+    choice.companion = joint && site.move_weights;
+    Tensor<double> move = clone(ctx, site.move.weights);
     choice.move_decrease = site.move.decrease;
+    if (options_.fisher && !move.empty()) {
+      Tensor<double> whitened(ctx, {metric.extent(0), move.extent(1)});
+      gemm(ctx, Transpose::no, Transpose::no, 1, metric.view(), site.move.weights.view(), 0, whitened.view());
+      gemm(ctx, Transpose::yes, Transpose::no, 1, metric.view(), whitened.view(), 0, move.view());
+      const Tensor<double> m1t = detail::converted_transposed<double, double>(ctx, site.moments.m1.view());
+      choice.move_decrease = detail::inner_product<double, double>(ctx, move.view(), m1t.view());
+    }
+    take(ctx, site, units.units, units.fan_in, units.fan_out, move, choice);
     return choice;
   }
 
-  static void take(Context& ctx, const SiteMoments& site, std::int64_t units, const Tensor<double>& fan_in,
-                   const Tensor<double>& fan_out, const Tensor<double>& move, Choice& choice) {
+  /// W (r, q) with Wᵀ W = E⁺.
+  [[nodiscard]] static Tensor<double> output_metric(Context& ctx, const SiteMoments& site) {
+    Tensor<double> fisher = clone(ctx, site.moments.fisher);
+    damp(ctx, site.damping, fisher);
+    const std::vector<double> inverse_scale = inverse_deviations(detail::diagonal<double>(ctx, fisher.view()));
+    const auto whitening = Whitening<double>::eigen<double>(ctx, concat("site ", site.name, ": E"), fisher.view(),
+                                                            inverse_scale, 0.0, site.moments.resolution);
+    return detail::converted<double, double>(ctx, whitening.rows());
+  }
+
+  /// a op(w), for `a` as rows of `columns` numbers.
+  [[nodiscard]] static Tensor<double> times(Context& ctx, Transpose transpose, const Tensor<double>& a,
+                                            std::int64_t columns, const Tensor<double>& w) {
+    const std::int64_t rows = columns > 0 ? a.size() / columns : 0;
+    Tensor<double> result(ctx, {rows, transpose == Transpose::no ? w.extent(1) : w.extent(0)});
+    if (!result.empty()) {
+      gemm(ctx, Transpose::no, transpose, 1, a.view().reshape({rows, columns}), w.view(), 0, result.view());
+    }
+    return result;
+  }
+
+  static void take(Context& ctx, const SiteMoments& site, std::int64_t units, View<const double> fan_in,
+                   View<const double> fan_out, View<const double> move, Choice& choice) {
     choice.insertion.units = units;
     if (units == 0) return;
+    note_rank(site, choice);
     choice.insertion.fan_in = to_host(ctx, fan_in);
     choice.insertion.fan_out = to_host(ctx, fan_out);
     if (site.move_weights) choice.insertion.move = to_host(ctx, move);
@@ -129,11 +182,13 @@ class Tiny final : public GrowthMethod {
 [[nodiscard]] inline Method tiny(Route route = Route::cholesky) {
   return make_method<Tiny>(Tiny::Options{.route = route});
 }
-/// Units and the move of today's weights optimised together. Not for sites with convolutions.
+/// Units and the move of today's weights optimised together: S⊥ = S - P S1⁺ Pᵀ in the place of S, and the companion
+/// move. In maps every tap of a fan-out counts as a sample of its own, as it does in S.
 [[nodiscard]] inline Method tiny_joint(Route route = Route::cholesky) {
   return make_method<Tiny>(Tiny::Options{.route = route, .joint = true});
 }
-/// TINY preconditioned by the empirical Fisher matrix of the outputs. Not for sites with convolutions.
+/// TINY preconditioned by the empirical Fisher matrix E of the outputs, of which maps add up all positions: units from
+/// S^{-1/2} N E^{-1/2}, ω ← E^{-1/2} ω, δW = E⁺ δW*.
 [[nodiscard]] inline Method tiny_fisher() { return make_method<Tiny>(Tiny::Options{.fisher = true}); }
 
 }  // namespace meristem::inline MERISTEM_BACKEND::grow
