@@ -1,0 +1,116 @@
+#include <doctest/doctest.h>
+
+#include <cstdint>
+#include <optional>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <meristem/data/loader.hpp>
+#include <meristem/grow/grower.hpp>
+#include <meristem/nn/activation.hpp>
+#include <meristem/nn/flatten.hpp>
+#include <meristem/nn/linear.hpp>
+#include <meristem/nn/sequential.hpp>
+#include <meristem/optim/sgd.hpp>
+#include <support/check.hpp>
+
+namespace {
+
+namespace ms = meristem;
+
+/// SiLU as a user would write it: growth knows its slope at zero and nothing else.
+class OwnSilu final : public ms::nn::Layer<double> {
+ public:
+  explicit OwnSilu(std::optional<double> slope) : slope_(slope) {}
+  [[nodiscard]] std::string_view kind() const override { return "OwnSilu"; }
+  [[nodiscard]] ms::Shape output_shape(const ms::Shape& input) const override { return input; }
+  [[nodiscard]] std::optional<double> slope_at_zero() const override { return slope_; }
+  [[nodiscard]] ms::nn::Trace<double> forward(ms::Context& ctx, ms::View<const double> input,
+                                              const ms::nn::Pass<double>& pass) override {
+    return silu_.forward(ctx, input, pass);
+  }
+  [[nodiscard]] ms::Tensor<double> backward(ms::Context& ctx, ms::View<const double> input,
+                                            const ms::nn::Trace<double>& trace, ms::Tensor<double> output_gradient,
+                                            const ms::nn::Pass<double>& pass) override {
+    return silu_.backward(ctx, input, trace, std::move(output_gradient), pass);
+  }
+
+ private:
+  ms::nn::ActivationLayer<double> silu_{ms::nn::Activation::silu};
+  std::optional<double> slope_;
+};
+
+template <class Function, class... Args>
+ms::nn::Sequential<double> net_with_function(ms::Context& ctx, Args... args) {
+  ms::nn::Sequential<double> net;
+  net.add<ms::nn::Flatten<double>>("flatten");
+  net.add<ms::nn::Linear<double>>("a", ctx, 12, 2);
+  net.add<Function>("f", args...);
+  net.add<ms::nn::Linear<double>>("b", ctx, 2, 3);
+  return net;
+}
+
+}  // namespace
+
+TEST_SUITE_BEGIN("unit");
+
+TEST_CASE("own layer: a layer that knows its slope at zero is an activation to growth, one that does not is none") {
+  ms::Context ctx;
+  auto with = net_with_function<OwnSilu>(ctx, 0.5);
+  const auto sites = ms::grow::find_sites<double>(with);
+  REQUIRE(sites.size() == 1);
+  CHECK(sites[0].name == "a");
+  CHECK(sites[0].activation == ms::nn::Activation::identity);
+  CHECK(sites[0].slope_at_zero() == 0.5);
+  with.add<OwnSilu>("g", 0.25);
+  with.add<ms::nn::ActivationLayer<double>>("h", ms::nn::Activation::relu);
+  with.add<ms::nn::Linear<double>>("c", ctx, 3, 3);
+  with.add<ms::nn::Linear<double>>("d", ctx, 3, 3);
+  const auto more = ms::grow::find_sites<double>(with);
+  REQUIRE(more.size() == 2);
+  // Two activations in a row are none, and the next layer starts afresh.
+  CHECK(more[1].name == "c");
+  CHECK(more[1].slope_at_zero() == 1.0);
+
+  auto without = net_with_function<OwnSilu>(ctx, std::nullopt);
+  CHECK(ms::grow::find_sites<double>(without).empty());
+}
+
+TEST_CASE("own layer: a network grows through it as through the same function of the library") {
+  const auto grown = [](auto make) {
+    ms::Context ctx({.seed = 7});
+    auto net = make(ctx);
+    ms::data::ImageSet set;
+    set.height = set.width = 2;
+    set.channels = 3;
+    set.class_names = {"a", "b", "c"};
+    set.source = "random";
+    set.normalization = {.mean = {0.5, 0.5, 0.5}, .stddev = {0.3, 0.3, 0.3}};
+    const ms::Philox random(4, 4);
+    for (std::int64_t i = 0; i < 200; ++i) {
+      int sum = 0;
+      for (std::int64_t j = 0; j < 12; ++j) {
+        set.pixels.push_back(static_cast<std::uint8_t>(random.below(static_cast<std::uint64_t>(12 * i + j), 256)));
+        sum += set.pixels.back();
+      }
+      set.labels.push_back(sum / 100 % 3);
+    }
+    ms::optim::Sgd<double> sgd(net, {.learning_rate = 0.1});
+    ms::grow::Grower<double> grower(
+        net, sgd, {.max_units = 3, .significance = 0.0, .statistics_samples = 150, .search_samples = 50});
+    const auto report = grower.grow(ctx, set);
+    std::vector<double> result{report.sites[0].slope, report.sites[0].gamma, report.sites[0].predicted};
+    CHECK(report.sites[0].added == 2);  // as many as three logits whose gradients add up to 0 have directions
+    for (const auto* parameter : ms::nn::parameters<double>(net)) {
+      for (const double value : ms::to_host(ctx, parameter->value)) result.push_back(value);
+    }
+    return result;
+  };
+  support::check_same_bits(grown([](ms::Context& ctx) { return net_with_function<OwnSilu>(ctx, 0.5); }),
+                           grown([](ms::Context& ctx) {
+                             return net_with_function<ms::nn::ActivationLayer<double>>(ctx, ms::nn::Activation::silu);
+                           }));
+}
+
+TEST_SUITE_END();
