@@ -81,20 +81,25 @@ template <Real T>
 /// What one more unit of the site costs.
 template <Real T>
 [[nodiscard]] UnitCost unit_cost(const Site<T>& site, const InputShapes<T>& shapes) {
-  const Shape& unit_input = shapes.of(*site.producer.layer());
+  // Inputs may have grown since they were seen.
+  const auto input_of = [&](const Affine<T>& layer) {
+    const Shape& seen = shapes.of(*layer.layer());
+    return seen.with(seen.rank() - 1, layer.in_features());
+  };
+  const Shape unit_input = input_of(site.producer);
   const std::int64_t taps = site.spatial() ? site.geometry(unit_input).consumer.kernel.size() : 1;
   // Places at which a layer computes each of its outputs for one sample; its own width may be 0.
   const auto places = [&](const Affine<T>& layer) {
-    // Its inputs may have grown since they were seen.
-    const Shape& seen = shapes.of(*layer.layer());
-    const Shape output = layer.layer()->output_shape(seen.with(seen.rank() - 1, layer.in_features()));
+    const Shape output = layer.layer()->output_shape(input_of(layer));
     std::int64_t count = 1;
     for (int axis = 1; axis + 1 < output.rank(); ++axis) count *= output[axis];
     return count;
   };
-  return {.parameters = site.parameters_per_unit(taps),
-          .multiply_adds = places(site.producer) * site.producer.window().kernel.size() * site.producer.in_features() +
-                           places(site.consumer) * taps * site.fan_out()};
+  const std::int64_t hidden = places(site.producer);
+  std::int64_t work = hidden * site.producer.window().kernel.size() * site.producer.in_features() +
+                      places(site.consumer) * taps * site.fan_out();
+  if (site.norm) work += hidden;
+  return {.parameters = site.parameters_per_unit(taps), .multiply_adds = work};
 }
 
 }  // namespace meristem::inline MERISTEM_BACKEND::grow
