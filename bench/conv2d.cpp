@@ -1,8 +1,8 @@
 // How close to the machine's GEMM rate are convolutions and their gradients, one by one and all those of ResNet-18?
 //
 // Rows: what is computed, the path, and the shape: batch, height = width of the input, channels in and out, kernel,
-// stride; padding kernel/2. GFLOP/s counts 2·n·OH·OW·out·ky·kx·in, products with padding included. `of_gemm` is that
-// rate over the best rate of a 1024 × 1024 × 1024 GEMM measured in the same run, `floor_ms` the time at that rate.
+// stride; padding kernel/2. Operations are 2·n·OH·OW·out·ky·kx·in, products with padding included; bytes the two maps
+// and the weight.
 // `resnet18` is every convolution of the CIFAR ResNet-18 (strided 3×3, 1×1 shortcuts) at a width for its first stage:
 // forward and both gradients, without the gradient at the images; `scratch_MB` is the peak memory beyond its tensors.
 // On the CPU the implicit GEMM kernels are for tests only and are not measured.
@@ -20,9 +20,7 @@ namespace {
 namespace ms = meristem;
 namespace mk = meristem::kernels;
 using bench::context;
-using bench::gemm_rate;
 using bench::normal_matrix;
-using bench::report;
 
 enum class Pass { forward, data, weights };
 
@@ -37,7 +35,7 @@ struct Convolution {
     y = normal_matrix({n, output, output, out}, 3);
     dx = ms::empty<float>(ctx, x.shape());
     dweight = ms::empty<float>(ctx, weight.shape());
-    operations = 2.0 * static_cast<double>(y.size() * kernel * kernel * in);
+    work = {2.0 * static_cast<double>(y.size() * kernel * kernel * in), bench::bytes_of(x, weight, y)};
   }
 
   void run(Pass pass, mk::ConvPath path) {
@@ -51,22 +49,16 @@ struct Convolution {
 
   ms::Window window;
   ms::Tensor<float> x, weight, y, dx, dweight;
-  double operations;
+  bench::Work work;
 };
 
 void conv2d(benchmark::State& state, Pass pass, mk::ConvPath path) {
-  gemm_rate();
   Convolution convolution(state.range(0), state.range(1), state.range(2), state.range(3), state.range(4),
                           state.range(5));
-  for (auto _ : state) {
-    convolution.run(pass, path);
-    context().synchronize();
-  }
-  report(state, convolution.operations);
+  bench::measure(state, convolution.work, [&] { convolution.run(pass, path); });
 }
 
 void resnet18(benchmark::State& state, mk::ConvPath path) {
-  gemm_rate();
   const std::int64_t n = state.range(0), width = state.range(1);
   std::vector<Convolution> convolutions;
   convolutions.emplace_back(n, 32, 3, width, 3, 1);
@@ -77,27 +69,28 @@ void resnet18(benchmark::State& state, mk::ConvPath path) {
     convolutions.emplace_back(n, map, in, out, 1, 2);
     for (int i = 0; i < 3; ++i) convolutions.emplace_back(n, map / 2, out, out, 3, 1);
   }
-  double operations = 0;
+  bench::Work work;
   for (const Convolution& convolution : convolutions) {
-    operations += convolution.operations * (&convolution == &convolutions[0] ? 2 : 3);
+    const int passes = &convolution == &convolutions[0] ? 2 : 3;
+    work.operations += passes * convolution.work.operations;
+    work.bytes += passes * convolution.work.bytes;
   }
+  bench::flush_caches();
   ms::Memory& memory = *context().memory();
   memory.reset_peak();
   const std::size_t before = memory.in_use();
-  for (auto _ : state) {
+  bench::measure(state, work, [&] {
     for (Convolution& convolution : convolutions) convolution.run(Pass::forward, path);
     for (std::size_t i = convolutions.size(); i-- > 0;) {
       convolutions[i].run(Pass::weights, path);
       if (i > 0) convolutions[i].run(Pass::data, path);
     }
-    context().synchronize();
-  }
-  report(state, operations);
+  });
   state.counters["scratch_MB"] = static_cast<double>(memory.peak() - before) * 1e-6;
 }
 
 void shapes(benchmark::internal::Benchmark* bench) {
-  bench->ArgNames({"n", "map", "in", "out", "k", "s"});
+  bench->Apply(bench::rows)->ArgNames({"n", "map", "in", "out", "k", "s"});
   bench->Args({128, 32, 3, 16, 3, 1})->Args({128, 32, 3, 64, 3, 1});
   for (const std::int64_t width : {1, 4, 16, 64}) {
     for (std::int64_t stage = 0; stage < 4; ++stage) {
@@ -106,13 +99,11 @@ void shapes(benchmark::internal::Benchmark* bench) {
   }
   bench->Args({128, 32, 16, 32, 3, 2})->Args({128, 32, 64, 128, 3, 2});
   bench->Args({128, 32, 16, 32, 1, 2})->Args({128, 32, 64, 128, 1, 2})->Args({128, 32, 64, 64, 1, 1});
-  bench->Unit(benchmark::kMillisecond)->UseRealTime();
 }
 
 void widths(benchmark::internal::Benchmark* bench) {
-  bench->ArgNames({"n", "width"});
+  bench->Apply(bench::rows)->ArgNames({"n", "width"});
   for (const std::int64_t width : {1, 4, 16, 64}) bench->Args({128, width});
-  bench->Unit(benchmark::kMillisecond)->UseRealTime();
 }
 
 BENCHMARK_CAPTURE(conv2d, forward_blas, Pass::forward, mk::ConvPath::blas)->Apply(shapes);

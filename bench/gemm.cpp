@@ -1,8 +1,9 @@
-// How many floating-point operations a second do matrix products reach on this machine? The floor that every other
-// benchmark of statistics and layers is measured against.
+// How many floating-point operations a second do matrix products reach on this machine, and how many bytes a copy? The
+// floors of all other rows are made of them.
 //
-// Run on the CPU: OMP_NUM_THREADS sets the threads. A gemm counts 2 m n k operations, a syrk n (n + 1) k;
-// `of_gemm` is the share of the rate at order 1024.
+// A gemm counts 2 m n k operations, a syrk n (n + 1) k; both read their inputs and write their result once. Rows of
+// order 1024 may stand above 100 % of the floor: its rate was measured with warm caches or cold ones, whichever is
+// quicker. On the CPU OMP_NUM_THREADS sets the threads.
 #include <benchmark/benchmark.h>
 
 #include <cstdint>
@@ -14,9 +15,9 @@
 namespace {
 
 namespace ms = meristem;
+using bench::bytes_of;
 using bench::context;
 using bench::normal_matrix;
-using bench::report;
 
 /// c (m, n) = a (m, k) bᵀ, b (n, k): the forward pass of a linear layer with m samples.
 template <class T>
@@ -26,41 +27,44 @@ void gemm(benchmark::State& state) {
   const auto a = normal_matrix<T>({m, k}, 1);
   const auto b = normal_matrix<T>({n, k}, 2);
   auto c = ms::zeros<T>(ctx, {m, n});
-  for (auto _ : state) {
-    ms::gemm(ctx, ms::Transpose::no, ms::Transpose::yes, 1, a, b, 0, c.view());
-    ctx.synchronize();
-  }
-  report<T>(state, 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k));
+  bench::measure<T>(state, {2.0 * static_cast<double>(m * n * k), bytes_of(a, b, c)},
+                    [&] { ms::gemm(ctx, ms::Transpose::no, ms::Transpose::yes, 1, a, b, 0, c.view()); });
 }
 
-/// c (n, n) = aᵀ a, a (samples, n): the second moment of n features.
+/// c (n, n) = aᵀ a, a (samples, n): the second moment of n features, one triangle of it.
 template <class T>
 void syrk(benchmark::State& state) {
   ms::Context& ctx = context();
   const std::int64_t samples = state.range(0), n = state.range(1);
   const auto a = normal_matrix<T>({samples, n}, 1);
   auto c = ms::zeros<T>(ctx, {n, n});
-  for (auto _ : state) {
-    ms::syrk(ctx, ms::Triangle::lower, ms::Transpose::yes, 1, a, 0, c.view());
-    ctx.synchronize();
-  }
-  report<T>(state, static_cast<double>(n) * static_cast<double>(n + 1) * static_cast<double>(samples));
+  bench::measure<T>(state, {static_cast<double>(n * (n + 1) * samples), bytes_of(a) + bytes_of(c) / 2},
+                    [&] { ms::syrk(ctx, ms::Triangle::lower, ms::Transpose::yes, 1, a, 0, c.view()); });
+}
+
+void copy(benchmark::State& state) {
+  const auto from = normal_matrix({state.range(0), 1 << 18}, 1);
+  auto to = ms::zeros<float>(context(), from.shape());
+  bench::measure(state, {0.0, bytes_of(from, to)}, [&] { ms::copy(context(), from.view(), to.view()); });
 }
 
 void gemm_shapes(benchmark::internal::Benchmark* bench) {
-  bench->ArgNames({"m", "k", "n"})->UseRealTime()->Unit(benchmark::kMillisecond);
+  bench->Apply(bench::rows)->ArgNames({"m", "k", "n"});
   bench->Args({1024, 3072, 64})->Args({1024, 3072, 8})->Args({1024, 64, 64})->Args({1024, 1024, 1024});
+#if MERISTEM_GPU
+  bench->Args({4096, 4096, 4096});
+#endif
 }
 
 void syrk_shapes(benchmark::internal::Benchmark* bench) {
-  bench->ArgNames({"samples", "n"})->UseRealTime()->Unit(benchmark::kMillisecond);
-  bench->Args({1024, 3072})->Args({1024, 64});
+  bench->Apply(bench::rows)->ArgNames({"samples", "n"})->Args({1024, 3072})->Args({1024, 64});
 }
 
-BENCHMARK_TEMPLATE(gemm, float)->Apply(gemm_shapes);
-BENCHMARK_TEMPLATE(gemm, double)->Apply(gemm_shapes);
-BENCHMARK_TEMPLATE(syrk, float)->Apply(syrk_shapes);
-BENCHMARK_TEMPLATE(syrk, double)->Apply(syrk_shapes);
+BENCHMARK_TEMPLATE(gemm, float)->Name("gemm/float32")->Apply(gemm_shapes);
+BENCHMARK_TEMPLATE(gemm, double)->Name("gemm/float64")->Apply(gemm_shapes);
+BENCHMARK_TEMPLATE(syrk, float)->Name("syrk/float32")->Apply(syrk_shapes);
+BENCHMARK_TEMPLATE(syrk, double)->Name("syrk/float64")->Apply(syrk_shapes);
+BENCHMARK(copy)->Apply(bench::rows)->ArgName("MiB")->Arg(1)->Arg(64);
 
 }  // namespace
 

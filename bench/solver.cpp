@@ -1,91 +1,271 @@
-// How long a growth step takes to solve: factors in float32, factors in float64 and the eigen route, 64 units, S (p, p)
-// and N (p, 64), from statistics of 4 p samples that are correlated as the features of a layer are.
+// How long do the units of a growth step take to find from S (p, p) and N (p, q), and how much of the attainable gain
+// do they keep?
 //
-// `floor_ms` is the time of the Cholesky route's operations, p³/3 for the factor and p² (64 + 64) for the two
-// triangular solves, at the GEMM rate of the same precision and run; the eigen route has no such floor.
+//   new_units/cholesky   equilibrated Cholesky factor and the leading triplets by block iteration: the library's choice
+//   new_units/eigen      eigenvectors in float64 and all triplets: the reference
+//   new_units/lapack_eigh_svd  what gromo does, in LAPACK: eigh of S, S^{-1/2} as a matrix, svd of S^{-1/2} N; float32
+//   solve/cholesky       a whole decision from the moments of a linear layer with 64 outputs: best move, units, slopes
+//   hard/<case>          p = q = 288 and 32 units on features (as after a ReLU), condition 1e6, half the rank with dead
+//                        channels, scales of 1e-3 to 1e2
 //
-//   bench_solver --benchmark_filter=cholesky
+// S and N are given in float32. `kept_percent` compares with float64 statistics and the reference: the decrease
+// 2⟨A, N⟩ - ⟨A, S A⟩ of the units over the sum of as many λ² (p up to 1153). Floor: p³/3 operations for the factor,
+// p² q for S^{-1/2} N and 2 p² units to return to the weights, at the rate of float32, and S and N read once; the
+// iteration for the triplets does not count, as its length follows from the data.
 #include <benchmark/benchmark.h>
 
+#include <cmath>
 #include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include <meristem/core/blas.hpp>
+#include <meristem/core/solver.hpp>
 #include <meristem/grow/solver.hpp>
+#include <meristem/grow/units.hpp>
 
 #include "support.hpp"
 
 namespace {
 
 namespace ms = meristem;
+using bench::context;
+using bench::normal_matrix;
+using ms::Transpose;
 
-constexpr std::int64_t outputs = 64, consumer_inputs = 65;
+enum class Data { features, condition, half_rank, scales };
 
-/// Rows of normal numbers with a positive mean, as after a ReLU; with `bias` the last column is 1.
-ms::Tensor<float> samples(ms::Context& ctx, std::int64_t n, std::int64_t features, std::uint64_t seed, bool bias) {
-  auto values = ms::to_host(ctx, bench::normal_matrix({n, features}, seed, 0.5));
-  if (bias) {
-    for (std::int64_t t = 1; t <= n; ++t) values[static_cast<std::size_t>(t * features - 1)] = 1.0f;
+ms::Tensor<double> product(Transpose ta, const ms::Tensor<double>& a, Transpose tb, const ms::Tensor<double>& b,
+                           double alpha = 1.0) {
+  ms::Tensor<double> c(context(), {a.extent(ta == Transpose::no ? 0 : 1), b.extent(tb == Transpose::no ? 1 : 0)});
+  ms::gemm(context(), ta, tb, alpha, a.view(), b.view(), 0, c.view());
+  return c;
+}
+
+/// a (rows, columns) times `scale(column)` for each column, plus `shift`.
+template <class Scale>
+ms::Tensor<double> with_columns(const ms::Tensor<double>& a, Scale&& scale) {
+  auto values = ms::to_host(context(), a);
+  const auto columns = static_cast<std::size_t>(a.extent(1));
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] *= scale(static_cast<double>(i % columns));
+  return ms::from_host<double>(context(), a.shape(), values);
+}
+
+/// Inputs of a layer, n samples of p features.
+ms::Tensor<double> inputs(std::int64_t n, std::int64_t p, Data data) {
+  const double last = static_cast<double>(p - 1);
+  switch (data) {
+    case Data::features:
+      return normal_matrix<double>({n, p}, 1, 0.5);
+    case Data::condition: {
+      auto basis =
+          product(Transpose::yes, normal_matrix<double>({p, p}, 5), Transpose::no, normal_matrix<double>({p, p}, 5));
+      ms::Tensor<double> values(context(), {p});
+      ms::syevd(context(), basis.view(), values.view());
+      const auto scaled =
+          with_columns(normal_matrix<double>({n, p}, 1), [&](double j) { return std::pow(10.0, -3.0 * j / last); });
+      return product(Transpose::no, scaled, Transpose::no, basis);
+    }
+    case Data::half_rank: {
+      const auto mixed = product(Transpose::no, normal_matrix<double>({n, p / 2}, 1), Transpose::no,
+                                 normal_matrix<double>({p / 2, p}, 5));
+      return with_columns(mixed, [](double j) { return std::fmod(j, 8.0) == 0.0 ? 0.0 : 1.0; });
+    }
+    case Data::scales:
+      return with_columns(normal_matrix<double>({n, p}, 1, 0.5),
+                          [&](double j) { return std::pow(10.0, -3.0 + 5.0 * j / last); });
   }
-  return ms::from_host<float>(ctx, {n, features}, values);
+  return {};
 }
 
-ms::Tensor<float> moment(ms::Context& ctx, const ms::Tensor<float>& a, const ms::Tensor<float>& b) {
-  ms::Tensor<float> result(ctx, {a.extent(1), b.extent(1)});
-  ms::gemm(ctx, ms::Transpose::yes, ms::Transpose::no, 1.0f / static_cast<float>(a.extent(0)), a.view(), b.view(), 0,
-           result.view());
-  return result;
+/// Statistics of a layer whose desired update follows its inputs in 32 directions beneath noise, and what is
+/// attainable.
+struct Problem {
+  ms::Tensor<double> s, n;
+  ms::Tensor<float> s32, n32;
+  std::vector<double> lambda;
+
+  Problem(std::int64_t p, Data data) {
+    const std::int64_t samples = (p > 2000 ? 2 : 4) * p;
+    const auto x = inputs(samples, p, data);
+    const auto into = normal_matrix<double>({p, 32}, 2), out = normal_matrix<double>({32, p}, 3);
+    auto v = normal_matrix<double>({samples, p}, 4);
+    const auto hidden = product(Transpose::no, x, Transpose::no, into, 1.0 / std::sqrt(static_cast<double>(p)));
+    ms::gemm(context(), Transpose::no, Transpose::no, 1.0, hidden.view(), out.view(), 1.0, v.view());
+    s = product(Transpose::yes, x, Transpose::no, x, 1.0 / static_cast<double>(samples));
+    n = product(Transpose::yes, x, Transpose::no, v, 1.0 / static_cast<double>(samples));
+    s32 = ms::grow::detail::converted<float, double>(context(), s.view());
+    ms::symmetrize(context(), ms::Triangle::lower, s32.view());
+    n32 = ms::grow::detail::converted<float, double>(context(), n.view());
+    if (p > 1153) return;
+    const ms::grow::SolveOptions reference{.route = ms::grow::Route::eigen};
+    lambda = ms::grow::new_units<double>(context(), s.view(), ms::View<const double>(n), reference).lambda;
+  }
+
+  /// Per cent of the attainable gain that units keep, α (K, p) and ω (K, q); 0 if that is not known.
+  double kept(const ms::Tensor<float>& alpha32, const ms::Tensor<float>& omega32) const {
+    if (lambda.empty()) return 0.0;
+    ms::Context& ctx = context();
+    const auto alpha = ms::grow::detail::converted<double, float>(ctx, alpha32.view());
+    const auto omega = ms::grow::detail::converted<double, float>(ctx, omega32.view());
+    const auto an = product(Transpose::no, alpha, Transpose::no, n);
+    const auto as = product(Transpose::no, alpha, Transpose::no, s);
+    const auto quadratic = product(Transpose::no, as, Transpose::yes, alpha);
+    const auto outer = product(Transpose::no, omega, Transpose::yes, omega);
+    const double linear = ms::grow::detail::inner_product<double, double>(ctx, an.view(), omega.view());
+    const double square = ms::grow::detail::inner_product<double, double>(ctx, quadratic.view(), outer.view());
+    double attainable = 0.0;
+    for (std::int64_t k = 0; k < alpha.extent(0); ++k) {
+      attainable += lambda[static_cast<std::size_t>(k)] * lambda[static_cast<std::size_t>(k)];
+    }
+    return 100.0 * (2.0 * linear - square) / attainable;
+  }
+};
+
+const Problem& problem(std::int64_t p, Data data) {
+  static std::map<std::pair<std::int64_t, Data>, std::unique_ptr<Problem>> all;
+  auto& one = all[{p, data}];
+  if (!one) {
+    all.clear();  // one at a time: the largest takes a gigabyte
+    return *(all[{p, data}] = std::make_unique<Problem>(p, data));
+  }
+  return *one;
 }
 
-template <class T>
-ms::grow::Moments<T> moments(ms::Context& ctx, std::int64_t p) {
-  const std::int64_t n = 4 * p;
-  const auto b2 = samples(ctx, n, p, 1, true), b1 = samples(ctx, n, consumer_inputs, 2, true);
-  const auto v = samples(ctx, n, outputs, 3, false);
-  ms::grow::Moments<T> result;
-  const auto held = [&](const ms::Tensor<float>& a, const ms::Tensor<float>& b) {
-    return ms::grow::detail::converted<T, float>(ctx, moment(ctx, a, b).view());
+bench::Work work_of(std::int64_t p, std::int64_t units) {
+  const auto order = static_cast<double>(p);
+  return {order * order * order * (1.0 / 3.0 + 1.0) + 2.0 * order * order * static_cast<double>(units),
+          2.0 * order * order * sizeof(float)};
+}
+
+void new_units(benchmark::State& state, std::int64_t p, std::int64_t units, Data data, ms::grow::Route route) {
+  const Problem& given = problem(p, data);
+  ms::grow::Units<float> result;
+  bench::measure(state, work_of(p, units), [&] {
+    result = ms::grow::new_units<float>(context(), given.s32.view(), ms::View<const float>(given.n32),
+                                        {.route = route, .max_units = units});
+  });
+  state.counters["units"] = static_cast<double>(result.units);
+  if (!given.lambda.empty()) state.counters["kept_percent"] = given.kept(result.fan_in, result.fan_out);
+}
+
+void cholesky(benchmark::State& state) {
+  new_units(state, state.range(0), 64, Data::features, ms::grow::Route::cholesky);
+}
+void eigen(benchmark::State& state) { new_units(state, state.range(0), 64, Data::features, ms::grow::Route::eigen); }
+
+#if !MERISTEM_GPU
+/// gromo's compute_optimal_added_parameters with its threshold of 1e-6, in the calls that PyTorch makes.
+void lapack_eigh_svd(benchmark::State& state, std::int64_t order, std::int64_t units, Data data) {
+  const Problem& given = problem(order, data);
+  const auto p = static_cast<lapack_int>(order);
+  const auto size = static_cast<std::size_t>(order * order);
+  ms::Context& ctx = context();
+  ms::Tensor<float> root(ctx, {order, order}), x(ctx, root.shape()), vectors(ctx, root.shape()),
+      scaled(ctx, root.shape());
+  std::vector<float> values(static_cast<std::size_t>(order)), lambda(values), left(size), right(size);
+  ms::Tensor<float> alpha, omega;
+  bench::measure(state, work_of(order, units), [&] {
+    ms::copy(ctx, given.s32.view(), vectors.view());
+    // A symmetric matrix is its own transpose: the rows that come back are the eigenvectors.
+    LAPACKE_ssyevd(LAPACK_COL_MAJOR, 'V', 'L', p, vectors.data(), p, values.data());
+    for (std::int64_t i = 0; i < order; ++i) {
+      const float value = values[static_cast<std::size_t>(i)];
+      const float factor = value > 1e-6f ? 1.0f / std::sqrt(value) : 0.0f;
+      for (std::int64_t j = 0; j < order; ++j) scaled.data()[i * order + j] = factor * vectors.data()[i * order + j];
+    }
+    ms::gemm(ctx, Transpose::yes, Transpose::no, 1, scaled.view(), vectors.view(), 0, root.view());
+    ms::gemm(ctx, Transpose::no, Transpose::no, 1, root.view(), given.n32.view(), 0, x.view());
+    // In column order x is its transpose: U and V change places.
+    LAPACKE_sgesdd(LAPACK_COL_MAJOR, 'S', p, p, x.data(), p, lambda.data(), right.data(), p, left.data(), p);
+    ms::Tensor<float> u(ctx, {units, order});
+    omega = ms::Tensor<float>(ctx, {units, order});
+    for (std::int64_t k = 0; k < units; ++k) {
+      const float factor = std::sqrt(lambda[static_cast<std::size_t>(k)]);
+      for (std::int64_t j = 0; j < order; ++j) {
+        u.data()[k * order + j] = factor * left[static_cast<std::size_t>(j * order + k)];
+        omega.data()[k * order + j] = factor * right[static_cast<std::size_t>(k * order + j)];
+      }
+    }
+    alpha = ms::Tensor<float>(ctx, {units, order});
+    ms::gemm(ctx, Transpose::no, Transpose::no, 1, u.view(), root.view(), 0, alpha.view());
+  });
+  state.counters["units"] = static_cast<double>(units);
+  if (!given.lambda.empty()) state.counters["kept_percent"] = given.kept(alpha, omega);
+}
+#endif
+
+/// A linear layer with 64 outputs, p inputs of its producer and 65 of its own, the bias included.
+void solve(benchmark::State& state) {
+  ms::Context& ctx = context();
+  const std::int64_t p = state.range(0), n = 4 * p, outputs = 64, consumer = 65;
+  const auto samples = [&](std::int64_t features, std::uint64_t seed, bool bias) {
+    auto values = ms::to_host(ctx, normal_matrix({n, features}, seed, 0.5));
+    for (std::int64_t t = 1; bias && t <= n; ++t) values[static_cast<std::size_t>(t * features - 1)] = 1.0f;
+    return ms::from_host<float>(ctx, {n, features}, values);
   };
-  result.s1 = held(b1, b1);
-  result.m1 = held(b1, v);
-  result.s = held(b2, b2);
-  result.m = held(b2, v);
-  result.cross = held(b2, b1);
-  result.goal_norm2 = ms::grow::detail::inner_product<float, float>(ctx, v.view(), v.view()) / static_cast<double>(n);
-  result.samples = n;
-  // Held in double they are still known to float32 only; saying nothing asks for factors in float64.
-  return result;
+  const auto moment = [&](const ms::Tensor<float>& a, const ms::Tensor<float>& b) {
+    ms::Tensor<float> result(ctx, {a.extent(1), b.extent(1)});
+    ms::gemm(ctx, Transpose::yes, Transpose::no, 1.0f / static_cast<float>(n), a.view(), b.view(), 0, result.view());
+    return result;
+  };
+  const auto b2 = samples(p, 1, true), b1 = samples(consumer, 2, true), v = samples(outputs, 3, false);
+  ms::grow::Moments<float> moments;
+  moments.s1 = moment(b1, b1);
+  moments.m1 = moment(b1, v);
+  moments.s = moment(b2, b2);
+  moments.m = moment(b2, v);
+  moments.cross = moment(b2, b1);
+  moments.goal_norm2 = ms::grow::detail::inner_product<float, float>(ctx, v.view(), v.view()) / static_cast<double>(n);
+  moments.samples = n;
+  const auto order = static_cast<double>(p);
+  const bench::Work work{order * order * order / 3.0 + 2.0 * order * order * outputs,
+                         bench::bytes_of(moments.s, moments.m, moments.cross, moments.s1, moments.m1)};
+  ms::grow::Solution<float> solution;
+  bench::measure(state, work,
+                 [&] { solution = ms::grow::solve(ctx, moments, {.max_units = 64, .significance = 0.0}); });
+  state.counters["units"] = static_cast<double>(solution.units);
+  state.counters["gain"] = solution.gain;
 }
 
-template <class T>
-void solve(benchmark::State& state, ms::grow::Route route) {
-  ms::Context& ctx = bench::context();
-  const auto statistics = moments<T>(ctx, state.range(0));
-  const ms::grow::SolveOptions options{.route = route, .max_units = 64, .significance = 0.0};
-  bench::gemm_rate<T>();
-  double gain = 0.0;
-  for (auto _ : state) {
-    const auto solution = ms::grow::solve(ctx, statistics, options);
-    ctx.synchronize();
-    gain = solution.gain;
-    state.counters["units"] = static_cast<double>(solution.units);
-  }
-  state.counters["gain"] = gain;
-  if (route == ms::grow::Route::cholesky) {
-    const auto p = static_cast<double>(state.range(0));
-    bench::report<T>(state, p * p * p / 3.0 + 2.0 * p * p * outputs);
-  }
+void orders(benchmark::internal::Benchmark* bench) {
+  bench->Apply(bench::rows)->ArgName("p");
+  for (const std::int64_t p : {288, 577, 1153, 2305, 4609}) bench->Arg(p);
 }
 
-void cholesky_float32(benchmark::State& state) { solve<float>(state, ms::grow::Route::cholesky); }
-void cholesky_float64(benchmark::State& state) { solve<double>(state, ms::grow::Route::cholesky); }
-void eigen_float64(benchmark::State& state) { solve<float>(state, ms::grow::Route::eigen); }
+BENCHMARK(cholesky)->Name("new_units/cholesky")->Apply(orders);
+BENCHMARK(eigen)->Name("new_units/eigen")->Apply(orders);
+BENCHMARK(solve)->Name("solve/cholesky")->Apply(bench::rows)->ArgName("p")->Arg(257)->Arg(1025)->Arg(3073);
+
+#define MERISTEM_HARD(name)                                                               \
+  BENCHMARK_CAPTURE(new_units, name, 288, 32, Data::name, ms::grow::Route::cholesky)      \
+      ->Name("hard/" #name "/cholesky")                                                   \
+      ->Apply(bench::rows);                                                               \
+  BENCHMARK_CAPTURE(new_units, name##_eigen, 288, 32, Data::name, ms::grow::Route::eigen) \
+      ->Name("hard/" #name "/eigen")                                                      \
+      ->Apply(bench::rows)
+
+MERISTEM_HARD(features);
+MERISTEM_HARD(condition);
+MERISTEM_HARD(half_rank);
+MERISTEM_HARD(scales);
+
+#if !MERISTEM_GPU
+void lapack(benchmark::State& state) { lapack_eigh_svd(state, state.range(0), 64, Data::features); }
+BENCHMARK(lapack)->Name("new_units/lapack_eigh_svd")->Apply(orders);
+#define MERISTEM_HARD_LAPACK(name)                              \
+  BENCHMARK_CAPTURE(lapack_eigh_svd, name, 288, 32, Data::name) \
+      ->Name("hard/" #name "/lapack_eigh_svd")                  \
+      ->Apply(bench::rows)
+MERISTEM_HARD_LAPACK(features);
+MERISTEM_HARD_LAPACK(condition);
+MERISTEM_HARD_LAPACK(half_rank);
+MERISTEM_HARD_LAPACK(scales);
+#endif
 
 }  // namespace
-
-BENCHMARK(cholesky_float32)->Arg(65)->Arg(257)->Arg(1025)->Arg(3073)->Unit(benchmark::kMillisecond)->UseRealTime();
-BENCHMARK(cholesky_float64)->Arg(65)->Arg(257)->Arg(1025)->Arg(3073)->Unit(benchmark::kMillisecond)->UseRealTime();
-BENCHMARK(eigen_float64)->Arg(65)->Arg(257)->Arg(1025)->Unit(benchmark::kMillisecond)->UseRealTime();
-BENCHMARK(eigen_float64)->Arg(3073)->Iterations(1)->Unit(benchmark::kMillisecond)->UseRealTime();
 
 int main(int argc, char** argv) { return bench::run(argc, argv); }
