@@ -19,8 +19,11 @@
 #include <meristem/core/error.hpp>
 #include <meristem/core/text.hpp>
 
+namespace cifar10 {
+
 struct Options {
   std::string data;
+  std::optional<std::int64_t> image_size;
   std::int64_t images = 0;
   std::string model = "resnet18";
   double width = 1.0 / 16;
@@ -49,9 +52,30 @@ struct Options {
   std::optional<std::int64_t> search_samples;
   std::int64_t max_parameters = 0;
   std::uint64_t seed = 0;
+  std::string checkpoint;  ///< where to save, or empty
+  std::string resume, report;
+  bool json = false;
   bool device = false;
 
   [[nodiscard]] bool is_mlp() const { return model == "mlp"; }
+  [[nodiscard]] double peak_learning_rate() const {
+    return learning_rate.value_or(optimizer != "sgd" ? 0.001 : is_mlp() ? 0.02 : 0.1);
+  }
+
+  /// In words: when the network grows, in `steps` growth steps, and by how much.
+  [[nodiscard]] std::string growth_plan(std::int64_t steps) const {
+    using meristem::concat;
+    if (method == "none") return "none";
+    if (steps == 0) return "none: no growth step falls into these epochs (--epochs, --grow-every, --grow-until)";
+    const std::string every = grow_every == 1 ? "epoch" : std::to_string(grow_every) + " epochs";
+    std::string most = "1/8 of what a layer feeds";
+    if (is_mlp() || units) {
+      const std::int64_t count = units.value_or(8);
+      most = concat(count, count == 1 ? " unit" : " units", " a layer");
+    }
+    return concat(method, ", ", meristem::grouped(steps), steps == 1 ? " step" : " steps", ": after every ", every,
+                  " up to epoch ", steps * grow_every, ", at most ", most);
+  }
 };
 
 /// What an option accepts, in words ("a whole number", "from 1 to 9"), its default as text, and how it is stored.
@@ -150,6 +174,12 @@ inline Accepts folder(std::string& target) {
           }};
 }
 
+inline Accepts file(std::string& target) {
+  Accepts accepts = folder(target);
+  accepts.kind = "the name of a file";
+  return accepts;
+}
+
 /// Parses the command line. What goes wrong is told in terms of the option's name, what was given and what is accepted.
 class CommandLine {
  public:
@@ -161,7 +191,11 @@ class CommandLine {
     group_ = "Data";
     add("--data", "DIR", folder(o.data),
         "folder with the binary version of CIFAR-10 (data_batch_1.bin, ...); without it ./cifar-10-batches-bin is read "
-        "if it is there, and else procedural images are built in");
+        "if it is there, and else procedural images are built in. Or a folder of pictures: a folder of JPEG or PNG "
+        "files "
+        "for each class");
+    add("--image-size", "N", number<std::int64_t>(o.image_size, 8, 512),
+        "height and width to which the pictures of such a folder are brought", "32");
     add("--images", "N", number<std::int64_t>(o.images, 0, billion), "train on the first N images; 0 takes all");
 
     group_ = "Network";
@@ -219,12 +253,21 @@ class CommandLine {
         "never grow beyond N parameters; 0 sets no limit");
 
     group_ = "Program";
+    add("--checkpoint", "FILE", file(o.checkpoint),
+        "save all it takes to go on into FILE after every epoch and growth step, and when Ctrl-C stops the program");
+    add("--resume", "FILE", file(o.resume),
+        "go on from a checkpoint as if the run had not stopped, with its options, and save there");
+    add("--report", "DIR", folder(o.report), "keep a page of figures up to date: DIR/report.html");
+    app_.add_flag("--json", o.json, described("print a line of JSON for everything that happens, in place of text"))
+        ->disable_flag_override()
+        ->group(group_);
     add("--seed", "N", number<std::uint64_t>(o.seed, 0, ~std::uint64_t{0}), "everything random follows from it");
     app_.add_flag("--device", o.device, described("tell what the program runs on, and stop"))
         ->disable_flag_override()
         ->group(group_);
     app_.set_help_flag("-h,--help", "show this text, and stop")->group(group_);
     app_.footer(
+        "cifar10 classify MODEL IMAGE... tells what a saved network sees in pictures.\n\n"
         "The growth table has a line for each layer that may grow:\n"
         "  bottleneck   mean square of the change that the loss asks of what the layer\n"
         "               feeds, as far as today's weights cannot express it\n"
@@ -238,6 +281,50 @@ class CommandLine {
         "  sec          seconds to measure, solve and insert");
   }
 
+  /// The options of the run that were given, as text. Where data is and what is written where does not belong to them.
+  [[nodiscard]] std::map<std::string, std::string> given() const {
+    std::map<std::string, std::string> result = given_;
+    for (const char* place : {"--data", "--report", "--checkpoint", "--resume"}) result.erase(place);
+    if (options_->augment) result["--augment"] = "";
+    return result;
+  }
+
+  /// Takes over the options `saved` with `checkpoint`. Nothing, or the exit code after a sentence about an option that
+  /// was given and contradicts them. Throws DataError for saved options that are none.
+  std::optional<int> go_on(const std::map<std::string, std::string>& saved, const std::string& checkpoint) {
+    const std::map<std::string, std::string> now = given();
+    Options& o = *options_;
+    const Options command = o;
+    const auto apply = [&](const std::string& name, const std::string& text) {
+      if (name == "--augment") return o.augment = true;
+      const auto store = stores_.find(name);
+      return store != stores_.end() && store->second(text);
+    };
+    o = Options{};
+    for (const auto& [name, text] : saved) {
+      if (!apply(name, text)) {
+        throw meristem::DataError(meristem::concat(checkpoint, ": was saved with ", name, " ", text,
+                                                   ", which this program does not know; use the one that saved it"));
+      }
+    }
+    const auto before = settings(o);
+    for (const auto& [name, text] : now) {
+      apply(name, text);
+      if (settings(o).at(name) == before.at(name)) continue;
+      const std::string was = before.at(name);
+      return refuse(meristem::concat(name, text.empty() ? "" : " ", text, " contradicts ", checkpoint, ", saved ",
+                                     was.empty() ? "without it" : meristem::concat("with ", was), "; leave ", name,
+                                     " out, or start anew without --resume"));
+    }
+    o.data = command.data;
+    o.report = command.report;
+    o.resume = command.resume;
+    o.checkpoint = command.checkpoint.empty() ? command.resume : command.checkpoint;
+    o.json = command.json;
+    o.device = command.device;
+    return std::nullopt;
+  }
+
   /// Nothing, or the exit code with which the program stops after --help (0) or wrong usage (2).
   std::optional<int> parse(int argc, char** argv) {
     try {
@@ -245,6 +332,7 @@ class CommandLine {
       const std::vector<std::string> extras = app_.remaining();
       if (extras.empty()) return clashes();
       const bool looks_like_option = extras.front().starts_with('-');
+      if (extras.front() == "classify") return refuse("classify comes first: cifar10 classify MODEL IMAGE...");
       return refuse(looks_like_option ? "there is no option " + extras.front()
                                       : "'" + extras.front() + "' belongs to no option");
     } catch (const CLI::Success& help) {
@@ -269,6 +357,8 @@ class CommandLine {
   std::optional<int> clashes() {
     const auto given = [&](const char* name) { return app_.get_option(name)->count() > 0; };
     const Options& o = *options_;
+    // With --resume the checkpoint says what the other options are.
+    if (given("--resume")) return std::nullopt;
     if (given("--activation") && !o.is_mlp()) {
       return refuse("--activation belongs to --model mlp; " + o.model + " has relu");
     }
@@ -298,6 +388,54 @@ class CommandLine {
     return std::nullopt;
   }
 
+  /// What each option of a run stands for, defaults included.
+  static std::map<std::string, std::string> settings(const Options& o) {
+    using meristem::concat;
+    const auto list = [](const auto& values) {
+      std::string text;
+      for (const auto& value : values) text += concat(text.empty() ? "" : ",", value);
+      return text;
+    };
+    const auto exact = [](double value) {
+      std::ostringstream text;
+      text.precision(17);
+      text << value;
+      return text.str();
+    };
+    const auto maybe = [](const auto& value) { return value ? concat(*value) : std::string("its default"); };
+    return {{"--image-size", concat(o.image_size.value_or(32))},
+            {"--images", concat(o.images)},
+            {"--model", o.model},
+            {"--width", exact(o.width)},
+            {"--channels", concat(o.channels)},
+            {"--hidden", o.hidden     ? list(*o.hidden)
+                         : o.is_mlp() ? "8,8"
+                                      : "its default"},
+            {"--activation", o.activation.value_or("relu")},
+            {"--epochs", concat(o.epochs)},
+            {"--batch", concat(o.batch)},
+            {"--optimizer", o.optimizer},
+            {"--learning-rate", exact(o.peak_learning_rate())},
+            {"--momentum", exact(o.momentum)},
+            {"--weight-decay", exact(o.weight_decay)},
+            {"--schedule", o.schedule},
+            {"--label-smoothing", exact(o.label_smoothing)},
+            {"--augment", o.augment ? "it" : ""},
+            {"--method", o.method},
+            {"--grow-where", o.where.value_or(o.is_mlp() ? "all" : "together")},
+            {"--grow-layers", o.layers.empty() ? "its default" : list(o.layers)},
+            {"--fan-out", o.fan_out},
+            {"--grow-every", concat(o.grow_every)},
+            {"--grow-until", concat(o.grow_until.value_or(o.epochs * 2 / 3))},
+            {"--units", o.is_mlp() ? concat(o.units.value_or(8)) : maybe(o.units)},
+            {"--significance", exact(o.significance)},
+            {"--damping", exact(o.damping)},
+            {"--statistics-samples", concat(o.statistics_samples.value_or(o.is_mlp() ? 10'000 : 2'000))},
+            {"--search-samples", concat(o.search_samples.value_or(o.is_mlp() ? 1'000 : 500))},
+            {"--max-parameters", concat(o.max_parameters)},
+            {"--seed", concat(o.seed)}};
+  }
+
   static std::string described(const std::string& text) { return meristem::wrapped(text, 54); }
 
   void add(const std::string& name, const std::string& placeholder, const Accepts& accepts,
@@ -306,7 +444,9 @@ class CommandLine {
     const std::string otherwise = standard.empty() ? accepts.standard : standard;
     std::string help = description;
     if (!otherwise.empty()) help += " (" + accepts.range + "; default " + otherwise + ")";
-    const CLI::callback_t store = [=](const CLI::results_t& given) {
+    stores_[name] = accepts.store;
+    const CLI::callback_t store = [=, this](const CLI::results_t& given) {
+      given_[name] = given.back();
       if (accepts.store(given.back())) return true;
       throw CLI::ValidationError(name, meristem::concat("got '", given.back(), "'; give ", wanted));
     };
@@ -325,5 +465,8 @@ class CommandLine {
   Options* options_;
   CLI::App app_{"Trains a network on CIFAR-10 that starts small and grows where it lacks expressivity.", "cifar10"};
   std::string group_;
-  std::map<std::string, std::string> accepts_;
+  std::map<std::string, std::string> accepts_, given_;
+  std::map<std::string, std::function<bool(const std::string&)>> stores_;
 };
+
+}  // namespace cifar10

@@ -1,0 +1,159 @@
+// cifar10 classify: what a trained network says of pictures.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <iomanip>
+#include <iostream>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include <meristem/data/image_file.hpp>
+#include <meristem/meristem.hpp>
+
+#include "console.hpp"
+#include "history.hpp"
+#include "network.hpp"
+#include "pictures.hpp"
+#include "saved.hpp"
+
+namespace cifar10 {
+
+/// What the model is, for people.
+inline void print_model_card(const Saved& saved, ms::nn::Sequential<float>& net) {
+  const ModelInput& input = saved.input;
+  const ms::Shape image{1, input.height, input.width, input.channels};
+  const auto sites = ms::grow::find_sites(net);
+  const NetworkState state = network_state(net, image, sites);
+  const auto option = [&](const char* name, const std::string& otherwise) {
+    const auto found = saved.options.find(name);
+    return found == saved.options.end() ? otherwise : found->second;
+  };
+  std::string classes;
+  for (const std::string& name : input.classes) classes += (classes.empty() ? "" : ", ") + name;
+  std::cout << "model     " << option("--model", "resnet18") << ", " << shown_size(state) << "\n          "
+            << ms::grouped(net.multiply_adds(image)) << " multiply-adds an image, float32\n"
+            << "reads     " << input.height << " x " << input.width << " x " << input.channels
+            << "; larger and smaller pictures are cropped to that shape and resized\n"
+            << "tells     " << ms::wrapped(ms::concat(input.classes.size(), " classes: ", classes), 90, 10).substr(10)
+            << "\ntraining  " << option("--epochs", "10") << (option("--epochs", "10") == "1" ? " epoch" : " epochs")
+            << ", growth by " << option("--method", "tiny") << ", seed " << saved.checkpoint.seed() << "; so far "
+            << ms::grouped(saved.checkpoint.steps()) << " steps of " << saved.checkpoint.optimizer_kind() << '\n';
+  std::string options;
+  for (const auto& [name, value] : saved.options) {
+    options += (options.empty() ? "" : " ") + name + (value.empty() ? "" : " " + value);
+  }
+  if (!options.empty()) std::cout << "options   " << ms::wrapped(options, 90, 10).substr(10) << '\n';
+  History history;
+  history.restore(saved.history, saved.checkpoint.source());
+  if (const std::string summary = history.summary(); !summary.empty()) std::cout << "history   " << summary << '\n';
+  std::cout << "layers\n";
+  for (const LayerState& layer : state.layers) {
+    std::cout << "  " << std::left << std::setw(28) << layer.name << std::setw(8) << layer.kind << std::right
+              << std::setw(7) << layer.outputs << (layer.kind == "Conv2d" ? " channels" : " units")
+              << (layer.grows ? ", can grow" : "") << '\n';
+  }
+}
+
+/// The network's probabilities for one picture.
+inline std::vector<float> classify_image(ms::Context& ctx, ms::nn::Sequential<float>& net, const ModelInput& input,
+                                         const ms::data::Image& picture) {
+  const ms::data::Image sized = ms::data::resize_image(picture, input.height, input.width);
+  ms::data::ImageSet one;
+  one.pixels = sized.pixels;
+  one.labels = {0};
+  one.height = input.height;
+  one.width = input.width;
+  one.channels = 3;
+  one.class_names = input.classes;
+  one.normalization = input.normalization;
+  one.source = "the picture";
+  const auto loader = one.batches<float>(ctx, 1);
+  const auto batch = loader.batch(0);
+  const ms::nn::Trace<float> trace = net.forward(ctx, batch.images, {.mode = ms::nn::Mode::evaluation});
+  const std::vector<float> logits = to_host(ctx, trace.output);
+  return probabilities(logits);
+}
+
+/// `arguments` are those after "classify". Returns the exit code: 1 if a picture could not be read, 2 for wrong usage.
+inline int classify(std::vector<std::string> arguments) {
+  CLI::App app{"Tells what a network that --checkpoint saved sees in JPEG and PNG files of any size.",
+               "cifar10 classify"};
+  std::string model;
+  std::vector<std::string> images;
+  bool card = false, json = false;
+  app.add_option("MODEL", model, "file that --checkpoint wrote")->type_name("FILE");
+  app.add_option("IMAGE", images, "JPEG or PNG files")->type_name("FILE...");
+  app.add_flag("--model-card", card, "tell what the model is")->disable_flag_override();
+  app.add_flag("--json", json, "a line of JSON for each picture")->disable_flag_override();
+  app.set_help_flag("-h,--help", "show this text, and stop");
+  const auto refuse = [](const std::string& sentence) {
+    std::cerr << "cifar10 classify: " << sentence << "\nRun cifar10 classify --help for the options.\n";
+    return 2;
+  };
+  std::reverse(arguments.begin(), arguments.end());
+  try {
+    app.parse(arguments);
+  } catch (const CLI::Success& help) {
+    return app.exit(help);
+  } catch (const CLI::ExtrasError&) {
+    std::string unknown = "an argument";
+    for (const std::string& argument : arguments) {
+      if (argument.starts_with("-")) unknown = argument;
+    }
+    return refuse("there is no option " + unknown + "; it has --model-card, --json and --help");
+  } catch (const CLI::ParseError& error) {
+    return refuse(ms::concat(error.what(), "; give MODEL and the pictures after it"));
+  }
+  if (model.empty()) return refuse("MODEL is missing: give a file that --checkpoint wrote, and pictures after it");
+  if (images.empty() && !card) return refuse("IMAGE is missing: give JPEG or PNG files after MODEL, or --model-card");
+
+  const Saved saved(model);
+  ms::Context ctx({.seed = saved.checkpoint.seed()});
+  ms::nn::Sequential<float> net = saved.checkpoint.network(ctx);
+  const ModelInput& input = saved.input;
+  if (input.channels != 3) {
+    throw ms::DataError(ms::concat(model, ": reads images of ", input.channels,
+                                   " channels; pictures have 3: give a model that was trained on colour images"));
+  }
+  const ms::Shape output = net.output_shape({1, input.height, input.width, input.channels});
+  if (output.rank() != 2 || output[1] != std::ssize(input.classes)) {
+    throw ms::DataError(ms::concat(model, ": its network puts out ", output, " for ", input.classes.size(),
+                                   " classes; take another checkpoint"));
+  }
+  if (card) print_model_card(saved, net);
+  bool failed = false;
+  for (const std::string& path : images) {
+    try {
+      const std::vector<float> shares = classify_image(ctx, net, input, ms::data::read_image(path));
+      std::vector<std::size_t> order(shares.size());
+      std::iota(order.begin(), order.end(), std::size_t{0});
+      std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return shares[a] > shares[b]; });
+      order.resize(std::min<std::size_t>(order.size(), 5));
+      if (json) {
+        Json line = {{"image", path}, {"answers", Json::array()}};
+        for (const std::size_t c : order)
+          line["answers"].push_back({{"class", input.classes[c]}, {"probability", shares[c]}});
+        std::cout << line.dump(-1, ' ', false, Json::error_handler_t::replace) << '\n';
+      } else {
+        std::cout << path << '\n';
+        for (const std::size_t c : order) {
+          std::cout << std::setw(8) << fixed(100.0 * static_cast<double>(shares[c]), 2) << " %  " << input.classes[c]
+                    << '\n';
+        }
+      }
+    } catch (const ms::NumericError&) {
+      throw;
+    } catch (const ms::Error& error) {
+      std::cerr << "cifar10 classify: " << error.message() << '\n';
+      failed = true;
+    }
+  }
+  check_output();
+  return failed ? 1 : 0;
+}
+
+}  // namespace cifar10

@@ -1,0 +1,126 @@
+// The network that was asked for, what grows it, and what it looks like.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include <meristem/meristem.hpp>
+
+#include "events.hpp"
+#include "options.hpp"
+
+namespace cifar10 {
+
+namespace ms = meristem;
+
+inline ms::grow::Method method_of(const std::string& name) {
+  if (name == "tiny-eigen") return ms::grow::tiny(ms::grow::Route::eigen);
+  if (name == "tiny-joint") return ms::grow::tiny_joint();
+  if (name == "tiny-fisher") return ms::grow::tiny_fisher();
+  return ms::grow::tiny();
+}
+
+inline ms::grow::Where where_of(const std::string& name) {
+  if (name == "best") return ms::grow::Where::best_gain;
+  return name == "together" ? ms::grow::Where::together : ms::grow::Where::all;
+}
+
+inline ms::nn::Sequential<float> build(ms::Context& ctx, const Options& o, const ms::data::ImageSet& images) {
+  const std::int64_t classes = images.classes();
+  if (o.is_mlp()) {
+    return ms::models::mlp<float>(ctx, {.inputs = images.image_bytes(),
+                                        .hidden = o.hidden.value_or(std::vector<std::int64_t>{8, 8}),
+                                        .classes = classes,
+                                        .activation = ms::kernels::parse_activation(o.activation.value_or("relu"))});
+  }
+  if (o.model == "vgg") {
+    auto stages = ms::models::vgg_stages(11);
+    for (auto& stage : stages) {
+      for (std::int64_t& width : stage) width = std::max<std::int64_t>(width * o.channels / 64, 1);
+    }
+    return ms::models::vgg<float>(
+        ctx, {.classes = classes, .stages = stages, .width = o.width, .in_channels = images.channels});
+  }
+  const std::vector<std::int64_t> hidden = o.hidden.value_or(std::vector<std::int64_t>{});
+  if (o.model == "resnet18-strided") {
+    return ms::models::resnet18_strided<float>(ctx, {.classes = classes,
+                                                     .width = o.width,
+                                                     .channels = o.channels,
+                                                     .in_channels = images.channels,
+                                                     .hidden = hidden});
+  }
+  return ms::models::resnet18<float>(
+      ctx,
+      {.classes = classes, .width = o.width, .channels = o.channels, .in_channels = images.channels, .hidden = hidden});
+}
+
+inline ms::grow::GrowerOptions grower_options(const Options& o) {
+  ms::grow::GrowerOptions options;
+  options.method = method_of(o.method);
+  options.where = where_of(o.where.value_or(o.is_mlp() ? "all" : "together"));
+  options.sites = o.layers;
+  options.fan_out = o.fan_out == "centre" ? ms::grow::FanOut::centre : ms::grow::FanOut::full;
+  options.max_units = o.units.value_or(8);
+  if (!o.is_mlp() && !o.units) options.max_unit_share = 1.0 / 8;
+  options.significance = o.significance;
+  options.damping = o.damping;
+  options.statistics_samples = o.statistics_samples.value_or(o.is_mlp() ? 10'000 : 2'000);
+  options.search_samples = o.search_samples.value_or(o.is_mlp() ? 1'000 : 500);
+  // Batch normalisation measures what it would do in training.
+  if (!o.is_mlp()) options.batch_size = o.batch;
+  if (o.max_parameters > 0) options.budget.parameters = o.max_parameters;
+  options.loss = {.label_smoothing = o.label_smoothing};
+  return options;
+}
+
+/// The layers with weights, in the order data flows; shortcuts come after the block's body.
+class LayerWalk {
+ public:
+  LayerWalk(ms::nn::Layer<float>& net, const ms::Shape& image, const std::vector<ms::grow::Site<float>>& sites)
+      : sites_(&sites) {
+    walk(net, image, "");
+  }
+  [[nodiscard]] std::vector<LayerState>& layers() { return layers_; }
+
+ private:
+  void walk(ms::nn::Layer<float>& layer, const ms::Shape& input, const std::string& block) {
+    const auto children = layer.children();
+    if (children.empty()) {
+      if (layer.kind() != "Conv2d" && layer.kind() != "Linear") return;
+      const ms::Shape output = layer.output_shape(input);
+      LayerState state{.name = layer.name(), .kind = std::string(layer.kind()), .block = block};
+      state.outputs = output[output.rank() - 1];
+      if (output.rank() == 4) {
+        state.height = output[1];
+        state.width = output[2];
+      }
+      for (const auto& site : *sites_) state.grows = state.grows || site.name == state.name;
+      layers_.push_back(state);
+      return;
+    }
+    // The body and the shortcut of a block read the same.
+    const bool forks = layer.kind() == "Residual";
+    ms::Shape shape = input;
+    for (ms::nn::Layer<float>* child : children) {
+      const ms::Shape& reads = forks ? input : shape;
+      walk(*child, reads, forks ? layer.name() : block);
+      if (!forks) shape = child->output_shape(shape);
+    }
+  }
+
+  const std::vector<ms::grow::Site<float>>* sites_;
+  std::vector<LayerState> layers_;
+};
+
+inline NetworkState network_state(ms::nn::Layer<float>& net, const ms::Shape& image,
+                                  const std::vector<ms::grow::Site<float>>& sites) {
+  NetworkState state;
+  for (const auto& site : sites) state.hidden.push_back(site.width());
+  state.parameters = ms::nn::parameter_count(net);
+  state.layers = LayerWalk(net, image, sites).layers();
+  return state;
+}
+
+}  // namespace cifar10

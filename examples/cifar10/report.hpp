@@ -1,0 +1,97 @@
+// Keeps report.html up to date while a run goes on.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <filesystem>
+#include <numeric>
+#include <string>
+#include <system_error>
+#include <vector>
+
+#include <meristem/core/error.hpp>
+#include <meristem/io/file.hpp>
+
+#include "events.hpp"
+#include "history.hpp"
+#include "pictures.hpp"
+#include "png.hpp"
+#include "report_page.hpp"
+
+namespace cifar10 {
+
+/// Writes the page after every epoch, growth step and at the end, in one go, so that there is always a whole one. A
+/// page that cannot be written is a warning; training goes on.
+class Report final : public Listener {
+ public:
+  /// Makes the folder. Throws ArgumentError if that fails or nothing can be written there. `history` must be told of
+  /// events before this.
+  Report(const std::filesystem::path& folder, const History& history, const Listeners& listeners)
+      : page_(folder / "report.html"), history_(&history), listeners_(&listeners) {
+    std::error_code error;
+    std::filesystem::create_directories(folder, error);
+    if (error) {
+      throw meristem::ArgumentError(meristem::concat(
+          "--report ", folder.string(), ": the folder cannot be made: ", error.message(), "; choose another"));
+    }
+    try {
+      const meristem::io::AtomicFile probe(page_.string());
+    } catch (const meristem::IoError& refusal) {
+      throw meristem::ArgumentError(
+          meristem::concat("--report: ", refusal.message(), "; choose a folder that can be written to"));
+    }
+  }
+
+  void on(const Pictures& event) override {
+    pictures_ = Json::object();
+    pictures_["confusion"] = event.confusion;
+    pictures_["typical"] = examples(event.typical);
+    pictures_["mistaken"] = examples(event.mistaken);
+    pictures_["filter_layer"] = event.filter_layer;
+    pictures_["filter_count"] = event.filter_count;
+    pictures_["filters"] = Json::array();
+    for (const auto& filter : event.filters) pictures_["filters"].push_back(uri(filter));
+  }
+  void on(const EpochDone&) override { write(); }
+  void on(const GrowthDone&) override { write(); }
+  void on(const RunEnded&) override { write(); }
+  [[nodiscard]] bool wants_pictures() const override { return true; }
+
+ private:
+  static std::string uri(const Pictures::Image& image) {
+    return png_data_uri(image.pixels, image.height, image.width, image.channels);
+  }
+
+  static Json examples(const std::vector<Pictures::Example>& all) {
+    Json list = Json::array();
+    for (const auto& example : all) {
+      const std::vector<float>& shares = example.answer.probabilities;
+      std::vector<std::size_t> order(shares.size());
+      std::iota(order.begin(), order.end(), std::size_t{0});
+      std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return shares[a] > shares[b]; });
+      order.resize(std::min<std::size_t>(order.size(), 3));
+      Json answers = Json::array();
+      for (const std::size_t answer : order) answers.push_back(Json::array({answer, shares[answer]}));
+      list.push_back({{"image", uri(example.image)}, {"label", example.answer.label}, {"answers", answers}});
+    }
+    return list;
+  }
+
+  void write() {
+    try {
+      meristem::io::write_file(page_.string(), report_page(history_->all(), pictures_));
+      warned_ = false;
+    } catch (const meristem::IoError& error) {
+      if (!warned_) listeners_->tell(Warning{error.message() + " (training goes on without the report)"});
+      warned_ = true;
+    }
+  }
+
+  std::filesystem::path page_;
+  const History* history_;
+  const Listeners* listeners_;
+  Json pictures_ = Json::object();
+  bool warned_ = false;
+};
+
+}  // namespace cifar10

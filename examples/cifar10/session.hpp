@@ -1,0 +1,366 @@
+// One run: epochs of training steps, tests, growth in between, and a checkpoint of where it is.
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <meristem/io/checkpoint.hpp>
+#include <meristem/io/file.hpp>
+#include <meristem/meristem.hpp>
+
+#include "data.hpp"
+#include "events.hpp"
+#include "history.hpp"
+#include "interrupt.hpp"
+#include "network.hpp"
+#include "options.hpp"
+#include "pictures.hpp"
+#include "saved.hpp"
+
+namespace cifar10 {
+
+inline double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+/// The training images as growth sees them: before each batch the program may be asked to stop, and says it is alive.
+class WatchedSet {
+ public:
+  WatchedSet(const ms::data::ImageSet& set, const Listeners& listeners) : set_(&set), listeners_(&listeners) {}
+  WatchedSet(ms::data::ImageSet&& set, const Listeners& listeners)
+      : owned_(std::make_shared<ms::data::ImageSet>(std::move(set))), set_(owned_.get()), listeners_(&listeners) {}
+
+  [[nodiscard]] std::int64_t size() const { return set_->size(); }
+  [[nodiscard]] WatchedSet subset(std::span<const std::int64_t> indices) const {
+    return WatchedSet(set_->subset(indices), *listeners_);
+  }
+
+  template <ms::Real T>
+  class Batches {
+   public:
+    Batches(ms::data::Loader<T> loader, const Listeners& listeners)
+        : loader_(std::move(loader)), listeners_(&listeners) {}
+    struct Iterator {
+      typename ms::data::Loader<T>::Iterator at;
+      const Listeners* listeners;
+      const auto& operator*() const {
+        interrupt::check("growth");
+        listeners->tell(StillBusy{"growing"});
+        return *at;
+      }
+      Iterator& operator++() {
+        ++at;
+        return *this;
+      }
+      friend bool operator==(const Iterator& it, std::default_sentinel_t end) { return it.at == end; }
+    };
+    [[nodiscard]] Iterator begin() const { return {loader_.begin(), listeners_}; }
+    [[nodiscard]] std::default_sentinel_t end() const { return {}; }
+
+   private:
+    ms::data::Loader<T> loader_;
+    const Listeners* listeners_;
+  };
+
+  template <ms::Real T>
+  [[nodiscard]] Batches<T> batches(ms::Context& ctx, std::int64_t batch_size) const {
+    return Batches<T>(ms::data::Loader<T>(ctx, *set_, batch_size), *listeners_);
+  }
+
+ private:
+  std::shared_ptr<ms::data::ImageSet> owned_;
+  const ms::data::ImageSet* set_;
+  const Listeners* listeners_;
+};
+
+class Session {
+ public:
+  /// `given` are the options as text, for checkpoints; `saved` is where to go on from, or null.
+  Session(const Options& options, std::map<std::string, std::string> given, const Listeners& listeners,
+          History& history, const Saved* saved)
+      : o_(&options),
+        given_(saved ? saved->options : std::move(given)),
+        listeners_(&listeners),
+        history_(&history),
+        saved_(saved),
+        ctx_({.seed = options.seed}) {
+    if (saved) history.restore(saved->history, options.resume);
+    probe_checkpoint();
+    listeners.tell(DeviceChosen{ctx_.device_name()});
+  }
+
+  /// Returns the exit code: 1 if the last checkpoint could not be saved.
+  [[nodiscard]] int run() {
+    start_ = std::chrono::steady_clock::now();
+    try {
+      prepare();
+      for (; at_.epoch <= o_->epochs; next_epoch()) {
+        if (!at_.tested) {
+          train();
+          test_epoch();
+          save();
+        }
+        if (grows_now()) {
+          grow();
+          continue;
+        }
+      }
+      end();
+      return save_failed_ ? 1 : 0;
+    } catch (const Interrupted& interrupted) {
+      // Growth may stop in the midst of things; what was saved before it holds.
+      if (interrupted.phase != growing && interrupted.phase != preparing) save();
+      listeners_->tell(RunStopped{interrupted.phase, last_checkpoint_});
+      throw;
+    }
+  }
+
+ private:
+  static constexpr const char* growing = "growth";
+  static constexpr const char* preparing = "preparation";
+
+  void prepare() {
+    const Options& o = *o_;
+    data_ = load(o, *listeners_);
+    interrupt::check(preparing);
+    if (saved_) {
+      require_same_data();
+      net_.emplace(saved_->checkpoint.network(ctx_));
+    } else {
+      net_.emplace(build(ctx_, o, data_.train));
+    }
+    const bool sgd = o.optimizer == "sgd";
+    const double peak = o.peak_learning_rate();
+    if (sgd) {
+      optimizer_ = std::make_unique<ms::optim::Sgd<float>>(
+          *net_, ms::optim::SgdOptions{.learning_rate = peak, .momentum = o.momentum, .weight_decay = o.weight_decay});
+    } else {
+      optimizer_ = std::make_unique<ms::optim::AdamW<float>>(
+          *net_, ms::optim::AdamWOptions{.learning_rate = peak, .weight_decay = o.weight_decay});
+    }
+    if (saved_) {
+      saved_->checkpoint.restore(ctx_, *net_, *optimizer_);
+      at_ = saved_->at;
+      last_checkpoint_ = o.resume;
+    }
+    loss_ = {.label_smoothing = o.label_smoothing};
+    sites_ = ms::grow::find_sites(*net_);
+    if (o.method != "none" && !sites_.empty()) grower_.emplace(*net_, *optimizer_, grower_options(o));
+    steps_ = (data_.train.size() + o.batch - 1) / o.batch;
+    schedule_.emplace(ms::optim::ScheduleOptions{
+        .peak = peak,
+        .decay = o.schedule == "cosine" ? ms::optim::Decay::cosine : ms::optim::Decay::constant,
+        .total_steps = o.epochs * steps_});
+    // Growth after the last epoch would not be trained.
+    grow_until_ = std::min(o.grow_until.value_or(o.epochs * 2 / 3), o.epochs - 1);
+    image_ = ms::Shape{1, data_.train.height, data_.train.width, data_.train.channels};
+    RunStarted started{.model = o.model,
+                       .optimizer = o.optimizer,
+                       .growth = o.growth_plan(grower_ ? grow_until_ / o.grow_every : 0),
+                       .hidden_names = {},
+                       .network = state(),
+                       .epochs = o.epochs,
+                       .steps = steps_,
+                       .learning_rate = peak,
+                       .falling = o.schedule == "cosine",
+                       .seed = o.seed,
+                       .resumed_from = o.resume,
+                       .resumed_epoch = at_.epoch,
+                       .resumed_step = at_.step};
+    for (const auto& site : sites_) started.hidden_names.push_back(site.name);
+    listeners_->tell(started);
+  }
+
+  [[nodiscard]] NetworkState state() { return network_state(*net_, image_, sites_); }
+
+  void train() {
+    const Options& o = *o_;
+    const auto start = std::chrono::steady_clock::now();
+    const double before = at_.epoch_seconds;
+    const ms::data::Augmentation augmentation =
+        o.augment ? ms::data::Augmentation{.crop_padding = 4, .flip = true, .pad_mode = ms::data::PadMode::reflect}
+                  : ms::data::Augmentation{};
+    const auto batches = data_.train.batches<float>(
+        ctx_, o.batch, {.shuffle = true, .epoch = at_.epoch - 1, .augmentation = augmentation});
+    // A multiply-add is two operations; forward, the inputs' and the weights' gradients take about the same.
+    const double operations = 6.0 * static_cast<double>(net_->multiply_adds(image_));
+    while (at_.step < steps_) {
+      const auto batch = batches.batch(at_.step);
+      optimizer_->set_learning_rate(schedule_->at(optimizer_->steps()));
+      const ms::train::Metrics metrics = ms::train::step<float>(ctx_, *net_, batch, *optimizer_, loss_);
+      at_.training += metrics;
+      ++at_.step;
+      at_.training_operations += operations * static_cast<double>(metrics.samples);
+      at_.epoch_seconds = before + seconds_since(start);
+      listeners_->tell(StepDone{.epoch = at_.epoch,
+                                .epochs = o.epochs,
+                                .step = at_.step,
+                                .steps = steps_,
+                                .images = metrics.samples,
+                                .learning_rate = optimizer_->learning_rate(),
+                                .batch = metrics,
+                                .epoch_so_far = at_.training});
+      interrupt::check("training");
+    }
+  }
+
+  /// Maps take much memory; rows do not.
+  [[nodiscard]] std::int64_t test_batch() const { return o_->is_mlp() ? 1'000 : o_->batch; }
+
+  /// As train::evaluate, keeping the answers in `answers` if that is not null.
+  ms::train::Metrics test(std::vector<Answer>* answers, const char* phase) {
+    const ms::nn::Pass<float> pass{.mode = ms::nn::Mode::evaluation};
+    ms::train::Metrics total;
+    for (const auto& batch : data_.test.batches<float>(ctx_, test_batch())) {
+      interrupt::check(phase);
+      listeners_->tell(StillBusy{"testing"});
+      const ms::nn::Trace<float> trace = net_->forward(ctx_, batch.images, pass);
+      const ms::nn::LossValue<float> value =
+          ms::nn::CrossEntropy{}.operator()<float>(ctx_, trace.output, batch.labels, false);
+      const std::int64_t samples = batch.labels.size();
+      total += {value.mean, static_cast<double>(value.correct) / static_cast<double>(samples), samples};
+      if (answers) append_answers(ctx_, trace.output, batch.labels, *answers);
+    }
+    return total;
+  }
+
+  void test_epoch() {
+    const auto start = std::chrono::steady_clock::now();
+    std::vector<Answer> answers;
+    const ms::train::Metrics testing = test(listeners_->want_pictures() ? &answers : nullptr, "testing");
+    at_.epoch_seconds += seconds_since(start);
+    at_.tested = true;
+    if (listeners_->want_pictures()) listeners_->tell(make_pictures(ctx_, *net_, data_.test, answers));
+    listeners_->tell(EpochDone{.epoch = at_.epoch,
+                               .epochs = o_->epochs,
+                               .training = at_.training,
+                               .testing = testing,
+                               .network = state(),
+                               .seconds = at_.epoch_seconds});
+  }
+
+  [[nodiscard]] bool grows_now() const {
+    return grower_ && at_.epoch % o_->grow_every == 0 && at_.epoch <= grow_until_;
+  }
+
+  void grow() {
+    interrupt::check(growing);
+    const WatchedSet images(data_.train, *listeners_);
+    GrowthDone done{.epoch = at_.epoch, .report = {}, .network = {}};
+    if (o_->is_mlp()) {
+      done.report = grower_->grow(ctx_, images,
+                                  [&](ms::grow::SiteReport& site) { site.accuracy = test(nullptr, growing).accuracy; });
+    } else {
+      // Testing after every layer would take longer than growing.
+      done.report = grower_->grow(ctx_, images);
+    }
+    if (done.report.added() > 0) done.test_accuracy = test(nullptr, growing).accuracy;
+    for (const ms::grow::SiteReport& site : done.report.sites) at_.growing_seconds += site.seconds;
+    at_.growing_operations += done.report.operations;
+    done.network = state();
+    listeners_->tell(done);
+    grew_ = true;
+  }
+
+  void next_epoch() {
+    at_ = {.epoch = at_.epoch + 1,
+           .training = {},
+           .seconds = at_.seconds,
+           .growing_seconds = at_.growing_seconds,
+           .training_operations = at_.training_operations,
+           .growing_operations = at_.growing_operations};
+    if (std::exchange(grew_, false)) save();
+  }
+
+  void end() {
+    std::vector<Answer> answers;
+    const ms::train::Metrics testing = test(listeners_->want_pictures() ? &answers : nullptr, "testing");
+    if (listeners_->want_pictures()) listeners_->tell(make_pictures(ctx_, *net_, data_.test, answers));
+    listeners_->tell(RunEnded{.testing = testing,
+                              .network = state(),
+                              .seconds = at_.seconds + seconds_since(start_),
+                              .growing_seconds = at_.growing_seconds,
+                              .grew = grower_.has_value(),
+                              .training_operations = at_.training_operations,
+                              .growing_operations = at_.growing_operations});
+  }
+
+  /// A checkpoint that is there is somebody's work.
+  void probe_checkpoint() const {
+    const std::string& path = o_->checkpoint;
+    if (path.empty()) return;
+    if (path != o_->resume && std::filesystem::exists(path)) {
+      throw ms::ArgumentError(ms::concat("--checkpoint ", path,
+                                         ": the file is there already; go on from it by --resume ", path,
+                                         ", choose another name, or remove it"));
+    }
+    try {
+      const ms::io::AtomicFile probe(path);
+    } catch (const ms::IoError& error) {
+      throw ms::ArgumentError(ms::concat("--checkpoint: ", error.message(), "; choose a place that can be written to"));
+    }
+  }
+
+  void require_same_data() const {
+    if (fingerprint(data_.train) == saved_->training && fingerprint(data_.test) == saved_->testing) return;
+    throw ms::DataError(ms::concat(o_->resume, ": was trained on other images than ", data_.description,
+                                   " has; give the same by --data"));
+  }
+
+  /// Writes a checkpoint if there is to be one. If that fails the last good one stays, and training goes on.
+  void save() {
+    const std::string& path = o_->checkpoint;
+    if (path.empty()) return;
+    Progress now = at_;
+    now.seconds += seconds_since(start_);
+    if (fingerprints_.empty()) fingerprints_ = {fingerprint(data_.train), fingerprint(data_.test)};
+    try {
+      ms::io::save_checkpoint<float>(
+          path, ctx_, *net_, *optimizer_,
+          saved_state(now, given_, fingerprints_[0], fingerprints_[1], history_->text(), data_.train));
+    } catch (const ms::IoError& error) {
+      save_failed_ = true;
+      listeners_->tell(
+          Warning{error.message() + (last_checkpoint_.empty() ? "; nothing is saved yet, training goes on"
+                                                              : "; the last checkpoint stays, training goes on")});
+      return;
+    }
+    save_failed_ = false;
+    last_checkpoint_ = path;
+    listeners_->tell(CheckpointSaved{.path = path, .epoch = at_.epoch, .step = at_.step});
+  }
+
+  const Options* o_;
+  std::map<std::string, std::string> given_;
+  const Listeners* listeners_;
+  History* history_;
+  const Saved* saved_;
+  ms::Context ctx_;
+  std::chrono::steady_clock::time_point start_;
+  Data data_;
+  std::optional<ms::nn::Sequential<float>> net_;
+  std::unique_ptr<ms::optim::Optimizer<float>> optimizer_;
+  ms::nn::CrossEntropy loss_;
+  std::vector<ms::grow::Site<float>> sites_;
+  std::optional<ms::grow::Grower<float>> grower_;
+  std::optional<ms::optim::Schedule> schedule_;
+  std::int64_t steps_ = 0, grow_until_ = 0;
+  ms::Shape image_{1};
+  Progress at_;
+  bool grew_ = false;
+  bool save_failed_ = false;
+  std::string last_checkpoint_;
+  std::vector<std::string> fingerprints_;
+};
+
+}  // namespace cifar10

@@ -1,0 +1,195 @@
+// JPEG and PNG files, read by stb_image, and images of another size made of them. One source file of the program has to
+// provide stb_image: define STB_IMAGE_IMPLEMENTATION there and include <stb/stb_image.h>, or link Debian's libstb.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <initializer_list>
+#include <memory>
+#include <span>
+#include <string>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include <stb/stb_image.h>
+
+#include <meristem/core/config.hpp>
+#include <meristem/core/error.hpp>
+
+namespace meristem::inline MERISTEM_BACKEND {
+namespace data {
+
+/// One 8-bit image, (height, width, 3): red, green, blue, rows from the top.
+struct Image {
+  std::vector<std::uint8_t> pixels;
+  std::int64_t height = 0;
+  std::int64_t width = 0;
+};
+
+/// Larger files and images are refused before memory is taken for them.
+inline constexpr std::int64_t largest_image_file = std::int64_t{1} << 28;
+inline constexpr std::int64_t largest_image_pixels = std::int64_t{1} << 26;
+
+/// The image in the bytes of a JPEG or PNG file; `name` is for messages. What is transparent is shown on white;
+/// orientation tags and colour profiles are not looked at. Throws DataError for another format, for a header that
+/// promises more pixels than the file can hold or than 2^26, and for damaged content.
+[[nodiscard]] inline Image decode_image(std::span<const std::uint8_t> bytes, const std::string& name) {
+  const auto starts_with = [&](std::initializer_list<int> signature) {
+    return bytes.size() > signature.size() && std::equal(signature.begin(), signature.end(), bytes.begin());
+  };
+  const bool png = starts_with({0x89, 'P', 'N', 'G'});
+  if (bytes.empty()) throw DataError(concat(name, ": the file is empty; copy it again or remove it"));
+  if (!png && !starts_with({0xff, 0xd8})) {
+    throw DataError(concat(name, ": neither JPEG nor PNG, whatever its name says; convert it to one of them"));
+  }
+  if (std::ssize(bytes) > largest_image_file) {
+    throw DataError(concat(name, ": ", bytes.size() >> 20, " MiB are too many for an image; the limit is ",
+                           largest_image_file >> 20, " MiB"));
+  }
+  const auto damaged = [&] {
+    const char* reason = stbi_failure_reason();
+    return DataError(concat(name, ": damaged ", png ? "PNG" : "JPEG", " file (", reason ? reason : "unknown reason",
+                            "); copy it again or remove it"));
+  };
+  const int length = static_cast<int>(bytes.size());
+  int width = 0, height = 0, channels = 0;
+  if (!stbi_info_from_memory(bytes.data(), length, &width, &height, &channels)) throw damaged();
+  if (width < 1 || height < 1) {
+    throw DataError(concat(name, ": ", width, " x ", height, " pixels are no image; remove the file"));
+  }
+  const std::int64_t pixels = std::int64_t{width} * height;
+  // DEFLATE shrinks at most to 1/1032, one bit is the least that a pixel takes before; JPEG stays below that.
+  constexpr std::int64_t most_pixels_per_byte = 8 * 1032;
+  if (pixels > largest_image_pixels || pixels / most_pixels_per_byte > length) {
+    throw DataError(concat(name, ": its header promises ", width, " x ", height, " pixels, ",
+                           pixels > largest_image_pixels ? "more than the limit of 2^26; make it smaller"
+                                                         : "which no file of its length can hold; copy it again or "
+                                                           "remove it"));
+  }
+  const int wanted = channels == 2 || channels == 4 ? 4 : 3;
+  const std::unique_ptr<stbi_uc, void (*)(void*)> decoded(
+      stbi_load_from_memory(bytes.data(), length, &width, &height, &channels, wanted), stbi_image_free);
+  if (!decoded) throw damaged();
+  Image image{.pixels = {}, .height = height, .width = width};
+  image.pixels.resize(static_cast<std::size_t>(3) * static_cast<std::size_t>(width) * static_cast<std::size_t>(height));
+  const std::size_t step = static_cast<std::size_t>(wanted);
+  for (std::size_t p = 0; p < image.pixels.size() / 3; ++p) {
+    for (std::size_t c = 0; c < 3; ++c) {
+      const unsigned value = decoded.get()[step * p + c];
+      const unsigned opaque = wanted == 4 ? decoded.get()[step * p + 3] : 255;
+      image.pixels[3 * p + c] = static_cast<std::uint8_t>((value * opaque + 255 * (255 - opaque) + 127) / 255);
+    }
+  }
+  return image;
+}
+
+/// The image in a JPEG or PNG file. Throws IoError for a file that is missing or cannot be read, otherwise as
+/// decode_image.
+[[nodiscard]] inline Image read_image(const std::filesystem::path& path) {
+  std::error_code error;
+  const auto status = std::filesystem::status(path, error);
+  if (status.type() == std::filesystem::file_type::not_found) {
+    throw IoError(concat(path.string(), ": no such file; check the name"));
+  }
+  if (status.type() != std::filesystem::file_type::regular) {
+    throw IoError(concat(path.string(), ": not a file; give the name of a JPEG or PNG file"));
+  }
+  const std::uintmax_t length = std::filesystem::file_size(path, error);
+  if (error) throw IoError(concat(path.string(), ": its size cannot be read: ", error.message()));
+  if (length > static_cast<std::uintmax_t>(largest_image_file)) {
+    throw DataError(concat(path.string(), ": ", length >> 20, " MiB are too many for an image; the limit is ",
+                           largest_image_file >> 20, " MiB"));
+  }
+  std::ifstream file(path, std::ios::binary);
+  if (!file) throw IoError(concat(path.string(), ": cannot be opened for reading; check its permissions"));
+  std::vector<std::uint8_t> bytes(static_cast<std::size_t>(length));
+  if (!file.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(length))) {
+    throw IoError(concat(path.string(), ": reading stopped before the end of the file; copy it again"));
+  }
+  return decode_image(bytes, path.string());
+}
+
+namespace detail {
+
+/// What one output pixel takes of the input along one axis: `weights` from `first` on; they sum to 1.
+struct AxisTaps {
+  std::int64_t first = 0;
+  std::vector<double> weights;
+};
+
+/// Taps of `to` pixels that share `from` pixels' worth of input, of which `begin` lie before: shares of the covered
+/// area where the image shrinks, else linear between pixel centres, the border repeated.
+[[nodiscard]] inline std::vector<AxisTaps> axis_taps(std::int64_t begin, std::int64_t from, std::int64_t to) {
+  std::vector<AxisTaps> result;
+  const double scale = static_cast<double>(from) / static_cast<double>(to);
+  for (std::int64_t i = 0; i < to; ++i) {
+    AxisTaps taps;
+    if (scale >= 1.0) {
+      const double low = scale * static_cast<double>(i), high = low + scale;
+      taps.first = std::min(static_cast<std::int64_t>(low), from - 1);
+      for (std::int64_t at = taps.first; at < from && (at == taps.first || static_cast<double>(at) < high); ++at) {
+        const double share = std::min(high, static_cast<double>(at + 1)) - std::max(low, static_cast<double>(at));
+        taps.weights.push_back(std::max(share, 0.0) / scale);
+      }
+    } else {
+      const double centre =
+          std::clamp((static_cast<double>(i) + 0.5) * scale - 0.5, 0.0, static_cast<double>(from - 1));
+      taps.first = static_cast<std::int64_t>(centre);
+      const double beyond = centre - static_cast<double>(taps.first);
+      taps.weights = {1.0 - beyond};
+      if (taps.first + 1 < from) taps.weights.push_back(beyond);
+    }
+    taps.first += begin;
+    result.push_back(std::move(taps));
+  }
+  return result;
+}
+
+}  // namespace detail
+
+/// The middle of the image, as large as the shape of the result allows, at another size: means over the covered area
+/// where it shrinks, else bilinear. Throws ArgumentError for a size below 1 or an empty image.
+[[nodiscard]] inline Image resize_image(const Image& image, std::int64_t height, std::int64_t width) {
+  if (height < 1 || width < 1 || image.height < 1 || image.width < 1) {
+    throw ArgumentError(concat("resize_image: ", image.height, " x ", image.width, " to ", height, " x ", width,
+                               "; every extent must be at least 1"));
+  }
+  // The largest part of the image with the result's shape.
+  const std::int64_t crop_width = std::clamp<std::int64_t>(image.height * width / height, 1, image.width);
+  const std::int64_t crop_height = std::clamp<std::int64_t>(image.width * height / width, 1, image.height);
+  const auto columns = detail::axis_taps((image.width - crop_width) / 2, crop_width, width);
+  const auto rows = detail::axis_taps((image.height - crop_height) / 2, crop_height, height);
+  Image result{.pixels = {}, .height = height, .width = width};
+  result.pixels.resize(static_cast<std::size_t>(3 * height * width));
+  std::vector<double> line(static_cast<std::size_t>(3 * width));
+  // Rows of the input first, so that only one line of them is kept.
+  for (std::int64_t y = 0; y < height; ++y) {
+    std::fill(line.begin(), line.end(), 0.0);
+    const detail::AxisTaps& row = rows[static_cast<std::size_t>(y)];
+    for (std::size_t r = 0; r < row.weights.size(); ++r) {
+      const std::uint8_t* from = image.pixels.data() + 3 * image.width * (row.first + static_cast<std::int64_t>(r));
+      for (std::int64_t x = 0; x < width; ++x) {
+        const detail::AxisTaps& column = columns[static_cast<std::size_t>(x)];
+        for (std::size_t t = 0; t < column.weights.size(); ++t) {
+          const std::uint8_t* pixel = from + 3 * (column.first + static_cast<std::int64_t>(t));
+          for (std::int64_t c = 0; c < 3; ++c) {
+            line[static_cast<std::size_t>(3 * x + c)] += row.weights[r] * column.weights[t] * pixel[c];
+          }
+        }
+      }
+    }
+    for (std::size_t i = 0; i < line.size(); ++i) {
+      result.pixels[static_cast<std::size_t>(3 * width * y) + i] =
+          static_cast<std::uint8_t>(std::clamp(std::lround(line[i]), 0L, 255L));
+    }
+  }
+  return result;
+}
+
+}  // namespace data
+}  // namespace meristem::inline MERISTEM_BACKEND
