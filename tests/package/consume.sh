@@ -1,44 +1,105 @@
 #!/usr/bin/env bash
-# consume.sh install|cuda|add_subdirectory|plain <source folder> <build folder> <CMake generator> <C++ compiler>
-# [<CUDA compiler> <GPU architectures>]: builds examples/consume outside the source tree and runs it.
+# consume.sh <way> <source folder> <build folder> <CMake generator> <C++ compiler> [<CUDA compiler> <GPU architectures>]:
+# builds examples/consume (or own_kernel) outside the source tree and runs it. Ways: install, build_tree, fetch_content,
+# add_subdirectory, pkg_config, plain, version, own_kernel; and with nvcc: cuda, both, plain_nvcc, own_kernel_cuda.
 set -euo pipefail
 way=$1
 root=$2
 build=$3
 generator=$4
 compiler=$5
-shift 5
+nvcc=${6:-}
+architectures=${7:-}
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-cp -r "$root/examples/consume" "$work/source"
-program=$work/build/consume
+example=consume
+[[ $way == own_kernel* ]] && example=own_kernel
+cp -r "$root/examples/$example" "$work/source"
+program=$work/build/$example
 
-build_consume() {
+# As an archive of the library would be, it is moved after it was installed.
+install_library() {
+  cmake --install "$build" --prefix "$work/first" >/dev/null
+  mv "$work/first" "$work/prefix"
+}
+
+# build_outside <option>...: the example as a CMake project of its own.
+build_outside() {
   cmake -S "$work/source" -B "$work/build" -G "$generator" -DCMAKE_CXX_COMPILER="$compiler" "$@"
   cmake --build "$work/build"
 }
 
+with_cuda=(-DCMAKE_CUDA_COMPILER="$nvcc" -DCMAKE_CUDA_ARCHITECTURES="$architectures")
+
 case $way in
   install)
-    cmake --install "$build" --prefix "$work/prefix"
-    build_consume -DCMAKE_PREFIX_PATH="$work/prefix"
+    install_library
+    build_outside -DCMAKE_PREFIX_PATH="$work/prefix"
     ;;
+  build_tree) build_outside -Dmeristem_DIR="$build" ;;
   cuda)
-    cmake --install "$build" --prefix "$work/prefix"
-    build_consume -DCMAKE_PREFIX_PATH="$work/prefix" -DCONSUME_CUDA=ON -DCMAKE_CUDA_COMPILER="$1" \
-      -DCMAKE_CUDA_ARCHITECTURES="$2"
+    install_library
+    build_outside -DCMAKE_PREFIX_PATH="$work/prefix" -DCONSUME_COMPILER=nvcc "${with_cuda[@]}"
     ;;
+  both)
+    install_library
+    build_outside -DCMAKE_PREFIX_PATH="$work/prefix" -DCONSUME_COMPILER=both "${with_cuda[@]}"
+    ;;
+  own_kernel) build_outside -DCMAKE_PREFIX_PATH="$build" ;;
+  own_kernel_cuda) build_outside -DCMAKE_PREFIX_PATH="$build" -DOWN_KERNEL_CUDA=ON "${with_cuda[@]}" ;;
   add_subdirectory)
     sed -i "s|^find_package(meristem .*|add_subdirectory(\"$root\" meristem)|" "$work/source/CMakeLists.txt"
-    build_consume
+    build_outside
+    ;;
+  fetch_content)
+    sed -i "s|^find_package(meristem .*|include(FetchContent)\nFetchContent_Declare(meristem SOURCE_DIR \"$root\")\nFetchContent_MakeAvailable(meristem)|" \
+      "$work/source/CMakeLists.txt"
+    build_outside
+    ;;
+  pkg_config)
+    install_library
+    mkdir "$work/build"
+    export PKG_CONFIG_PATH
+    PKG_CONFIG_PATH=$(dirname "$(find "$work/prefix" -name meristem.pc)")
+    read -ra flags < <(pkg-config --cflags --libs meristem)
+    "$compiler" -std=c++20 "$work/source/main.cpp" "$work/source/product.cpp" "${flags[@]}" -o "$program"
     ;;
   plain)
     mkdir "$work/build"
     "$compiler" -std=c++20 -fopenmp -I "$root/include" -I "$root/kernels" "$work/source/main.cpp" \
-      -llapacke -lopenblas -lboost_context -o "$program"
+      "$work/source/product.cpp" -llapacke -lopenblas -lboost_context -o "$program"
+    ;;
+  plain_nvcc)
+    mkdir "$work/build"
+    "$nvcc" -std=c++20 -arch="sm_${architectures%%[;-]*}" -I "$root/include" -I "$root/kernels" -x cu \
+      "$work/source/main.cpp" "$work/source/product.cpp" -lcublas -lcusolver -o "$program"
+    ;;
+  version)
+    # Versions below 1.0 promise the same interface only within a minor version; a newer one than is there is refused.
+    version=$(sed -n 's/^#define MERISTEM_VERSION_[A-Z]* \([0-9]*\)$/\1/p' "$root/include/meristem/core/version.hpp" | paste -sd.)
+    IFS=. read -r major minor patch <<<"$version"
+    asks() {
+      mkdir -p "$work/asks"
+      printf 'cmake_minimum_required(VERSION 3.22)\nproject(asks LANGUAGES NONE)\nfind_package(meristem %s)\nmessage("FOUND=${meristem_FOUND} ${meristem_VERSION}")\n' "$1" >"$work/asks/CMakeLists.txt"
+      cmake -S "$work/asks" -B "$work/asks/build" -Dmeristem_DIR="$build" 2>&1
+    }
+    for refused in "$major.$((minor + 1))" "$((major + 1)).0" "$major.$minor.$((patch + 1))"; do
+      answer=$(asks "$refused")
+      [[ $answer == *'FOUND=0 '* ]] || { echo "version $refused was not refused by $version"; exit 1; }
+      rm -r "$work/asks"
+    done
+    echo "$version refuses what it should"
+    exit
     ;;
 esac
 
-"$program" | tee "$work/output"
-grep -q ': 14 32 32 77$' "$work/output"
+status=0
+"$program" >"$work/output" 2>&1 || status=$?
+cat "$work/output"
+if [[ $example == consume ]]; then
+  # With both, the part for the CPU has run whatever the machine has.
+  if [[ $way == both ]] && grep -q 'no GPU was found' "$work/output"; then status=0; fi
+  grep -q ': 14 32 32 77$' "$work/output"
+fi
+exit "$status"
