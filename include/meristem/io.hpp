@@ -5,4 +5,7 @@
 #include <meristem/io/checkpoint.hpp>
 #include <meristem/io/file.hpp>
 #include <meristem/io/json_text.hpp>
+#include <meristem/io/model.hpp>
+#include <meristem/io/npy.hpp>
+#include <meristem/io/onnx.hpp>
 #include <meristem/io/safetensors.hpp>

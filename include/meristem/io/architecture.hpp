@@ -12,6 +12,7 @@
 
 #include <meristem/core/context.hpp>
 #include <meristem/core/dtype.hpp>
+#include <meristem/io/format.hpp>
 #include <meristem/io/layer_fields.hpp>
 #include <meristem/nn/activation.hpp>
 #include <meristem/nn/batch_norm.hpp>
@@ -267,12 +268,6 @@ template <Real T>
   value["name"] = network.name();
   return json_text(value, concat(network.label(), ": the architecture"));
 }
-
-/// Where an architecture comes from, and what it may cost.
-struct BuildOptions {
-  std::string source = "network";  ///< what messages call the file
-  BuildLimits limits = {};
-};
 
 /// A network from what `architecture` wrote: all weights 0, norms as new. Draws random streams and ids as any new
 /// network does. Throws DataError, which names the layer, for text that is no such description, for another version,

@@ -16,8 +16,8 @@
 #include <meristem/core/context.hpp>
 #include <meristem/core/dtype.hpp>
 #include <meristem/core/tensor.hpp>
-#include <meristem/core/version.hpp>
 #include <meristem/io/architecture.hpp>
+#include <meristem/io/format.hpp>
 #include <meristem/io/json_text.hpp>
 #include <meristem/io/safetensors.hpp>
 #include <meristem/optim/adamw.hpp>
@@ -37,25 +37,6 @@ inline constexpr std::string_view checkpoint_format = "meristem-checkpoint";
   char digits[16];
   const auto end = std::to_chars(digits, digits + 16, number, 16).ptr;
   return std::string(digits, end);
-}
-
-/// The version of the library as text.
-[[nodiscard]] inline std::string library_version() {
-  return concat(MERISTEM_VERSION_MAJOR, ".", MERISTEM_VERSION_MINOR, ".", MERISTEM_VERSION_PATCH);
-}
-
-/// Throws DataError unless the metadata names this format and version.
-inline void require_format(const Safetensors& file, std::string_view format, std::int64_t version) {
-  const auto found = file.metadata().find("meristem.format");
-  if (found == file.metadata().end() || found->second != format) {
-    throw DataError(concat(file.source(), ": is no ", format, " file",
-                           found == file.metadata().end() ? std::string() : " but " + found->second));
-  }
-  const std::string& written = file.metadata("meristem.format_version");
-  if (written != std::to_string(version)) {
-    throw DataError(concat(file.source(), ": has version ", written, " of the format; version ", version,
-                           " is read here: use the meristem that wrote it"));
-  }
 }
 
 /// Options of the optimisers that can be made again; null for others.
@@ -79,46 +60,6 @@ template <Real T>
   }
   return nullptr;
 }
-
-/// Members of an object in the metadata; DataError if one is missing or not what it should be.
-class Members {
- public:
-  Members(std::string where, const Json& value) : where_(std::move(where)), value_(&value) {}
-
-  [[nodiscard]] const Json& member(const char* name) const {
-    if (!value_->is_object() || !value_->contains(name)) throw DataError(concat(where_, ": '", name, "' is missing"));
-    return (*value_)[name];
-  }
-  [[nodiscard]] std::uint64_t whole(const char* name) const {
-    const Json& value = member(name);
-    if (!value.is_number_unsigned()) throw DataError(concat(where_, ": '", name, "' is no whole number from 0 up"));
-    return value.get<std::uint64_t>();
-  }
-  [[nodiscard]] double real(const char* name) const {
-    const Json& value = member(name);
-    if (!value.is_number()) throw DataError(concat(where_, ": '", name, "' is no number"));
-    return value.get<double>();
-  }
-  [[nodiscard]] bool flag(const char* name) const {
-    const Json& value = member(name);
-    if (!value.is_boolean()) throw DataError(concat(where_, ": '", name, "' is neither true nor false"));
-    return value.get<bool>();
-  }
-  [[nodiscard]] std::string text(const char* name) const {
-    const Json& value = member(name);
-    if (!value.is_string()) throw DataError(concat(where_, ": '", name, "' is no string"));
-    return value.get<std::string>();
-  }
-  [[nodiscard]] const Json& list(const char* name) const {
-    const Json& value = member(name);
-    if (!value.is_array()) throw DataError(concat(where_, ": '", name, "' is no list"));
-    return value;
-  }
-
- private:
-  std::string where_;
-  const Json* value_;
-};
 
 }  // namespace detail
 
@@ -184,10 +125,7 @@ class Checkpoint {
     if (file_.metadata("checksum") != detail::hexadecimal(file_.checksum("checksum"))) {
       throw DataError(concat(source(), ": its content does not match its checksum; it is damaged: take another one"));
     }
-    if (file_.metadata("dtype") != dtype_name<T>) {
-      throw DataError(concat(source(), ": holds numbers of type ", file_.metadata("dtype"),
-                             "; this program computes in ", dtype_name<T>));
-    }
+    detail::require_dtype<T>(file_);
     state_ = parse_json(file_.metadata("state"), source() + ": state");
     const std::string where = source() + ": run";
     const Json run = parse_json(file_.metadata("run"), where);
@@ -253,12 +191,7 @@ class Checkpoint {
   /// The network as it was saved, with its weights, buffers and ids. Throws DataError if the tensors in the file are
   /// not those of the architecture.
   [[nodiscard]] nn::Sequential<T> network(Context& ctx, const LayerKinds<T>& kinds = {}) const {
-    BuildOptions options{.source = source()};
-    options.limits.elements = 0;
-    for (const auto& [name, tensor] : file_.tensors()) {
-      options.limits.elements += static_cast<std::int64_t>(tensor.bytes.size() / sizeof(T));
-    }
-    nn::Sequential<T> network = build<T>(ctx, architecture_text(), options, kinds);
+    nn::Sequential<T> network = build<T>(ctx, architecture_text(), detail::build_options<T>(file_), kinds);
     stage(ctx, network).commit();
     ctx.set_ids(std::max(ctx.ids(), ids_));
     return network;

@@ -1,0 +1,206 @@
+// The order in which PyTorch keeps the numbers of a network: the one place where layouts are converted.
+//
+// Here maps are (n, H, W, C) and a convolution's weight is (out, ky, kx, in); there they are (n, C, H, W) and
+// (out, in, ky, kx). A Linear behind a Flatten of maps sees its inputs in the order (h, w, c) here, (c, h, w) there.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <meristem/core/dtype.hpp>
+#include <meristem/core/error.hpp>
+#include <meristem/core/shape.hpp>
+#include <meristem/nn/activation.hpp>
+#include <meristem/nn/batch_norm.hpp>
+#include <meristem/nn/conv2d.hpp>
+#include <meristem/nn/dropout.hpp>
+#include <meristem/nn/flatten.hpp>
+#include <meristem/nn/group_norm.hpp>
+#include <meristem/nn/layer_norm.hpp>
+#include <meristem/nn/linear.hpp>
+#include <meristem/nn/residual.hpp>
+#include <meristem/nn/sequential.hpp>
+
+namespace meristem::inline MERISTEM_BACKEND::io {
+
+/// One tensor of a network and what becomes of it in PyTorch: seen as `split`, its axes are put into the order `axes`,
+/// the result is kept as `torch_shape`.
+struct TorchTensor {
+  std::string name;        ///< path name here
+  std::string torch_name;  ///< path name there
+  Shape shape;
+  Shape split;
+  std::vector<int> axes;
+  Shape torch_shape;
+};
+
+/// Copies `from`, an array of shape `split` in C order, so that axis k of `to` is axis axes[k] of `from`.
+template <class T>
+void permute(std::span<const T> from, const Shape& split, const std::vector<int>& axes, std::span<T> to) {
+  const int rank = split.rank();
+  std::vector<std::int64_t> stride(static_cast<std::size_t>(rank), 1), index(static_cast<std::size_t>(rank), 0);
+  for (int i = rank - 1; i > 0; --i)
+    stride[static_cast<std::size_t>(i - 1)] = stride[static_cast<std::size_t>(i)] * split[i];
+  std::int64_t at = 0;
+  for (T& value : to) {
+    value = from[static_cast<std::size_t>(at)];
+    for (int k = rank - 1; k >= 0; --k) {
+      const int axis = axes[static_cast<std::size_t>(k)];
+      const std::int64_t step = stride[static_cast<std::size_t>(axis)];
+      at += step;
+      if (++index[static_cast<std::size_t>(k)] < split[axis]) break;
+      at -= step * split[axis];
+      index[static_cast<std::size_t>(k)] = 0;
+    }
+  }
+}
+
+/// From the order here to PyTorch's.
+template <class T>
+[[nodiscard]] std::vector<T> to_torch(const TorchTensor& tensor, std::span<const T> values) {
+  std::vector<T> result(values.size());
+  permute<T>(values, tensor.split, tensor.axes, result);
+  return result;
+}
+
+/// And back.
+template <class T>
+[[nodiscard]] std::vector<T> from_torch(const TorchTensor& tensor, std::span<const T> values) {
+  Shape split;
+  std::vector<int> axes(tensor.axes.size());
+  for (std::size_t k = 0; k < tensor.axes.size(); ++k) {
+    split.append(tensor.split[tensor.axes[k]]);
+    axes[static_cast<std::size_t>(tensor.axes[k])] = static_cast<int>(k);
+  }
+  std::vector<T> result(values.size());
+  permute<T>(values, split, axes, result);
+  return result;
+}
+
+namespace detail {
+
+/// Follows shapes through a network and notes down what becomes of each tensor.
+template <Real T>
+class TorchWalk {
+ public:
+  /// Returns the shape of the output.
+  Shape run(nn::Layer<T>& layer, const Shape& input) {
+    const Shape output = layer.output_shape(input);
+    if (auto* sequential = dynamic_cast<nn::Sequential<T>*>(&layer)) {
+      Shape shape = input;
+      for (nn::Layer<T>* child : sequential->children()) shape = run(*child, shape);
+    } else if (auto* residual = dynamic_cast<nn::Residual<T>*>(&layer)) {
+      require_order(layer);
+      for (nn::Layer<T>* branch : residual->children()) {
+        run(*branch, input);
+        require_order(*branch);
+      }
+    } else if (dynamic_cast<nn::Flatten<T>*>(&layer)) {
+      if (input.rank() > 4 || input.rank() == 3) {
+        throw ArgumentError(concat(layer.label(), ": PyTorch's order is defined for maps (n, H, W, C); got ", input));
+      }
+      if (input.rank() == 4 && input[1] * input[2] > 1 && input[3] > 1) {
+        flattened_ = Shape{input[1], input[2], input[3]};
+        flatten_ = layer.label();
+      }
+    } else if (auto* linear = dynamic_cast<nn::Linear<T>*>(&layer)) {
+      note_linear(*linear);
+    } else if (auto* conv = dynamic_cast<nn::Conv2d<T>*>(&layer)) {
+      conv->visit_parameters([&](nn::Parameter<T>& parameter) {
+        const Shape& s = parameter.value.shape();
+        if (s.rank() == 4) {
+          note(parameter.name, s, s, {0, 3, 1, 2}, {s[0], s[3], s[1], s[2]});
+        } else {
+          note(parameter.name, s);
+        }
+      });
+    } else if (dynamic_cast<nn::BatchNorm<T>*>(&layer) || dynamic_cast<nn::LayerNorm<T>*>(&layer) ||
+               is_whole_group_norm(layer)) {
+      layer.visit_parameters(
+          [&](nn::Parameter<T>& parameter) { note_features(parameter.name, parameter.value.shape()); });
+      layer.visit_buffers([&](nn::Buffer<T>& buffer) { note_features(buffer.name, buffer.value.shape()); });
+    } else {
+      if (!dynamic_cast<nn::Dropout<T>*>(&layer) && !dynamic_cast<nn::ActivationLayer<T>*>(&layer))
+        require_order(layer);
+      layer.visit_parameters([&](nn::Parameter<T>& parameter) { note(parameter.name, parameter.value.shape()); });
+      layer.visit_buffers([&](nn::Buffer<T>& buffer) { note(buffer.name, buffer.value.shape()); });
+    }
+    return output;
+  }
+
+  /// Throws ArgumentError if features are still in the order that a Flatten of maps left them in.
+  void require_order(const nn::Layer<T>& layer) const {
+    if (!flattened_) return;
+    throw ArgumentError(concat(layer.label(), ": it sees the maps of ", flatten_,
+                               " in the order (h, w, c), PyTorch's would be (c, h, w), and no Linear stands between "
+                               "that could take the difference; put a Linear right behind the Flatten"));
+  }
+
+  [[nodiscard]] std::vector<TorchTensor> take() { return std::move(tensors_); }
+
+ private:
+  [[nodiscard]] static bool is_whole_group_norm(nn::Layer<T>& layer) {
+    auto* norm = dynamic_cast<nn::GroupNorm<T>*>(&layer);
+    return norm != nullptr && norm->groups() == 1;
+  }
+
+  void note(const std::string& name, const Shape& shape) {
+    std::vector<int> axes;
+    for (int i = 0; i < shape.rank(); ++i) axes.push_back(i);
+    note(name, shape, shape, std::move(axes), shape);
+  }
+  void note(const std::string& name, const Shape& shape, const Shape& split, std::vector<int> axes,
+            const Shape& torch_shape) {
+    std::string torch_name = name;
+    const std::string ours = "running_variance";
+    if (torch_name.size() >= ours.size() &&
+        torch_name.compare(torch_name.size() - ours.size(), ours.size(), ours) == 0) {
+      torch_name.replace(torch_name.size() - ours.size(), ours.size(), "running_var");
+    }
+    tensors_.push_back({name, std::move(torch_name), shape, split, std::move(axes), torch_shape});
+  }
+  /// A tensor of one number for each feature.
+  void note_features(const std::string& name, const Shape& shape) {
+    if (!flattened_) return note(name, shape);
+    note(name, shape, *flattened_, {2, 0, 1}, shape);
+  }
+  void note_linear(nn::Linear<T>& linear) {
+    linear.visit_parameters([&](nn::Parameter<T>& parameter) {
+      const Shape& s = parameter.value.shape();
+      if (s.rank() == 2 && flattened_) {
+        const Shape& f = *flattened_;
+        note(parameter.name, s, {s[0], f[0], f[1], f[2]}, {0, 3, 1, 2}, s);
+      } else {
+        note(parameter.name, s);
+      }
+    });
+    flattened_.reset();
+  }
+
+  std::vector<TorchTensor> tensors_;
+  std::optional<Shape> flattened_;
+  std::string flatten_;
+};
+
+}  // namespace detail
+
+/// Names and orders in PyTorch of all parameters and buffers of a network whose samples have the shape `sample`, such
+/// as (32, 32, 3). Throws ShapeError if the network does not take them, and ArgumentError where no order of its own
+/// tensors makes up for PyTorch's order of maps.
+template <Real T>
+[[nodiscard]] std::vector<TorchTensor> torch_layout(nn::Layer<T>& network, const Shape& sample) {
+  Shape input{1};
+  for (int i = 0; i < sample.rank(); ++i) input.append(sample[i]);
+  detail::TorchWalk<T> walk;
+  walk.run(network, input);
+  walk.require_order(network);
+  return walk.take();
+}
+
+}  // namespace meristem::inline MERISTEM_BACKEND::io
