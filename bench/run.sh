@@ -26,7 +26,7 @@ all=(gemm covariance conv_statistics solver conv2d layers train_step growth_step
 programs=("${all[@]}")
 options=() filter='' device=all build='' out=$folder/results list=false
 # What the quick mode runs: the rows that stand in the README's tables.
-quick_filter='^(gemm|copy|covariance/blas/n:1024/p:3072|statistics/(S_full|set_full)_offsets/n:[0-9]+/c:64|train_step/(mlp|resnet18_strided)|train_step/n:128/c:64/|new_units/.*/p:(577|1153)/|hard/|resnet18/blas/n:128/width:16|layers|growth_step/mlp)'
+quick_filter='^(gemm|copy|covariance/blas/n:1024/p:3072|statistics/(S1|set_full)_offsets/n:[0-9]+/c:64|train_step/(mlp|resnet18_strided)|train_step/n:128/c:64/|new_units/.*/p:(577|1153)/|hard/|resnet18/blas/n:128/width:16|layers|growth_step/mlp)'
 while (($#)); do
   case $1 in
     --quick | --list) ;;

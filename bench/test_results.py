@@ -11,6 +11,7 @@ from pathlib import Path
 
 import compare
 import results
+from peer import table
 
 
 def entry(name: str, time: float, **more: object) -> dict[str, object]:
@@ -101,6 +102,29 @@ class Files(unittest.TestCase):
                          "nvidia-h100-80gb-hbm3")
         self.assertEqual(results.device_slug({"device": "CPU, 2 threads", "processor": "AMD EPYC", "threads": "2"}),
                          "amd-epyc-2-threads")
+
+    def run_table(self, *arguments: str) -> tuple[int, str, str]:
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = table.main(list(arguments))
+        return code, out.getvalue(), err.getvalue()
+
+    def test_peers_stand_beside_the_floor(self) -> None:
+        ours = str(self.write("a.json", entry("x/iterations:1/manual_time", 2.0, floor_ms=1.5, spread_percent=3.0),
+                              entry("alone", 1.0)))
+        peer = str(self.write("b.json", entry("x", 5.0, variant="eager"), entry("x", 4.0, variant="compile"),
+                              {"name": "x", "variant": "amp", "error_occurred": True}, framework="F"))
+        code, out, err = self.run_table(ours, peer)
+        self.assertEqual((code, err), (0, ""))
+        self.assertIn("| x | 1.5 | 2 ± 3 % | 75 % | 5 (2.5×) | 4 (2×) |", out)
+        self.assertNotIn("alone", out)
+
+    def test_different_networks_are_refused(self) -> None:
+        ours = str(self.write("a.json", entry("x", 2.0, parameters=10)))
+        peer = str(self.write("b.json", entry("x", 5.0, variant="eager", parameters=11)))
+        code, _, err = self.run_table(ours, peer)
+        self.assertEqual(code, 2)
+        self.assertIn("not the same networks: x (eager): 11 parameters, meristem 10", err)
 
 
 if __name__ == "__main__":
