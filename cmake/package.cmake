@@ -15,13 +15,17 @@ export(EXPORT meristem-targets NAMESPACE meristem:: FILE meristem-targets.cmake)
 configure_file(cmake/meristem-config.cmake meristem-config.cmake COPYONLY)
 configure_file(cmake/meristem-dependencies.cmake meristem-dependencies.cmake COPYONLY)
 
-# meristem.pc: what programs for the CPU compile and link with. Its paths follow the file, wherever the prefix is moved.
+# meristem.pc: what programs for the CPU compile and link with, if they were looked for. Its paths follow the file,
+# wherever the prefix is moved.
 set(pkgconfig_dir ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 file(RELATIVE_PATH prefix_from_pc "/prefix/${pkgconfig_dir}" "/prefix")
 string(REGEX REPLACE "/$" "" prefix_from_pc "${prefix_from_pc}")
 get_target_property(pc_includes meristem::dependencies INTERFACE_INCLUDE_DIRECTORIES)
 get_target_property(pc_libraries meristem::dependencies INTERFACE_LINK_LIBRARIES)
 get_target_property(pc_definitions meristem::dependencies INTERFACE_COMPILE_DEFINITIONS)
+if(NOT pc_libraries)
+  return()
+endif()
 set(pc_cflags "")
 list(REMOVE_DUPLICATES pc_includes)
 list(REMOVE_ITEM pc_includes ${CMAKE_CXX_IMPLICIT_INCLUDE_DIRECTORIES})

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # consume.sh <way> <source folder> <build folder> <CMake generator> <C++ compiler> [<CUDA compiler> <GPU architectures>]:
 # builds examples/consume (or own_kernel) outside the source tree and runs it. Ways: install, build_tree, fetch_content,
-# add_subdirectory, pkg_config, plain, version, own_kernel; and with nvcc: cuda, both, plain_nvcc, own_kernel_cuda.
+# add_subdirectory, pkg_config, plain, version, components, own_kernel; and with nvcc: cuda, both, plain_nvcc, own_kernel_cuda.
 set -euo pipefail
 way=$1
 root=$2
@@ -90,6 +90,19 @@ case $way in
       rm -r "$work/asks"
     done
     echo "$version refuses what it should"
+    exit
+    ;;
+  components)
+    # A component that is not there is refused by a sentence.
+    refuses() {
+      sed -i "s|^find_package(meristem .*|find_package(meristem 0.1 REQUIRED COMPONENTS $1)|" "$work/source/CMakeLists.txt"
+      answer=$(cmake -S "$work/source" -B "$work/build" -G "$generator" -DCMAKE_CXX_COMPILER="$compiler" \
+        -Dmeristem_DIR="$build" 2>&1 | tr -s ' \n' ' ' || true)
+      [[ $answer == *"$2"* ]] || { echo "component $1 was not refused by '$2': $answer"; exit 1; }
+    }
+    refuses cuda 'meristem::cuda needs the CUDA language: write project(... LANGUAGES CXX CUDA)'
+    refuses gpu 'meristem has no component gpu; there are cuda and io.'
+    echo "components are refused as they should"
     exit
     ;;
 esac
