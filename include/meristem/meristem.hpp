@@ -7,6 +7,7 @@
 #include <meristem/core/philox.hpp>
 #include <meristem/core/solver.hpp>
 #include <meristem/core/tensor.hpp>
+#include <meristem/core/wrap.hpp>
 #include <meristem/data/cifar.hpp>
 #include <meristem/data/loader.hpp>
 #include <meristem/data/synthetic.hpp>
