@@ -375,19 +375,6 @@ TEST_CASE("grower of maps: sites that cannot grow and methods that cannot serve 
   CHECK(contains(refused(options), "growth: stem.conv cannot grow alone: skip connections add the outputs of "));
   options.sites = {"linear"};
   CHECK(contains(refused(options), "growth: linear cannot grow"));
-  options.sites = {};
-  options.method = ms::grow::tiny_joint();
-  CHECK(refused(options) ==
-        "growth: tiny-joint cannot grow stage1.block1.conv1, a site with convolutions: P is not gathered for maps; use "
-        "tiny");
-  options.method = ms::grow::tiny_fisher();
-  CHECK(contains(refused(options), "growth: tiny-fisher cannot grow stage1.block1.conv1"));
-  // The linear sites of a network with convolutions take any method.
-  Net chain = vgg(ctx);
-  ms::optim::Sgd<float> other(chain, {.learning_rate = 0.05});
-  options.sites = {"linear1"};
-  ms::grow::Grower<float> grower(chain, other, options);
-  CHECK_NOTHROW((void)grower.grow(ctx, spots(60, 1)));
 }
 
 TEST_CASE("grower of maps: after growth, evaluation computes what the line search saw in training mode") {

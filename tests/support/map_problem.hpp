@@ -88,6 +88,11 @@ struct MapProblem {
       });
     }
     measurement.solve(ctx, units);
+    while (measurement.wants_candidates()) {
+      visit(sites,
+            [&](ms::Context&, std::size_t, Maps unit, Maps, Maps goal) { measurement.candidates(ctx, unit, goal); });
+      measurement.refine(ctx);
+    }
     if (measurement.wants_effects()) {
       visit(sites, [&](ms::Context&, std::size_t, Maps unit, Maps consumer, Maps goal) {
         measurement.effects(ctx, unit, consumer, goal);

@@ -44,7 +44,6 @@ class Grower {
     detail::require_options(options);
     how_many_ = detail::rule_of(options);
     sites_ = detail::sites_of(network, options);
-    for (const Site<T>& site : sites_) Measurement<T>::require_method(site, options.method);
     if (!options.budget.must_leave_room || options.replay) return;
     std::int64_t least = std::numeric_limits<std::int64_t>::max();
     for (const Site<T>& site : sites_) least = std::min(least, least_unit_parameters(site));

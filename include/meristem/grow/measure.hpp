@@ -45,7 +45,7 @@ class Measurer {
       const auto known = covariances_.find(site.producer.weight().id);
       measurements.emplace_back(ctx, site, options, known == covariances_.end() ? nullptr : &known->second);
     }
-    const auto run = [&](auto&& wanted, auto&& use) {
+    const auto run = [&](auto&& wanted, auto&& use, bool one_batch = false) {
       std::vector<Site<T>> some;
       std::vector<std::size_t> indices;
       for (std::size_t i = 0; i < sites.size(); ++i) {
@@ -54,7 +54,9 @@ class Measurer {
         indices.push_back(i);
       }
       if (some.empty()) return;
+      std::int64_t batches = 0;
       for_each_batch([&](View<const T> inputs, View<const std::int32_t> labels) {
+        if (batches++ > 0 && one_batch) return;
         count(inputs.shape());
         visit_sites<T>(ctx, *network_, some, inputs, labels, loss_,
                        [&](Context&, std::size_t i, View<const T> unit, View<const T> consumer, View<const T> goal) {
@@ -65,7 +67,10 @@ class Measurer {
     };
     using M = Measurement<T>;
     using V = View<const T>;
-    run([](const M&) { return true; }, [&](M& m, V unit, V consumer, V goal) { m.first(ctx, unit, consumer, goal); });
+    const auto first = [&](M& m, V unit, V consumer, V goal) { m.first(ctx, unit, consumer, goal); };
+    run([](const M& m) { return m.wants_statistics(); }, first);
+    // What the maps are like shows in any batch.
+    run([](const M& m) { return !m.wants_statistics(); }, first, true);
     for (M& m : measurements) {
       if (m.two_passes()) m.between(ctx);
     }

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include <meristem/grow/candidate_gradients.hpp>
+#include <meristem/grow/goal_means.hpp>
 #include <meristem/grow/insertion.hpp>
 #include <meristem/grow/map_statistics.hpp>
 #include <meristem/grow/method.hpp>
@@ -118,15 +119,20 @@ class Measurement {
     }
   }
 
-  /// Every method serves every site.
-  static void require_method(const Site<T>&, const Method&) {}
-
   [[nodiscard]] const Site<T>& site() const noexcept { return site_; }
+  /// False if the method reads nothing: one batch of the first pass is enough then.
+  [[nodiscard]] bool wants_statistics() const {
+    return needs_.inputs || needs_.consumer || needs_.goal || needs_.fisher;
+  }
   [[nodiscard]] bool two_passes() const { return site_.spatial() && (needs_.residual || needs_.joint); }
 
   /// The producer's input, the consumer's input and the desired update at its output. Throws NumericError that names
   /// the site for a desired update that is not finite.
   void first(Context& ctx, View<const T> unit_input, View<const T> consumer_input, View<const T> goal) {
+    if (needs_.goal && site_.norm) {
+      if (!goal_means_) goal_means_.emplace(site_);
+      goal_means_->update(ctx, unit_input, goal);
+    }
     if (rows_) return rows_->update(ctx, unit_input, consumer_input, goal);
     if (!maps_) {
       maps_.emplace(ctx, site_, unit_input.shape(), options_.fan_out,
@@ -161,6 +167,7 @@ class Measurement {
       finish_maps(ctx);
     }
     require_finite_statistics(ctx);
+    if (goal_means_) moments_.centred_goal = goal_means_->centred(ctx, moments_.moments.m);
     if (covariance && needs_.inputs && !known_covariance_) *covariance = clone(ctx, moments_.moments.s);
     choice_ = options_.method->choose(ctx, moments_);
     if (options_.wanted && choice_.insertion.units > 0) {
@@ -249,12 +256,12 @@ class Measurement {
     insertion.inputs = moments_.inputs;
     insertion.outputs = moments_.outputs;
     insertion.consumer_inputs = moments_.consumer_inputs;
-    insertion.taps = moments_.taps;
+    insertion.taps = choice_.all_taps ? moments_.all_taps : moments_.taps;
   }
 
   /// Whether what the units gain is of interest and not known yet.
   [[nodiscard]] bool wants_slope() const {
-    return !choice_.preserves_function &&
+    return !choice_.preserves_function && choice_.choose_signs &&
            (site_.spatial() || site_.norm || !choice_.first_order_gain || site_.activation == nn::Activation::relu);
   }
 
@@ -292,7 +299,8 @@ class Measurement {
     if (maps_) {
       const Geometry& geometry = maps_->geometry();
       moments_.positions = geometry.consumer.output(geometry.pooled).size();
-      moments_.taps = maps_->fan_out() == FanOut::full ? geometry.consumer.kernel.size() : 1;
+      moments_.all_taps = geometry.consumer.kernel.size();
+      moments_.taps = maps_->fan_out() == FanOut::full ? moments_.all_taps : 1;
     }
     const NumbersOfUnits now = numbers_of_units<T>(*ctx_, site_);
     moments_.fan_in = now.fan_in;
@@ -397,6 +405,7 @@ class Measurement {
   const Tensor<double>* known_covariance_;
   std::optional<SiteStatistics<T>> rows_;
   std::optional<MapStatistics<T>> maps_;
+  std::optional<GoalMeans<T>> goal_means_;
   std::optional<CandidatePass<T>> candidates_;
   std::optional<UnitEffects<T>> effects_;
   SiteMoments moments_;

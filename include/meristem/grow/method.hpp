@@ -41,6 +41,7 @@ struct SiteMoments {
   std::int64_t outputs = 0;          ///< q
   std::int64_t consumer_inputs = 0;  ///< d
   std::int64_t taps = 1;
+  std::int64_t all_taps = 1;   ///< the same with FanOut::full
   std::int64_t positions = 1;  ///< outputs of the consumer per sample, per channel
   std::int64_t width = 0;      ///< units today
   bool unit_bias = false;      ///< whether the last of the p inputs is the constant 1
@@ -52,9 +53,10 @@ struct SiteMoments {
   bool norm = false;           ///< a BatchNorm stands behind the units
   bool consumer_norm = false;  ///< a BatchNorm stands directly behind the consumer
 
-  Moments<double> moments;  ///< S, S1, M1, M (p, taps q), E and, for vectors, P; not damped
-  Tensor<double> n;         ///< N (p, taps q)
-  Tensor<double> noise;     ///< N with a random sign for each sample
+  Moments<double> moments;      ///< S, S1, M1, M (p, taps q), E and, for vectors, P; not damped
+  Tensor<double> n;             ///< N (p, taps q)
+  Tensor<double> centred_goal;  ///< M of inputs less their mean, behind a BatchNorm; beside M
+  Tensor<double> noise;         ///< N with a random sign for each sample
   /// C (p, taps r) with C Cᵀ = Σ_e P_e S1⁺ P_eᵀ, the sum over taps e: what today's inputs of the consumer explain of S.
   Tensor<double> explained;
   BestMove<double> move;    ///< δW*
@@ -85,8 +87,12 @@ struct Choice {
   /// The move in the insertion is δW*, from which what the units do within the span of today's weights is to be taken
   /// off: δW = δW* - (Σ_e A_eᵀ P_e) S1⁺.
   bool companion = false;
+  /// Where what a unit does depends on its sign, take the better one.
+  bool choose_signs = true;
   /// For taps that overlap: take ⟨N, A⟩ / Q(A) times A.
   bool rescale = false;
+  /// The fan-out has `site.all_taps` taps whatever was asked for: it is a copy of fan-outs that have.
+  bool all_taps = false;
   /// False: the units go in as they are, at γ = 1.
   bool search_amplitude = true;
   /// The network's outputs stay what they are, in training and evaluation mode, up to rounding.

@@ -8,6 +8,13 @@
 #include <meristem/core/error.hpp>
 #include <meristem/core/text.hpp>
 #include <meristem/grow/method.hpp>
+#include <meristem/grow/methods/copies.hpp>
+#include <meristem/grow/methods/firefly.hpp>
+#include <meristem/grow/methods/gradmax.hpp>
+#include <meristem/grow/methods/nest.hpp>
+#include <meristem/grow/methods/north.hpp>
+#include <meristem/grow/methods/random.hpp>
+#include <meristem/grow/methods/senn.hpp>
 #include <meristem/grow/methods/tiny.hpp>
 
 namespace meristem::inline MERISTEM_BACKEND::grow {
@@ -27,6 +34,18 @@ struct NamedMethod {
        [] { return tiny(Route::eigen); }},
       {"tiny-joint", "units and the move of today's weights optimised together", [] { return tiny_joint(); }},
       {"tiny-fisher", "tiny in the metric of the outputs' empirical Fisher matrix", [] { return tiny_fisher(); }},
+      {"gradmax", "fan-ins of zero, fan-outs that maximise their gradient", [] { return gradmax(); }},
+      {"random", "random fan-ins at today's scale, fan-outs of zero", [] { return random_units(); }},
+      {"random-kaiming", "random fan-ins at Kaiming's scale, fan-outs of zero",
+       [] { return random_units(ZeroSide::fan_out, UnitScale::kaiming); }},
+      {"random-fan-out", "random fan-outs at today's scale, fan-ins of zero",
+       [] { return random_units(ZeroSide::fan_in); }},
+      {"nest", "units between the inputs and outputs that the gradient would connect first", [] { return nest(); }},
+      {"net2wider", "copies of today's units, which share their fan-out", [] { return net2wider(); }},
+      {"paired", "pairs of units that cancel, with variance transfer", [] { return paired(); }},
+      {"north", "fan-ins orthogonal to today's units, fan-outs of zero", [] { return north(); }},
+      {"senn", "fan-ins that raise the natural expansion score, fan-outs of zero", [] { return senn(); }},
+      {"firefly", "random candidates trained for a moment, of which the best are kept", [] { return firefly(); }},
   };
   return methods;
 }

@@ -101,6 +101,12 @@ namespace detail {
   return choice;
 }
 
+/// How much smaller than today's a fan-in is that stands for zero in front of a ReLU.
+inline constexpr double almost_zero = 1e-3;
+
+inline constexpr const char* not_quite_zero =
+    "fan-ins are a thousandth of today's, not zero, in front of a ReLU, which lets no gradient pass at 0";
+
 /// A choice of units with fan-ins of zero, whose activations are zero where σ(0) = 0. A BatchNorm sees a channel
 /// without variance: its weight is √ε, so that the unit's slope at 0 is that without BatchNorm, however small ε is.
 [[nodiscard]] inline Choice without_fan_in(const SiteMoments& site, std::int64_t units, std::vector<double> fan_out) {
@@ -115,6 +121,19 @@ namespace detail {
   }
   choice.search_amplitude = false;
   choice.preserves_function = true;
+  return choice;
+}
+
+/// A choice of units in front of a ReLU, whose gradient at 0 is 0: units with fan-ins of zero would stay what they are
+/// for ever. They get small ones instead, `almost_zero` times the norm of today's.
+[[nodiscard]] inline Choice almost_without_fan_in(std::int64_t units, std::vector<double> fan_in,
+                                                  std::vector<double> fan_out) {
+  Choice choice;
+  choice.insertion.units = units;
+  choice.insertion.fan_in = std::move(fan_in);
+  choice.insertion.fan_out = std::move(fan_out);
+  choice.search_amplitude = false;
+  choice.note = not_quite_zero;
   return choice;
 }
 

@@ -15,6 +15,20 @@
 
 namespace meristem::inline MERISTEM_BACKEND::grow {
 
+namespace detail {
+
+/// W (r, q) with Wᵀ W = E⁺.
+[[nodiscard]] inline Tensor<double> output_metric(Context& ctx, const SiteMoments& site) {
+  Tensor<double> fisher = clone(ctx, site.moments.fisher);
+  damp(ctx, site.damping, fisher);
+  const std::vector<double> inverse_scale = inverse_deviations(detail::diagonal<double>(ctx, fisher.view()));
+  const auto whitening = Whitening<double>::eigen<double>(ctx, concat("site ", site.name, ": E"), fisher.view(),
+                                                          inverse_scale, 0.0, site.moments.resolution);
+  return detail::converted<double, double>(ctx, whitening.rows());
+}
+
+}  // namespace detail
+
 /// M. Verbockhaven, T. Rudkiewicz, S. Chevallier, G. Charpiat, "Growing tiny networks: spotting expressivity
 /// bottlenecks and fixing them optimally" (TMLR 2024): units from the leading singular triplets of S^{-1/2} N, with the
 /// best move of today's weights.
@@ -85,7 +99,7 @@ class Tiny final : public GrowthMethod {
       resolution *= 16.0;
       options.ridge = std::max(options.ridge, resolution);
     }
-    const Tensor<double> metric = options_.fisher ? output_metric(ctx, site) : Tensor<double>();
+    const Tensor<double> metric = options_.fisher ? detail::output_metric(ctx, site) : Tensor<double>();
     const auto units_of = [&](const Tensor<double>& n, const SolveOptions& chosen, double threshold) {
       const std::int64_t p = n.extent(0);
       if (!options_.fisher) {
@@ -127,16 +141,6 @@ class Tiny final : public GrowthMethod {
     }
     take(ctx, site, units.units, units.fan_in, units.fan_out, move, choice);
     return choice;
-  }
-
-  /// W (r, q) with Wᵀ W = E⁺.
-  [[nodiscard]] static Tensor<double> output_metric(Context& ctx, const SiteMoments& site) {
-    Tensor<double> fisher = clone(ctx, site.moments.fisher);
-    damp(ctx, site.damping, fisher);
-    const std::vector<double> inverse_scale = inverse_deviations(detail::diagonal<double>(ctx, fisher.view()));
-    const auto whitening = Whitening<double>::eigen<double>(ctx, concat("site ", site.name, ": E"), fisher.view(),
-                                                            inverse_scale, 0.0, site.moments.resolution);
-    return detail::converted<double, double>(ctx, whitening.rows());
   }
 
   /// a op(w), for `a` as rows of `columns` numbers.

@@ -1,0 +1,457 @@
+// Growth methods: the property that defines each, and that units without effect leave the network's outputs alone.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <set>
+#include <string>
+#include <vector>
+
+#include <support/method_problem.hpp>
+
+namespace ms = meristem;
+using ms::grow::FanOut;
+using ms::nn::Activation;
+using support::contains;
+using support::Dense;
+using support::GrowthProblem;
+using support::message_of;
+using support::method_nets;
+using support::MethodProblem;
+using support::relative_distance;
+
+namespace {
+
+ms::grow::MeasurementOptions method_options(ms::grow::Method method, FanOut fan_out = FanOut::full) {
+  return {.method = std::move(method), .fan_out = fan_out, .damping = 0.0, .significance = 0.0};
+}
+
+double method_row_norm(const std::vector<double>& rows, std::size_t row, std::size_t columns, std::size_t count) {
+  double squares = 0.0;
+  for (std::size_t i = 0; i < count; ++i) squares += rows[row * columns + i] * rows[row * columns + i];
+  return std::sqrt(squares);
+}
+
+}  // namespace
+
+TEST_SUITE_BEGIN("unit");
+
+TEST_CASE("growth methods: all are known by name, and names that are not are answered with the list") {
+  std::set<std::string> names;
+  for (const auto& method : ms::grow::all_methods()) {
+    CAPTURE(method.name);
+    CHECK(ms::grow::parse_method(method.name).name() == method.name);
+    CHECK(!method.description.empty());
+    CHECK(names.insert(method.name).second);
+  }
+  const auto text = message_of<ms::ArgumentError>([] { (void)ms::grow::parse_method("magic"); });
+  CHECK(contains(text, "there is no growth method 'magic'; the methods are tiny, "));
+  CHECK(contains(text, "firefly"));
+}
+
+TEST_CASE("growth methods: every one grows every kind of site, and one that claims to preserve the function does") {
+  for (const auto& net : method_nets()) {
+    for (const Activation f : {Activation::tanh, Activation::relu}) {
+      for (const auto& named : ms::grow::all_methods()) {
+        for (const FanOut fan_out : {FanOut::full, FanOut::centre}) {
+          INFO(net.name, ", ", named.name, ", relu ", f == Activation::relu, ", full ", fan_out == FanOut::full);
+          if (fan_out == FanOut::centre && (net.name == "mlp" || f == Activation::relu)) continue;
+          MethodProblem problem(net, f);
+          const auto training = problem.outputs(ms::nn::Mode::training);
+          const auto evaluation = problem.outputs(ms::nn::Mode::evaluation);
+          // A tenth of noise in what copies read is no zero effect.
+          const auto method = named.name == "net2wider" ? ms::grow::net2wider(0.0) : named.make();
+          auto options = method_options(method, fan_out);
+          options.damping = 1e-3;
+          const auto proposal = problem.propose(problem.site, 4, options);
+          REQUIRE(proposal.insertion.units > 0);
+          CHECK(proposal.insertion.units <= 4);
+          const std::int64_t width = problem.site.width();
+          ms::grow::apply<double>(problem.ctx, ms::grow::make_edit(problem.ctx, problem.site, proposal.insertion, 1.0),
+                                  problem.net);
+          CHECK(problem.site.width() == width + proposal.insertion.units);
+          const double in_training = relative_distance(training, problem.outputs(ms::nn::Mode::training));
+          const double in_evaluation = relative_distance(evaluation, problem.outputs(ms::nn::Mode::evaluation));
+          if (proposal.preserves_function) {
+            // A few hundred terms of size 1 in double precision. Where the weights in front of a BatchNorm were
+            // rescaled, its epsilon of 1e-5 weighs otherwise against variances of about 1.
+            const bool rescaled = proposal.insertion.consumer_factor != 1.0;
+            CHECK(in_training < (rescaled ? 1e-3 : 1e-12));
+            CHECK(in_evaluation < 1e-12);
+            CHECK(!proposal.search_amplitude);
+          } else {
+            CHECK(in_training > 1e-9);
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("growth methods: those that preserve the function are the ones that should") {
+  MethodProblem problem(method_nets().front(), Activation::tanh);
+  for (const auto& [name, preserves] : {std::pair{"tiny", false},
+                                        {"tiny-joint", false},
+                                        {"gradmax", true},
+                                        {"random", true},
+                                        {"random-fan-out", true},
+                                        {"nest", false},
+                                        {"net2wider", false},
+                                        {"paired", true},
+                                        {"north", true},
+                                        {"senn", true},
+                                        {"firefly", false}}) {
+    CAPTURE(name);
+    const auto proposal = problem.propose(problem.site, 2, method_options(ms::grow::parse_method(name)));
+    CHECK(proposal.preserves_function == preserves);
+    const std::string text = name;
+    CHECK(proposal.search_amplitude == (text.starts_with("tiny") || text == "firefly"));
+  }
+}
+
+TEST_CASE("random: scales of today's units or of Kaiming, biases zero, and other numbers each time") {
+  MethodProblem problem(method_nets().front(), Activation::tanh);
+  const auto weight = ms::to_host(problem.ctx, problem.site.producer.weight().value);
+  double mean = 0.0;
+  for (std::size_t k = 0; k < 3; ++k) mean += method_row_norm(weight, k, 24, 24) / 3.0;
+  const auto first = problem.propose(problem.site, 2, method_options(ms::grow::random_units()));
+  const auto second = problem.propose(problem.site, 2, method_options(ms::grow::random_units()));
+  CHECK(relative_distance(first.insertion.fan_in, second.insertion.fan_in) > 0.1);
+  const auto kaiming = problem.propose(
+      problem.site, 2,
+      method_options(ms::grow::random_units(ms::grow::ZeroSide::fan_out, ms::grow::UnitScale::kaiming)));
+  for (std::size_t k = 0; k < 2; ++k) {
+    CHECK(method_row_norm(first.insertion.fan_in, k, 25, 24) == doctest::Approx(mean));
+    CHECK(method_row_norm(kaiming.insertion.fan_in, k, 25, 24) == doctest::Approx(std::sqrt(2.0)));
+    CHECK(first.insertion.fan_in[k * 25 + 24] == 0.0);
+    CHECK(method_row_norm(first.insertion.fan_out, k, 5, 5) == 0.0);
+  }
+  const auto other =
+      problem.propose(problem.site, 2, method_options(ms::grow::random_units(ms::grow::ZeroSide::fan_in)));
+  const auto readout = ms::to_host(problem.ctx, problem.site.consumer.weight().value);  // (5, 3)
+  double mean_out = 0.0;
+  for (std::size_t k = 0; k < 3; ++k) {
+    double squares = 0.0;
+    for (std::size_t o = 0; o < 5; ++o) squares += readout[o * 3 + k] * readout[o * 3 + k];
+    mean_out += std::sqrt(squares) / 3.0;
+  }
+  CHECK(method_row_norm(other.insertion.fan_out, 1, 5, 5) == doctest::Approx(mean_out));
+  CHECK(method_row_norm(other.insertion.fan_in, 1, 25, 25) == 0.0);
+  // In front of a ReLU units of zero would never receive a gradient.
+  MethodProblem relu(method_nets().front(), Activation::relu);
+  const auto alive = relu.propose(relu.site, 2, method_options(ms::grow::random_units(ms::grow::ZeroSide::fan_in)));
+  CHECK(method_row_norm(alive.insertion.fan_in, 0, 25, 25) > 0.0);
+  CHECK(contains(alive.report.note, "a ReLU, which lets no gradient pass at 0"));
+}
+
+TEST_CASE("nest: units connect the largest entries of M, with the sign that lowers the loss") {
+  MethodProblem problem(method_nets().front(), Activation::tanh);
+  const GrowthProblem samples = problem.samples();
+  const Dense m = samples.moment(samples.b2, samples.v);  // 25 x 5, the bias last
+  std::vector<std::pair<double, std::pair<std::int64_t, std::int64_t>>> entries;
+  for (std::int64_t i = 0; i < 24; ++i) {
+    for (std::int64_t j = 0; j < 5; ++j) entries.push_back({std::abs(m(i, j)), {i, j}});
+  }
+  std::sort(entries.rbegin(), entries.rend());
+  const auto proposal = problem.propose(problem.site, 3, method_options(ms::grow::nest(0.5)));
+  const auto& insertion = proposal.insertion;
+  REQUIRE(insertion.units == 3);
+  double sizes_in = 0.0, sizes_out = 0.0;
+  for (std::size_t k = 0; k < 3; ++k) {
+    const auto [i, j] = entries[k].second;
+    const double a = insertion.fan_in[k * 25 + static_cast<std::size_t>(i)];
+    const double w = insertion.fan_out[k * 5 + static_cast<std::size_t>(j)];
+    CHECK(std::abs(a) == doctest::Approx(method_row_norm(insertion.fan_in, k, 25, 25)));
+    CHECK(std::abs(w) == doctest::Approx(method_row_norm(insertion.fan_out, k, 5, 5)));
+    CHECK(a * w * m(i, j) > 0.0);
+    CHECK(std::abs(a / insertion.fan_in[static_cast<std::size_t>(entries[0].second.first)]) ==
+          doctest::Approx(std::sqrt(entries[k].first / entries[0].first)));
+    sizes_in += std::abs(a) / 3.0;
+    sizes_out += std::abs(w) / 3.0;
+  }
+  const auto mean_size = [&](const std::vector<double>& values) {
+    double sum = 0.0;
+    for (const double value : values) sum += std::abs(value);
+    return sum / static_cast<double>(values.size());
+  };
+  CHECK(sizes_in == doctest::Approx(0.5 * mean_size(ms::to_host(problem.ctx, problem.site.producer.weight().value))));
+  CHECK(sizes_out == doctest::Approx(0.5 * mean_size(ms::to_host(problem.ctx, problem.site.consumer.weight().value))));
+  CHECK(proposal.report.slope > 0.0);
+  CHECK(message_of<ms::ArgumentError>([] { (void)ms::grow::nest(0.0); }).starts_with("nest: a unit connects"));
+}
+
+TEST_CASE("net2wider: copies share the fan-out of their unit, noise stays within what was asked for") {
+  for (const auto& net : method_nets()) {
+    CAPTURE(net.name);
+    MethodProblem problem(net, Activation::relu);
+    const std::int64_t width = problem.site.width(), p = problem.site.fan_in();
+    const auto before = ms::grow::numbers_of_units<double>(problem.ctx, problem.site);
+    const auto proposal = problem.propose(problem.site, 5, method_options(ms::grow::net2wider(0.0)));
+    ms::grow::apply<double>(problem.ctx, ms::grow::make_edit(problem.ctx, problem.site, proposal.insertion, 1.0),
+                            problem.net);
+    const auto after = ms::grow::numbers_of_units<double>(problem.ctx, problem.site);
+    const std::size_t m = before.fan_out.size() / static_cast<std::size_t>(width);
+    for (std::int64_t j = 0; j < width; ++j) {
+      std::vector<double> sum(m, 0.0);
+      int copies = 0;
+      for (std::int64_t k = 0; k < problem.site.width(); ++k) {
+        const bool same =
+            std::equal(after.fan_in.begin() + k * p, after.fan_in.begin() + (k + 1) * p, before.fan_in.begin() + j * p);
+        if (!same) continue;
+        ++copies;
+        for (std::size_t i = 0; i < m; ++i) sum[i] += after.fan_out[static_cast<std::size_t>(k) * m + i];
+        if (problem.site.norm) {
+          CHECK(after.norm.weight[static_cast<std::size_t>(k)] == before.norm.weight[static_cast<std::size_t>(j)]);
+          CHECK(after.norm.mean[static_cast<std::size_t>(k)] == before.norm.mean[static_cast<std::size_t>(j)]);
+        }
+      }
+      CHECK(copies >= 1);
+      const auto first = before.fan_out.begin() + static_cast<std::ptrdiff_t>(j) * static_cast<std::ptrdiff_t>(m);
+      CHECK(relative_distance({first, first + static_cast<std::ptrdiff_t>(m)}, sum) < 1e-14);
+    }
+    MethodProblem noisy(net, Activation::relu);
+    const auto quiet_outputs = noisy.outputs(ms::nn::Mode::training);
+    const auto with_noise = noisy.propose(noisy.site, 5, method_options(ms::grow::net2wider(1e-4)));
+    ms::grow::apply<double>(noisy.ctx, ms::grow::make_edit(noisy.ctx, noisy.site, with_noise.insertion, 1.0),
+                            noisy.net);
+    const double distance = relative_distance(quiet_outputs, noisy.outputs(ms::nn::Mode::training));
+    CHECK(distance > 1e-8);
+    CHECK(distance < 1e-2);
+  }
+}
+
+TEST_CASE("paired: units cancel in pairs, and variances carry over to the wider layer") {
+  for (const auto& net : method_nets()) {
+    for (const Activation f : {Activation::relu, Activation::tanh}) {
+      INFO(net.name, ", relu ", f == Activation::relu);
+      MethodProblem problem(net, f);
+      const auto before = ms::grow::numbers_of_units<double>(problem.ctx, problem.site);
+      const std::size_t width = static_cast<std::size_t>(problem.site.width());
+      const auto proposal = problem.propose(problem.site, 5, method_options(ms::grow::paired()));
+      const auto& insertion = proposal.insertion;
+      REQUIRE(insertion.units == 4);
+      CHECK(contains(proposal.report.note, "asked for 5 units; pairs make 4"));
+      const std::size_t p = insertion.fan_in.size() / 4, m = insertion.fan_out.size() / 4;
+      for (std::size_t pair = 0; pair < 2; ++pair) {
+        for (std::size_t i = 0; i < p; ++i) {
+          CHECK(insertion.fan_in[pair * p + i] == insertion.fan_in[(pair + 2) * p + i]);
+        }
+        for (std::size_t i = 0; i < m; ++i) {
+          CHECK(insertion.fan_out[pair * m + i] == -insertion.fan_out[(pair + 2) * m + i]);
+        }
+      }
+      ms::grow::apply<double>(problem.ctx, ms::grow::make_edit(problem.ctx, problem.site, insertion, 1.0), problem.net);
+      const auto after = ms::grow::numbers_of_units<double>(problem.ctx, problem.site);
+      const double s = std::sqrt(static_cast<double>(width) / static_cast<double>(width + 4));
+      const bool rescaled = problem.site.consumer_norm || f == Activation::relu;
+      for (std::size_t i = 0; i < width * m; ++i) {
+        CHECK(after.fan_out[i] == doctest::Approx((rescaled ? s : 1.0) * before.fan_out[i]));
+      }
+      CHECK(contains(proposal.report.note, "not rescaled") == !rescaled);
+      // Variance of what an output sums up, for independent activations of one variance: carried over on average.
+      double old_variance = 0.0, new_variance = 0.0;
+      for (std::size_t k = 0; k < width; ++k) old_variance += std::pow(method_row_norm(before.fan_out, k, m, m), 2);
+      for (std::size_t k = 0; k < width + 4; ++k) new_variance += std::pow(method_row_norm(after.fan_out, k, m, m), 2);
+      if (rescaled) {
+        double mean = 0.0;
+        for (std::size_t k = 0; k < width; ++k)
+          mean += method_row_norm(before.fan_out, k, m, m) / static_cast<double>(width);
+        CHECK(new_variance == doctest::Approx(s * s * (old_variance + 4 * mean * mean)));
+        CHECK(new_variance <= old_variance * (1 + 1e-12));
+      }
+    }
+  }
+  MethodProblem problem(method_nets().front(), Activation::relu);
+  CHECK(contains(problem.propose(problem.site, 1, method_options(ms::grow::paired())).report.note, "pairs need two"));
+}
+
+TEST_CASE("north: pre-activations orthogonal to those of today's units and to each other") {
+  for (const auto& net : method_nets()) {
+    CAPTURE(net.name);
+    MethodProblem problem(net, Activation::tanh);
+    const auto today = ms::grow::numbers_of_units<double>(problem.ctx, problem.site);
+    const std::size_t width = static_cast<std::size_t>(problem.site.width());
+    const std::size_t p = static_cast<std::size_t>(problem.site.fan_in());
+    // The pre-activations themselves, from a network that has grown.
+    const auto proposal = problem.propose(problem.site, 3, method_options(ms::grow::north()));
+    REQUIRE(proposal.insertion.units == 3);
+    Dense s;
+    if (!problem.site.spatial()) {
+      const GrowthProblem samples = problem.samples();
+      s = samples.moment(samples.b2, samples.b2);
+    } else {
+      std::optional<ms::grow::MapStatistics<double>> maps;
+      problem.visit({problem.site}, [&](ms::Context&, std::size_t, ms::View<const double> unit,
+                                        ms::View<const double> consumer, ms::View<const double> goal) {
+        maps.emplace(problem.ctx, problem.site, unit.shape(), FanOut::full);
+        maps->update(problem.ctx, unit, consumer, goal);
+      });
+      s = support::to_dense(problem.ctx, maps->covariance(problem.ctx));
+    }
+    const auto product = [&](const std::vector<double>& a, std::size_t i, const std::vector<double>& b, std::size_t j) {
+      double sum = 0.0;
+      for (std::size_t r = 0; r < p; ++r) {
+        for (std::size_t c = 0; c < p; ++c) {
+          sum += a[i * p + r] * s(static_cast<std::int64_t>(r), static_cast<std::int64_t>(c)) * b[j * p + c];
+        }
+      }
+      return sum;
+    };
+    for (std::size_t k = 0; k < 3; ++k) {
+      const auto& fan_in = proposal.insertion.fan_in;
+      const double own = std::sqrt(product(fan_in, k, fan_in, k));
+      CHECK(own > 1e-6);
+      for (std::size_t j = 0; j < width; ++j) {
+        const double other = std::sqrt(product(today.fan_in, j, today.fan_in, j));
+        CHECK(std::abs(product(fan_in, k, today.fan_in, j)) < 1e-9 * own * other);
+      }
+      for (std::size_t j = 0; j < k; ++j) {
+        CHECK(std::abs(product(fan_in, k, fan_in, j)) < 1e-9 * own * std::sqrt(product(fan_in, j, fan_in, j)));
+      }
+    }
+  }
+}
+
+TEST_CASE("north: the trigger counts directions of the activations") {
+  CHECK(ms::grow::north_trigger(10, 1.0, 1.0, 0.97) == 0);
+  CHECK(ms::grow::north_trigger(100, 1.0, 1.0, 0.97) == 3);
+  CHECK(ms::grow::north_trigger(10, 0.9, 0.5, 1.0) == 4);
+  CHECK(ms::grow::north_trigger(10, 0.2, 0.9, 0.97) == 0);
+  MethodProblem problem(method_nets().front(), Activation::tanh);
+  const GrowthProblem samples = problem.samples();
+  Dense h(3, samples.b1.columns);
+  for (std::int64_t i = 0; i < 3; ++i) {
+    for (std::int64_t t = 0; t < h.columns; ++t) h(i, t) = samples.b1(i, t);
+  }
+  const auto values = support::singular_values((1 / std::sqrt(samples.n())) * h);
+  ms::grow::SiteMoments site;
+  site.width = 3;
+  site.consumer_inputs = 4;
+  site.consumer_bias = true;
+  site.moments.s1 = support::to_tensor<double>(problem.ctx, samples.moment(samples.b1, samples.b1));
+  CHECK(ms::grow::effective_dimension(problem.ctx, site, 1e-6) == 1.0);
+  CHECK(ms::grow::effective_dimension(problem.ctx, site, std::sqrt(values[1] * values[2])) ==
+        doctest::Approx(2.0 / 3.0));
+  CHECK(ms::grow::effective_dimension(problem.ctx, site, 2 * values[0]) == 0.0);
+  CHECK(contains(problem
+                     .propose(problem.site, 2,
+                              method_options(ms::grow::make_method<ms::grow::North>(
+                                  ms::grow::North::Options{.least_dimension = 1.0, .epsilon = 10.0})))
+                     .report.note,
+                 "the effective dimension of the layer is 0, less than 1"));
+}
+
+TEST_CASE("senn: the natural expansion score against plain loops, and its threshold") {
+  MethodProblem problem(method_nets().front(), Activation::tanh);
+  const GrowthProblem samples = problem.samples();
+  const Dense s1 = samples.moment(samples.b1, samples.b1), p = samples.moment(samples.b2, samples.b1);
+  const Dense e = support::power(samples.moment(samples.v, samples.v), -0.5, 1e-9);
+  const Dense schur = samples.moment(samples.b2, samples.b2) - p * support::power(s1, -1) * support::transposed(p);
+  const auto expected = support::singular_values(support::power(schur, -0.5, 1e-9) * samples.cross() * e);
+  const Dense moved = e * samples.best_move();
+  const double current = support::dot(moved, e * support::transposed(samples.moment(samples.b1, samples.v)));
+  const auto proposal = problem.propose(problem.site, 2, method_options(ms::grow::senn(0.0)));
+  REQUIRE(proposal.insertion.units == 2);
+  for (std::size_t k = 0; k < 3; ++k) CHECK(proposal.report.lambda[k] == doctest::Approx(expected[k]).epsilon(1e-4));
+  const double ratio = (expected[0] * expected[0] + expected[1] * expected[1]) / current;
+  CHECK(problem.propose(problem.site, 2, method_options(ms::grow::senn(0.99 * ratio))).insertion.units == 2);
+  const auto none = problem.propose(problem.site, 2, method_options(ms::grow::senn(1.01 * ratio)));
+  CHECK(none.insertion.units == 0);
+  CHECK(contains(none.report.note, "would raise the natural expansion score by"));
+}
+
+TEST_CASE("firefly: gradients of candidates against differences, steps raise the gain, norms are held") {
+  for (const auto& net : method_nets()) {
+    for (const Activation f : {Activation::tanh, Activation::relu}) {
+      INFO(net.name, ", relu ", f == Activation::relu);
+      MethodProblem problem(net, f);
+      const auto start = problem.propose(problem.site, 6, method_options(ms::grow::firefly(0)));
+      const auto gain_of = [&](const ms::grow::Insertion& insertion) {
+        ms::grow::UnitEffects<double> effects(problem.ctx, problem.site, insertion);
+        problem.visit({problem.site},
+                      [&](ms::Context&, std::size_t, ms::View<const double> unit, ms::View<const double>,
+                          ms::View<const double> goal) { effects.update(problem.ctx, unit, goal); });
+        double gain = 0.0;
+        for (std::int64_t k = 0; k < insertion.units; ++k) gain += effects.positive(k);
+        return gain;
+      };
+      ms::grow::CandidatePass<double> pass(problem.ctx, problem.site, start.insertion);
+      problem.visit({problem.site}, [&](ms::Context&, std::size_t, ms::View<const double> unit, ms::View<const double>,
+                                        ms::View<const double> goal) { pass.update(problem.ctx, unit, goal); });
+      const auto gradients = pass.gradients();
+      for (const bool in : {true, false}) {
+        double slope = 0.0;
+        ms::grow::Insertion up = start.insertion, down = start.insertion;
+        const auto& direction = in ? gradients.fan_in : gradients.fan_out;
+        const double step = 1e-6;
+        for (std::size_t i = 0; i < direction.size(); ++i) {
+          (in ? up.fan_in : up.fan_out)[i] += step * direction[i];
+          (in ? down.fan_in : down.fan_out)[i] -= step * direction[i];
+          slope += direction[i] * direction[i];
+        }
+        // D is piecewise bilinear: central differences have rounding errors only, unless a kink lies in between.
+        CHECK((gain_of(up) - gain_of(down)) / (2 * step) == doctest::Approx(slope).epsilon(1e-3));
+      }
+
+      const auto trained = problem.propose(problem.site, 6, method_options(ms::grow::firefly(3)));
+      REQUIRE(trained.insertion.units > 0);
+      CHECK(trained.report.gain > 2.0 * start.report.gain);
+      CHECK(trained.report.lambda.size() == 12);
+      CHECK(std::is_sorted(trained.report.lambda.rbegin(), trained.report.lambda.rend()));
+      const std::size_t p = static_cast<std::size_t>(trained.insertion.inputs);
+      for (std::size_t k = 1; k < static_cast<std::size_t>(trained.insertion.units); ++k) {
+        CHECK(method_row_norm(trained.insertion.fan_in, k, p, p) ==
+              doctest::Approx(method_row_norm(trained.insertion.fan_in, 0, p, p)));
+      }
+      CHECK(gain_of(trained.insertion) >= trained.report.gain * (1 - 1e-9));
+    }
+  }
+}
+
+TEST_CASE("growth methods: more units than can be told apart are answered with those there are") {
+  MethodProblem problem(method_nets().front(), Activation::tanh);
+  for (const char* name : {"tiny", "tiny-eigen", "tiny-joint", "tiny-fisher", "gradmax"}) {
+    CAPTURE(name);
+    const auto proposal = problem.propose(problem.site, 100, method_options(ms::grow::parse_method(name)));
+    CHECK(proposal.insertion.units >= 2);
+    CHECK(proposal.insertion.units <= 5);
+    CHECK(contains(proposal.report.note, "asked for 100 units, of which "));
+  }
+  const auto north = problem.propose(problem.site, 100, method_options(ms::grow::north()));
+  CHECK(north.insertion.units == 22);
+  CHECK(contains(north.report.note, "asked for 100 units; only 22 can be orthogonal to the others"));
+}
+
+TEST_CASE("growth methods: statistics that are not finite are refused with the site's name") {
+  for (const auto& net : method_nets()) {
+    for (const char* name : {"tiny", "tiny-joint", "gradmax", "nest", "north", "random"}) {
+      INFO(net.name, ", ", name);
+      MethodProblem problem(net, Activation::tanh);
+      const auto nan = ms::from_host<double>(problem.ctx, {1}, {std::numeric_limits<double>::quiet_NaN()});
+      ms::copy<double>(problem.ctx, nan.view(), problem.x.view().reshape({problem.x.size()}).slice(0, 7, 8));
+      const auto text = message_of<ms::NumericError>(
+          [&] { (void)problem.propose(problem.site, 2, method_options(ms::grow::parse_method(name))); });
+      CHECK(contains(text, "site " + net.site + ": "));
+    }
+  }
+}
+
+TEST_CASE("growth solver: a Krylov space that does not converge gives way to all eigenvectors, and the note says so") {
+  ms::Context ctx({.seed = 3});
+  const std::int64_t n = 520;
+  const auto noise = ms::from_host<double>(ctx, {n, n}, support::normal_values<double>(n * n, 5));
+  auto s = ms::zeros<double>(ctx, {n, n});
+  std::vector<double> identity(static_cast<std::size_t>(n * n), 0.0);
+  for (std::int64_t i = 0; i < n; ++i) identity[static_cast<std::size_t>(i * (n + 1))] = 1.0;
+  ms::copy<double>(ctx, ms::from_host<double>(ctx, {n, n}, identity).view(), s.view());
+  const auto converged = ms::grow::new_units<double>(ctx, s.view(), noise.view(), {.max_units = 4});
+  const auto gave_way =
+      ms::grow::new_units<double>(ctx, s.view(), noise.view(), {.max_units = 4, .max_krylov_blocks = 1});
+  CHECK(converged.note.empty());
+  CHECK(gave_way.note == "fell back to all eigenvectors: the block Krylov space did not converge");
+  REQUIRE(gave_way.units == converged.units);
+  for (std::size_t k = 0; k < 4; ++k) CHECK(gave_way.lambda[k] == doctest::Approx(converged.lambda[k]).epsilon(1e-4));
+}
+
+TEST_SUITE_END();
