@@ -1,0 +1,120 @@
+#!/usr/bin/env python3
+"""Compiles hot_kernels.cpp with nvcc and checks what ptxas reports: registers, shared memory, spills, local memory.
+
+check_resources.py NVCC ARCHITECTURE REPOSITORY. Needs no GPU. Fails if a kernel of the list below is missing, or if any
+kernel of the file spills registers or keeps variables in local memory.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+# What training and growth spend their time in, by name, with a limit on registers some way above what they take. Blocks
+# resident on a multiprocessor are at most 65536 over registers times threads, so more registers hide less latency.
+HOT = [
+    ("convolution, forward", r"implicit_gemm_kernel<float, .*\)0>", 128),
+    ("convolution, gradient at the input", r"implicit_gemm_kernel<float, .*\)1>", 128),
+    ("convolution, gradient of the weight", r"implicit_gemm_kernel<float, .*\)2>", 128),
+    ("covariance and cross covariance", r"row_product_kernel<float", 128),
+    ("offset products (patch statistics)", r"offset_products_kernel<float", 168),
+    ("sums over channels", r"sum_channel_chunks<", 64),
+    ("sums over columns", r"sum_chunks<float", 64),
+    ("sums of all elements", r"reduce_segments<", 64),
+    ("batch normalisation", r"NormalizeLanes<float, kernels::detail::Relu, false>", 64),
+    ("batch normalisation, backward", r"BatchNormBackwardLanes<float, true, false>", 64),
+    ("layer normalisation", r"layer_norm_rows<float>", 72),
+    ("layer normalisation, backward", r"layer_norm_backward_rows<float>", 72),
+    ("softmax and cross-entropy", r"softmax_cross_entropy_rows<float", 80),
+    ("pooling", r"pool_positions<", 80),
+    ("max pooling 2x2", r"MaxQuadForward<float>", 64),
+    ("relu", r"ActivationForward<kernels::detail::Relu, float>", 64),
+    ("gelu", r"ActivationForward<kernels::detail::Gelu, float>", 64),
+    ("dropout", r"DropoutFour<float>", 64),
+    ("SGD with momentum", r"MomentumSgd<float>", 64),
+    ("AdamW", r"optimizer_detail::AdamW<float>", 64),
+]
+
+
+@dataclass
+class Kernel:
+    """What ptxas says of one kernel, in bytes."""
+
+    name: str
+    registers: int = 0
+    shared: int = 0
+    stack: int = 0
+    spills: int = 0
+
+
+def parse(report: str) -> list[Kernel]:
+    """Kernels of a report of ptxas -v."""
+    kernels: list[Kernel] = []
+    for line in report.splitlines():
+        if found := re.search(r"Compiling entry function '(\w+)'", line):
+            kernels.append(Kernel(found[1]))
+        elif not kernels:
+            continue
+        elif found := re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", line):
+            kernels[-1].stack = int(found[1])
+            kernels[-1].spills = int(found[2]) + int(found[3])
+        elif found := re.search(r"Used (\d+) registers", line):
+            kernels[-1].registers = int(found[1])
+            if shared := re.search(r"(\d+) bytes smem", line):
+                kernels[-1].shared = int(shared[1])
+    names = subprocess.run(["c++filt"], input="\n".join(k.name for k in kernels), text=True, capture_output=True,
+                           check=True).stdout.splitlines()
+    for kernel, name in zip(kernels, names, strict=True):
+        kernel.name = name.replace("meristem::gpu::", "")
+    return kernels
+
+
+def problems(kernels: list[Kernel], hot: list[tuple[str, str, int]]) -> list[str]:
+    """Sentences; none if all is well."""
+    found = []
+    for label, pattern, limit in hot:
+        group = [kernel for kernel in kernels if re.search(pattern, kernel.name)]
+        if not group:
+            found.append(f"{label}: no kernel matches {pattern}; was it renamed? Mend the list in check_resources.py")
+        found += [f"{label}: {kernel.registers} registers, more than {limit}: {kernel.name[:120]}"
+                  for kernel in group if kernel.registers > limit]
+    for kernel in kernels:
+        if kernel.registers == 0:
+            found.append(f"ptxas reported no registers of {kernel.name[:160]}")
+        if kernel.spills or kernel.stack:
+            found.append(f"{kernel.spills} bytes spilled, {kernel.stack} bytes of local memory: {kernel.name[:160]}")
+    return found
+
+
+def main() -> int:
+    if len(sys.argv) != 4:
+        print(__doc__, file=sys.stderr)
+        return 2
+    nvcc, architecture, root = sys.argv[1], sys.argv[2], Path(sys.argv[3])
+    with tempfile.TemporaryDirectory() as folder:
+        command = [nvcc, "-std=c++20", f"-arch=sm_{architecture}", "-DNDEBUG", "-I", str(root / "include"), "-I",
+                   str(root / "kernels"), "-x", "cu", "-cubin", "-Xptxas", "-v",
+                   str(root / "tests/resources/hot_kernels.cpp"), "-o", f"{folder}/hot.cubin"]
+        run = subprocess.run(command, capture_output=True, text=True, check=False)
+    if run.returncode != 0:
+        print(f"nvcc failed:\n{run.stdout}{run.stderr}"[:4000])
+        return 1
+    kernels = parse(run.stdout + run.stderr)
+    print(f"sm_{architecture}: {len(kernels)} kernels; the hot ones, largest number of registers of each")
+    print(f"{'':<40} {'kernels':>7} {'registers':>9} {'shared':>7} {'spilled':>7} {'local':>6}")
+    for label, pattern, _ in HOT:
+        group = [kernel for kernel in kernels if re.search(pattern, kernel.name)]
+        if group:
+            print(f"{label:<40} {len(group):7} {max(k.registers for k in group):9} {max(k.shared for k in group):7} "
+                  f"{max(k.spills for k in group):7} {max(k.stack for k in group):6}")
+    found = problems(kernels, HOT)
+    print("\n".join(found) if found else "no kernel spills or uses local memory")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
