@@ -167,6 +167,60 @@ void check_resume(const std::string& name, const std::function<Net(ms::Context&)
   std::filesystem::remove(path);
 }
 
+/// A small network, trained for two steps, and its checkpoint.
+struct Small {
+  ms::Context ctx;
+  Net net;
+  ms::optim::Sgd<float> sgd;
+  std::string path;
+  explicit Small(const std::string& name)
+      : net(ms::models::mlp<float>(ctx, {.inputs = 36, .hidden = {2}, .classes = 4})),
+        sgd(net, {.learning_rate = 0.1, .momentum = 0.5}),
+        path(path_in_temporary("small_" + name)) {
+    (void)train(ctx, net, sgd, corners(32), 0, 0, 2);
+    ms::io::save_checkpoint<float>(path, ctx, net, sgd, {{"epoch", 3}});
+  }
+  ~Small() { std::filesystem::remove(path); }
+  Small(const Small&) = delete;
+  Small& operator=(const Small&) = delete;
+};
+
+std::vector<std::byte> flipped(const std::vector<std::byte>& bytes, std::size_t bit) {
+  std::vector<std::byte> result = bytes;
+  result[bit / 8] ^= std::byte{1} << (bit % 8);
+  return result;
+}
+
+/// Whether a DataError, and nothing else, comes of these bytes.
+bool refused(std::vector<std::byte> bytes) {
+  try {
+    (void)ms::io::Checkpoint<float>(ms::io::Safetensors::parse(std::move(bytes), "x"));
+  } catch (const ms::DataError&) {
+    return true;
+  }
+  return false;
+}
+
+/// What is said of the checkpoint when its run is changed and its checksum fits again.
+std::string after_change(const std::string& path, const std::function<void(ms::io::Json& run)>& change,
+                         const std::string& without = {}, const std::string& added = {}) {
+  const ms::io::Safetensors original = ms::io::Safetensors::read(path);
+  ms::io::Safetensors file;
+  file.metadata() = original.metadata();
+  for (const auto& [name, tensor] : original.tensors()) {
+    ms::Shape shape;
+    for (const std::int64_t extent : tensor.shape) shape.append(extent);
+    if (name != without) file.add<float>(name, shape, std::vector<std::byte>(tensor.bytes.begin(), tensor.bytes.end()));
+  }
+  if (!added.empty()) file.add<float>(added, {1}, std::vector<std::byte>(4));
+  ms::io::Json run = ms::io::Json::parse(original.metadata("run"));
+  change(run);
+  file.metadata()["run"] = run.dump();
+  file.metadata()["checksum"] = ms::io::detail::hexadecimal(file.checksum("checksum"));
+  ms::Context ctx;
+  return message_of<ms::DataError>([&] { (void)ms::io::Checkpoint<float>(std::move(file)).network(ctx); });
+}
+
 }  // namespace checkpoint_test
 }  // namespace
 
@@ -178,6 +232,98 @@ TEST_CASE("checkpoint: a multi-layer perceptron that grows trains on bit by bit 
 
 TEST_CASE("checkpoint: so does a residual network with norms and dropout under AdamW") {
   checkpoint_test::check_resume("residual", checkpoint_test::residual_net, true);
+}
+
+TEST_CASE("checkpoint: no single bit can change and no byte be missing") {
+  using namespace checkpoint_test;
+  const Small small("bits");
+  const std::vector<std::byte> bytes = ms::io::read_file(small.path);
+  REQUIRE_FALSE(refused(bytes));
+  REQUIRE(bytes.size() < 8000);
+  std::size_t taken = 0;
+  for (std::size_t bit = 0; bit < bytes.size() * 8; ++bit) taken += refused(flipped(bytes, bit)) ? 0 : 1;
+  CHECK(taken == 0);
+  for (std::size_t length = 0; length < bytes.size(); ++length) {
+    taken += refused({bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(length)}) ? 0 : 1;
+  }
+  CHECK(taken == 0);
+}
+
+TEST_CASE("checkpoint: other versions, types and damage are named") {
+  using namespace checkpoint_test;
+  const Small small("versions");
+  const auto with = [&](const std::string& name, const std::string& text) {
+    const ms::io::Safetensors original = ms::io::Safetensors::read(small.path);
+    ms::io::Safetensors file;
+    file.metadata() = original.metadata();
+    file.metadata()[name] = text;
+    return message_of<ms::DataError>([&] { (void)ms::io::Checkpoint<float>(std::move(file)); });
+  };
+  CHECK(contains(with("meristem.format_version", "2"), "has version 2 of the format; version 1 is read here"));
+  CHECK(contains(with("meristem.format", "meristem-model"), "is no meristem-checkpoint file but meristem-model"));
+  CHECK(contains(with("state", "{}"), "its content does not match its checksum; it is damaged"));
+  CHECK(contains(message_of<ms::DataError>([&] { (void)ms::io::load_checkpoint<double>(small.path); }),
+                 small.path + ": holds numbers of type float32; this program computes in float64"));
+  CHECK_THROWS_AS((void)ms::io::load_checkpoint<float>(small.path + "x"), ms::IoError);
+}
+
+TEST_CASE("checkpoint: content that contradicts itself is refused even with the right checksum") {
+  using namespace checkpoint_test;
+  const Small small("contradictions");
+  const auto changed = [&](auto&& change) { return after_change(small.path, change); };
+  const auto nothing = [](ms::io::Json&) {};
+  CHECK(contains(changed([](auto& run) { run["parameters"][1]["id"] = run["parameters"][0]["id"]; }), "cannot be"));
+  CHECK(contains(changed([](auto& run) { run["parameters"][1]["id"] = 1000; }),
+                 "the id 1000 of 'layer1.bias' cannot be"));
+  CHECK(contains(changed([](auto& run) { run["parameters"][1]["name"] = "layer1.weight"; }), "is listed twice"));
+  CHECK(contains(changed([](auto& run) { std::swap(run["parameters"][1], run["parameters"][3]); }),
+                 "the architecture has 'layer1.bias', the list of parameters 'layer2.bias' in its place"));
+  CHECK(contains(changed([](auto& run) { run["parameters"].erase(3); }), "belongs to nothing"));
+  CHECK(contains(changed([](auto& run) { run["parameters"][0]["moments"] = 2; }),
+                 "there is no tensor 'optimizer.1.layer1.weight'"));
+  CHECK(contains(changed([](auto& run) { run["parameters"][0]["moments"] = -1; }), "'moments' is no whole number"));
+  CHECK(contains(changed([](auto& run) { run["optimizer"]["steps"] = 1e3; }), "'steps' is no whole number"));
+  CHECK(contains(changed([](auto& run) { run["optimizer"]["learning_rate"] = -1; }), "learning rate (-1) cannot be"));
+  CHECK(contains(changed([](auto& run) { run["parameters"] = 1; }), "'parameters' is no list"));
+  CHECK(contains(changed([](auto& run) { run = 1; }), "'seed' is missing"));
+  CHECK(contains(after_change(small.path, nothing, "network.layer1.bias"), "there is no tensor 'network.layer1.bias'"));
+  CHECK(contains(after_change(small.path, nothing, "", "more"), "the tensor 'more' belongs to nothing"));
+  CHECK(contains(after_change(small.path, nothing, "optimizer.0.layer1.weight", "optimizer.0.layer1.weight"),
+                 "tensor 'optimizer.0.layer1.weight' has shape (1), its parameter (2, 36)"));
+}
+
+TEST_CASE("checkpoint: what cannot be restored leaves network, optimiser and Context alone") {
+  using namespace checkpoint_test;
+  Small small("restoring");
+  const auto checkpoint = ms::io::load_checkpoint<float>(small.path);
+  // Training goes on; restoring into the live network takes it back.
+  const auto saved = everything(small.ctx, small.net, small.sgd);
+  (void)train(small.ctx, small.net, small.sgd, corners(32), 1, 0, 2);
+  // Making a network draws random streams.
+  Net twin = checkpoint.network(small.ctx);
+  const auto later = everything(small.ctx, small.net, small.sgd);
+  REQUIRE(later != saved);
+  CHECK_THROWS_AS(checkpoint.restore(small.ctx, twin, small.sgd), ms::ArgumentError);
+  ms::optim::AdamW<float> adamw(small.net, {});
+  CHECK(contains(message_of<ms::DataError>([&] { checkpoint.restore(small.ctx, small.net, adamw); }),
+                 "has the state of a Sgd optimiser; got AdamW"));
+  ms::ContextOptions options;
+  options.seed = 5;
+  ms::Context other(options);
+  CHECK(contains(message_of<ms::ArgumentError>([&] { checkpoint.restore(other, small.net, small.sgd); }),
+                 "was saved with seed 0, the Context has seed 5"));
+  CHECK_THROWS_AS(ms::io::save_checkpoint<float>(small.path, small.ctx, twin, small.sgd), ms::ArgumentError);
+  CHECK(everything(small.ctx, small.net, small.sgd) == later);
+  checkpoint.restore(small.ctx, small.net, small.sgd);
+  CHECK(everything(small.ctx, small.net, small.sgd) == saved);
+  // A user's optimiser has to be made by the user.
+  CHECK(checkpoint.optimizer(small.net)->kind() == "Sgd");
+  CHECK(after_change(small.path, [](auto& run) { run["optimizer"].erase("kind"); }).find("'kind' is missing") !=
+        std::string::npos);
+  // Other numbers than JSON has are no reason to fail, strings that are not UTF-8 are.
+  CHECK_THROWS_AS(ms::io::save_checkpoint<float>(small.path, small.ctx, small.net, small.sgd, {{"a", "\xff"}}),
+                  ms::ArgumentError);
+  CHECK(ms::io::load_checkpoint<float>(small.path).state() == ms::io::Json{{"epoch", 3}});
 }
 
 TEST_SUITE_END();

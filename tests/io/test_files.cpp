@@ -180,6 +180,7 @@ TEST_CASE("json_text: duplicates, depth and errors are found") {
   for (const char* bad : {"", "{", "[1,]", "{\"a\":}", "nul", "1 2", "\"\xff\"", "1e999"}) {
     CHECK(contains(complaint(bad), "x.json: is no JSON at byte"));
   }
+  CHECK(contains(complaint(std::string("{}\0", 3)), "x.json: is no JSON at byte 3 (a zero byte)"));
   CHECK_THROWS_AS((void)meristem::io::json_text(meristem::io::Json("\xff"), "x"), meristem::ArgumentError);
 }
 

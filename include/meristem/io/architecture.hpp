@@ -167,7 +167,7 @@ template <Real T>
     auto layer = std::make_unique<nn::Residual<T>>(nn::ResidualOptions{.activation = activation("activation")});
     build_children(ctx, fields.use(), fields.field("body"), layer->body(), fields.path(), kinds);
     for (nn::Layer<T>* child : layer->body().children()) {
-      if (child->name() == fields.path() + ".shortcut") fields.fail("'shortcut' is the name of the other branch");
+      if (child->name() == "shortcut") fields.fail("'shortcut' is the name of the other branch");
     }
     build_children(ctx, fields.use(), fields.field("shortcut"), layer->shortcut(), fields.path() + ".shortcut", kinds);
     return layer;

@@ -106,6 +106,10 @@ class JsonBuilder {
 /// The value of a JSON text. Throws DataError, which starts with `source`, for text that is no JSON, objects with the
 /// same name twice, and more than 200 levels.
 [[nodiscard]] inline Json parse_json(std::string_view text, const std::string& source) {
+  // nlohmann's parser takes a zero byte for the end of the text.
+  const std::size_t zero = text.find('\0');
+  if (zero != std::string_view::npos)
+    throw DataError(concat(source, ": is no JSON at byte ", zero + 1, " (a zero byte)"));
   detail::JsonBuilder builder;
   if (!Json::sax_parse(text.begin(), text.end(), &builder)) throw DataError(concat(source, ": ", builder.problem()));
   return builder.take();
