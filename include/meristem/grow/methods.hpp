@@ -1,7 +1,6 @@
 // All growth methods, also by name.
 #pragma once
 
-#include <functional>
 #include <string>
 #include <vector>
 
@@ -23,7 +22,7 @@ namespace meristem::inline MERISTEM_BACKEND::grow {
 struct NamedMethod {
   std::string name;
   std::string description;  ///< one line
-  std::function<Method()> make;
+  Method (*make)();
 };
 
 /// All methods of the library with their usual options.
