@@ -50,6 +50,7 @@ ms::grow::History sample() {
                           .parameters = 1234567,
                           .multiply_adds = 9876543210,
                           .asked = 4,
+                          .found = 3,
                           .samples = 2000,
                           .lambda_error = 0.3,
                           .accuracy = 0.5,
@@ -89,8 +90,8 @@ TEST_CASE("history: what is written reads back with the same bits") {
       CHECK(a.name == b.name);
       CHECK(a.note == b.note);
       using Site = ms::grow::SiteReport;
-      for (const auto member :
-           {&Site::width, &Site::added, &Site::parameters, &Site::multiply_adds, &Site::asked, &Site::samples}) {
+      for (const auto member : {&Site::width, &Site::added, &Site::parameters, &Site::multiply_adds, &Site::asked,
+                                &Site::found, &Site::samples}) {
         CHECK(a.*member == b.*member);
       }
       CHECK(a.evaluations == b.evaluations);

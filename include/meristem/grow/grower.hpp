@@ -304,6 +304,7 @@ class Grower {
       report.parameters = nn::parameter_count(*network_);
       report.multiply_adds = multiply_adds();
       report.asked = asked[i];
+      report.found = proposals[i].insertion.units;
       report.samples = count;
       if (how_many_.significance > 0.0) report.lambda_error = report.threshold / how_many_.significance;
       if (!recorded.empty()) continue;

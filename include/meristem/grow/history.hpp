@@ -130,6 +130,7 @@ struct History {
       line.add("site", site.name);
       line.add("width", site.width);
       line.add("asked", site.asked);
+      line.add("found", site.found);
       line.add("added", site.added);
       line.add("samples", site.samples);
       line.add("goal_norm2", site.goal_norm2);

@@ -40,6 +40,7 @@ struct SiteReport {
   /// Multiply-adds of one forward pass of one sample through the network afterwards; 0 where no sample was looked at.
   std::int64_t multiply_adds = 0;
   std::int64_t asked = 0;    ///< units that limits and budgets allowed
+  std::int64_t found = 0;    ///< units that the method proposed
   std::int64_t samples = 0;  ///< of the statistics
   /// By how much sampling noise may move a λ: the largest singular value of noise alone, σ (√p + √q) / √n; 0 if
   /// unknown.

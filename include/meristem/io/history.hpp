@@ -105,6 +105,7 @@ class HistoryLine {
     site.name = line.text("site");
     site.width = line.count("width");
     site.asked = line.count("asked");
+    site.found = line.count("found");
     site.added = line.count("added");
     site.samples = line.count("samples");
     site.goal_norm2 = line.number("goal_norm2");
