@@ -18,7 +18,6 @@
 namespace io_checkpoint_test {
 
 namespace {
-namespace checkpoint_test {
 
 namespace ms = meristem;
 using Net = ms::nn::Sequential<float>;
@@ -221,21 +220,19 @@ std::string after_change(const std::string& path, const std::function<void(ms::i
   return message_of<ms::DataError>([&] { (void)ms::io::Checkpoint<float>(std::move(file)).network(ctx); });
 }
 
-}  // namespace checkpoint_test
 }  // namespace
 
 TEST_SUITE_BEGIN("unit");
 
 TEST_CASE("checkpoint: a multi-layer perceptron that grows trains on bit by bit after resuming") {
-  checkpoint_test::check_resume("mlp", checkpoint_test::mlp, false);
+  check_resume("mlp", mlp, false);
 }
 
 TEST_CASE("checkpoint: so does a residual network with norms and dropout under AdamW") {
-  checkpoint_test::check_resume("residual", checkpoint_test::residual_net, true);
+  check_resume("residual", residual_net, true);
 }
 
 TEST_CASE("checkpoint: no single bit can change and no byte be missing") {
-  using namespace checkpoint_test;
   const Small small("bits");
   const std::vector<std::byte> bytes = ms::io::read_file(small.path);
   REQUIRE_FALSE(refused(bytes));
@@ -250,7 +247,6 @@ TEST_CASE("checkpoint: no single bit can change and no byte be missing") {
 }
 
 TEST_CASE("checkpoint: other versions, types and damage are named") {
-  using namespace checkpoint_test;
   const Small small("versions");
   const auto with = [&](const std::string& name, const std::string& text) {
     const ms::io::Safetensors original = ms::io::Safetensors::read(small.path);
@@ -268,7 +264,6 @@ TEST_CASE("checkpoint: other versions, types and damage are named") {
 }
 
 TEST_CASE("checkpoint: content that contradicts itself is refused even with the right checksum") {
-  using namespace checkpoint_test;
   const Small small("contradictions");
   const auto changed = [&](auto&& change) { return after_change(small.path, change); };
   const auto nothing = [](ms::io::Json&) {};
@@ -293,7 +288,6 @@ TEST_CASE("checkpoint: content that contradicts itself is refused even with the 
 }
 
 TEST_CASE("checkpoint: what cannot be restored leaves network, optimiser and Context alone") {
-  using namespace checkpoint_test;
   Small small("restoring");
   const auto checkpoint = ms::io::load_checkpoint<float>(small.path);
   // Training goes on; restoring into the live network takes it back.

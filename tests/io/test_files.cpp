@@ -20,8 +20,9 @@
 #include <meristem/io/safetensors.hpp>
 #include <support/check.hpp>
 
+namespace io_files_test {
+
 namespace {
-namespace files_test {
 
 namespace ms = meristem;
 namespace fs = std::filesystem;
@@ -88,48 +89,45 @@ std::string npy_complaint(const std::string& file) {
   return message_of<ms::DataError>([&] { (void)ms::io::parse_npy<T>(bytes_of(file), "x.npy"); });
 }
 
-}  // namespace files_test
 }  // namespace
 
 TEST_SUITE_BEGIN("unit");
 
 TEST_CASE("file: a new file replaces the old one whole, and leaves nothing else") {
-  const files_test::Folder folder("replace");
+  const Folder folder("replace");
   const std::string path = folder / "a";
   meristem::io::write_file(path, "old");
-  CHECK(files_test::content(path) == "old");
+  CHECK(content(path) == "old");
   {
     meristem::io::AtomicFile file(path);
     file.write("new content");
-    CHECK(files_test::content(path) == "old");
-    CHECK(files_test::content(path + ".part") == "new content");
+    CHECK(content(path) == "old");
+    CHECK(content(path + ".part") == "new content");
     // Another program that wants to write the same file.
-    const std::string message =
-        files_test::message_of<meristem::IoError>([&] { meristem::io::AtomicFile second(path); });
-    CHECK(files_test::contains(message, "another program is writing it now"));
+    const std::string message = message_of<meristem::IoError>([&] { meristem::io::AtomicFile second(path); });
+    CHECK(contains(message, "another program is writing it now"));
     file.commit();
     CHECK_THROWS_AS(file.write("more"), meristem::IoError);
     CHECK_THROWS_AS(file.commit(), meristem::IoError);
   }
-  CHECK(files_test::content(path) == "new content");
+  CHECK(content(path) == "new content");
   { meristem::io::AtomicFile file(path); }
-  CHECK(files_test::content(path) == "new content");
+  CHECK(content(path) == "new content");
   CHECK(folder.files() == 1);
   // What a killed program left.
   std::ofstream(path + ".part") << "half of something much longer than the new content";
   meristem::io::write_file(path, "third");
-  CHECK(files_test::content(path) == "third");
+  CHECK(content(path) == "third");
   CHECK(folder.files() == 1);
   // Through a link.
   std::filesystem::create_symlink("a", folder / "link");
   meristem::io::write_file(folder / "link", "fourth");
-  CHECK(files_test::content(path) == "fourth");
+  CHECK(content(path) == "fourth");
   CHECK(std::filesystem::is_symlink(folder / "link"));
 }
 
 TEST_CASE("file: what cannot be written is said, and the old content stays") {
-  using files_test::message_of, files_test::contains;
-  const files_test::Folder folder("failing");
+  const Folder folder("failing");
   const std::string path = folder / "a";
   meristem::io::write_file(path, "old");
   const auto attempt = [](const std::string& to) {
@@ -155,7 +153,7 @@ TEST_CASE("file: what cannot be written is said, and the old content stays") {
   REQUIRE(::setrlimit(RLIMIT_FSIZE, &before) == 0);
   ::signal(SIGXFSZ, handler);
   CHECK(contains(full, "a: cannot be written: File too large"));
-  CHECK(files_test::content(path) == "old");
+  CHECK(content(path) == "old");
   CHECK(folder.files() == 1);
 
   CHECK(contains(message_of<meristem::IoError>([&] { (void)meristem::io::read_file(folder / "b"); }),
@@ -165,7 +163,6 @@ TEST_CASE("file: what cannot be written is said, and the old content stays") {
 }
 
 TEST_CASE("json_text: duplicates, depth and errors are found") {
-  using files_test::message_of, files_test::contains;
   const auto parse = [](const std::string& text) { return meristem::io::parse_json(text, "x.json"); };
   const auto complaint = [&](const std::string& text) {
     return message_of<meristem::DataError>([&] { (void)parse(text); });
@@ -185,7 +182,7 @@ TEST_CASE("json_text: duplicates, depth and errors are found") {
 }
 
 TEST_CASE("safetensors: what is written is read, aligned and with its metadata") {
-  const files_test::Folder folder("safetensors");
+  const Folder folder("safetensors");
   meristem::Context ctx;
   const std::string path = folder / "a.safetensors";
   meristem::io::Safetensors file;
@@ -200,7 +197,7 @@ TEST_CASE("safetensors: what is written is read, aligned and with its metadata")
   const std::uint64_t sum = file.checksum();
   file.write(path);
 
-  const std::string raw = files_test::content(path);
+  const std::string raw = content(path);
   std::uint64_t length = 0;
   std::memcpy(&length, raw.data(), 8);
   CHECK(length % 8 == 0);
@@ -220,7 +217,6 @@ TEST_CASE("safetensors: what is written is read, aligned and with its metadata")
   CHECK(meristem::to_host(ctx, back.tensor<double>(ctx, "z")) == doubles);
   CHECK(back.tensor<float>(ctx, "empty").shape() == meristem::Shape({4, 0}));
 
-  using files_test::message_of, files_test::contains;
   const auto complaint = [&](auto&& use) { return message_of<meristem::DataError>(use); };
   CHECK(contains(complaint([&] { (void)back.at<double>("b.weight"); }), "tensor 'b.weight' has dtype F32; F64"));
   CHECK(contains(complaint([&] {
@@ -257,7 +253,6 @@ TEST_CASE("safetensors: the checksum changes with any byte, name, shape and stri
 }
 
 TEST_CASE("safetensors: damaged files are refused, with file and tensor") {
-  using files_test::complaint, files_test::contains, files_test::safetensors_of;
   const auto entry = [](const char* dtype, const char* shape, const char* offsets) {
     return meristem::concat(R"({"dtype":")", dtype, R"(","shape":)", shape, R"(,"data_offsets":)", offsets, "}");
   };
@@ -312,12 +307,12 @@ TEST_CASE("safetensors: damaged files are refused, with file and tensor") {
 }
 
 TEST_CASE("npy: arrays come back, from all three versions") {
-  const files_test::Folder folder("npy");
+  const Folder folder("npy");
   meristem::Context ctx;
   const std::string path = folder / "a.npy";
   const auto round_trip = [&]<class T>(const meristem::Shape& shape, const std::vector<T>& values) {
     meristem::io::write_npy<T>(path, shape, std::span<const T>(values));
-    CHECK(files_test::content(path).find('\n') % 64 == 63);
+    CHECK(content(path).find('\n') % 64 == 63);
     const meristem::io::NpyArray<T> back = meristem::io::read_npy<T>(path);
     CHECK(back.shape == shape);
     CHECK(back.values == values);
@@ -335,14 +330,12 @@ TEST_CASE("npy: arrays come back, from all three versions") {
   CHECK_THROWS_AS(meristem::io::write_npy<float>(path, {3}, std::vector<float>{1, 2}), meristem::ShapeError);
   for (const char version : {'\1', '\2', '\3'}) {
     // Other orders of the keys, quotes and blanks are Python too.
-    const std::string file =
-        files_test::npy_of("{ \"shape\":(2 ,),'fortran_order' :True,'descr':'<f8'}\n", 16, version);
-    CHECK(meristem::io::parse_npy<double>(files_test::bytes_of(file), "x.npy").shape == meristem::Shape{2});
+    const std::string file = npy_of("{ \"shape\":(2 ,),'fortran_order' :True,'descr':'<f8'}\n", 16, version);
+    CHECK(meristem::io::parse_npy<double>(bytes_of(file), "x.npy").shape == meristem::Shape{2});
   }
 }
 
 TEST_CASE("npy: other files are refused, with what was found and what is taken") {
-  using files_test::npy_complaint, files_test::npy_of, files_test::contains;
   const auto header = [](const std::string& descr, const std::string& order, const std::string& shape) {
     return "{'descr': " + descr + ", 'fortran_order': " + order + ", 'shape': " + shape + ", }\n";
   };
@@ -381,3 +374,5 @@ TEST_CASE("npy: other files are refused, with what was found and what is taken")
 }
 
 TEST_SUITE_END();
+
+}  // namespace io_files_test

@@ -18,8 +18,9 @@
 #include <meristem/models/mlp.hpp>
 #include <support/check.hpp>
 
+namespace io_model_test {
+
 namespace {
-namespace model_test {
 
 namespace ms = meristem;
 using namespace ms::nn;
@@ -133,13 +134,11 @@ std::string whole_complaint(const std::string& text) {
   return message_of<ms::DataError>([&] { (void)ms::io::build<float>(ctx, text, {.source = "x"}); });
 }
 
-}  // namespace model_test
 }  // namespace
 
 TEST_SUITE_BEGIN("unit");
 
 TEST_CASE("architecture: every kind of layer is written down and made again, with all its options") {
-  using namespace model_test;
   const auto kinds = own_kinds();
   ms::Context ctx;
   for (const auto make : {every_layer, with_global_pool}) {
@@ -167,7 +166,6 @@ TEST_CASE("architecture: every kind of layer is written down and made again, wit
 }
 
 TEST_CASE("architecture: what cannot be written down is said") {
-  using namespace model_test;
   ms::Context ctx;
   Net net;
   net.add<Scale>("scale", 2.0);
@@ -185,7 +183,6 @@ TEST_CASE("architecture: what cannot be written down is said") {
 }
 
 TEST_CASE("architecture: text that describes no network is refused, with the layer") {
-  using namespace model_test;
   struct Case {
     std::string message, words;
   };
@@ -244,7 +241,6 @@ TEST_CASE("architecture: text that describes no network is refused, with the lay
 }
 
 TEST_CASE("model: saved in either layout, a network computes the same to the last bit") {
-  using namespace model_test;
   const auto kinds = own_kinds();
   ms::Context ctx;
   Net net = every_layer(ctx);
@@ -284,7 +280,6 @@ TEST_CASE("model: saved in either layout, a network computes the same to the las
 }
 
 TEST_CASE("layout: weights in PyTorch's order, against plain loops") {
-  using namespace model_test;
   ms::Context ctx;
   Net net;
   net.add<Conv2d<float>>("conv", ctx, 3, 2, Conv2dOptions{.kernel = {2, 1}});
@@ -341,7 +336,6 @@ TEST_CASE("layout: weights in PyTorch's order, against plain loops") {
 }
 
 TEST_CASE("model: files that do not hold their network are refused, with file and tensor") {
-  using namespace model_test;
   ms::Context ctx;
   Net net = ms::models::mlp<float>(ctx, {.inputs = 2, .hidden = {3}, .classes = 2});
   const std::string path = path_of("refused");
@@ -433,7 +427,6 @@ TEST_CASE("onnx: the bytes of a graph, against a reading of the specification by
 }
 
 TEST_CASE("onnx: what ONNX has no words for is refused, with the layer") {
-  using namespace model_test;
   ms::Context ctx;
   const std::string path = path_of("onnx");
   const auto complaint = [&](Net& net, const ms::Shape& sample) {
@@ -452,3 +445,5 @@ TEST_CASE("onnx: what ONNX has no words for is refused, with the layer") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace io_model_test
