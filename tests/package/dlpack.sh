@@ -1,16 +1,18 @@
 #!/usr/bin/env bash
-# dlpack.sh <source folder> <compiler> numpy|torch: compiles a Python extension that uses the library and exchanges
-# tensors with NumPy or PyTorch. MERISTEM_PYTHON names the interpreter; by default the first that has the package.
+# dlpack.sh <source folder> <compiler> numpy|torch [<folder of a virtual environment>]: compiles a Python extension that
+# uses the library and exchanges tensors with NumPy or PyTorch. MERISTEM_PYTHON names the interpreter; without it, the
+# first that has the package is taken.
 set -euo pipefail
 root=$1
 compiler=$2
 package=$3
+venv=${4:-}
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 python=""
-for candidate in ${MERISTEM_PYTHON:-python3 /usr/bin/python3}; do
+for candidate in ${MERISTEM_PYTHON:-"$venv/bin/python" python3 /usr/bin/python3}; do
   if "$candidate" -c "import $package" 2>/dev/null; then
     python=$candidate
     break
