@@ -105,6 +105,10 @@ inline int classify(std::vector<std::string> arguments) {
       if (argument.starts_with("-")) unknown = argument;
     }
     return refuse("there is no option " + unknown + "; it has --model-card, --json and --help");
+  } catch (const CLI::ArgumentMismatch& mismatch) {
+    // Its text starts with the flag's name without the dashes.
+    const std::string text = mismatch.what();
+    return refuse("--" + text.substr(0, text.find(' ')) + " takes no value; leave out what follows the =");
   } catch (const CLI::ParseError& error) {
     return refuse(ms::concat(error.what(), "; give MODEL and the pictures after it"));
   }

@@ -93,6 +93,7 @@ inline int terminal_columns() {
 
 class Console final : public Listener {
  public:
+  using Listener::on;
   void on(const DeviceChosen& event) override { std::cout << "device    " << event.device << '\n'; }
 
   void on(const DataLoaded& event) override {
@@ -215,11 +216,13 @@ class Console final : public Listener {
   void on(const RunEnded& event) override {
     clear();
     std::cout << "\nresult    test accuracy " << fixed(100 * event.testing.accuracy, 2) << " %, "
-              << shown_size(event.network) << "\n          " << fixed(event.seconds, 1) << " s";
-    if (event.grew) std::cout << ", of which " << fixed(event.growing_seconds, 1) << " s growing";
-    std::cout << "; " << operations(event.training_operations) << " of training";
-    if (event.grew) std::cout << ", " << operations(event.growing_operations) << " of growing";
-    std::cout << '\n';
+              << shown_size(event.network) << '\n';
+    std::string costs = fixed(event.seconds, 1) + " s";
+    if (event.grew) costs += ", of which " + fixed(event.growing_seconds, 1) + " s growing";
+    costs += "; " + operations(event.training_operations) + " of training";
+    if (event.grew) costs += ", " + operations(event.growing_operations) + " of growing";
+    const std::size_t columns = static_cast<std::size_t>(terminal_columns());
+    std::cout << (columns > 0 ? meristem::wrapped(costs, columns, 10) : std::string(10, ' ') + costs) << '\n';
     check_output();
   }
 

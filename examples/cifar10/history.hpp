@@ -12,6 +12,7 @@ namespace cifar10 {
 
 class History final : public Listener {
  public:
+  using Listener::on;
   void on(const DeviceChosen& event) override { keep("device", to_json(event)); }
   void on(const DataLoaded& event) override { keep("data", to_json(event)); }
   void on(const RunStarted& event) override { keep("run", to_json(event)); }

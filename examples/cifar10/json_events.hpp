@@ -140,6 +140,7 @@ inline Json to_json(const RunEnded& event) {
 /// One line an event on standard output, for programs; messages go to standard error.
 class JsonLines final : public Listener {
  public:
+  using Listener::on;
   void on(const DeviceChosen& event) override { print(event); }
   void on(const DataLoaded& event) override { print(event); }
   void on(const RunStarted& event) override { print(event); }

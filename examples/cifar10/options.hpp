@@ -291,7 +291,9 @@ class CommandLine {
 
   /// Takes over the options `saved` with `checkpoint`. Nothing, or the exit code after a sentence about an option that
   /// was given and contradicts them. Throws DataError for saved options that are none.
-  std::optional<int> go_on(const std::map<std::string, std::string>& saved, const std::string& checkpoint) {
+  std::optional<int> go_on(const std::map<std::string, std::string>& saved, const std::string& file) {
+    // The name may be that of an option that is set anew.
+    const std::string checkpoint = file;
     const std::map<std::string, std::string> now = given();
     Options& o = *options_;
     const Options command = o;
@@ -397,10 +399,8 @@ class CommandLine {
       return text;
     };
     const auto exact = [](double value) {
-      std::ostringstream text;
-      text.precision(17);
-      text << value;
-      return text.str();
+      char digits[40];
+      return std::string(digits, std::to_chars(digits, digits + sizeof digits, value).ptr);
     };
     const auto maybe = [](const auto& value) { return value ? concat(*value) : std::string("its default"); };
     return {{"--image-size", concat(o.image_size.value_or(32))},

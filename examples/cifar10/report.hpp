@@ -24,6 +24,7 @@ namespace cifar10 {
 /// page that cannot be written is a warning; training goes on.
 class Report final : public Listener {
  public:
+  using Listener::on;
   /// Makes the folder. Throws ArgumentError if that fails or nothing can be written there. `history` must be told of
   /// events before this.
   Report(const std::filesystem::path& folder, const History& history, const Listeners& listeners)
