@@ -1,5 +1,7 @@
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -163,6 +165,57 @@ TEST_CASE("activation: gelu keeps relative accuracy far on the left") {
   // -8 Phi(-8), Phi(-8) = 6.22096057427178e-16.
   CHECK(forward<double>(ctx, Activation::gelu, {-8.0})[0] ==
         doctest::Approx(-8.0 * 6.22096057427178e-16).epsilon(1e-12));
+}
+
+TEST_CASE("activation: float32 is exact to few units in the last place over its whole range") {
+  ms::Context ctx({.seed = 1});
+  // Every 20011th float up to 88.5, where e^x overflows soon; of both signs, subnormal ones too.
+  std::vector<float> x = {0.0f, -0.0f, 88.5f, -88.5f};
+  for (std::uint32_t bits = 1; bits < 0x42b10000u; bits += 20011) {
+    x.push_back(std::bit_cast<float>(bits));
+    x.push_back(-x.back());
+  }
+  for (const Activation activation : {Activation::gelu, Activation::silu, Activation::tanh, Activation::selu}) {
+    INFO(kernels::activation_name(activation));
+    const std::vector<float> y = forward(ctx, activation, x), slope = slopes(ctx, activation, x);
+    double worst = 0.0, worst_slope = 0.0, at = 0.0;
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      const auto v = static_cast<double>(x[i]);
+      // The formulas of oracle_value cancel near 0 or far on the left.
+      const double expected = activation == Activation::gelu   ? 0.5 * v * std::erfc(-v / std::sqrt(2.0))
+                              : activation == Activation::tanh ? std::tanh(v)
+                              : activation == Activation::selu ? lambda * (v > 0 ? v : alpha * std::expm1(v))
+                                                               : oracle_value(activation, v);
+      // Relative, and some of the smallest numbers where float runs out of digits. e^{-x^2/2} of gelu inherits the
+      // rounding of its exponent, x^2/2 units of it, and far on the left silu and gelu are products with it.
+      const double magnified = activation == Activation::gelu && v < 0 ? 8.0 + v * v : 8.0;
+      const double unit = magnified * support::eps<float> * std::max(std::abs(expected), 1.2e-38);
+      const double error = std::abs(static_cast<double>(y[i]) - expected) / unit;
+      if (error > worst) worst = error, at = v;
+      worst_slope = std::max(worst_slope, std::abs(static_cast<double>(slope[i]) - oracle_slope(activation, v)));
+    }
+    INFO("at ", at);
+    CHECK(worst <= 1.0);
+    // Sums of three terms up to 1.8.
+    CHECK(worst_slope <= 16 * support::eps<float>);
+  }
+}
+
+TEST_CASE("activation: the bits depend neither on the neighbours of an element nor on the number of threads") {
+  // 200003 elements are worth two threads, and leave elements over behind the last vector of each.
+  const std::vector<float> x = support::normal_values<float>(200003, 1, 3.0);
+  ms::Context ctx({.seed = 1}), alone({.seed = 1, .executor = {.threads = 1}}),
+      three({.seed = 1, .executor = {.threads = 3}});
+  for (const Activation activation : kernels::all_activations) {
+    INFO(kernels::activation_name(activation));
+    const std::vector<float> y = forward(alone, activation, x), slope = slopes(alone, activation, x);
+    support::check_same_bits(forward(three, activation, x), y);
+    support::check_same_bits(slopes(three, activation, x), slope);
+    for (const std::size_t i : {0, 7, 99991, 200002}) {
+      support::check_same_bits(forward(ctx, activation, std::vector<float>{x[i]}), std::vector<float>{y[i]});
+      support::check_same_bits(slopes(ctx, activation, std::vector<float>{x[i]}), std::vector<float>{slope[i]});
+    }
+  }
 }
 
 TEST_CASE("activation: value and slope at zero") {

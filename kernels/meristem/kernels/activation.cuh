@@ -20,6 +20,7 @@
 #include <meristem/core/launch.hpp>
 #include <meristem/core/view.hpp>
 #include <meristem/kernels/require.hpp>
+#include <meristem/kernels/vector_math.hpp>
 
 namespace meristem::inline MERISTEM_BACKEND::kernels {
 
@@ -120,55 +121,109 @@ struct Relu {
   }
 };
 
+#if MERISTEM_GPU
+#define MERISTEM_INLINE __host__ __device__
+#else
+#define MERISTEM_INLINE [[gnu::always_inline]]
+#endif
+
+// The library's exponentials, and for float on the CPU those of vector_math.hpp, which vectorise.
+
+/// a if `condition`, else b; both are computed.
+template <class T>
+MERISTEM_INLINE inline T choose(bool condition, T a, T b) {
+#if !MERISTEM_GPU
+  if constexpr (std::is_same_v<T, float>) return vector_math::choose(condition, a, b);
+#endif
+  return condition ? a : b;
+}
+
+template <class T>
+MERISTEM_INLINE inline T exponential(T x) {
+#if !MERISTEM_GPU
+  if constexpr (std::is_same_v<T, float>) return vector_math::exponential(x);
+#endif
+  return std::exp(x);
+}
+
+/// e^x - 1 for x at most 0; of greater x the value is not used.
+template <class T>
+MERISTEM_INLINE inline T exponential_minus_1(T x) {
+#if !MERISTEM_GPU
+  if constexpr (std::is_same_v<T, float>) return vector_math::exponential_minus_1(x);
+#endif
+  return std::expm1(x);
+}
+
+template <class T>
+MERISTEM_INLINE inline T hyperbolic_tangent(T x) {
+#if !MERISTEM_GPU
+  if constexpr (std::is_same_v<T, float>) {
+    const float e = vector_math::exponential_minus_1(-2.0f * __builtin_fabsf(x));
+    return __builtin_copysignf(e / (e + 2.0f), x);
+  }
+#endif
+  return std::tanh(x);
+}
+
 struct Gelu {
-  // erfc keeps its relative accuracy where 1 + erf would cancel.
+  /// Φ(x), given e^{-x²/2}. The tail on the left keeps its relative accuracy, which 1 + erf would cancel.
   template <class T>
-  MERISTEM_HD static T distribution(T x) {
+  MERISTEM_INLINE static inline T distribution(T x, [[maybe_unused]] T bell) {
+#if !MERISTEM_GPU
+    if constexpr (std::is_same_v<T, float>) {
+      const float tail = bell * vector_math::scaled_tail(__builtin_fabsf(x));
+      return vector_math::choose(x < 0.0f, tail, 1.0f - tail);
+    }
+#endif
     return T(0.5) * std::erfc(x * T(-0.70710678118654752440));
   }
   template <class T>
-  MERISTEM_HD static T value(T x) {
-    return x * distribution(x);
+  MERISTEM_INLINE static inline T value(T x) {
+    // The double erfc needs no bell: the compiler drops it.
+    return x * distribution(x, exponential(T(-0.5) * x * x));
   }
   template <class T>
-  MERISTEM_HD static T backward(T x, T dy) {
-    const T density = T(0.39894228040143267794) * std::exp(T(-0.5) * x * x);
-    return (distribution(x) + x * density) * dy;
+  MERISTEM_INLINE static inline T backward(T x, T dy) {
+    const T bell = exponential(T(-0.5) * x * x);
+    return (distribution(x, bell) + x * (T(0.39894228040143267794) * bell)) * dy;
   }
 };
 
 struct Silu {
   template <class T>
-  MERISTEM_HD static T value(T x) {
-    return x / (T(1) + std::exp(-x));
+  MERISTEM_INLINE static inline T value(T x) {
+    return x / (T(1) + exponential(-x));
   }
   template <class T>
-  MERISTEM_HD static T backward(T x, T dy) {
-    const T sigmoid = T(1) / (T(1) + std::exp(-x));
+  MERISTEM_INLINE static inline T backward(T x, T dy) {
+    const T sigmoid = T(1) / (T(1) + exponential(-x));
     return sigmoid * (T(1) + x * (T(1) - sigmoid)) * dy;
   }
 };
 
 struct Tanh {
   template <class T>
-  MERISTEM_HD static T value(T x) {
-    return std::tanh(x);
+  MERISTEM_INLINE static inline T value(T x) {
+    return hyperbolic_tangent(x);
   }
   template <class T>
-  MERISTEM_HD static T backward(T x, T dy) {
-    const T y = std::tanh(x);
+  MERISTEM_INLINE static inline T backward(T x, T dy) {
+    const T y = hyperbolic_tangent(x);
     return (T(1) - y) * (T(1) + y) * dy;
   }
 };
 
 struct Selu {
   template <class T>
-  MERISTEM_HD static T value(T x) {
-    return x > T(0) ? T(selu_scale) * x : T(selu_scale * selu_alpha) * std::expm1(x);
+  MERISTEM_INLINE static inline T value(T x) {
+    const T below = T(selu_scale * selu_alpha) * exponential_minus_1(x);
+    return choose(x > T(0), T(selu_scale) * x, below);
   }
   template <class T>
-  MERISTEM_HD static T backward(T x, T dy) {
-    return (x > T(0) ? T(selu_scale) : T(selu_scale * selu_alpha) * std::exp(x)) * dy;
+  MERISTEM_INLINE static inline T backward(T x, T dy) {
+    const T below = T(selu_scale * selu_alpha) * exponential(x);
+    return choose(x > T(0), T(selu_scale), below) * dy;
   }
 };
 
@@ -176,7 +231,7 @@ template <class Function, class T>
 struct ActivationForward {
   const T* x;
   T* y;
-  MERISTEM_HD void operator()(std::int64_t i) const { y[i] = Function::value(x[i]); }
+  MERISTEM_INLINE void operator()(std::int64_t i) const { y[i] = Function::value(x[i]); }
 };
 
 template <class Function, class T>
@@ -184,11 +239,13 @@ struct ActivationBackward {
   const T* x;
   const T* dy;
   T* dx;
-  MERISTEM_HD void operator()(std::int64_t i) const {
+  MERISTEM_INLINE void operator()(std::int64_t i) const {
     const T upstream = dy[i];
     dx[i] = Function::backward(x[i], upstream);
   }
 };
+
+#undef MERISTEM_INLINE
 
 /// Calls `run` with an object of the activation's type.
 template <class Run>
