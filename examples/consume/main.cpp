@@ -1,5 +1,6 @@
 // Headers, kernels and libraries are all found, from two source files.
 #include <iostream>
+#include <string>
 
 #include <meristem/core/error.hpp>
 #include <meristem/core/tensor.hpp>
@@ -15,9 +16,11 @@ std::string product();
 
 int main() {
   try {
-    std::cout << "meristem " << MERISTEM_VERSION << " on " << consume::product() << std::endl;
+    const std::string here = consume::product();
+    std::cout << "meristem " << MERISTEM_VERSION << " on " << here << std::endl;
 #if defined(CONSUME_BOTH)
-    std::cout << "and on " << consume::gpu::product() << '\n';
+    const std::string there = consume::gpu::product();
+    std::cout << "and on " << there << '\n';
 #endif
   } catch (const meristem::Error& error) {
     std::cerr << error.message() << '\n';

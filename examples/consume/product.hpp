@@ -1,5 +1,5 @@
-// The part of the program that uses the GPU if nvcc compiles it, and the CPU if g++ or clang++ does. The namespace keeps
-// the two apart: a program may have both.
+// The part of the program that uses the GPU if nvcc compiles it, and the CPU if g++ or clang++ does. The namespace
+// keeps the two apart: a program may have both.
 #pragma once
 
 #include <string>
