@@ -4,6 +4,7 @@
 #include <meristem/io/architecture.hpp>
 #include <meristem/io/checkpoint.hpp>
 #include <meristem/io/file.hpp>
+#include <meristem/io/history.hpp>
 #include <meristem/io/json_text.hpp>
 #include <meristem/io/model.hpp>
 #include <meristem/io/npy.hpp>
