@@ -169,10 +169,14 @@ class Grower {
     const bool wanted = options_.budget.limits_multiply_adds() || options_.where == Where::best_gain_per_flop;
     if (!wanted && input_shape_.has_value()) return;
     const bool first = !std::exchange(first_step_done_, true);
-    for_each_batch(ctx, set, {search_indices_.front()}, [&](View<const T> inputs, View<const std::int32_t>) {
-      input_shape_ = inputs.shape();
-      if (wanted) (void)network_->forward(ctx, inputs, {.measuring = true, .taps = &shapes_});
-    });
+    const auto chosen = set.subset(search_indices_);
+    for (const auto& batch : chosen.template batches<T>(ctx, options_.batch_size)) {
+      const View<const T> inputs(batch.images);
+      const View<const T> one(inputs.data_handle(), inputs.shape().with(0, 1));
+      input_shape_ = one.shape();
+      if (wanted) (void)network_->forward(ctx, one, {.measuring = true, .taps = &shapes_});
+      break;
+    }
     if (!first || !options_.budget.limits_multiply_adds() || !options_.budget.must_leave_room || options_.replay)
       return;
     std::int64_t least = std::numeric_limits<std::int64_t>::max();
