@@ -65,17 +65,17 @@ class Measurer {
                        });
       });
     };
-    using M = Measurement<T>;
+    using One = Measurement<T>;
     using V = View<const T>;
-    const auto first = [&](M& m, V unit, V consumer, V goal) { m.first(ctx, unit, consumer, goal); };
-    run([](const M& m) { return m.wants_statistics(); }, first);
+    const auto first = [&](One& m, V unit, V consumer, V goal) { m.first(ctx, unit, consumer, goal); };
+    run([](const One& m) { return m.wants_statistics(); }, first);
     // What the maps are like shows in any batch.
-    run([](const M& m) { return !m.wants_statistics(); }, first, true);
-    for (M& m : measurements) {
+    run([](const One& m) { return !m.wants_statistics(); }, first, true);
+    for (One& m : measurements) {
       if (m.two_passes()) m.between(ctx);
     }
-    run([](const M& m) { return m.two_passes(); },
-        [&](M& m, V unit, V consumer, V goal) { m.second(ctx, unit, consumer, goal); });
+    run([](const One& m) { return m.two_passes(); },
+        [&](One& m, V unit, V consumer, V goal) { m.second(ctx, unit, consumer, goal); });
     for (std::size_t i = 0; i < measurements.size(); ++i) {
       const nn::ParameterId id = sites[i].producer.weight().id;
       Tensor<double> covariance;
@@ -84,26 +84,26 @@ class Measurer {
       measurements[i].solve(ctx, max_units(sites[i], measurements[i].consumer_taps()), keep ? &covariance : nullptr);
       if (keep && !covariance.empty()) covariances_[id] = std::move(covariance);
     }
-    const auto wants_candidates = [](const M& m) { return m.wants_candidates(); };
+    const auto wants_candidates = [](const One& m) { return m.wants_candidates(); };
     while (std::any_of(measurements.begin(), measurements.end(), wants_candidates)) {
-      run(wants_candidates, [&](M& m, V unit, V, V goal) { m.candidates(ctx, unit, goal); });
-      for (M& m : measurements) {
+      run(wants_candidates, [&](One& m, V unit, V, V goal) { m.candidates(ctx, unit, goal); });
+      for (One& m : measurements) {
         if (m.wants_candidates()) m.refine(ctx);
       }
     }
-    run([](const M& m) { return m.wants_effects(); },
-        [&](M& m, V unit, V consumer, V goal) { m.effects(ctx, unit, consumer, goal); });
+    run([](const One& m) { return m.wants_effects(); },
+        [&](One& m, V unit, V consumer, V goal) { m.effects(ctx, unit, consumer, goal); });
 
     std::vector<Proposal> proposals;
     double solving = 0.0;
-    for (M& m : measurements) {
+    for (One& m : measurements) {
       proposals.push_back(m.propose());
       solving += proposals.back().report.seconds;
     }
     // What the sites share is split evenly.
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    const double shared = (seconds - solving) / static_cast<double>(proposals.size());
-    for (Proposal& proposal : proposals) proposal.report.seconds += shared;
+    const double share = (seconds - solving) / static_cast<double>(proposals.size());
+    for (Proposal& proposal : proposals) proposal.report.seconds += share;
     return proposals;
   }
 

@@ -152,10 +152,10 @@ class Method {
   std::shared_ptr<const GrowthMethod> method_;
 };
 
-/// A method of type M, made from `arguments`.
-template <class M, class... Arguments>
-[[nodiscard]] Method make_method(Arguments&&... arguments) requires std::is_base_of_v<GrowthMethod, M> {
-  return Method(std::make_shared<const M>(std::forward<Arguments>(arguments)...));
+/// A method of type Chosen, made from `arguments`.
+template <class Chosen, class... Arguments>
+[[nodiscard]] Method make_method(Arguments&&... arguments) requires std::is_base_of_v<GrowthMethod, Chosen> {
+  return Method(std::make_shared<const Chosen>(std::forward<Arguments>(arguments)...));
 }
 
 }  // namespace meristem::inline MERISTEM_BACKEND::grow

@@ -46,8 +46,8 @@ class GradMax final : public GrowthMethod {
     std::vector<double> fan_out = unit_rows(to_host(ctx, found.right), found, c);
     Choice choice;
     if (site.relu) {
-      const double small = detail::almost_zero * detail::fan_in_norm(site, UnitScale::copied);
-      choice = detail::almost_without_fan_in(found.units, unit_rows(to_host(ctx, found.left), found, small),
+      const double length = detail::almost_zero * detail::fan_in_norm(site, UnitScale::copied);
+      choice = detail::almost_without_fan_in(found.units, unit_rows(to_host(ctx, found.left), found, length),
                                              std::move(fan_out));
     } else {
       choice = detail::without_fan_in(site, found.units, std::move(fan_out));
