@@ -56,7 +56,7 @@ class When {
     result.kind_ = Kind::plateau;
     result.period_ = options.patience;
     result.share_ = options.least_decrease;
-    result.best_ = std::numeric_limits<double>::infinity();
+    result.best_ = no_loss;
     return result;
   }
 
@@ -93,7 +93,7 @@ class When {
     return true;
   }
 
-  /// Everything it remembers, as plain numbers; for a checkpoint.
+  /// Everything it remembers, as plain finite numbers; for a checkpoint.
   [[nodiscard]] std::vector<double> state() const {
     std::vector<double> numbers;
     write(numbers);
@@ -144,6 +144,8 @@ class When {
 
  private:
   enum class Kind { never, epochs, steps, plateau, bottleneck, until, all, any };
+  /// Finite, so that every format can hold the state.
+  static constexpr double no_loss = std::numeric_limits<double>::max();
 
   static When periodic(Kind kind, std::int64_t n, const char* name) {
     if (n < 1) throw ArgumentError(concat("When: ", name, "(", n, "): the number must be at least 1"));
@@ -204,7 +206,7 @@ class When {
     if (std::isnan(loss)) {
       throw ArgumentError("When: plateau needs Progress::loss, and it is nan; give it the latest loss");
     }
-    if (loss < best_ - share_ * std::abs(best_) || std::isinf(best_)) {
+    if (loss < best_ - share_ * std::abs(best_) || best_ == no_loss) {
       best_ = loss;
       last_ = 0;
     } else {
@@ -219,7 +221,7 @@ class When {
     if (kind_ == Kind::plateau) {
       // Growth changes the loss: the next one sets the mark.
       last_ = 0;
-      best_ = std::numeric_limits<double>::infinity();
+      best_ = no_loss;
     }
     for (When& part : parts_) part.start_over(now);
   }
