@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -77,6 +78,7 @@ struct GrowthDone {
   meristem::grow::GrowthReport report;
   NetworkState network;
   double test_accuracy = 0.0;
+  std::map<std::string, double> bottleneck_after;  ///< measured anew, if anyone wants pictures
 };
 
 struct CheckpointSaved {

@@ -106,7 +106,11 @@ inline Json to_json(const meristem::grow::SiteReport& site) {
 
 inline Json to_json(const GrowthDone& event) {
   Json sites = Json::array();
-  for (const auto& site : event.report.sites) sites.push_back(to_json(site));
+  for (const auto& site : event.report.sites) {
+    sites.push_back(to_json(site));
+    const auto after = event.bottleneck_after.find(site.name);
+    if (after != event.bottleneck_after.end()) sites.back()["bottleneck_after"] = after->second;
+  }
   Json json = {{"event", "growth"},
                {"epoch", event.epoch},
                {"method", event.report.method},

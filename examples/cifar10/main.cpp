@@ -7,7 +7,9 @@
 #include <new>
 #include <optional>
 #include <string>
+#include <vector>
 
+#include <meristem/grow/methods.hpp>
 #include <meristem/meristem.hpp>
 
 #include "classify.hpp"
@@ -62,7 +64,9 @@ int main(int argc, char** argv) {
     return 1;
   }
   cifar10::Options options;
-  cifar10::CommandLine command_line(options);
+  std::vector<std::string> methods;
+  for (const ms::grow::NamedMethod& method : ms::grow::all_methods()) methods.push_back(method.name);
+  cifar10::CommandLine command_line(options, methods);
   if (const auto exit_code = command_line.parse(argc, argv)) return *exit_code;
   cifar10::interrupt::watch();
   try {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include <meristem/grow/methods.hpp>
 #include <meristem/meristem.hpp>
 
 #include "events.hpp"
@@ -15,16 +16,13 @@ namespace cifar10 {
 
 namespace ms = meristem;
 
-inline ms::grow::Method method_of(const std::string& name) {
-  if (name == "tiny-eigen") return ms::grow::tiny(ms::grow::Route::eigen);
-  if (name == "tiny-joint") return ms::grow::tiny_joint();
-  if (name == "tiny-fisher") return ms::grow::tiny_fisher();
-  return ms::grow::tiny();
-}
-
 inline ms::grow::Where where_of(const std::string& name) {
-  if (name == "best") return ms::grow::Where::best_gain;
-  return name == "together" ? ms::grow::Where::together : ms::grow::Where::all;
+  using ms::grow::Where;
+  if (name == "best") return Where::best_gain;
+  if (name == "best-per-parameter") return Where::best_gain_per_parameter;
+  if (name == "best-per-operation") return Where::best_gain_per_flop;
+  if (name == "round-robin") return Where::round_robin;
+  return name == "together" ? Where::together : Where::all;
 }
 
 inline ms::nn::Sequential<float> build(ms::Context& ctx, const Options& o, const ms::data::ImageSet& images) {
@@ -58,7 +56,7 @@ inline ms::nn::Sequential<float> build(ms::Context& ctx, const Options& o, const
 
 inline ms::grow::GrowerOptions grower_options(const Options& o) {
   ms::grow::GrowerOptions options;
-  options.method = method_of(o.method);
+  options.method = ms::grow::parse_method(o.method);
   options.where = where_of(o.where.value_or(o.is_mlp() ? "all" : "together"));
   options.sites = o.layers;
   options.fan_out = o.fan_out == "centre" ? ms::grow::FanOut::centre : ms::grow::FanOut::full;
@@ -71,6 +69,8 @@ inline ms::grow::GrowerOptions grower_options(const Options& o) {
   // Batch normalisation measures what it would do in training.
   if (!o.is_mlp()) options.batch_size = o.batch;
   if (o.max_parameters > 0) options.budget.parameters = o.max_parameters;
+  // A network that goes on may have used it up.
+  options.budget.must_leave_room = o.resume.empty();
   options.loss = {.label_smoothing = o.label_smoothing};
   return options;
 }

@@ -183,7 +183,9 @@ inline Accepts file(std::string& target) {
 /// Parses the command line. What goes wrong is told in terms of the option's name, what was given and what is accepted.
 class CommandLine {
  public:
-  explicit CommandLine(Options& o) : options_(&o) {
+  /// `methods` are the names of the methods of growth.
+  CommandLine(Options& o, std::vector<std::string> methods) : options_(&o) {
+    methods.push_back("none");
     constexpr std::int64_t billion = 1'000'000'000;
     app_.allow_extras();
     app_.get_formatter()->column_width(26);
@@ -227,11 +229,12 @@ class CommandLine {
         ->group(group_);
 
     group_ = "Growth";
-    add("--method", "NAME", one_of(o.method, {"tiny", "tiny-eigen", "tiny-joint", "tiny-fisher", "none"}),
+    add("--method", "NAME", one_of(o.method, methods),
         "how units are computed; none trains the starting network as it is");
-    add("--grow-where", "NAME", one_of(o.where, {"all", "together", "best"}),
+    add("--grow-where", "NAME",
+        one_of(o.where, {"all", "together", "best", "best-per-parameter", "best-per-operation", "round-robin"}),
         "measure and grow all layers, one after the other; measure them together, which takes fewer passes, then grow "
-        "them; or grow the one layer that promises most",
+        "them; grow the one layer that promises most, also by what it costs; or one in turn",
         "all with an mlp, else together");
     add("--grow-layers", "NAME,...", layer_names(o.layers), "grow only these layers", "all that can grow");
     add("--fan-out", "NAME", one_of(o.fan_out, {"full", "centre"}),
@@ -377,9 +380,6 @@ class CommandLine {
       if (given(name) && o.is_mlp()) {
         return refuse(std::string(name) + " does not belong to --model mlp; give its widths by --hidden");
       }
-    }
-    if (!o.is_mlp() && (o.method == "tiny-joint" || o.method == "tiny-fisher")) {
-      return refuse("--method " + o.method + " belongs to --model mlp; convolutions grow by tiny or tiny-eigen");
     }
     if (o.is_mlp() && given("--fan-out")) {
       return refuse("--fan-out does not belong to --model mlp, which has no convolutions");

@@ -61,7 +61,7 @@ th{color:var(--soft);font-weight:500}th:first-child,td:first-child{text-align:le
 .bars{display:grid;grid-template-columns:minmax(60px,max-content) 1fr max-content;gap:4px 10px;align-items:center;font-size:.84rem}
 .bars .bar{position:relative;height:18px;background:var(--grid);border-radius:3px;overflow:hidden}
 .bars .before,.bars .after{position:absolute;left:0;top:0;bottom:0;border-radius:3px}
-.bars .before{background:var(--c1);opacity:.45}.bars .after{background:var(--c1)}
+.bars .before{background:var(--c1);opacity:.45}.bars .after{background:var(--c1);top:6px;bottom:6px}
 .bars .value{font-variant-numeric:tabular-nums;text-align:right}
 .filters{display:grid;grid-template-columns:repeat(auto-fill,minmax(56px,1fr));gap:8px}
 img{image-rendering:pixelated;width:100%;border-radius:4px;display:block}
@@ -326,22 +326,27 @@ class Page {
   void bottlenecks() {
     section(
         "bottlenecks", "Expressivity bottleneck",
-        "What the loss asks of a layer's consumer and today's weights cannot express, Ψ, at each growth step. The "
-        "pale bar is Ψ before growth, the strong bar what the added units leave of it to first order, Ψ − Σλ². Both "
-        "numbers stand at the right. Bars of one growth step have one scale.");
+        "What the loss asks of a layer's consumer and today's weights cannot express, Ψ, at each growth step: the pale "
+        "bar "
+        "is Ψ before, the thin one Ψ measured anew when all layers have grown. Growth changes the gradients too, so "
+        "that Ψ may also rise. Bars of one growth step have one scale.");
     out_ += "<div class=\"two\">";
     for (const Json& growth : growths_) {
       double most = 1e-300;
-      for (const Json& site : part(growth, "sites")) most = std::max(most, real(site, "bottleneck"));
+      for (const Json& site : part(growth, "sites")) {
+        for (const char* when : {"bottleneck", "bottleneck_after"}) {
+          if (std::isfinite(real(site, when))) most = std::max(most, real(site, when));
+        }
+      }
       std::string bars = "<div class=\"bars\">";
       for (const Json& site : part(growth, "sites")) {
         const double before = real(site, "bottleneck");
-        const double gain = real(site, "added") > 0 ? real(site, "gain") : 0.0;
-        const double after = std::max(before - gain, 0.0);
-        const std::string shown = gain > 0 ? number(before) + " → " + number(after) : number(before);
+        const double after = real(site, "bottleneck_after");
+        const bool measured = std::isfinite(after);
+        const std::string shown = measured ? number(before) + " → " + number(after) : number(before);
         bars += "<div>" + escaped(text(site, "name")) +
                 "</div><div class=\"bar\"><div class=\"before\" style=\"width:" + point(100 * before / most) +
-                "%\"></div><div class=\"after\" style=\"width:" + point(100 * after / most) +
+                "%\"></div><div class=\"after\" style=\"width:" + point(measured ? 100 * after / most : 0.0) +
                 "%\"></div></div><div class=\"value\">" + shown + "</div>";
       }
       card(bars + "</div>", "Growth after epoch " + number(real(growth, "epoch"), 6));

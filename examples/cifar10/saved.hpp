@@ -23,6 +23,7 @@ struct Progress {
   double epoch_seconds = 0.0;
   double seconds = 0.0, growing_seconds = 0.0;
   double training_operations = 0.0, growing_operations = 0.0;
+  std::vector<double> grower;  ///< what the Grower remembers; empty without one
 };
 
 /// 64 bits that tell one set of images from another: FNV-1a over sizes, labels and pixels.
@@ -59,7 +60,8 @@ inline ms::io::Json saved_state(const Progress& at, const std::map<std::string, 
             {"seconds", at.seconds},
             {"growing_seconds", at.growing_seconds},
             {"training_operations", at.training_operations},
-            {"growing_operations", at.growing_operations}}},
+            {"growing_operations", at.growing_operations},
+            {"grower", at.grower}}},
           {"options", options},
           {"data", {{"training", training}, {"testing", testing}}},
           {"input",
@@ -100,6 +102,7 @@ struct Saved {
       at.growing_seconds = p.at("growing_seconds");
       at.training_operations = p.at("training_operations");
       at.growing_operations = p.at("growing_operations");
+      at.grower = p.at("grower").get<std::vector<double>>();
       options = state.at("options").get<std::map<std::string, std::string>>();
       training = state.at("data").at("training");
       testing = state.at("data").at("testing");

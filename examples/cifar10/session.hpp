@@ -155,7 +155,10 @@ class Session {
     }
     loss_ = {.label_smoothing = o.label_smoothing};
     sites_ = ms::grow::find_sites(*net_);
-    if (o.method != "none" && !sites_.empty()) grower_.emplace(*net_, *optimizer_, grower_options(o));
+    if (o.method != "none" && !sites_.empty()) {
+      grower_.emplace(*net_, *optimizer_, grower_options(o));
+      if (saved_) grower_->restore(at_.grower);
+    }
     steps_ = (data_.train.size() + o.batch - 1) / o.batch;
     schedule_.emplace(ms::optim::ScheduleOptions{
         .peak = peak,
@@ -256,7 +259,8 @@ class Session {
   void grow() {
     interrupt::check(growing);
     const WatchedSet images(data_.train, *listeners_);
-    GrowthDone done{.epoch = at_.epoch, .report = {}, .network = {}};
+    GrowthDone done;
+    done.epoch = at_.epoch;
     if (o_->is_mlp()) {
       done.report = grower_->grow(ctx_, images,
                                   [&](ms::grow::SiteReport& site) { site.accuracy = test(nullptr, growing).accuracy; });
@@ -268,17 +272,20 @@ class Session {
     for (const ms::grow::SiteReport& site : done.report.sites) at_.growing_seconds += site.seconds;
     at_.growing_operations += done.report.operations;
     done.network = state();
+    if (listeners_->want_pictures()) {
+      for (const ms::grow::SiteReport& site : grower_->probe(ctx_, images))
+        done.bottleneck_after[site.name] = site.bottleneck;
+    }
     listeners_->tell(done);
     grew_ = true;
   }
 
   void next_epoch() {
-    at_ = {.epoch = at_.epoch + 1,
-           .training = {},
-           .seconds = at_.seconds,
-           .growing_seconds = at_.growing_seconds,
-           .training_operations = at_.training_operations,
-           .growing_operations = at_.growing_operations};
+    ++at_.epoch;
+    at_.step = 0;
+    at_.training = {};
+    at_.tested = false;
+    at_.epoch_seconds = 0.0;
     if (std::exchange(grew_, false)) save();
   }
 
@@ -323,6 +330,7 @@ class Session {
     if (path.empty()) return;
     Progress now = at_;
     now.seconds += seconds_since(start_);
+    if (grower_) now.grower = grower_->state();
     if (fingerprints_.empty()) fingerprints_ = {fingerprint(data_.train), fingerprint(data_.test)};
     try {
       ms::io::save_checkpoint<float>(

@@ -231,7 +231,7 @@ TEST_CASE("output: pictures in folders are data, and files that cannot be read a
   REQUIRE(answers.exit_code == 0);
   CHECK(std::regex_search(answers.out,
                           std::regex("/r.png\n +[0-9.]+ %  red\n +[0-9.]+ %  blue\n.*/b.png\n +[0-9.]+ %  blue\n")));
-  for (const char* part : {"model     mlp, hidden 8-8", "reads     16 x 16 x 3", "2 classes: blue, red",
+  for (const char* part : {"model     mlp, hidden 8-8, 6,242 parameters", "reads     16 x 16 x 3", "2 classes: blue, red",
                            "history   4 epochs", "layer1", "growth by none"}) {
     CAPTURE(part);
     CHECK(contains(answers.out, part));

@@ -47,6 +47,7 @@ TEST_CASE("usage: whole numbers") {
   check_refused("--statistics-samples", {"0"}, "a whole number from 1 to 1000000000");
   check_refused("--search-samples", {"0", "-1"}, "a whole number from 1 to 1000000000");
   check_refused("--max-parameters", {"-1"}, "a whole number from 0 to 1000000000000");
+  check_refused("--image-size", {"7", "513", "32x32", "", "-32", "0"}, "a whole number from 8 to 512");
   check_refused("--seed", {"-1", "abc", "1e3", "18446744073709551616"},
                 "a whole number from 0 to 18446744073709551615");
 }
@@ -73,14 +74,21 @@ TEST_CASE("usage: widths") {
 TEST_CASE("usage: names") {
   check_refused("--model", {"resnet", ""}, "one of resnet18, resnet18-strided, vgg, mlp");
   check_refused("--activation", {"softmax", "ReLU"}, "one of relu, gelu, silu, tanh, selu, identity");
-  check_refused("--method", {"gradmax", ""}, "one of tiny, tiny-eigen, tiny-joint, tiny-fisher, none");
-  check_refused("--grow-where", {"nowhere"}, "one of all, together, best");
+  check_refused(
+      "--method", {"gradmin", ""},
+      "one of tiny, tiny-eigen, tiny-joint, tiny-fisher, gradmax, random, random-kaiming, random-fan-out, nest, "
+      "net2wider, paired, north, senn, firefly, none");
+  check_refused("--grow-where", {"nowhere"},
+                "one of all, together, best, best-per-parameter, best-per-operation, round-robin");
   check_refused("--fan-out", {"center", ""}, "one of full, centre");
   check_refused("--grow-layers", {"", ",", "conv1,", ",conv1", "conv1,,conv2", "conv1,conv2,conv1"},
                 "names of layers such as stage1.block1.conv1, each once, only commas between");
   check_refused("--optimizer", {"adam"}, "one of sgd, adamw");
   check_refused("--schedule", {"linear"}, "one of constant, cosine");
   check_refused("--data", {""}, "the name of a folder");
+  check_refused("--report", {""}, "the name of a folder");
+  check_refused("--checkpoint", {""}, "the name of a file");
+  check_refused("--resume", {""}, "the name of a file");
 }
 
 TEST_CASE("usage: arguments that are missing or too many") {
@@ -96,6 +104,11 @@ TEST_CASE("usage: arguments that are missing or too many") {
       {{"--hidden", "8,8", "9"}, "'9' belongs to no option"},
       {{"--device=yes please"}, "--device takes no value"},
       {{"--augment=some"}, "--augment takes no value"},
+      {{"--json=lines"}, "--json takes no value"},
+      {{"--report"}, "--report: no value was given; give the name of a folder"},
+      {{"--checkpoint"}, "--checkpoint: no value was given; give the name of a file"},
+      {{"--resume"}, "--resume: no value was given; give the name of a file"},
+      {{"--seed", "1", "classify"}, "classify comes first: cifar10 classify MODEL IMAGE..."},
   };
   for (const Wrong& wrong : cases) {
     CAPTURE(wrong.sentence);
@@ -117,10 +130,6 @@ TEST_CASE("usage: options that do not go together") {
       {{"--width", "1", "--model", "mlp"}, "--width does not belong to --model mlp; give its widths by --hidden"},
       {{"--channels", "16", "--model", "mlp"},
        "--channels does not belong to --model mlp; give its widths by --hidden"},
-      {{"--method", "tiny-joint"},
-       "--method tiny-joint belongs to --model mlp; convolutions grow by tiny or tiny-eigen"},
-      {{"--method", "tiny-fisher", "--model", "vgg"},
-       "--method tiny-fisher belongs to --model mlp; convolutions grow by tiny or tiny-eigen"},
       {{"--fan-out", "centre", "--model", "mlp"},
        "--fan-out does not belong to --model mlp, which has no convolutions"},
       {{"--optimizer", "adamw", "--momentum", "0.5"}, "--momentum belongs to --optimizer sgd, not adamw"},
@@ -148,6 +157,11 @@ TEST_CASE("usage: help lists every option with its default") {
   const std::vector<std::vector<std::string>> options = {
       {"--data DIR", "./cifar-10-batches-bin"},
       {"--images N", "default 0"},
+      {"--image-size N", "default 32"},
+      {"--checkpoint FILE", "when Ctrl-C stops the program"},
+      {"--resume FILE", "go on from a checkpoint"},
+      {"--report DIR", "report.html"},
+      {"--json", "a line of JSON"},
       {"--model NAME", "resnet18, resnet18-strided, vgg, mlp; default resnet18"},
       {"--width X", "default 1/16"},
       {"--channels N", "default 16"},
@@ -163,7 +177,9 @@ TEST_CASE("usage: help lists every option with its default") {
       {"--label-smoothing X", "default 0"},
       {"--augment", "horizontal flips"},
       {"--method NAME", "default tiny"},
-      {"--grow-where NAME", "all, together, best; default all with an mlp, else together"},
+      {"--grow-where NAME",
+       "all, together, best, best-per-parameter, best-per-operation, round-robin; default all with an mlp, else "
+       "together"},
       {"--grow-layers NAME,...", "default all that can grow"},
       {"--fan-out NAME", "full, centre; default full"},
       {"--grow-every N", "default 1"},

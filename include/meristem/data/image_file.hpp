@@ -35,6 +35,38 @@ struct Image {
 inline constexpr std::int64_t largest_image_file = std::int64_t{1} << 28;
 inline constexpr std::int64_t largest_image_pixels = std::int64_t{1} << 26;
 
+namespace detail {
+
+/// Whether no Huffman table of a JPEG file lists more than the 256 codes that there can be (ITU T.81, B.2.4.2).
+/// stb_image before 2.29 writes past its table for such files.
+[[nodiscard]] inline bool jpeg_tables_fit(std::span<const std::uint8_t> bytes) {
+  const auto byte = [&](std::size_t at) { return at < bytes.size() ? std::size_t{bytes[at]} : std::size_t{0}; };
+  for (std::size_t at = 2; at < bytes.size();) {
+    if (byte(at) != 0xff) {
+      ++at;
+      continue;
+    }
+    while (byte(at) == 0xff) ++at;
+    const std::size_t marker = byte(at++);
+    // Neither stuffed bytes of compressed data nor restarts have a segment.
+    if (marker == 0 || (marker >= 0xd0 && marker <= 0xd8)) continue;
+    const std::size_t length = byte(at) << 8 | byte(at + 1);
+    if (marker == 0xd9 || length < 2) return true;
+    if (marker == 0xc4) {
+      for (std::size_t table = at + 2; table < at + length;) {
+        std::size_t codes = 0;
+        for (std::size_t bits = 1; bits <= 16; ++bits) codes += byte(table + bits);
+        if (codes > 256) return false;
+        table += 17 + codes;
+      }
+    }
+    at += length;
+  }
+  return true;
+}
+
+}  // namespace detail
+
 /// The image in the bytes of a JPEG or PNG file; `name` is for messages. What is transparent is shown on white;
 /// orientation tags and colour profiles are not looked at. Throws DataError for another format, for a header that
 /// promises more pixels than the file can hold or than 2^26, and for damaged content.
@@ -56,6 +88,10 @@ inline constexpr std::int64_t largest_image_pixels = std::int64_t{1} << 26;
     return DataError(concat(name, ": damaged ", png ? "PNG" : "JPEG", " file (", reason ? reason : "unknown reason",
                             "); copy it again or remove it"));
   };
+  if (!png && !detail::jpeg_tables_fit(bytes)) {
+    throw DataError(
+        concat(name, ": damaged JPEG file (a Huffman table of more than 256 codes); copy it again or remove it"));
+  }
   const int length = static_cast<int>(bytes.size());
   int width = 0, height = 0, channels = 0;
   if (!stbi_info_from_memory(bytes.data(), length, &width, &height, &channels)) throw damaged();
