@@ -52,7 +52,11 @@ double carry_out(Context& ctx, nn::Layer<T>& network, optim::Optimizer<T>& optim
   if (recorded) gamma = recorded;
   LineSearchResult search;
   if (gamma) {
-    search = {.gamma = *gamma, .loss_before = loss_at(0.0), .loss_after = loss_at(*gamma), .evaluations = 2};
+    // Member by member: nvcc 13 mixes up designated initialisers here.
+    search.gamma = *gamma;
+    search.loss_before = loss_at(0.0);
+    search.loss_after = loss_at(*gamma);
+    search.evaluations = 2;
     search.accepted = std::isfinite(search.loss_after);
   } else {
     LineSearchOptions search_options = options.line_search;
