@@ -258,7 +258,7 @@ class Safetensors {
         mix(word);
       }
       std::uint64_t rest = 0;
-      std::memcpy(&rest, bytes.data(), bytes.size());
+      if (!bytes.empty()) std::memcpy(&rest, bytes.data(), bytes.size());
       mix(rest);
     };
     const auto add_text = [&](std::string_view text) { add_bytes(std::as_bytes(std::span(text.data(), text.size()))); };
