@@ -65,6 +65,26 @@ namespace detail {
   return true;
 }
 
+/// Whether every chunk of a PNG file ends within it; stb_image takes memory for what a chunk says it holds.
+[[nodiscard]] inline bool png_chunks_fit(std::span<const std::uint8_t> bytes) {
+  for (std::size_t at = 8; at + 8 <= bytes.size();) {
+    std::size_t length = 0;
+    for (std::size_t i = 0; i < 4; ++i) length = length << 8 | bytes[at + i];
+    if (length > bytes.size() - at - 8) return false;
+    at += 12 + length;
+  }
+  return true;
+}
+
+/// The most pixels of this width that a file of so many bytes can hold. DEFLATE shrinks at most to 1/1032; a JPEG file
+/// spends a bit at least on a block of 64 pixels.
+[[nodiscard]] inline std::int64_t most_pixels(std::span<const std::uint8_t> bytes, bool png) {
+  const std::int64_t length = std::ssize(bytes);
+  if (!png || bytes.size() < 26) return 1024 * length;
+  const std::int64_t samples = bytes[25] == 2 ? 3 : bytes[25] == 4 ? 2 : bytes[25] == 6 ? 4 : 1;
+  return 1032 * length * 8 / (samples * std::max<std::int64_t>(bytes[24], 1));
+}
+
 }  // namespace detail
 
 /// The image in the bytes of a JPEG or PNG file; `name` is for messages. What is transparent is shown on white;
@@ -92,6 +112,9 @@ namespace detail {
     throw DataError(
         concat(name, ": damaged JPEG file (a Huffman table of more than 256 codes); copy it again or remove it"));
   }
+  if (png && !detail::png_chunks_fit(bytes)) {
+    throw DataError(concat(name, ": damaged PNG file (a chunk is longer than the file); copy it again or remove it"));
+  }
   const int length = static_cast<int>(bytes.size());
   int width = 0, height = 0, channels = 0;
   if (!stbi_info_from_memory(bytes.data(), length, &width, &height, &channels)) throw damaged();
@@ -99,9 +122,7 @@ namespace detail {
     throw DataError(concat(name, ": ", width, " x ", height, " pixels are no image; remove the file"));
   }
   const std::int64_t pixels = std::int64_t{width} * height;
-  // DEFLATE shrinks at most to 1/1032, one bit is the least that a pixel takes before; JPEG stays below that.
-  constexpr std::int64_t most_pixels_per_byte = 8 * 1032;
-  if (pixels > largest_image_pixels || pixels / most_pixels_per_byte > length) {
+  if (pixels > largest_image_pixels || pixels > detail::most_pixels(bytes, png)) {
     throw DataError(concat(name, ": its header promises ", width, " x ", height, " pixels, ",
                            pixels > largest_image_pixels ? "more than the limit of 2^26; make it smaller"
                                                          : "which no file of its length can hold; copy it again or "
