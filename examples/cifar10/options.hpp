@@ -400,7 +400,7 @@ class CommandLine {
     };
     const auto exact = [](double value) {
       char digits[40];
-      return std::string(digits, std::to_chars(digits, digits + sizeof digits, value).ptr);
+      return std::string(digits, std::to_chars(digits, digits + sizeof digits, value, std::chars_format::general).ptr);
     };
     const auto maybe = [](const auto& value) { return value ? concat(*value) : std::string("its default"); };
     return {{"--image-size", concat(o.image_size.value_or(32))},

@@ -183,7 +183,15 @@ TEST_CASE("resume: a run that was killed at any moment goes on from the last che
     // Most of the time between the first and the last epoch goes into checkpoints.
     bool alive = run.wait_for(there ? "resumed " : "growth    ");
     state = state * 1664525 + 1013904223;
-    usleep((state >> 8) % 40'000);
+    const std::uint32_t random = state >> 8;
+    if (killed % 2 == 0) {
+      usleep(random % 40'000);
+    } else {
+      // As soon as a checkpoint is being written, or a moment later.
+      for (int i = 0; i < 200'000 && access((file + ".part").c_str(), F_OK) != 0; ++i) {
+      }
+      if (random % 4 != 0) usleep(random % 1'000);
+    }
     const Outcome outcome = run.end(alive ? SIGKILL : 0);
     if (outcome.exit_code == -1) {
       ++killed;
