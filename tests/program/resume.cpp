@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -168,8 +169,8 @@ TEST_CASE("resume: a run that was killed at any moment goes on from the last che
   const Folder folder;
   program::write_cifar(folder.path() / "data");
   const auto data = folder.path() / "data";
-  const std::vector<std::string> arguments =
-      growing(data, {"--model", "mlp", "--hidden", "4,3", "--epochs", "12", "--grow-every", "3"});
+  const std::vector<std::string> arguments = growing(
+      data, {"--model", "mlp", "--hidden", "4,3", "--epochs", "60", "--grow-every", "10", "--grow-layers", "layer2"});
   const std::string whole = (folder.path() / "whole").string(), file = (folder.path() / "killed").string();
   REQUIRE(program::run(joined(arguments, {"--checkpoint", whole})).exit_code == 0);
   const char* wanted = std::getenv("MERISTEM_KILLS");
@@ -178,6 +179,7 @@ TEST_CASE("resume: a run that was killed at any moment goes on from the last che
   int killed = 0, finished = 0, with_part = 0;
   while (killed < kills) {
     const bool there = std::filesystem::exists(file);
+    std::filesystem::remove(file + ".part");
     Running run(there ? std::vector<std::string>{"--resume", file, "--data", data.string()}
                       : joined(arguments, {"--checkpoint", file}));
     // Most of the time between the first and the last epoch goes into checkpoints.
@@ -185,10 +187,16 @@ TEST_CASE("resume: a run that was killed at any moment goes on from the last che
     state = state * 1664525 + 1013904223;
     const std::uint32_t random = state >> 8;
     if (killed % 2 == 0) {
-      usleep(random % 40'000);
+      usleep(random % 100'000);
     } else {
-      // As soon as a checkpoint is being written, or a moment later.
-      for (int i = 0; i < 200'000 && access((file + ".part").c_str(), F_OK) != 0; ++i) {
+      // As soon as the next checkpoint but a few is being written, or a moment later.
+      const std::string part = file + ".part";
+      const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(2);
+      for (std::uint32_t left = 1 + random % 5; left > 0 && std::chrono::steady_clock::now() < until; --left) {
+        while (access(part.c_str(), F_OK) == 0 && left > 1 && std::chrono::steady_clock::now() < until) {
+        }
+        while (access(part.c_str(), F_OK) != 0 && std::chrono::steady_clock::now() < until) {
+        }
       }
       if (random % 4 != 0) usleep(random % 1'000);
     }
@@ -217,6 +225,7 @@ TEST_CASE("resume: a run that was killed at any moment goes on from the last che
     ++finished;
   }
   CHECK(finished >= 1);
+  CHECK(with_part >= 1);
   MESSAGE(killed, " kills, ", with_part, " of them while a checkpoint was written, ", finished,
           " runs to the end, all with the same weights");
 }
