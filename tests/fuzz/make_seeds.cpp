@@ -5,6 +5,7 @@
 #include <fstream>
 #include <string>
 
+#include <meristem/grow/history.hpp>
 #include <meristem/io/checkpoint.hpp>
 #include <meristem/io/model.hpp>
 #include <meristem/io/npy.hpp>
@@ -62,6 +63,20 @@ int main(int, char** argv) {
   ms::io::write_npy<float>(place(root, "npy", "valid_float").string(), ms::Shape{2, 3}, values);
   const std::vector<std::int64_t> whole = {7};
   ms::io::write_npy<std::int64_t>(place(root, "npy", "valid_int64").string(), ms::Shape{1}, whole);
+  ms::grow::GrowthReport report;
+  report.method = "tiny";
+  report.where = "all";
+  for (const char* name : {"layer1", "layer2"}) {
+    ms::grow::SiteReport site;
+    site.name = name;
+    site.width = 4;
+    site.added = 1;
+    site.lambda = {0.3, 0.1};
+    report.sites.push_back(site);
+  }
+  ms::grow::History history;
+  history.add(1, 10, report);
+  history.save(place(root, "history", "valid_two").string());
   std::printf("seeds in %s\n", root.c_str());
   return 0;
 }

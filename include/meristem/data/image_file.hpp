@@ -37,8 +37,8 @@ inline constexpr std::int64_t largest_image_pixels = std::int64_t{1} << 26;
 
 namespace detail {
 
-/// Whether no Huffman table of a JPEG file lists more than the 256 codes that there can be (ITU T.81, B.2.4.2).
-/// stb_image before 2.29 writes past its table for such files.
+/// Whether no Huffman table of a JPEG file lists more than 255 codes; 162 are the most that 8-bit images need (ITU
+/// T.81, K.3). stb_image before 2.29 writes past its table for more than 256, and takes the last of 256 for none.
 [[nodiscard]] inline bool jpeg_tables_fit(std::span<const std::uint8_t> bytes) {
   const auto byte = [&](std::size_t at) { return at < bytes.size() ? std::size_t{bytes[at]} : std::size_t{0}; };
   for (std::size_t at = 2; at < bytes.size();) {
@@ -56,7 +56,7 @@ namespace detail {
       for (std::size_t table = at + 2; table < at + length;) {
         std::size_t codes = 0;
         for (std::size_t bits = 1; bits <= 16; ++bits) codes += byte(table + bits);
-        if (codes > 256) return false;
+        if (codes > 255) return false;
         table += 17 + codes;
       }
     }
@@ -110,7 +110,7 @@ namespace detail {
   };
   if (!png && !detail::jpeg_tables_fit(bytes)) {
     throw DataError(
-        concat(name, ": damaged JPEG file (a Huffman table of more than 256 codes); copy it again or remove it"));
+        concat(name, ": damaged JPEG file (a Huffman table of more than 255 codes); copy it again or remove it"));
   }
   if (png && !detail::png_chunks_fit(bytes)) {
     throw DataError(concat(name, ": damaged PNG file (a chunk is longer than the file); copy it again or remove it"));
