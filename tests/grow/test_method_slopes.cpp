@@ -8,6 +8,8 @@
 
 #include <support/method_problem.hpp>
 
+namespace grow_method_slopes_test {
+
 namespace ms = meristem;
 using ms::grow::FanOut;
 using ms::nn::Activation;
@@ -220,3 +222,5 @@ TEST_CASE("slope of methods: GradMax in front of a ReLU has the one-sided slope 
 }
 
 TEST_SUITE_END();
+
+}  // namespace grow_method_slopes_test

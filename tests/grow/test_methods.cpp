@@ -11,6 +11,8 @@
 #include <meristem/grow/measure.hpp>
 #include <support/method_problem.hpp>
 
+namespace grow_methods_test {
+
 namespace ms = meristem;
 using ms::grow::FanOut;
 using ms::nn::Activation;
@@ -493,3 +495,5 @@ TEST_CASE("growth solver: a Krylov space that does not converge gives way to all
 }
 
 TEST_SUITE_END();
+
+}  // namespace grow_methods_test

@@ -15,6 +15,8 @@
 #include <meristem/optim/sgd.hpp>
 #include <support/check.hpp>
 
+namespace grow_own_layer_test {
+
 namespace {
 
 namespace ms = meristem;
@@ -114,3 +116,5 @@ TEST_CASE("own layer: a network grows through it as through the same function of
 }
 
 TEST_SUITE_END();
+
+}  // namespace grow_own_layer_test
