@@ -186,9 +186,12 @@ inline std::string spectrum(const std::string& name, const std::vector<double>& 
     svg += "<line class=\"threshold\" x1=\"52\" x2=\"232\" y1=\"" + point(at_y(threshold)) + "\" y2=\"" +
            point(at_y(threshold)) + "\"><title>threshold " + number(threshold) + "</title></line>";
   }
-  const std::string note = shown < lambda.size() ? "the first " + std::to_string(shown) + " of " : "";
+  const std::string note = shown < lambda.size() ? "first " + std::to_string(shown) + " of " : "";
   svg += "<text x=\"142\" y=\"145\" text-anchor=\"middle\">" + note + std::to_string(lambda.size()) +
-         (lambda.size() == 1 ? " singular value" : " singular values") + "</text>";
+         (shown < lambda.size() ? " values"
+          : lambda.size() == 1  ? " singular value"
+                                : " singular values") +
+         "</text>";
   return svg + "</svg>";
 }
 

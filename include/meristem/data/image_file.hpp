@@ -37,10 +37,13 @@ inline constexpr std::int64_t largest_image_pixels = std::int64_t{1} << 26;
 
 namespace detail {
 
-/// Whether no Huffman table of a JPEG file lists more than 255 codes; 162 are the most that 8-bit images need (ITU
-/// T.81, K.3). stb_image before 2.29 writes past its table for more than 256, and takes the last of 256 for none.
+/// Whether the Huffman tables of a JPEG file hold at most 255 codes (162 are the most that 8-bit images need; ITU T.81,
+/// K.3) and every scan names tables that came before it. stb_image before 2.29 writes past its table for more than 256
+/// codes, takes the last of 256 for none, and decodes by tables that were never filled.
 [[nodiscard]] inline bool jpeg_tables_fit(std::span<const std::uint8_t> bytes) {
   const auto byte = [&](std::size_t at) { return at < bytes.size() ? std::size_t{bytes[at]} : std::size_t{0}; };
+  bool known[2][4] = {};  // [DC, AC][table]
+  bool framed = false, progressive = false;
   for (std::size_t at = 2; at < bytes.size();) {
     if (byte(at) != 0xff) {
       ++at;
@@ -52,12 +55,26 @@ namespace detail {
     if (marker == 0 || (marker >= 0xd0 && marker <= 0xd8)) continue;
     const std::size_t length = byte(at) << 8 | byte(at + 1);
     if (marker == 0xd9 || length < 2) return true;
-    if (marker == 0xc4) {
+    if (marker >= 0xc0 && marker <= 0xc2 && !framed) {
+      framed = true;
+      progressive = marker == 0xc2;
+    } else if (marker == 0xc4) {
       for (std::size_t table = at + 2; table < at + length;) {
+        const std::size_t kind = byte(table) >> 4, number = byte(table) & 15;
         std::size_t codes = 0;
         for (std::size_t bits = 1; bits <= 16; ++bits) codes += byte(table + bits);
-        if (codes > 255) return false;
+        if (codes > 255 || kind > 1 || number > 3) return false;
+        known[kind][number] = true;
         table += 17 + codes;
+      }
+    } else if (marker == 0xda) {
+      const std::size_t components = byte(at + 2), first = byte(at + 3 + 2 * components);
+      const bool refines = byte(at + 5 + 2 * components) >> 4 != 0;
+      for (std::size_t i = 0; i < components; ++i) {
+        const std::size_t tables = byte(at + 4 + 2 * i), dc = tables >> 4, ac = tables & 15;
+        if (dc > 3 || ac > 3) return false;
+        if ((!progressive || (first == 0 && !refines)) && !known[0][dc]) return false;
+        if ((!progressive || first != 0) && !known[1][ac]) return false;
       }
     }
     at += length;
@@ -110,7 +127,7 @@ namespace detail {
   };
   if (!png && !detail::jpeg_tables_fit(bytes)) {
     throw DataError(
-        concat(name, ": damaged JPEG file (a Huffman table of more than 255 codes); copy it again or remove it"));
+        concat(name, ": damaged JPEG file (a Huffman table is missing or too large); copy it again or remove it"));
   }
   if (png && !detail::png_chunks_fit(bytes)) {
     throw DataError(concat(name, ": damaged PNG file (a chunk is longer than the file); copy it again or remove it"));
