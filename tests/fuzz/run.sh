@@ -15,8 +15,8 @@ mkdir -p "$build/crashes"
 # shellcheck disable=SC2054  # the commas belong to clang
 flags=(-std=c++20 -O1 -g1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -w)
 "$compiler" "${flags[@]}" -I "$root/include" -I "$root/kernels" -c "$root/tests/fuzz/fuzz.cpp" -o "$build/fuzz.o"
-# stb_image 2.27 shifts zeros by more than 31 when a JPEG file ends early, which does no harm.
-"$compiler" "${flags[@]}" -fno-sanitize=shift -c "$root/tests/fuzz/images.cpp" -o "$build/images.o"
+# In damaged JPEG files stb_image 2.27 shifts zeros too far and lets products of pixels wrap around, which does no harm.
+"$compiler" "${flags[@]}" -fno-sanitize=shift,signed-integer-overflow -fwrapv -c "$root/tests/fuzz/images.cpp" -o "$build/images.o"
 "$compiler" -fsanitize=fuzzer,address,undefined "$build/fuzz.o" "$build/images.o" -lboost_context -lopenblas -llapacke \
   -o "$build/fuzz"
 
