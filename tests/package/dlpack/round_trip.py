@@ -40,7 +40,7 @@ class NumPy:
     def __init__(self):
         import numpy
 
-        self.library = numpy
+        self.framework = numpy
         self.from_dlpack = numpy.from_dlpack
         self.float16 = numpy.float16
 
@@ -59,7 +59,7 @@ class Torch:
         import torch
         import torch.utils.dlpack
 
-        self.library = torch
+        self.framework = torch
         self.from_dlpack = lambda exported: torch.utils.dlpack.from_dlpack(exported.capsule)
         self.float16 = torch.float16
 
@@ -76,14 +76,14 @@ class Torch:
 def main():
     try:
         other = {"numpy": NumPy, "torch": Torch}[sys.argv[1]]()
-        getattr(other.library, "float32"), getattr(other.library.ones(1), "__dlpack__")
+        getattr(other.framework, "float32"), getattr(other.framework.ones(1), "__dlpack__")
     except (ImportError, AttributeError) as error:
         print(f"skipped: {sys.executable} has no {sys.argv[1]} with DLPack ({error})")
         return
-    library = other.library
+    framework = other.framework
 
     # In: the elements are shared, both ways.
-    array = library.ones((3, 4), dtype=library.float32)
+    array = framework.ones((3, 4), dtype=framework.float32)
     number = ms.take(array.__dlpack__())
     ms.scale(number, 2.5)
     expect(float(array.sum()) == 30.0, "the library writes into the array it was given")
@@ -100,7 +100,7 @@ def main():
     ms.let_go(number)
     ms_sum = float(again.sum())
     expect(ms_sum == 30.0, "a share keeps the memory after the tensor was let go")
-    expect(tuple(again.shape) == (3, 4) and again.dtype == library.float32, "shape and type survive")
+    expect(tuple(again.shape) == (3, 4) and again.dtype == framework.float32, "shape and type survive")
     del again
     gc.collect()
     expect(alive is None or not alive.alive, "the array goes with the last share")
@@ -108,7 +108,7 @@ def main():
     # Out: a tensor of the library lives as long as the array, and no longer.
     matrix = other.from_dlpack(Exported(ms.counted(5, 7)))
     expect(ms.bytes_in_use() > 0, "the tensor lives in the library's memory")
-    expect(tuple(matrix.shape) == (5, 7) and matrix.dtype == library.float64, "shape and type arrive")
+    expect(tuple(matrix.shape) == (5, 7) and matrix.dtype == framework.float64, "shape and type arrive")
     expect(all(float(matrix[i, j]) == 7 * i + j for i in range(5) for j in range(7)), "elements arrive in place")
     part = matrix[1:3]
     del matrix
@@ -123,7 +123,7 @@ def main():
     del capsule
     gc.collect()
     expect(ms.bytes_in_use() == 0, "a capsule that nobody took frees its tensor")
-    capsule = library.zeros(4, dtype=library.float32).__dlpack__()
+    capsule = framework.zeros(4, dtype=framework.float32).__dlpack__()
     ms.let_go(ms.take(capsule))
     try:
         ms.take(capsule)
@@ -132,17 +132,17 @@ def main():
     else:
         sys.exit("failed: a capsule was taken twice")
 
-    empty = ms.take(library.zeros((0, 3), dtype=library.float32).__dlpack__())
+    empty = ms.take(framework.zeros((0, 3), dtype=framework.float32).__dlpack__())
     expect(tuple(other.from_dlpack(Exported(ms.share(empty))).shape) == (0, 3), "an empty array goes round")
     ms.let_go(empty)
 
-    zeros = library.zeros((3, 4), dtype=library.float32)
+    zeros = framework.zeros((3, 4), dtype=framework.float32)
     refused(other.transposed(zeros), "row-major")
     refused(zeros[:, 1:3], "row-major")
-    refused(library.zeros(3, dtype=other.float16), "float16")
-    refused(library.zeros(3, dtype=library.int64), "int64")
-    refused(library.zeros((1, 1, 1, 1, 1, 2), dtype=library.float32), "6 axes")
-    print(f"{sys.argv[1]} {library.__version__}: passed")
+    refused(framework.zeros(3, dtype=other.float16), "float16")
+    refused(framework.zeros(3, dtype=framework.int64), "int64")
+    refused(framework.zeros((1, 1, 1, 1, 1, 2), dtype=framework.float32), "6 axes")
+    print(f"{sys.argv[1]} {framework.__version__}: passed")
 
 
 main()
