@@ -165,15 +165,14 @@ void lapack_eigh_svd(benchmark::State& state, std::int64_t order, std::int64_t u
   const auto size = static_cast<std::size_t>(order * order);
   ms::Context& ctx = context();
   ms::Tensor<float> root(ctx, {order, order}), x(ctx, root.shape()), vectors(ctx, root.shape()),
-      scaled(ctx, root.shape());
-  std::vector<float> values(static_cast<std::size_t>(order)), lambda(values), left(size), right(size);
+      scaled(ctx, root.shape()), values(ctx, {order});
+  std::vector<float> lambda(static_cast<std::size_t>(order)), left(size), right(size);
   ms::Tensor<float> alpha, omega;
   bench::measure(state, work_of(order, units), [&] {
     ms::copy(ctx, given.s32.view(), vectors.view());
-    // A symmetric matrix is its own transpose: the rows that come back are the eigenvectors.
-    LAPACKE_ssyevd(LAPACK_COL_MAJOR, 'V', 'L', p, vectors.data(), p, values.data());
+    ms::syevd(ctx, vectors.view(), values.view());  // LAPACK's ssyevd; LAPACKE's own rounds the workspace of large ones
     for (std::int64_t i = 0; i < order; ++i) {
-      const float value = values[static_cast<std::size_t>(i)];
+      const float value = values.data()[i];
       const float factor = value > 1e-6f ? 1.0f / std::sqrt(value) : 0.0f;
       for (std::int64_t j = 0; j < order; ++j) scaled.data()[i * order + j] = factor * vectors.data()[i * order + j];
     }
