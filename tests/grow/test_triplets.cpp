@@ -82,14 +82,15 @@ TEST_CASE("triplets: the Krylov space finds the leading triplets of a known matr
     REQUIRE(found.has_value());
     REQUIRE(found->units == 6);
     CHECK(found->partial);
-    // Ritz values are below the singular values; their sum of squares has converged to 1e-8 per block.
+    // Ritz values are below the singular values. The last block moved their sum of squares by less than 1e-6 of itself;
+    // blocks converge geometrically, and even if each left 0.9 of the error, ten times that would be left.
     double gain = 0.0, best = 0.0;
     for (std::size_t k = 0; k < 6; ++k) {
       gain += found->lambda[k] * found->lambda[k];
       best += matrix.lambda[k] * matrix.lambda[k];
     }
     CHECK(gain <= best * (1 + 1e-12));
-    CHECK(gain >= best * (1 - 1e-6));
+    CHECK(gain >= best * (1 - 1e-5));
     // left and right belong together: A has the value λ² between v √λ and u √λ.
     const auto left = ms::to_host(ctx, found->left), right = ms::to_host(ctx, found->right);
     const auto elements = matrix.transposed();

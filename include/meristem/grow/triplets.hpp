@@ -71,7 +71,7 @@ inline constexpr std::int64_t krylov_surplus = 8;
 
 /// The `max_units` leading singular triplets of X (r, m), given as its transpose A, from the space spanned by G, A Aᵀ
 /// G, (A Aᵀ)² G, ... with G a fixed random block (C. Musco, C. Musco, "Randomized block Krylov methods", 2015). Blocks
-/// are added until Σ λ² of the units moves by less than 1e-8 of itself. Nothing if `max_blocks` are not enough.
+/// are added until Σ λ² of the units moves by less than 1e-6 of itself. Nothing if `max_blocks` are not enough.
 [[nodiscard]] inline std::optional<Triplets> krylov_triplets(Context& ctx, View<const double> a, double threshold,
                                                              std::int64_t max_units, std::int64_t max_blocks) {
   const std::int64_t m = a.extent(0), r = a.extent(1), block = max_units + krylov_surplus;
@@ -104,7 +104,7 @@ inline constexpr std::int64_t krylov_surplus = 8;
     const std::int64_t kept = std::min(max_units, size);
     double sum = 0.0;
     for (std::int64_t k = 0; k < kept; ++k) sum += std::max(values[static_cast<std::size_t>(size - 1 - k)], 0.0);
-    if (!exhausted && !(std::abs(sum - gain) <= 1e-8 * sum)) {
+    if (!exhausted && !(std::abs(sum - gain) <= 1e-6 * sum)) {
       gain = sum;
       next = Tensor<double>(ctx, {added, m});
       gemm(ctx, Transpose::no, Transpose::yes, 1, last, a, 0, next.view());

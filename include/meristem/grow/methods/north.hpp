@@ -53,7 +53,7 @@ namespace meristem::inline MERISTEM_BACKEND::grow {
 
 /// NORTH* of K. Maile et al. (2022), initialisation: fan-ins whose pre-activations are orthogonal to those of today's
 /// units and to each other on the samples, αᵀ S w = 0, at the scale of today's weights; fan-outs of zero. With
-/// `trigger` a site gets no unit while its effective dimension is below `least_dimension`.
+/// `least_dimension` a site gets no unit while its effective dimension is below that.
 class North final : public GrowthMethod {
  public:
   struct Options {
