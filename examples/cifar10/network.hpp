@@ -69,10 +69,21 @@ inline ms::grow::GrowerOptions grower_options(const Options& o) {
   // Batch normalisation measures what it would do in training.
   if (!o.is_mlp()) options.batch_size = o.batch;
   if (o.max_parameters > 0) options.budget.parameters = o.max_parameters;
-  // A network that goes on may have used it up.
-  options.budget.must_leave_room = o.resume.empty();
+  options.budget.must_leave_room = false;  // require_room says it in the options' own words
   options.loss = {.label_smoothing = o.label_smoothing};
   return options;
+}
+
+/// Throws ArgumentError if --max-parameters leaves no room for a single unit; a network that goes on may have used it up.
+inline void require_room(const Options& o, ms::nn::Layer<float>& net, const std::vector<ms::grow::Site<float>>& sites) {
+  if (o.max_parameters == 0 || !o.resume.empty()) return;
+  const std::int64_t parameters = ms::nn::parameter_count(net);
+  std::int64_t least = ms::grow::unlimited;
+  for (const auto& site : sites) least = std::min(least, ms::grow::least_unit_parameters(site));
+  if (o.max_parameters - parameters >= least) return;
+  throw ms::ArgumentError(ms::concat("--max-parameters: ", o.max_parameters, " leaves no room to grow: the network has ",
+                                     parameters, " and the smallest unit adds ", least, "; give at least ",
+                                     parameters + least, ", or --method none"));
 }
 
 /// The layers with weights, in the order data flows; shortcuts come after the block's body.

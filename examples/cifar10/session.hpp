@@ -157,6 +157,7 @@ class Session {
     sites_ = ms::grow::find_sites(*net_);
     if (o.method != "none" && !sites_.empty()) {
       grower_.emplace(*net_, *optimizer_, grower_options(o));
+      require_room(o, *net_, grower_->sites());
       if (saved_) grower_->restore(at_.grower);
     }
     steps_ = (data_.train.size() + o.batch - 1) / o.batch;
