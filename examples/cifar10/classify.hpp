@@ -7,95 +7,39 @@
 #include <cstdint>
 #include <iomanip>
 #include <iostream>
+#include <map>
 #include <numeric>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include <meristem/data/image_file.hpp>
-#include <meristem/io/checkpoint.hpp>
-#include <meristem/io/model.hpp>
 #include <meristem/meristem.hpp>
 
 #include "console.hpp"
-#include "history.hpp"
+#include "json_events.hpp"
+#include "model.hpp"
 #include "network.hpp"
 #include "pictures.hpp"
-#include "saved.hpp"
 
 namespace cifar10 {
-
-/// A network with what it reads and answers, from a checkpoint of this program or a model file of the library.
-struct Model {
-  ms::nn::Sequential<float> net;
-  ModelInput input;
-  /// Lines of the model card: a word, and what it is about.
-  std::vector<std::pair<std::string, std::string>> story;
-};
-
-inline Model model_of(const Saved& saved, ms::Context& ctx) {
-  Model model{.net = saved.checkpoint.network(ctx), .input = saved.input, .story = {}};
-  const auto option = [&](const char* name, const std::string& otherwise) {
-    const auto found = saved.options.find(name);
-    return found == saved.options.end() ? otherwise : found->second;
-  };
-  const std::string epochs = option("--epochs", "10");
-  model.story.emplace_back("model", option("--model", "resnet18"));
-  model.story.emplace_back(
-      "training", ms::concat(epochs, epochs == "1" ? " epoch" : " epochs", ", growth by ", option("--method", "tiny"),
-                             ", seed ", saved.checkpoint.seed(), "; so far ", ms::grouped(saved.checkpoint.steps()),
-                             " steps of ", saved.checkpoint.optimizer_kind()));
-  std::string options;
-  for (const auto& [name, value] : saved.options) {
-    options += (options.empty() ? "" : " ") + name + (value.empty() ? "" : " " + value);
-  }
-  if (!options.empty()) model.story.emplace_back("options", options);
-  History history;
-  history.restore(saved.history, saved.checkpoint.source());
-  if (const std::string summary = history.summary(); !summary.empty()) model.story.emplace_back("history", summary);
-  return model;
-}
-
-inline Model model_of(ms::io::Model<float> read, const std::string& path) {
-  const ms::io::ModelInfo& info = read.info;
-  if (info.sample.rank() != 3 || info.class_names.empty() || info.normalization.mean.empty()) {
-    throw ms::DataError(ms::concat(path,
-                                   ": does not say what images it reads, how they are normalised or what its classes "
-                                   "are called; save it with sample, class_names and normalization"));
-  }
-  Model model{.net = std::move(read.network),
-              .input = {.height = info.sample[0],
-                        .width = info.sample[1],
-                        .channels = info.sample[2],
-                        .classes = info.class_names,
-                        .normalization = info.normalization},
-              .story = {{"model", "a model file"}}};
-  for (const auto& [name, note] : info.notes) model.story.emplace_back("note", name + ": " + note);
-  return model;
-}
-
-inline Model load_any_model(const std::string& path, ms::Context& ctx) {
-  auto file = ms::io::Safetensors::read(path);
-  const auto format = file.metadata().find("meristem.format");
-  if (format != file.metadata().end() && format->second == "meristem-model") {
-    return model_of(ms::io::load_model<float>(ctx, file), path);
-  }
-  return model_of(Saved(ms::io::Checkpoint<float>(std::move(file))), ctx);
-}
 
 /// What the model is, for people.
 inline void print_model_card(Model& model) {
   const ModelInput& input = model.input;
-  const ms::Shape image{1, input.height, input.width, input.channels};
+  const ms::Shape image = model.image();
   const NetworkState state = network_state(model.net, image, ms::grow::find_sites(model.net));
   std::string classes;
   for (const std::string& name : input.classes) classes += (classes.empty() ? "" : ", ") + name;
   const auto line = [](const std::string& name, const std::string& text) {
     std::cout << std::left << std::setw(10) << name << std::right << ms::wrapped(text, 90, 10).substr(10) << '\n';
   };
-  for (const auto& [name, text] : model.story) {
-    line(name, name == "model" ? text + ", " + shown_size(state) + ", float32" : text);
+  std::map<std::string, std::string> notes = model.notes;
+  notes.try_emplace("model", "a model file");
+  notes["model"] += ", " + shown_size(state) + ", float32";
+  for (const char* name : {"model", "training", "options", "history"}) {
+    if (const auto note = notes.extract(name)) line(name, note.mapped());
   }
+  for (const auto& [name, text] : notes) line("note", name + ": " + text);
   line("reads", ms::concat(input.height, " x ", input.width, " x ", input.channels,
                            "; other pictures are cropped to that shape and resized; ",
                            ms::grouped(model.net.multiply_adds(image)), " multiply-adds an image"));
@@ -135,7 +79,8 @@ inline int classify(std::vector<std::string> arguments) {
   std::string model;
   std::vector<std::string> images;
   bool card = false, json = false;
-  app.add_option("MODEL", model, "file that --checkpoint wrote, or a model file")->type_name("FILE");
+  app.add_option("MODEL", model, "file that --checkpoint wrote, or a model file (export --safetensors)")
+      ->type_name("FILE");
   app.add_option("IMAGE", images, "JPEG or PNG files")->type_name("FILE...");
   app.add_flag("--model-card", card, "tell what the model is")->disable_flag_override();
   app.add_flag("--json", json, "a line of JSON for each picture")->disable_flag_override();
@@ -172,11 +117,6 @@ inline int classify(std::vector<std::string> arguments) {
   if (input.channels != 3) {
     throw ms::DataError(ms::concat(model, ": reads images of ", input.channels,
                                    " channels; pictures have 3: give a model that was trained on colour images"));
-  }
-  const ms::Shape output = net.output_shape({1, input.height, input.width, input.channels});
-  if (output.rank() != 2 || output[1] != std::ssize(input.classes)) {
-    throw ms::DataError(ms::concat(model, ": its network puts out ", output, " for ", input.classes.size(),
-                                   " classes; take another checkpoint"));
   }
   if (card) print_model_card(loaded);
   bool failed = false;

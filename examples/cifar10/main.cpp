@@ -14,6 +14,7 @@
 
 #include "classify.hpp"
 #include "console.hpp"
+#include "export.hpp"
 #include "history.hpp"
 #include "interrupt.hpp"
 #include "json_events.hpp"
@@ -30,7 +31,7 @@ namespace ms = meristem;
 int run(cifar10::Options& options, cifar10::CommandLine& command_line) {
   std::optional<cifar10::Saved> saved;
   if (!options.resume.empty()) {
-    saved.emplace(options.resume);
+    cifar10::explained(cifar10::resume_wants, [&] { saved.emplace(options.resume); });
     if (const auto exit_code = command_line.go_on(saved->options, options.resume)) return *exit_code;
   }
   cifar10::Listeners listeners;
@@ -50,19 +51,24 @@ int run(cifar10::Options& options, cifar10::CommandLine& command_line) {
   return cifar10::Session(options, command_line.given(), listeners, past, saved ? &*saved : nullptr).run();
 }
 
+/// What `body` returns for the arguments after its name; errors of its own as sentences.
+int subcommand(int (*body)(std::vector<std::string>), int argc, char** argv) {
+  const std::string name = ms::concat("cifar10 ", argv[1], ": ");
+  try {
+    return body({argv + 2, argv + argc});
+  } catch (const ms::Error& error) {
+    std::cerr << name << error.message() << '\n';
+  } catch (const std::exception& error) {
+    std::cerr << name << error.what() << '\n';
+  }
+  return 1;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc > 1 && std::string(argv[1]) == "classify") {
-    try {
-      return cifar10::classify({argv + 2, argv + argc});
-    } catch (const ms::Error& error) {
-      std::cerr << "cifar10 classify: " << error.message() << '\n';
-    } catch (const std::exception& error) {
-      std::cerr << "cifar10 classify: " << error.what() << '\n';
-    }
-    return 1;
-  }
+  if (argc > 1 && std::string(argv[1]) == "classify") return subcommand(cifar10::classify, argc, argv);
+  if (argc > 1 && std::string(argv[1]) == "export") return subcommand(cifar10::export_model, argc, argv);
   cifar10::Options options;
   std::vector<std::string> methods;
   for (const ms::grow::NamedMethod& method : ms::grow::all_methods()) methods.push_back(method.name);

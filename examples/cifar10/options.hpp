@@ -270,7 +270,8 @@ class CommandLine {
         ->group(group_);
     app_.set_help_flag("-h,--help", "show this text, and stop")->group(group_);
     app_.footer(
-        "cifar10 classify MODEL IMAGE... tells what a saved network sees in pictures.\n\n"
+        "cifar10 classify MODEL IMAGE... tells what a saved network sees in pictures.\n"
+        "cifar10 export MODEL --safetensors FILE --onnx FILE writes it for PyTorch and others.\n\n"
         "The growth table has a line for each layer that may grow:\n"
         "  bottleneck   mean square of the change that the loss asks of what the layer\n"
         "               feeds, as far as today's weights cannot express it\n"
@@ -338,6 +339,7 @@ class CommandLine {
       if (extras.empty()) return clashes();
       const bool looks_like_option = extras.front().starts_with('-');
       if (extras.front() == "classify") return refuse("classify comes first: cifar10 classify MODEL IMAGE...");
+      if (extras.front() == "export") return refuse("export comes first: cifar10 export MODEL --safetensors FILE");
       return refuse(looks_like_option ? "there is no option " + extras.front()
                                       : "'" + extras.front() + "' belongs to no option");
     } catch (const CLI::Success& help) {

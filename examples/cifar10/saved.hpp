@@ -43,6 +43,21 @@ struct ModelInput {
   std::int64_t height = 0, width = 0, channels = 0;
   std::vector<std::string> classes;
   ms::data::Normalization normalization;
+
+  /// Throws DataError, which names the file, for numbers that cannot be.
+  void check(const std::string& file) const {
+    constexpr std::int64_t most = 65'536;
+    if (height < 1 || width < 1 || channels < 1 || height > most || width > most || channels > most) {
+      throw ms::DataError(ms::concat(file, ": reads images of ", height, " x ", width, " x ", channels,
+                                     ", of which each must be from 1 to ", most, "; take another file"));
+    }
+    if (classes.empty()) throw ms::DataError(ms::concat(file, ": has no classes; take another file"));
+    try {
+      normalization.check(channels);
+    } catch (const ms::DataError& error) {
+      throw ms::DataError(ms::concat(file, ": ", error.message()));
+    }
+  }
 };
 
 inline ms::io::Json saved_state(const Progress& at, const std::map<std::string, std::string>& options,
@@ -72,6 +87,19 @@ inline ms::io::Json saved_state(const Progress& at, const std::map<std::string, 
             {"mean", set.normalization.mean},
             {"stddev", set.normalization.stddev}}},
           {"history", history}};
+}
+
+/// What `--resume` is to be given, as the start of a sentence.
+inline constexpr const char* resume_wants = "--resume takes a whole file that --checkpoint wrote";
+
+/// What `read` returns. If the content of a file is refused, the sentence starts with `wanted`.
+template <class Read>
+decltype(auto) explained(const std::string& wanted, Read read) {
+  try {
+    return read();
+  } catch (const ms::DataError& error) {
+    throw ms::DataError(ms::concat(wanted, "; ", error.message()));
+  }
 }
 
 /// A checkpoint of this program, read and checked.
@@ -118,13 +146,11 @@ struct Saved {
       throw ms::DataError(ms::concat(checkpoint.source(), ": the state of the run is damaged (", error.what(),
                                      "); take another checkpoint"));
     }
-    if (at.epoch < 1 || at.step < 0 || at.training.samples < 0 || input.height < 1 || input.width < 1 ||
-        input.channels < 1 || input.height > 65536 || input.width > 65536 || input.channels > 65536 ||
-        input.classes.empty()) {
+    if (at.epoch < 1 || at.step < 0 || at.training.samples < 0) {
       throw ms::DataError(ms::concat(checkpoint.source(),
                                      ": the state of the run has numbers that cannot be; take another checkpoint"));
     }
-    input.normalization.check(input.channels);
+    input.check(checkpoint.source());
   }
 };
 

@@ -6,6 +6,9 @@ import pathlib
 import subprocess
 import sys
 
+# Beside the main program, for its users.
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "examples" / "cifar10"))
+
 try:
     import numpy as np
 except ModuleNotFoundError:
@@ -13,7 +16,7 @@ except ModuleNotFoundError:
     sys.exit(0)
 
 # In units of the largest logit: float32 rounds to 6e-8, and sums of up to 600 products in another order, through twenty
-# layers, differ by about sqrt(600 * 20) of that.
+# layers, or of 3,072 through three, differ by about sqrt(600 * 20) of that.
 TOLERANCE = 1e-5
 
 
@@ -28,8 +31,19 @@ def main():
 
 def names(folder):
     found = sorted(path.name[:-len(".onnx")] for path in folder.glob("*.onnx"))
-    assert "grown" in found and "every_layer" in found, found
+    assert "every_layer" in found, found
+    checkpoints = [path.name[:-len(".checkpoint")] for path in folder.glob("*.checkpoint")]
+    assert set(checkpoints) <= set(found), (checkpoints, found)
     return found
+
+
+def inputs(folder, name, normalization):
+    """What the network `name` is asked: of one that the main program grew, pixels, as users have them."""
+    pixels = folder / f"{name}.pixels.npy"
+    if not pixels.exists():
+        return channels_first(np.load(folder / f"{name}.input.npy"))
+    mean, stddev = (np.array(normalization[key]) for key in ("mean", "stddev"))
+    return channels_first(((np.load(pixels) / 255 - mean) / stddev).astype("f4"))
 
 
 def compare(name, got, folder, what):
@@ -92,9 +106,11 @@ def check_safetensors(folder, exporter):
             with safe_open(path, framework="np") as file:
                 metadata = file.metadata()
             assert metadata["meristem.format"] == "meristem-model" and json.loads(metadata["architecture"])["layers"]
-            if name == "grown":
-                assert json.loads(metadata["history"])["units"] > 0, "the network has not grown"
+            if name.startswith("grown"):
+                steps = [json.loads(line) for line in metadata["history"].splitlines()]
+                assert sum(step["added"] for step in steps) > 0, f"{name} has not grown"
                 assert len(json.loads(metadata["class_names"])) == 10
+                assert json.loads(metadata["sample"]) == [32, 32, 3] and "seed 1" in metadata["note.training"]
             save_file(tensors, folder / f"{name}{layout}.again.safetensors", metadata)
     subprocess.run([exporter, "again", str(folder)], check=True)
     for name in names(folder):
@@ -105,129 +121,25 @@ def check_safetensors(folder, exporter):
     print(f"{len(names(folder))} networks in two layouts: read and saved by safetensors, same logits to the last bit")
 
 
-# PyTorch: the equivalent module, from the architecture in the file.
-
-
-def torch_module(layer):
-    import torch
-    from torch import nn
-
-    activations = {"identity": nn.Identity, "relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh,
-                   "selu": nn.SELU}
-
-    def activation(name):
-        return activations[name]()
-
-    class ChannelsLast(nn.Module):
-        """A layer on the last axis here, which is the second one there."""
-
-        def forward(self, x):
-            return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2) if x.dim() == 4 else super().forward(x)
-
-    class Linear(ChannelsLast, nn.Linear):
-        pass
-
-    class LayerNorm(ChannelsLast, nn.LayerNorm):
-        pass
-
-    class BatchNorm(nn.BatchNorm2d):
-        """For maps and for vectors, with its activation."""
-
-        def __init__(self, channels, epsilon, function):
-            super().__init__(channels, eps=epsilon)
-            self.function = function
-
-        def _check_input_dim(self, x):
-            pass
-
-        def forward(self, x):
-            return self.function(super().forward(x))
-
-    class Sequential(nn.Module):
-        def __init__(self, layers):
-            super().__init__()
-            self.order = [layer["name"] for layer in layers]
-            for layer in layers:
-                self.add_module(layer["name"], torch_module(layer))
-
-        def forward(self, x):
-            for name in self.order:
-                x = getattr(self, name)(x)
-            return x
-
-    class Residual(Sequential):
-        def __init__(self, layer):
-            super().__init__(layer["body"])
-            # A last norm with the activation of the block has it behind the addition, else before.
-            last = layer["body"][-1]
-            if last["kind"] == "BatchNorm" and last["activation"] == layer["activation"]:
-                getattr(self, last["name"]).function = nn.Identity()
-            self.shortcut = Sequential(layer["shortcut"])
-            self.function = activation(layer["activation"])
-
-        def forward(self, x):
-            return self.function(super().forward(x) + self.shortcut(x))
-
-    def window():
-        return {"kernel_size": tuple(layer["kernel"]), "stride": tuple(layer["stride"]),
-                "padding": tuple(layer["padding"])}
-
-    kind = layer["kind"]
-    if kind == "Sequential":
-        return Sequential(layer["layers"])
-    if kind == "Residual":
-        return Residual(layer)
-    if kind == "Conv2d":
-        return nn.Conv2d(layer["in_channels"], layer["out_channels"], **window(), dilation=tuple(layer["dilation"]),
-                         bias=layer["bias"])
-    if kind == "Linear":
-        return Linear(layer["in_features"], layer["out_features"], bias=layer["bias"])
-    if kind == "BatchNorm":
-        return BatchNorm(layer["channels"], layer["epsilon"], activation(layer["activation"]))
-    if kind == "GroupNorm":
-        return nn.GroupNorm(layer["groups"], layer["channels"], eps=layer["epsilon"])
-    if kind == "LayerNorm":
-        return LayerNorm(layer["channels"], eps=layer["epsilon"])
-    if kind == "MaxPool2d":
-        return nn.MaxPool2d(**window(), dilation=tuple(layer["dilation"]))
-    if kind == "AveragePool2d":
-        if layer["dilation"] != [1, 1]:
-            return None
-        return nn.AvgPool2d(**window(), count_include_pad=False)
-    if kind == "GlobalAveragePool":
-        return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    if kind == "Flatten":
-        return nn.Flatten()
-    if kind == "Dropout":
-        return nn.Dropout(layer["probability"])
-    if kind == "Activation":
-        return activation(layer["function"])
-    raise AssertionError(f"no PyTorch module for {kind}")
+# PyTorch
 
 
 def check_torch(folder, exporter):
+    import pytorch_model
     import torch
-    from safetensors import safe_open
-    from safetensors.torch import load_file
 
     checked = 0
     for name in names(folder):
-        path = folder / f"{name}.pytorch.safetensors"
-        with safe_open(path, framework="np") as file:
-            architecture = json.loads(file.metadata()["architecture"])
-        module = torch_module(architecture)
-        if None in module._modules.values():
-            print(f"{name}: PyTorch has no dilated average pooling; left out")
+        try:
+            module, metadata = pytorch_model.load(folder / f"{name}.pytorch.safetensors")
+        except NotImplementedError as error:
+            print(f"{name}: {error}; left out")
             continue
-        missing = module.load_state_dict(load_file(path), strict=False)
-        assert not missing.unexpected_keys, missing
-        assert all(key.endswith("num_batches_tracked") for key in missing.missing_keys), missing
-        module.eval()
         with torch.no_grad():
-            logits = module(torch.from_numpy(channels_first(np.load(folder / f"{name}.input.npy"))))
+            logits = module(torch.from_numpy(inputs(folder, name, json.loads(metadata["normalization"]))))
         compare(name, logits.numpy(), folder, f"PyTorch {torch.__version__}")
         checked += 1
-    assert checked >= 5, checked
+    assert checked == len(names(folder)) - 1, checked
 
 
 # ONNX
@@ -242,7 +154,8 @@ def check_onnx(folder, exporter):
         model = onnx.load(path)
         onnx.checker.check_model(model, full_check=True)
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        images = channels_first(np.load(folder / f"{name}.input.npy"))
+        notes = {entry.key: entry.value for entry in model.metadata_props}
+        images = inputs(folder, name, json.loads(notes["normalization"]))
         # In two parts, as the batch is open.
         parts = [session.run(["output"], {"input": part})[0] for part in (images[:1], images[1:])]
         compare(name, np.concatenate(parts), folder, f"onnxruntime {onnxruntime.__version__}")

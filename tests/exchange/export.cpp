@@ -1,13 +1,18 @@
 // Writes networks of every kind of layer, with inputs and logits, for the Python checks beside this file; and reads
 // back what they wrote.
 //
-//   exchange write FOLDER [CIFAR FOLDER]   models as .safetensors (two layouts) and .onnx, inputs and logits as .npy
-//   exchange again FOLDER                  models that Python saved again: their logits
-//   exchange npy FOLDER                    arrays that Python wrote: written again, or the reason why not
+//   exchange write FOLDER                   models as .safetensors (two layouts) and .onnx, inputs and logits as .npy
+//   exchange logits FOLDER NAME [CIFAR]     inputs and logits of a network that the main program grew and exported
+//   exchange again FOLDER                   models that Python saved again: their logits
+//   exchange npy FOLDER                     arrays that Python wrote: written again, or the reason why not
 #include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <iostream>
+#include <numeric>
+#include <span>
+#include <sstream>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -117,42 +122,32 @@ void write(ms::Context& ctx, const fs::path& folder, const std::string& name, Ne
   ms::io::write_npy<float>(base + ".logits.npy", ctx, output.view());
 }
 
-/// A ResNet-18 that trains, grows and trains, and 1,000 images it has not seen.
-void write_grown(ms::Context& ctx, const fs::path& folder, const std::string& cifar) {
-  const auto split = [&](ms::data::Split which) {
-    return cifar.empty() ? ms::data::synthetic({.images = 1000, .split = which}) : ms::data::cifar10(cifar, which);
-  };
-  std::vector<std::int64_t> first(1000);
-  for (std::size_t i = 0; i < first.size(); ++i) first[i] = static_cast<std::int64_t>(i);
-  const ms::data::ImageSet train = split(ms::data::Split::train).subset(first);
-  const ms::data::ImageSet test = split(ms::data::Split::test).subset(first);
-  std::cout << "grown: trained on 1000 images, 1000 test images: " << test.source << "\n";
-  Net net = ms::models::resnet18<float>(ctx, {.width = 1.0 / 16, .channels = 8});
-  ms::optim::Sgd<float> sgd(net, {.learning_rate = 0.02, .momentum = 0.9});
-  const auto epoch = [&](std::int64_t number) {
-    const auto batches = train.batches<float>(ctx, 50, {.shuffle = true, .epoch = number});
-    for (std::int64_t i = 0; i < 8; ++i) (void)ms::train::step<float>(ctx, net, batches.batch(i), sgd);
-  };
-  epoch(0);
-  ms::grow::Grower<float> grower(net, sgd,
-                                 {.where = ms::grow::Where::together,
-                                  .max_units = 3,
-                                  .significance = 0.0,
-                                  .statistics_samples = 200,
-                                  .search_samples = 100,
-                                  .batch_size = 100});
+/// Of a network that the main program trained, grew and exported: 1,000 test images as pixels and as the network reads
+/// them, and its logits, computed from the checkpoint.
+void write_logits(const fs::path& folder, const std::string& name, const std::string& cifar) {
+  ms::Context ctx;
+  const std::string base = (folder / name).string();
+  Net net = ms::io::load_checkpoint<float>(base + ".checkpoint").network(ctx);
+  const ms::io::ModelInfo info = ms::io::load_model<float>(ctx, base + ".safetensors").info;
+  std::istringstream lines(info.history);
   std::int64_t units = 0;
-  for (const auto& site : grower.grow(ctx, train).sites) units += site.added;
-  epoch(1);
-  std::cout << "grown: " << units << " channels added\n";
+  for (const auto& event : ms::io::read_history(lines, name).events) units += event.report.added();
+  if (units == 0) throw std::runtime_error(name + " has not grown");
+  std::vector<std::int64_t> first(1000);
+  std::iota(first.begin(), first.end(), std::int64_t{0});
+  ms::data::ImageSet test = (cifar.empty() ? ms::data::synthetic({.images = 1000, .split = ms::data::Split::test})
+                                           : ms::data::cifar10(cifar, ms::data::Split::test))
+                                .subset(first);
+  test.normalization = info.normalization;
+  std::cout << name << ": " << units << " units added; 1000 test images: " << test.source << "\n";
+  ms::io::write_npy<std::uint8_t>(base + ".pixels.npy", {test.size(), test.height, test.width, test.channels},
+                                  std::span<const std::uint8_t>(test.pixels));
   const auto batch = test.batches<float>(ctx, test.size()).batch(0);
-  write(ctx, folder, "grown", net, batch.images.view(),
-        {.class_names = test.class_names,
-         .normalization = test.normalization,
-         .history = ms::concat("{\"units\": ", units, "}\n")});
+  ms::io::write_npy<float>(base + ".input.npy", ctx, batch.images.view());
+  ms::io::write_npy<float>(base + ".logits.npy", ctx, logits(ctx, net, batch.images.view()).view());
 }
 
-void write_all(const fs::path& folder, const std::string& cifar) {
+void write_all(const fs::path& folder) {
   ms::Context ctx;
   struct Case {
     const char* name;
@@ -169,7 +164,6 @@ void write_all(const fs::path& folder, const std::string& cifar) {
     ms::kernels::fill_normal(ctx, ctx.next_random_stream(), 0.0f, 1.0f, input.view());
     write(ctx, folder, one.name, net, input.view(), {});
   }
-  write_grown(ctx, folder, cifar);
 }
 
 /// Every <name>.again.safetensors with the inputs of <name>.
@@ -217,14 +211,16 @@ void copy_arrays(const fs::path& folder) {
 int main(int count, char** arguments) {
   const std::vector<std::string> words(arguments + 1, arguments + count);
   try {
-    if (words.size() >= 2 && words[0] == "write") {
-      write_all(words[1], words.size() > 2 ? words[2] : "");
+    if (words.size() == 2 && words[0] == "write") {
+      write_all(words[1]);
+    } else if (words.size() >= 3 && words[0] == "logits") {
+      write_logits(words[1], words[2], words.size() > 3 ? words[3] : "");
     } else if (words.size() == 2 && words[0] == "again") {
       load_again(words[1]);
     } else if (words.size() == 2 && words[0] == "npy") {
       copy_arrays(words[1]);
     } else {
-      std::cerr << "usage: exchange write|again|npy FOLDER\n";
+      std::cerr << "usage: exchange write|logits|again|npy FOLDER ...\n";
       return 2;
     }
   } catch (const std::exception& error) {

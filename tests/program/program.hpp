@@ -94,6 +94,49 @@ inline void write_cifar(const std::filesystem::path& folder) {
   write_batch(folder / "test_batch.bin", 20);
 }
 
+/// A PNG of one colour, stored without compression, byte by byte.
+inline std::string png(int side, unsigned char red, unsigned char green, unsigned char blue) {
+  const auto big = [](std::uint32_t value) {
+    return std::string{static_cast<char>(value >> 24), static_cast<char>(value >> 16), static_cast<char>(value >> 8),
+                       static_cast<char>(value)};
+  };
+  const auto chunk = [&](const std::string& name, const std::string& data) {
+    std::uint32_t crc = 0xffffffff;
+    for (const char c : name + data) {
+      crc ^= static_cast<unsigned char>(c);
+      for (int k = 0; k < 8; ++k) crc = crc & 1 ? 0xedb88320 ^ crc >> 1 : crc >> 1;
+    }
+    return big(static_cast<std::uint32_t>(data.size())) + name + data + big(~crc);
+  };
+  std::string raw;
+  for (int y = 0; y < side; ++y) {
+    raw += '\0';
+    for (int x = 0; x < side; ++x) raw += {static_cast<char>(red), static_cast<char>(green), static_cast<char>(blue)};
+  }
+  std::uint32_t a = 1, b = 0;
+  for (const char c : raw) {
+    a = (a + static_cast<unsigned char>(c)) % 65521;
+    b = (b + a) % 65521;
+  }
+  const auto length = static_cast<std::uint16_t>(raw.size());
+  std::string stream = {'\x78',
+                        '\x01',
+                        '\x01',
+                        static_cast<char>(length),
+                        static_cast<char>(length >> 8),
+                        static_cast<char>(~length),
+                        static_cast<char>(~length >> 8)};
+  stream += raw + big(b << 16 | a);
+  const std::string size = big(static_cast<std::uint32_t>(side));
+  return "\x89PNG\r\n\x1a\n" + chunk("IHDR", size + size + std::string("\x08\x02\x00\x00\x00", 5)) +
+         chunk("IDAT", stream) + chunk("IEND", "");
+}
+
+inline void write(const std::filesystem::path& path, const std::string& content) {
+  std::filesystem::create_directories(path.parent_path());
+  std::ofstream(path, std::ios::binary) << content;
+}
+
 inline bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 inline std::vector<std::string> lines_of(const std::string& text) {
