@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -34,6 +35,30 @@ double method_row_norm(const std::vector<double>& rows, std::size_t row, std::si
   double squares = 0.0;
   for (std::size_t i = 0; i < count; ++i) squares += rows[row * columns + i] * rows[row * columns + i];
   return std::sqrt(squares);
+}
+
+/// Mean norm of some rows, of which the last number is left out with `bias`.
+double method_mean_norm(const std::vector<double>& rows, std::size_t count, bool bias) {
+  const std::size_t each = rows.size() / count;
+  double sum = 0.0;
+  for (std::size_t k = 0; k < count; ++k) sum += method_row_norm(rows, k, each, each - (bias ? 1 : 0));
+  return sum / static_cast<double>(count);
+}
+
+/// M of a site, from plain loops between vectors and from the statistics of maps, which have tests of their own.
+Dense method_goal_moment(MethodProblem& problem) {
+  if (!problem.site.spatial()) {
+    const GrowthProblem samples = problem.samples();
+    return samples.moment(samples.b2, samples.v);
+  }
+  std::optional<ms::grow::MapStatistics<double>> maps;
+  problem.visit({problem.site}, [&](ms::Context&, std::size_t, ms::View<const double> unit,
+                                    ms::View<const double> consumer, ms::View<const double> goal) {
+    maps.emplace(problem.ctx, problem.site, unit.shape(), FanOut::full,
+                 ms::grow::MapStatistics<double>::Options{.goal = true, .residual = false, .noise = false});
+    maps->update(problem.ctx, unit, consumer, goal);
+  });
+  return support::to_dense(problem.ctx, maps->goal_cross_moment(problem.ctx));
 }
 
 }  // namespace
@@ -151,6 +176,34 @@ TEST_CASE("random: scales of today's units or of Kaiming, biases zero, and other
   CHECK(contains(alive.report.note, "a ReLU, which lets no gradient pass at 0"));
 }
 
+TEST_CASE("random: the scales hold between maps too, over all taps") {
+  for (const auto& net : method_nets()) {
+    for (const auto scale : {ms::grow::UnitScale::copied, ms::grow::UnitScale::kaiming}) {
+      INFO(net.name, ", copied ", scale == ms::grow::UnitScale::copied);
+      MethodProblem problem(net, Activation::tanh);
+      const auto today = ms::grow::numbers_of_units<double>(problem.ctx, problem.site);
+      const std::size_t width = static_cast<std::size_t>(problem.site.width());
+      const bool copied = scale == ms::grow::UnitScale::copied;
+      const auto in =
+          problem.propose(problem.site, 3, method_options(ms::grow::random_units(ms::grow::ZeroSide::fan_out, scale)));
+      const auto out =
+          problem.propose(problem.site, 3, method_options(ms::grow::random_units(ms::grow::ZeroSide::fan_in, scale)));
+      const std::size_t p = in.insertion.fan_in.size() / 3, m = out.insertion.fan_out.size() / 3;
+      // Kaiming: variance 2 over the weights of one output, taps included, once the units are in.
+      const double kaiming_out =
+          std::sqrt(2.0 * static_cast<double>(problem.site.fan_out()) / static_cast<double>(problem.site.width() + 3));
+      for (std::size_t k = 0; k < 3; ++k) {
+        CHECK(method_row_norm(in.insertion.fan_in, k, p, p) ==
+              doctest::Approx(copied ? method_mean_norm(today.fan_in, width, true) : std::sqrt(2.0)));
+        CHECK(method_row_norm(in.insertion.fan_out, k, m, m) == 0.0);
+        CHECK(method_row_norm(out.insertion.fan_out, k, m, m) ==
+              doctest::Approx(copied ? method_mean_norm(today.fan_out, width, false) : kaiming_out));
+        CHECK(method_row_norm(out.insertion.fan_in, k, p, p) == 0.0);
+      }
+    }
+  }
+}
+
 TEST_CASE("nest: units connect the largest entries of M, with the sign that lowers the loss") {
   MethodProblem problem(method_nets().front(), Activation::tanh);
   const GrowthProblem samples = problem.samples();
@@ -185,6 +238,42 @@ TEST_CASE("nest: units connect the largest entries of M, with the sign that lowe
   CHECK(sizes_out == doctest::Approx(0.5 * mean_size(ms::to_host(problem.ctx, problem.site.consumer.weight().value))));
   CHECK(proposal.report.slope > 0.0);
   CHECK(message_of<ms::ArgumentError>([] { (void)ms::grow::nest(0.0); }).starts_with("nest: a unit connects"));
+}
+
+TEST_CASE("nest: between maps a unit connects one number of a patch with one tap of an output") {
+  for (const auto& net : method_nets()) {
+    CAPTURE(net.name);
+    MethodProblem problem(net, Activation::tanh);
+    const Dense m = method_goal_moment(problem);
+    std::vector<double> sizes;  // without the bias
+    for (std::int64_t i = 0; i + 1 < m.rows; ++i) {
+      for (std::int64_t j = 0; j < m.columns; ++j) sizes.push_back(std::abs(m(i, j)));
+    }
+    std::sort(sizes.rbegin(), sizes.rend());
+    const auto& insertion = problem.propose(problem.site, 3, method_options(ms::grow::nest())).insertion;
+    REQUIRE(insertion.units == 3);
+    REQUIRE(static_cast<std::int64_t>(insertion.fan_in.size()) == 3 * m.rows);
+    REQUIRE(static_cast<std::int64_t>(insertion.fan_out.size()) == 3 * m.columns);
+    const auto only = [](const std::vector<double>& rows, std::int64_t row, std::int64_t each) {
+      std::vector<std::int64_t> places;
+      for (std::int64_t i = 0; i < each; ++i) {
+        if (rows[static_cast<std::size_t>(row * each + i)] != 0.0) places.push_back(i);
+      }
+      REQUIRE(places.size() == 1);
+      return places.front();
+    };
+    std::set<std::pair<std::int64_t, std::int64_t>> connected;
+    for (std::int64_t k = 0; k < 3; ++k) {
+      const std::int64_t i = only(insertion.fan_in, k, m.rows), j = only(insertion.fan_out, k, m.columns);
+      CHECK(connected.insert({i, j}).second);
+      // Where taps overlap many entries are the same sum: it is the size that tells, not the place.
+      CHECK(std::abs(m(i, j)) == doctest::Approx(sizes[static_cast<std::size_t>(k)]));
+      const double a = insertion.fan_in[static_cast<std::size_t>(k * m.rows + i)];
+      const double w = insertion.fan_out[static_cast<std::size_t>(k * m.columns + j)];
+      // A maximum may have the better sign elsewhere.
+      if (net.name != "vgg") CHECK(a * w * m(i, j) > 0.0);
+    }
+  }
 }
 
 TEST_CASE("net2wider: copies share the fan-out of their unit, noise stays within what was asked for") {
@@ -348,6 +437,111 @@ TEST_CASE("north: the trigger counts directions of the activations") {
                  "the effective dimension of the layer is 0, less than 1"));
 }
 
+TEST_CASE("north: the effective dimension of maps counts directions over all that an output reads") {
+  for (const auto& net : method_nets()) {
+    if (net.name == "mlp") continue;
+    CAPTURE(net.name);
+    MethodProblem problem(net, Activation::tanh);
+    ms::grow::SiteMoments site;
+    site.width = problem.site.width();
+    site.consumer_inputs = problem.site.consumer_inputs();
+    site.consumer_bias = problem.site.consumer.has_bias();
+    std::vector<double> read;
+    ms::Shape map;
+    std::int64_t outputs = 1;
+    problem.visit({problem.site}, [&](ms::Context&, std::size_t, ms::View<const double> unit,
+                                      ms::View<const double> consumer, ms::View<const double> goal) {
+      ms::grow::MapStatistics<double> maps(problem.ctx, problem.site, unit.shape(), FanOut::full);
+      maps.update(problem.ctx, unit, consumer, goal);
+      site.moments.s1 = maps.consumer_covariance(problem.ctx);
+      const auto& geometry = maps.geometry();
+      site.positions = geometry.consumer.output(geometry.pooled).size();
+      outputs = goal.extent(1);
+      read = ms::to_host(problem.ctx, consumer);
+      map = consumer.shape();
+    });
+    // H by plain loops: 3x3 taps with zeros around the map, or every position of a flattened map once.
+    const std::int64_t c = site.width;
+    std::vector<double> rows;
+    if (map.rank() == 2) {
+      rows = read;
+    } else {
+      for (std::int64_t i = 0; i < map[0]; ++i) {
+        for (std::int64_t y = 0; y < map[1]; ++y) {
+          for (std::int64_t x = 0; x < map[2]; ++x) {
+            for (std::int64_t tap = 0; tap < 9; ++tap) {
+              const std::int64_t v = y + tap / 3 - 1, u = x + tap % 3 - 1;
+              const bool inside = v >= 0 && v < map[1] && u >= 0 && u < map[2];
+              for (std::int64_t k = 0; k < c; ++k) {
+                rows.push_back(inside ? read[static_cast<std::size_t>(((i * map[1] + v) * map[2] + u) * c + k)] : 0.0);
+              }
+            }
+          }
+        }
+      }
+    }
+    const Dense h(static_cast<std::int64_t>(rows.size()) / c, c, rows);
+    const auto values = support::singular_values((1 / std::sqrt(static_cast<double>(h.rows))) * h);
+    for (std::size_t k = 0; k + 1 < values.size(); ++k) {
+      CHECK(ms::grow::effective_dimension(problem.ctx, site, std::sqrt(values[k] * values[k + 1])) ==
+            doctest::Approx(static_cast<double>(k + 1) / static_cast<double>(c)));
+    }
+    CHECK(ms::grow::effective_dimension(problem.ctx, site, 1.001 * values.front()) == 0.0);
+    CHECK(ms::grow::effective_dimension(problem.ctx, site, 0.999 * values.back()) == 1.0);
+  }
+}
+
+TEST_CASE("senn: between maps and vectors, the fan-ins that raise the score most, at today's scale, fan-outs zero") {
+  for (const auto& net : method_nets()) {
+    CAPTURE(net.name);
+    MethodProblem problem(net, Activation::tanh);
+    const auto today = ms::grow::numbers_of_units<double>(problem.ctx, problem.site);
+    const double norm = method_mean_norm(today.fan_in, static_cast<std::size_t>(problem.site.width()), true);
+    const auto found = problem.propose(problem.site, 2, method_options(ms::grow::senn(0.0)));
+    const auto source = problem.propose(
+        problem.site, 2,
+        method_options(ms::grow::make_method<ms::grow::Tiny>(ms::grow::Tiny::Options{.joint = true, .fisher = true})));
+    REQUIRE(found.insertion.units == 2);
+    REQUIRE(source.insertion.units == 2);
+    CHECK(found.preserves_function);
+    CHECK(found.report.gain == doctest::Approx(source.report.gain));
+    const std::size_t p = found.insertion.fan_in.size() / 2, m = found.insertion.fan_out.size() / 2;
+    for (std::size_t k = 0; k < 2; ++k) {
+      double dot = 0.0;
+      for (std::size_t i = 0; i < p; ++i) {
+        dot += found.insertion.fan_in[k * p + i] * source.insertion.fan_in[k * p + i];
+      }
+      CHECK(std::abs(dot) == doctest::Approx(method_row_norm(found.insertion.fan_in, k, p, p) *
+                                             method_row_norm(source.insertion.fan_in, k, p, p)));
+      CHECK(method_row_norm(found.insertion.fan_in, k, p, p - 1) == doctest::Approx(norm));
+      CHECK(method_row_norm(found.insertion.fan_out, k, m, m) == 0.0);
+    }
+    // However large the ratio that is asked for, a score grows by no more than it does.
+    const auto none = problem.propose(problem.site, 2, method_options(ms::grow::senn(1e12)));
+    CHECK(none.insertion.units == 0);
+    CHECK(contains(none.report.note, "2 units would raise the natural expansion score by"));
+  }
+  // No other fan-in raises the score more: what one does is ‖E^{-1/2} Nᵀ α‖² / (αᵀ S⊥ α), by plain loops.
+  MethodProblem problem(method_nets().front(), Activation::tanh);
+  const GrowthProblem samples = problem.samples();
+  const Dense s1 = samples.moment(samples.b1, samples.b1), p = samples.moment(samples.b2, samples.b1);
+  const Dense e = support::power(samples.moment(samples.v, samples.v), -0.5, 1e-9);
+  const Dense schur = samples.moment(samples.b2, samples.b2) - p * support::power(s1, -1) * support::transposed(p);
+  const Dense n = samples.cross();
+  const auto raise = [&](const Dense& alpha) {  // (p, 1)
+    const Dense moved = e * (support::transposed(n) * alpha);
+    return support::dot(moved, moved) / support::dot(alpha, schur * alpha);
+  };
+  const auto best = problem.propose(problem.site, 1, method_options(ms::grow::senn(0.0)));
+  const Dense own(samples.b2.rows, 1, best.insertion.fan_in);
+  CHECK(raise(own) == doctest::Approx(best.report.gain).epsilon(1e-4));
+  for (std::uint64_t seed = 1; seed < 20; ++seed) {
+    Dense other(own.rows, 1, support::normal_values<double>(own.rows, seed));
+    for (std::int64_t i = 0; i < own.rows && seed < 10; ++i) other(i, 0) = own(i, 0) + 0.1 * other(i, 0);
+    CHECK(raise(other) < raise(own));
+  }
+}
+
 TEST_CASE("senn: the natural expansion score against plain loops, and its threshold") {
   MethodProblem problem(method_nets().front(), Activation::tanh);
   const GrowthProblem samples = problem.samples();
@@ -416,17 +610,45 @@ TEST_CASE("firefly: gradients of candidates against differences, steps raise the
 }
 
 TEST_CASE("growth methods: more units than can be told apart are answered with those there are") {
-  MethodProblem problem(method_nets().front(), Activation::tanh);
-  for (const char* name : {"tiny", "tiny-eigen", "tiny-joint", "tiny-fisher", "gradmax"}) {
-    CAPTURE(name);
-    const auto proposal = problem.propose(problem.site, 100, method_options(ms::grow::parse_method(name)));
-    CHECK(proposal.insertion.units >= 2);
-    CHECK(proposal.insertion.units <= 5);
-    CHECK(contains(proposal.report.note, "asked for 100 units, of which "));
+  for (const auto& net : method_nets()) {
+    MethodProblem problem(net, Activation::tanh);
+    const std::int64_t p = problem.site.fan_in();
+    for (const char* name : {"tiny", "tiny-eigen", "tiny-joint", "tiny-fisher", "gradmax"}) {
+      INFO(net.name, ", ", name);
+      const auto proposal = problem.propose(problem.site, 100, method_options(ms::grow::parse_method(name)));
+      const auto& insertion = proposal.insertion;
+      CHECK(insertion.units >= 2);
+      CHECK(insertion.units <= std::min(p, insertion.taps * insertion.outputs));
+      CHECK(contains(proposal.report.note, ms::concat("asked for 100 units, of which ", insertion.units,
+                                                      " are significant: there are at most ")));
+    }
   }
+  MethodProblem problem(method_nets().front(), Activation::tanh);
   const auto north = problem.propose(problem.site, 100, method_options(ms::grow::north()));
   CHECK(north.insertion.units == 22);
   CHECK(contains(north.report.note, "asked for 100 units; only 22 can be orthogonal to the others"));
+}
+
+TEST_CASE("growth methods: more units than the rank are answered with those there are") {
+  for (const auto& net : method_nets()) {
+    // Where the site reads the input itself: of the 24 numbers two are left, of the two channels one.
+    if (net.name != "mlp" && net.name != "vgg") continue;
+    const std::int64_t rank = net.name == "mlp" ? 3 : 10;  // the bias and two numbers; the bias and nine of a patch
+    MethodProblem problem(net, Activation::tanh);
+    auto x = ms::to_host(problem.ctx, problem.x);
+    for (std::size_t i = 0; i < x.size(); ++i) x[i] = net.name == "mlp" ? x[i / 24 * 24 + i % 2] : x[i / 2 * 2];
+    ms::copy<double>(problem.ctx, ms::from_host<double>(problem.ctx, problem.x.shape(), x).view(), problem.x.view());
+    for (const char* name : {"tiny", "tiny-eigen", "tiny-joint", "tiny-fisher", "gradmax"}) {
+      INFO(net.name, ", ", name);
+      const auto proposal = problem.propose(problem.site, 100, method_options(ms::grow::parse_method(name)));
+      const std::int64_t units = proposal.insertion.units;
+      CAPTURE(units);
+      CAPTURE(proposal.report.note);
+      CHECK(units >= 1);
+      CHECK(units <= rank);
+      CHECK(contains(proposal.report.note, ms::concat("asked for 100 units, of which ", units, " are significant")));
+    }
+  }
 }
 
 TEST_CASE("growth methods: statistics that are not finite are refused with the site's name") {

@@ -369,6 +369,55 @@ TEST_CASE("unit effects: the amplitude of several taps leaves least of the resid
   }
 }
 
+TEST_CASE("unit effects: in the outputs' Fisher metric the units of several taps gain what they cost") {
+  // c ⟨N, A⟩ - c² Q(A) / 2 is largest at c = 1 where ⟨N, A⟩ = Q(A) = (1/n) Σ mᵀ E m, here by plain loops.
+  for (const MapJoint& joint : joints_with(Activation::tanh, false, false)) {
+    if (joint.consumer().kernel.size() == 1) continue;
+    INFO(joint.name);
+    support::MapProblem problem(48, {joint.map.y, joint.map.x, joint.in}, [&](ms::Context& ctx, auto& net) {
+      joint.build(ctx, net);
+      const auto shape = net.output_shape(joint.unit_shape(1));
+      if (shape.rank() == 4) net.template add<ms::nn::GlobalAveragePool<double>>("mean");
+    });
+    const auto site = ms::grow::find_sites(problem.net).front();
+    std::vector<double> x, z, v;
+    using Maps = ms::View<const double>;
+    problem.visit({site}, [&](ms::Context& ctx, std::size_t, Maps unit, Maps consumer, Maps goal) {
+      x = ms::to_host(ctx, unit);
+      z = ms::to_host(ctx, consumer);
+      v = ms::to_host(ctx, goal);
+    });
+    const PlainMaps plain(joint, 48, x, z, v);
+    support::Dense best(joint.out, joint.d());
+    best.values = problem.propose(site, 2).insertion.move;
+    const auto residual = plain.residual(best);
+    const std::size_t q = static_cast<std::size_t>(joint.out);
+    std::vector<double> fisher(q * q, 0.0);
+    for (std::size_t row = 0; row < v.size() / q; ++row) {
+      for (std::size_t i = 0; i < q; ++i) {
+        for (std::size_t j = 0; j < q; ++j) fisher[i * q + j] += v[row * q + i] * v[row * q + j] / 48.0;
+      }
+    }
+    const auto proposal =
+        problem.propose(site, 2, {.method = ms::grow::tiny_fisher(), .damping = 0.0, .significance = 0.0});
+    REQUIRE(proposal.insertion.units == 2);
+    const auto move = move_of(plain, proposal.insertion);
+    REQUIRE(move.size() == residual.size());
+    double gained = 0.0, cost = 0.0;
+    for (std::size_t row = 0; row < move.size() / q; ++row) {
+      for (std::size_t i = 0; i < q; ++i) {
+        gained += residual[row * q + i] * move[row * q + i] / 48.0;
+        for (std::size_t j = 0; j < q; ++j) cost += fisher[i * q + j] * move[row * q + i] * move[row * q + j] / 48.0;
+      }
+    }
+    CHECK(gained == doctest::Approx(cost).epsilon(1e-6));
+    const double gamma = 1e-7;
+    const double measured =
+        problem.loss() - problem.loss_with(ms::grow::make_edit(problem.ctx, site, proposal.insertion, gamma));
+    CHECK(measured / (gamma * proposal.report.slope) == doctest::Approx(1.0).epsilon(0.02));
+  }
+}
+
 TEST_SUITE_END();
 
 }  // namespace grow_unit_effects_test

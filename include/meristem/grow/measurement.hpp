@@ -221,7 +221,7 @@ class Measurement {
       if (choice_.companion) {
         const Tensor<double> cross = effects_->consumer_cross(*ctx_);
         explained = solve_consumer(cross);
-        explained_norm2 = detail::inner_product<double, double>(*ctx_, explained.view(), cross.view());
+        explained_norm2 = detail::inner_product<double, double>(*ctx_, in_metric(explained).view(), cross.view());
       }
       if (choice_.rescale && insertion.taps > 1) {
         factor = rescale(insertion, choice_.gain / (effects_->move_norm2() - explained_norm2));
@@ -273,7 +273,8 @@ class Measurement {
     } else if (wants_slope() || choice_.companion || (site_.norm && choice_.insertion.mean.empty())) {
       effects_.emplace(ctx, site_, choice_.insertion,
                        typename UnitEffects<T>::Options{.norm2 = choice_.rescale && choice_.insertion.taps > 1,
-                                                        .companion = choice_.companion});
+                                                        .companion = choice_.companion,
+                                                        .metric = choice_.output_metric});
     }
   }
 
@@ -365,6 +366,15 @@ class Measurement {
     BestMove<double> found = best_move<double>(*ctx_, s1.view(), transposed.view(), SolveOptions{.route = needs_.route},
                                                moments_.moments.resolution);
     return std::move(found.weights);
+  }
+
+  /// E a, for the metric E in which the choice measures what the units add.
+  [[nodiscard]] Tensor<double> in_metric(const Tensor<double>& a) const {
+    if (choice_.output_metric.empty()) return clone(*ctx_, a);
+    const Tensor<double> metric = from_host<double>(*ctx_, {moments_.outputs, moments_.outputs}, choice_.output_metric);
+    Tensor<double> result(*ctx_, a.shape());
+    gemm(*ctx_, Transpose::no, Transpose::no, 1, metric.view(), a.view(), 0, result.view());
+    return result;
   }
 
   /// δW -= factor · G S1⁺, and what the move gains along with it.

@@ -89,8 +89,10 @@ struct Choice {
   bool companion = false;
   /// Where what a unit does depends on its sign, take the better one.
   bool choose_signs = true;
-  /// For taps that overlap: take ⟨N, A⟩ / Q(A) times A.
+  /// For taps that overlap: take ⟨N, A⟩ / Q(A) times A, where `gain` is ⟨N, A⟩.
   bool rescale = false;
+  /// The metric (q, q) in which Q(A) measures what the units add to an output; empty for the plain norm.
+  std::vector<double> output_metric;
   /// The fan-out has `site.all_taps` taps whatever was asked for: it is a copy of fan-outs that have.
   bool all_taps = false;
   /// False: the units go in as they are, at γ = 1.

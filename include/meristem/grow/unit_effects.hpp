@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <vector>
 
+#include <meristem/core/blas.hpp>
 #include <meristem/core/tensor.hpp>
 #include <meristem/grow/consumer_products.hpp>
 #include <meristem/grow/insertion.hpp>
@@ -49,14 +50,15 @@ struct SquaredDeviation {
 /// others are their slope at 0) and the site's pooling. Without ReLU and maximum the two are equal; D⁺ + D⁻ is what a
 /// unit without them would bring. Besides, the mean and variance of α_kᵀ[b 1], and
 /// Q(A) = (1/n) ‖Σ_k ω_k ∗ (α_k ∗ [b 1])‖², the squared norm of the move as the statistics see it: without activation,
-/// and with means for maxima. Streaming.
+/// and with means for maxima; with a metric E of the outputs, the sum of mᵀ E m over the move's places m. Streaming.
 template <Real T>
 class UnitEffects {
  public:
   /// What to gather beside the first-order decreases.
   struct Options {
-    bool norm2 = false;      ///< Q(A)
-    bool companion = false;  ///< G, see `consumer_cross`
+    bool norm2 = false;               ///< Q(A)
+    bool companion = false;           ///< G, see `consumer_cross`
+    std::vector<double> metric = {};  ///< E (q, q), symmetric; empty for the plain norm
   };
 
   /// Q(A) is gathered where the fan-out has several taps. Throws ShapeError for units that do not fit the site.
@@ -72,6 +74,10 @@ class UnitEffects {
         mean_(static_cast<std::size_t>(insertion.units)),
         squares_(static_cast<std::size_t>(insertion.units)) {
     if (options.companion) consumer_cross_ = zeros<double>(ctx, {site.fan_out(), site.consumer_inputs()});
+    if (!options.metric.empty()) {
+      metric_ = from_host<T>(ctx, {site.fan_out(), site.fan_out()},
+                             std::vector<T>(options.metric.begin(), options.metric.end()));
+    }
   }
 
   /// Adds one batch: the producer's input and the desired update at the consumer's output; for the companion also what
@@ -89,7 +95,7 @@ class UnitEffects {
     }
     if (options_.norm2 || options_.companion) {
       Tensor<T> move = path_.contribution(ctx, h);
-      move_squares_ += kernels::sum_squares<T>(ctx, move.view());
+      move_squares_ += squares_of(ctx, move);
       if (options_.companion) {
         add_consumer_products<T>(ctx, path_.site(), consumer_input, move.view().reshape(goal.shape()), consumer_cross_);
       }
@@ -119,6 +125,14 @@ class UnitEffects {
     return values[static_cast<std::size_t>(unit)];
   }
   [[nodiscard]] double count() const { return static_cast<double>(samples_); }
+
+  [[nodiscard]] double squares_of(Context& ctx, const Tensor<T>& move) const {
+    if (metric_.empty()) return kernels::sum_squares<const T>(ctx, move.view());
+    const View<const T> rows = move.view().as_matrix();
+    Tensor<T> seen(ctx, rows.shape());
+    gemm(ctx, Transpose::no, Transpose::no, 1, rows, metric_.view(), 0, seen.view());
+    return kernels::dot<const T, T>(ctx, rows, seen.view());
+  }
 
   void add_products(Context& ctx, Tensor<T> u, const Tensor<T>& z, std::vector<double>& sums) const {
     for_each(ctx, u.size(), detail::Multiply<T>{u.data(), z.data(), u.data()});
@@ -163,6 +177,7 @@ class UnitEffects {
   std::vector<double> positive_, negative_;  // Σ u(h) z and Σ u(-h) z
   std::vector<double> mean_, squares_;
   Tensor<double> consumer_cross_;
+  Tensor<T> metric_;
   double move_squares_ = 0.0;
   std::int64_t rows_ = 0;
   std::int64_t samples_ = 0;

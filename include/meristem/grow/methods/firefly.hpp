@@ -21,8 +21,9 @@ namespace meristem::inline MERISTEM_BACKEND::grow {
 /// the loss most to first order are kept.
 ///
 /// A step turns fan-in and fan-out by `rate` times their length along their gradient over all samples of a pass; the
-/// paper takes minibatches. The score of a candidate is its first-order decrease D_k. Splits of today's neurons, the
-/// paper's other candidates, move weights to first order and no more, which training does anyway.
+/// paper takes minibatches. The score of a candidate is its first-order decrease D_k. Without the paper's other
+/// candidates, splits of today's neurons into two that part by ±δ: these change nothing to first order in δ, and the
+/// curvature that they are chosen by is not among the statistics of a site.
 class Firefly final : public GrowthMethod {
  public:
   struct Options {

@@ -17,10 +17,16 @@ namespace meristem::inline MERISTEM_BACKEND::grow {
 
 namespace detail {
 
-/// W (r, q) with Wᵀ W = E⁺.
-[[nodiscard]] inline Tensor<double> output_metric(Context& ctx, const SiteMoments& site) {
+/// E with the site's damping.
+[[nodiscard]] inline Tensor<double> damped_fisher(Context& ctx, const SiteMoments& site) {
   Tensor<double> fisher = clone(ctx, site.moments.fisher);
   damp(ctx, site.damping, fisher);
+  return fisher;
+}
+
+/// W (r, q) with Wᵀ W = E⁺.
+[[nodiscard]] inline Tensor<double> output_metric(Context& ctx, const SiteMoments& site) {
+  const Tensor<double> fisher = damped_fisher(ctx, site);
   const std::vector<double> inverse_scale = inverse_deviations(detail::diagonal<double>(ctx, fisher.view()));
   const auto whitening = Whitening<double>::eigen<double>(ctx, concat("site ", site.name, ": E"), fisher.view(),
                                                           inverse_scale, 0.0, site.moments.resolution);
@@ -127,8 +133,8 @@ class Tiny final : public GrowthMethod {
       choice.gain += units.lambda[static_cast<std::size_t>(k)] * units.lambda[static_cast<std::size_t>(k)];
     }
     choice.note = units.note;
-    // In the metric of the outputs the norm of the move is not known.
-    choice.rescale = !options_.fisher;
+    choice.rescale = true;
+    if (options_.fisher) choice.output_metric = to_host(ctx, detail::damped_fisher(ctx, site));
     choice.companion = joint && site.move_weights;
     Tensor<double> move = clone(ctx, site.move.weights);
     choice.move_decrease = site.move.decrease;
@@ -192,7 +198,8 @@ class Tiny final : public GrowthMethod {
   return make_method<Tiny>(Tiny::Options{.route = route, .joint = true});
 }
 /// TINY preconditioned by the empirical Fisher matrix E of the outputs, of which maps add up all positions: units from
-/// S^{-1/2} N E^{-1/2}, ω ← E^{-1/2} ω, δW = E⁺ δW*.
+/// S^{-1/2} N E^{-1/2}, ω ← E^{-1/2} ω, δW = E⁺ δW*. Where taps of a fan-out overlap, the units get the factor
+/// ⟨N, A⟩ / Q(A) as they do without the metric, with Q(A) in it.
 [[nodiscard]] inline Method tiny_fisher() { return make_method<Tiny>(Tiny::Options{.fisher = true}); }
 
 }  // namespace meristem::inline MERISTEM_BACKEND::grow
