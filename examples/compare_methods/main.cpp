@@ -10,6 +10,7 @@
 #include <fstream>
 #include <iomanip>
 #include <iostream>
+#include <map>
 #include <optional>
 #include <sstream>
 #include <string>
@@ -25,7 +26,7 @@ namespace ms = meristem;
 namespace {
 
 struct Options {
-  std::string data, out = "compare";
+  std::string data, redraw, out = "compare";
   std::vector<std::string> methods;
   std::int64_t images = 4000, test_images = 2000, epochs = 9, grow_every = 2, grow_until = 6, units = 4, seeds = 3,
                batch = 50, channels = 4;
@@ -58,13 +59,19 @@ ms::nn::Sequential<float> build(ms::Context& ctx, const Options& o, const Data& 
                                       .in_channels = data.train.channels});
 }
 
+/// The methods of the library by name, and GradMax with fan-outs as long as today's, as in its own paper; those of
+/// `gradmax` have a thousandth, as in TINY's.
+ms::grow::Method method_named(const std::string& name) {
+  return name == "gradmax-copied" ? ms::grow::gradmax(0.0) : ms::grow::parse_method(name);
+}
+
 /// After one epoch.
 struct Mark {
   double parameters = 0.0, operations = 0.0, accuracy = 0.0;
 };
 
 struct Run {
-  std::vector<Mark> marks;  ///< the first before any training
+  std::vector<Mark> marks;  ///< one after every epoch
   std::int64_t units = 0;   ///< added in all
   double growing = 0.0;     ///< operations of growth
   double seconds = 0.0;
@@ -83,7 +90,7 @@ Run train(const Options& o, const Data& data, const std::string& method, std::ui
   std::optional<ms::grow::Grower<float>> grower;
   if (method != "small" && method != "large") {
     ms::grow::GrowerOptions options;
-    options.method = ms::grow::parse_method(method);
+    options.method = method_named(method);
     options.where = ms::grow::Where::together;
     // The same number of units for every method, also where a threshold would not let them pass.
     options.how_many = ms::grow::HowMany::fixed(o.units);
@@ -120,15 +127,78 @@ Run train(const Options& o, const Data& data, const std::string& method, std::ui
   return run;
 }
 
-/// Mean and standard deviation.
-struct Spread {
-  double mean = 0.0, deviation = 0.0;
-  explicit Spread(const std::vector<double>& values) {
-    for (const double v : values) mean += v / static_cast<double>(values.size());
-    for (const double v : values) deviation += (v - mean) * (v - mean);
-    deviation = values.size() > 1 ? std::sqrt(deviation / static_cast<double>(values.size() - 1)) : 0.0;
-  }
+/// A line of the table of numbers.
+struct Row {
+  std::string method;
+  std::int64_t seed = 0, epoch = 0;
+  Mark mark;
 };
+
+constexpr const char* header = "method,seed,epoch,parameters,operations,accuracy";
+
+/// Throws DataError for lines that `compare` did not write.
+std::vector<Row> read_rows(const std::string& path) {
+  std::ifstream file(path);
+  std::string line;
+  if (!std::getline(file, line) || line != header) {
+    throw ms::DataError(ms::concat(path, " does not begin with '", header, "'; give a .csv that this program wrote"));
+  }
+  std::vector<Row> rows;
+  while (std::getline(file, line)) {
+    Row row;
+    std::istringstream words(line);
+    char comma = 0;
+    std::getline(words, row.method, ',');
+    words >> row.seed >> comma >> row.epoch >> comma >> row.mark.parameters >> comma >> row.mark.operations >> comma >>
+        row.mark.accuracy;
+    if (!words) throw ms::DataError(ms::concat(path, ", line ", rows.size() + 2, ": '", line, "' lacks numbers"));
+    rows.push_back(row);
+  }
+  return rows;
+}
+
+/// The figure: means over the seeds after every epoch, and where every seed ended.
+std::string figure(const std::vector<Row>& rows) {
+  struct Series {
+    std::string method;
+    std::map<std::int64_t, std::vector<Mark>> epochs;
+  };
+  std::vector<Series> all;
+  for (const Row& row : rows) {
+    auto found = std::find_if(all.begin(), all.end(), [&](const Series& s) { return s.method == row.method; });
+    if (found == all.end()) found = all.insert(all.end(), Series{row.method, {}});
+    found->epochs[row.epoch].push_back(row.mark);
+  }
+  plot::Panel by_size{"accuracy against size", "parameters", "test accuracy, %", {}};
+  plot::Panel by_work{
+      "accuracy against work", "floating-point operations of training and growth", "test accuracy, %", {}};
+  std::vector<plot::Ending> endings;
+  std::size_t seeds = 0;
+  for (const Series& series : all) {
+    plot::Line size_line{series.method, {}}, work_line{series.method, {}};
+    plot::Ending ending{series.method, {}};
+    for (const auto& [epoch, marks] : series.epochs) {
+      const double n = static_cast<double>(marks.size());
+      Mark mean;
+      for (const Mark& mark : marks) {
+        mean.parameters += mark.parameters / n;
+        mean.operations += mark.operations / n;
+        mean.accuracy += mark.accuracy / n;
+      }
+      size_line.points.push_back({mean.parameters, mean.accuracy});
+      work_line.points.push_back({mean.operations, mean.accuracy});
+      ending.values.clear();
+      for (const Mark& mark : marks) ending.values.push_back(mark.accuracy);
+    }
+    seeds = std::max(seeds, ending.values.size());
+    by_size.lines.push_back(std::move(size_line));
+    by_work.lines.push_back(std::move(work_line));
+    endings.push_back(std::move(ending));
+  }
+  return plot::svg(by_size, by_work, "accuracy at the end",
+                   ms::concat("test accuracy, %: mean and standard deviation of ", seeds, " seeds; dots are seeds"),
+                   endings);
+}
 
 void write(const std::filesystem::path& path, const std::string& text) {
   std::ofstream file(path);
@@ -137,39 +207,40 @@ void write(const std::filesystem::path& path, const std::string& text) {
 }
 
 void compare(const Options& o) {
+  const auto start = std::chrono::steady_clock::now();
   const Data data = load(o);
   std::vector<std::string> methods{"small", "large"};
   if (o.methods.empty()) {
     for (const ms::grow::NamedMethod& method : ms::grow::all_methods()) {
       // The same units as tiny, more slowly.
-      if (std::string(method.name) != "tiny-eigen") methods.emplace_back(method.name);
+      if (method.name != "tiny-eigen") methods.push_back(method.name);
+      if (method.name == "gradmax") methods.emplace_back("gradmax-copied");
     }
   } else {
-    for (const std::string& name : o.methods) (void)ms::grow::parse_method(name);
+    for (const std::string& name : o.methods) (void)method_named(name);
     methods.insert(methods.end(), o.methods.begin(), o.methods.end());
   }
   std::cout << "data " << data.train.source << ", " << data.train.size() << " to train, " << data.test.size()
             << " to test; " << o.seeds << " seeds, " << o.epochs << " epochs\n\n"
             << "| method | accuracy % | parameters | units added | GFLOP training | of which growth | s |\n"
-            << "|---|---|---|---|---|---|---|\n";
-  plot::Panel by_size{"accuracy against size", "parameters", "test accuracy, %", {}};
-  plot::Panel by_work{
-      "accuracy against work", "floating-point operations of training and growth", "test accuracy, %", {}};
-  std::ostringstream table;
-  table << "method,seed,epoch,parameters,operations,accuracy\n" << std::setprecision(10);
+            << "|---|---|---|---|---|---|---|\n"
+            << std::flush;
+  // Written line by line: a comparison that is interrupted leaves what it has.
+  write(o.out + ".csv", std::string(header) + "\n");
+  std::ofstream table(o.out + ".csv", std::ios::app);
+  table << std::setprecision(10);
+  std::vector<Row> rows;
   for (const std::string& method : methods) {
     std::vector<double> accuracy, parameters, units, operations, growing, seconds;
-    std::vector<Mark> mean(static_cast<std::size_t>(o.epochs));
     try {
       for (std::int64_t seed = 0; seed < o.seeds; ++seed) {
         const Run run = train(o, data, method, static_cast<std::uint64_t>(seed));
         for (std::size_t i = 0; i < run.marks.size(); ++i) {
           const Mark& mark = run.marks[i];
+          rows.push_back({method, seed, static_cast<std::int64_t>(i) + 1, mark});
           table << method << ',' << seed << ',' << i + 1 << ',' << mark.parameters << ',' << mark.operations << ','
-                << mark.accuracy << '\n';
-          mean[i].parameters += mark.parameters / static_cast<double>(o.seeds);
-          mean[i].operations += mark.operations / static_cast<double>(o.seeds);
-          mean[i].accuracy += mark.accuracy / static_cast<double>(o.seeds);
+                << mark.accuracy << '\n'
+                << std::flush;
         }
         accuracy.push_back(run.marks.back().accuracy);
         parameters.push_back(run.marks.back().parameters);
@@ -182,23 +253,18 @@ void compare(const Options& o) {
       std::cout << "| " << method << " | failed: " << error.message() << " | | | | | |\n" << std::flush;
       continue;
     }
-    const Spread quality(accuracy), size(parameters);
+    using plot::Spread;
+    const Spread quality(accuracy);
     std::cout << std::fixed << std::setprecision(2) << "| " << method << " | " << quality.mean << " ± "
-              << quality.deviation << " | " << std::setprecision(0) << size.mean << " | " << Spread(units).mean << " | "
-              << Spread(operations).mean << " | " << Spread(growing).mean << " | " << std::setprecision(1)
-              << Spread(seconds).mean << " |\n"
+              << quality.deviation << " | " << std::setprecision(0) << Spread(parameters).mean << " | "
+              << Spread(units).mean << " | " << Spread(operations).mean << " | " << Spread(growing).mean << " | "
+              << std::setprecision(1) << Spread(seconds).mean << " |\n"
               << std::flush;
-    plot::Line size_line{method, {}}, work_line{method, {}};
-    for (const Mark& mark : mean) {
-      size_line.points.push_back({mark.parameters, mark.accuracy});
-      work_line.points.push_back({mark.operations, mark.accuracy});
-    }
-    by_size.lines.push_back(std::move(size_line));
-    by_work.lines.push_back(std::move(work_line));
   }
-  write(o.out + ".csv", table.str());
-  write(o.out + ".svg", plot::svg({by_size, by_work}));
-  std::cout << "\nwritten: " << o.out << ".csv, " << o.out << ".svg\n";
+  if (!table) throw ms::IoError(ms::concat("cannot write ", o.out, ".csv; is the disk full?"));
+  write(o.out + ".svg", figure(rows));
+  const double minutes = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() / 60.0;
+  std::cout << "\nwritten: " << o.out << ".csv, " << o.out << ".svg, after " << minutes << " min\n";
 }
 
 }  // namespace
@@ -222,9 +288,14 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--batch", o.batch, "images of a training step")->check(whole)->capture_default_str();
   app.add_option("--learning-rate", o.learning_rate, "peak of the cosine schedule")->capture_default_str();
+  app.add_option("--redraw", o.redraw, "draw the plot from the .csv of an earlier comparison, and train nothing");
   CLI11_PARSE(app, argc, argv);
   try {
-    compare(o);
+    if (o.redraw.empty()) {
+      compare(o);
+    } else {
+      write(o.out + ".svg", figure(read_rows(o.redraw)));
+    }
   } catch (const ms::ArgumentError& error) {
     std::cerr << "compare_methods: " << error.message() << '\n';
     return 2;
