@@ -51,6 +51,18 @@ class Scale final : public Layer<float> {
   double scale_;
 };
 
+/// A pooling that the library does not know: the middle of the window.
+class Middle final : public WindowPool<float> {
+ public:
+  explicit Middle(const PoolOptions& options)
+      : WindowPool<float>({.kernel = options.kernel, .stride = options.kernel, .padding = 0}) {}
+  [[nodiscard]] std::string_view kind() const override { return "Middle"; }
+
+ protected:
+  void pool(ms::Context&, ms::View<const float>, ms::View<float>) const override {}
+  void pool_backward(ms::Context&, ms::View<const float>, ms::View<const float>, ms::View<float>) const override {}
+};
+
 ms::io::LayerKinds<float> own_kinds() {
   ms::io::LayerKinds<float> kinds;
   kinds.add(
@@ -169,8 +181,10 @@ TEST_CASE("architecture: what cannot be written down is said") {
   ms::Context ctx;
   Net net;
   net.add<Scale>("scale", 2.0);
-  CHECK(contains(message_of<ms::ArgumentError>([&] { (void)ms::io::architecture<float>(net); }),
-                 "scale (Scale): layers of this kind cannot be written down; add the kind to LayerKinds"));
+  CHECK(contains(
+      message_of<ms::ArgumentError>([&] { (void)ms::io::architecture<float>(net); }),
+      "scale (Scale): layers of this kind cannot be written down; add the kind to an io::LayerKinds and hand that "
+      "over"));
   Linear<float> linear(ctx, 2, 2);
   CHECK(contains(message_of<ms::ArgumentError>([&] { (void)ms::io::architecture<float>(linear); }),
                  "Linear: only a Sequential can be written down as a network"));
@@ -434,7 +448,16 @@ TEST_CASE("onnx: what ONNX has no words for is refused, with the layer") {
   };
   Net scale;
   scale.add<Scale>("scale", 2.0);
-  CHECK(contains(complaint(scale, {3}), "scale (Scale): layers of this kind cannot be exported"));
+  CHECK(
+      contains(complaint(scale, {3}),
+               "scale (Scale): layers of this kind cannot be exported to ONNX; put layers of the library in its place, "
+               "or save the network by save_model, whose LayerKinds take layers of your own"));
+  // A pooling of the user's is none of the library's.
+  Net own_pool;
+  own_pool.add<Middle>("middle", PoolOptions{.kernel = 3});
+  CHECK(contains(complaint(own_pool, {9, 9, 1}), "middle (Middle): layers of this kind cannot be exported"));
+  CHECK(contains(message_of<ms::ArgumentError>([&] { (void)ms::io::architecture<float>(own_pool); }),
+                 "middle (Middle): layers of this kind cannot be written down"));
   CHECK(contains(complaint(scale, {3, 4}), "takes samples of shape (features) or (H, W, channels); got (3, 4)"));
   Net padded;
   padded.add<MaxPool2d<float>>("pool", PoolOptions{.kernel = 2, .padding = 2, .dilation = 3});

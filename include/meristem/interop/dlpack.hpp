@@ -5,6 +5,9 @@
 // axes, row-major without gaps (strides of axes with one index do not matter). Everything else is refused by a typed
 // error before an element is read.
 //
+// The versioned structure of DLPack 1.0 (DLManagedTensorVersioned, capsule "dltensor_versioned") is neither taken nor
+// given, as Debian's header, 0.6, lacks it; in Python, __dlpack__() without max_version gives the structure taken here.
+//
 // DLPack's header comes from outside (Debian: libdlpack-dev). Where it has another name, such as PyTorch's
 // <ATen/dlpack.h>, include it before this file.
 #pragma once

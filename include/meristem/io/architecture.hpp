@@ -131,7 +131,8 @@ template <Real T>
   if (auto* l = dynamic_cast<nn::LayerNorm<T>*>(&layer)) {
     return {{"kind", kind}, {"channels", l->channels()}, {"epsilon", l->epsilon()}};
   }
-  if (auto* l = dynamic_cast<nn::WindowPool<T>*>(&layer)) return window_json(kind, l->window());
+  if (auto* l = dynamic_cast<nn::MaxPool2d<T>*>(&layer)) return window_json(kind, l->window());
+  if (auto* l = dynamic_cast<nn::AveragePool2d<T>*>(&layer)) return window_json(kind, l->window());
   if (auto* l = dynamic_cast<nn::Dropout<T>*>(&layer)) return {{"kind", kind}, {"probability", l->probability()}};
   if (auto* l = dynamic_cast<nn::ActivationLayer<T>*>(&layer)) {
     return {{"kind", "Activation"}, {"function", kernels::activation_name(l->function())}};
@@ -140,7 +141,8 @@ template <Real T>
     return {{"kind", kind}};
   }
   throw ArgumentError(
-      concat(layer.label(), ": layers of this kind cannot be written down; add the kind to LayerKinds"));
+      concat(layer.label(),
+             ": layers of this kind cannot be written down; add the kind to an io::LayerKinds and hand that over"));
 }
 
 template <Real T>

@@ -222,16 +222,15 @@ class OnnxWriter {
     return n.output;
   }
 
-  [[nodiscard]] std::string pool(nn::WindowPool<T>& l, const Value& x) {
-    const bool average = dynamic_cast<nn::AveragePool2d<T>*>(&l) != nullptr;
+  [[nodiscard]] std::string pool(nn::WindowPool<T>& l, const std::string& type, const Value& x) {
     if (l.window().padding.y >= l.window().kernel.y || l.window().padding.x >= l.window().kernel.x) {
       throw ArgumentError(concat(l.label(), ": its padding ", l.window().padding, " is not smaller than its kernel ",
                                  l.window().kernel, ", which ONNX wants; use less padding"));
     }
-    OnnxNode& n = node(average ? "AveragePool" : "MaxPool", l, {x.name});
+    OnnxNode& n = node(type, l, {x.name});
     window(n, l.window());
     // Means over dilated windows came with that opset.
-    if (average && l.window().dilation != Extent2(1)) graph_.opset = 19;
+    if (type == "AveragePool" && l.window().dilation != Extent2(1)) graph_.opset = 19;
     return n.output;
   }
 
@@ -266,7 +265,8 @@ class OnnxWriter {
     if (auto* norm = dynamic_cast<nn::BatchNorm<T>*>(&l)) return value(batch_norm(*norm, x));
     if (auto* norm = dynamic_cast<nn::LayerNorm<T>*>(&l)) return value(layer_norm(*norm, x));
     if (auto* norm = dynamic_cast<nn::GroupNorm<T>*>(&l)) return value(group_norm(*norm, x));
-    if (auto* pooling = dynamic_cast<nn::WindowPool<T>*>(&l)) return value(pool(*pooling, x));
+    if (auto* pooling = dynamic_cast<nn::MaxPool2d<T>*>(&l)) return value(pool(*pooling, "MaxPool", x));
+    if (auto* pooling = dynamic_cast<nn::AveragePool2d<T>*>(&l)) return value(pool(*pooling, "AveragePool", x));
     if (auto* a = dynamic_cast<nn::ActivationLayer<T>*>(&l)) return value(activated(l, a->function(), x.name));
     if (dynamic_cast<nn::Dropout<T>*>(&l)) return x;
     if (dynamic_cast<nn::GlobalAveragePool<T>*>(&l)) {
@@ -278,7 +278,9 @@ class OnnxWriter {
       // In the order of the layers behind it.
       return value(node("Flatten", l, {transpose(l, x.name, {0, 2, 3, 1})}).output);
     }
-    throw ArgumentError(concat(l.label(), ": layers of this kind cannot be exported to ONNX"));
+    throw ArgumentError(concat(l.label(),
+                               ": layers of this kind cannot be exported to ONNX; put layers of the library in its "
+                               "place, or save the network by save_model, whose LayerKinds take layers of your own"));
   }
 
   Context* ctx_;
