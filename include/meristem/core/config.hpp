@@ -37,3 +37,14 @@
 #if !defined(MERISTEM_TSAN)
 #define MERISTEM_TSAN 0
 #endif
+
+// The loop's iterations are independent; say so in the compiler's words.
+#if defined(_OPENMP)
+#define MERISTEM_INDEPENDENT _Pragma("omp simd")
+#elif defined(__clang__)
+#define MERISTEM_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#elif defined(__GNUC__)
+#define MERISTEM_INDEPENDENT _Pragma("GCC ivdep")
+#else
+#define MERISTEM_INDEPENDENT
+#endif

@@ -22,17 +22,6 @@
 #include <meristem/core/launch_kernel.hpp>
 #include <meristem/core/source_location.hpp>
 
-// The loop's iterations are independent; say so in the compiler's words.
-#if defined(_OPENMP)
-#define MERISTEM_INDEPENDENT _Pragma("omp simd")
-#elif defined(__clang__)
-#define MERISTEM_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
-#elif defined(__GNUC__)
-#define MERISTEM_INDEPENDENT _Pragma("GCC ivdep")
-#else
-#define MERISTEM_INDEPENDENT
-#endif
-
 namespace meristem::inline MERISTEM_BACKEND {
 
 namespace detail {
@@ -147,10 +136,17 @@ struct IgnoreFirst {
 /// Below this many elements opening an OpenMP region costs more than it saves.
 inline constexpr std::int64_t parallel_elements = 128 << 10;
 
+/// Elements that one call of a functor works on: its member `elements`, or 1.
+template <class F>
+[[nodiscard]] constexpr std::int64_t elements_of_call() {
+  if constexpr (requires { F::elements; }) return F::elements;
+  return 1;
+}
+
 /// Splits [0, size) over the context's workers, each of which calls `run(first, last)` once. With another thread order
-/// than forward, calls it for single elements in that order.
+/// than forward, calls it for single indices in that order. An index stands for `weight` elements.
 template <class Run>
-void split_range(const Context& ctx, std::int64_t size, const Run& run) {
+void split_range(const Context& ctx, std::int64_t size, const Run& run, std::int64_t weight = 1) {
   const ExecutorOptions& options = ctx.executor();
   if (options.order != ThreadOrder::forward) {
     const host::Permutation order(size, options.order, options.order_seed);
@@ -159,7 +155,7 @@ void split_range(const Context& ctx, std::int64_t size, const Run& run) {
   }
 #if defined(_OPENMP) && !MERISTEM_TSAN
   const int workers = ctx.threads();
-  if (size >= parallel_elements && workers > 1) {
+  if (size >= parallel_elements / weight && size >= workers && workers > 1) {
 #pragma omp parallel for num_threads(workers) schedule(static)
     for (int w = 0; w < workers; ++w) {
       const std::int64_t share = size / workers;
@@ -175,7 +171,9 @@ void split_range(const Context& ctx, std::int64_t size, const Run& run) {
 
 }  // namespace detail
 
-/// Calls f(i) for 0 <= i < n, in no particular order and concurrently. Throws ArgumentError if n is negative.
+/// Calls f(i) for 0 <= i < n, in no particular order and concurrently. A functor whose call works on many elements says
+/// how many in a static member `elements`, so that the CPU knows when workers are worth it. Throws ArgumentError if n
+/// is negative.
 template <class F>
 void for_each(Context& ctx, std::int64_t n, F f, SourceLocation where = SourceLocation::current()) {
   if (detail::index_count({n}, where) == 0) return;
@@ -187,7 +185,9 @@ void for_each(Context& ctx, std::int64_t n, F f, SourceLocation where = SourceLo
     launch<detail::for_each_1d<std::int64_t, F>>(ctx, detail::for_each_grid(n), detail::for_each_block, 0, n, f);
   }
 #else
-  detail::split_range(ctx, n, [&f](std::int64_t first, std::int64_t last) { detail::for_each_range(f, first, last); });
+  detail::split_range(
+      ctx, n, [&f](std::int64_t first, std::int64_t last) { detail::for_each_range(f, first, last); },
+      detail::elements_of_call<F>());
 #endif
 }
 

@@ -36,6 +36,35 @@ class Philox {
     return {{c0, c1, c2, c3}};
   }
 
+#if !MERISTEM_GPU
+  /// Blocks `counter` to `counter` + lanes - 1, word by word: what `block` gives, in loops that vectorise.
+  template <int lanes>
+  void blocks(std::uint64_t counter, std::uint32_t (&word)[4][lanes]) const {
+    std::uint32_t k0 = static_cast<std::uint32_t>(seed_), k1 = static_cast<std::uint32_t>(seed_ >> 32);
+    MERISTEM_INDEPENDENT
+    for (int l = 0; l < lanes; ++l) {
+      const std::uint64_t number = counter + static_cast<std::uint64_t>(l);
+      word[0][l] = static_cast<std::uint32_t>(number);
+      word[1][l] = static_cast<std::uint32_t>(number >> 32);
+      word[2][l] = static_cast<std::uint32_t>(stream_);
+      word[3][l] = static_cast<std::uint32_t>(stream_ >> 32);
+    }
+    for (int round = 0; round < 10; ++round) {
+      MERISTEM_INDEPENDENT
+      for (int l = 0; l < lanes; ++l) {
+        const std::uint64_t p0 = std::uint64_t{0xD2511F53} * word[0][l];
+        const std::uint64_t p1 = std::uint64_t{0xCD9E8D57} * word[2][l];
+        word[0][l] = static_cast<std::uint32_t>(p1 >> 32) ^ word[1][l] ^ k0;
+        word[1][l] = static_cast<std::uint32_t>(p1);
+        word[2][l] = static_cast<std::uint32_t>(p0 >> 32) ^ word[3][l] ^ k1;
+        word[3][l] = static_cast<std::uint32_t>(p0);
+      }
+      k0 += 0x9E3779B9;
+      k1 += 0xBB67AE85;
+    }
+  }
+#endif
+
   /// Number `index` uniform in (0, 1): 52 random bits, never 0 and never 1.
   [[nodiscard]] MERISTEM_HD double uniform(std::uint64_t index) const {
     const Block b = block(index >> 1);

@@ -36,24 +36,41 @@ struct Dropout {
   }
 };
 
-/// The four elements of one block of random words.
+/// The elements of one block of random words on the GPU, of 32 blocks on the CPU; four to a block.
 template <class T>
-struct DropoutFour {
+struct DropoutGroup {
+  static constexpr std::int64_t elements = MERISTEM_GPU ? 4 : 128;
   Dropout<T> dropout;
-  MERISTEM_HD void operator()(std::int64_t group) const {
+#if MERISTEM_GPU
+  __device__ void operator()(std::int64_t group) const {
     const Philox::Block block = dropout.random.block(static_cast<std::uint64_t>(group));
     for (int k = 0; k < 4; ++k) dropout.apply(4 * group + k, block.word[k]);
   }
+#else
+  // Out of line: the loops inside vectorise, not the one over groups.
+  [[gnu::noinline]] void operator()(std::int64_t group) const {
+    constexpr int blocks = elements / 4;
+    const Dropout<T> rule = dropout;
+    std::uint32_t word[4][blocks], element[elements];
+    rule.random.template blocks<blocks>(static_cast<std::uint64_t>(group) * blocks, word);
+    for (int l = 0; l < blocks; ++l) {
+      for (int k = 0; k < 4; ++k) element[4 * l + k] = word[k][l];
+    }
+    MERISTEM_INDEPENDENT
+    for (int i = 0; i < elements; ++i) rule.apply(elements * group + i, element[i]);
+  }
+#endif
 };
 
-/// Elements from `first` on: the up to three of the last, incomplete block.
+/// Elements from `first` on: those of the last, incomplete group.
 template <class T>
 struct DropoutRest {
   Dropout<T> dropout;
   std::int64_t first;
   MERISTEM_HD void operator()(std::int64_t k) const {
-    const Philox::Block block = dropout.random.block(static_cast<std::uint64_t>(first / 4));
-    dropout.apply(first + k, block.word[k]);
+    const std::int64_t i = first + k;
+    const Philox::Block block = dropout.random.block(static_cast<std::uint64_t>(i / 4));
+    dropout.apply(i, block.word[i % 4]);
   }
 };
 
@@ -73,9 +90,10 @@ void dropout(Context& ctx, std::uint64_t stream, double probability, View<const 
   const auto keep_below = static_cast<std::uint64_t>(std::fmax(1.0, std::nearbyint(kept * 0x1p32)));
   const detail::Dropout<T> rule{Philox(ctx.seed(), stream), keep_below, static_cast<T>(1.0 / kept), x.data_handle(),
                                 y.data_handle()};
-  const std::int64_t groups = y.size() / 4;
-  for_each(ctx, groups, detail::DropoutFour<T>{rule});
-  for_each(ctx, y.size() - 4 * groups, detail::DropoutRest<T>{rule, 4 * groups});
+  constexpr std::int64_t elements = detail::DropoutGroup<T>::elements;
+  const std::int64_t groups = y.size() / elements;
+  for_each(ctx, groups, detail::DropoutGroup<T>{rule});
+  for_each(ctx, y.size() - elements * groups, detail::DropoutRest<T>{rule, elements * groups});
 }
 
 }  // namespace meristem::inline MERISTEM_BACKEND::kernels
