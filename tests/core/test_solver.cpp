@@ -176,6 +176,14 @@ void check_syevd(ms::Context& ctx, const std::vector<double>& a, std::int64_t n,
   }
   matrix.check_gaps(ctx);
   guarded.check_guards(ctx);
+
+  Strided<T> again(ctx, n, n, before);
+  support::Guarded<T> alone(ctx, {n});
+  ms::syevd(ctx, again.view(), alone.view(), ms::EigenJob::values);
+  const std::vector<double> with_vectors(values.begin(), values.end());
+  support::check_close(alone.values(ctx), with_vectors, 2.0 * eigen_tolerance<T>(n) * norm, "eigenvalues alone");
+  again.check_gaps(ctx);
+  alone.check_guards(ctx);
 }
 
 }  // namespace

@@ -203,14 +203,20 @@ void potrf(Context& ctx, Triangle triangle, View<T> a, SourceLocation where = So
                     where);
 }
 
+/// What `syevd` computes.
+enum class EigenJob {
+  vectors,  ///< eigenvalues and eigenvectors
+  values,   ///< eigenvalues only, in about a third of the time
+};
+
 /// Eigenvalues and eigenvectors of the symmetric a (n, n), of which only the lower triangle is read, by divide and
 /// conquer.
 ///
 /// values (n) is overwritten with the eigenvalues, ascending; a is overwritten: row i is the eigenvector of unit length
-/// that belongs to values[i]. Throws ShapeError; NumericError if the lower triangle holds NaN or infinity, which leaves
-/// a as it was; SolverError if the iteration does not converge.
+/// that belongs to values[i], or, with EigenJob::values, nothing of use. Throws ShapeError; NumericError if the lower
+/// triangle holds NaN or infinity, which leaves a as it was; SolverError if the iteration does not converge.
 template <Real T>
-void syevd(Context& ctx, View<T> a, std::type_identity_t<View<T>> values,
+void syevd(Context& ctx, View<T> a, std::type_identity_t<View<T>> values, EigenJob job = EigenJob::vectors,
            SourceLocation where = SourceLocation::current()) {
   const auto matrix = detail::as_square_matrix("syevd", "a", a, where);
   const std::int64_t n = matrix.rows;
@@ -224,8 +230,8 @@ void syevd(Context& ctx, View<T> a, std::type_identity_t<View<T>> values,
 #if !MERISTEM_GPU
   // Workspace by the formulas in LAPACK's documentation of xSYEVD: the library's own answer to a query is a number of
   // type T, which for float is rounded down from n = 2897 on and then refused by the same library.
-  const std::int64_t work_size = 1 + 6 * n + 2 * n * n;
-  const std::int64_t integer_work_size = 3 + 5 * n;
+  const std::int64_t work_size = job == EigenJob::vectors ? 1 + 6 * n + 2 * n * n : 2 * n + 1;
+  const std::int64_t integer_work_size = job == EigenJob::vectors ? 3 + 5 * n : 1;
   if (work_size > std::numeric_limits<lapack_int>::max()) {
     throw ShapeError(concat("syevd: a is ", a.shape(), "; its workspace of ", work_size,
                             " numbers exceeds what LAPACK can count to, 2^31 - 1; the largest order is 32766"),
@@ -235,24 +241,26 @@ void syevd(Context& ctx, View<T> a, std::type_identity_t<View<T>> values,
   detail::require_finite_triangle<T>(ctx, "syevd", Triangle::lower, a, where);
 #if MERISTEM_GPU
   constexpr cudaDataType type = std::is_same_v<T, float> ? CUDA_R_32F : CUDA_R_64F;
+  const cusolverEigMode_t mode = job == EigenJob::vectors ? CUSOLVER_EIG_MODE_VECTOR : CUSOLVER_EIG_MODE_NOVECTOR;
   detail::SolverCall call(ctx);
   std::size_t device_bytes = 0, host_bytes = 0;
-  check_cusolver(cusolverDnXsyevd_bufferSize(ctx.solver(), call.params(), CUSOLVER_EIG_MODE_VECTOR,
-                                             CUBLAS_FILL_MODE_UPPER, n, type, matrix.data, matrix.stride, type,
-                                             values.data_handle(), type, &device_bytes, &host_bytes),
-                 "cusolverDnXsyevd_bufferSize", where);
+  check_cusolver(
+      cusolverDnXsyevd_bufferSize(ctx.solver(), call.params(), mode, CUBLAS_FILL_MODE_UPPER, n, type, matrix.data,
+                                  matrix.stride, type, values.data_handle(), type, &device_bytes, &host_bytes),
+      "cusolverDnXsyevd_bufferSize", where);
   call.reserve(device_bytes, host_bytes);
-  check_cusolver(cusolverDnXsyevd(ctx.solver(), call.params(), CUSOLVER_EIG_MODE_VECTOR, CUBLAS_FILL_MODE_UPPER, n,
-                                  type, matrix.data, matrix.stride, type, values.data_handle(), type, call.device(),
-                                  device_bytes, call.host(), host_bytes, call.info()),
+  check_cusolver(cusolverDnXsyevd(ctx.solver(), call.params(), mode, CUBLAS_FILL_MODE_UPPER, n, type, matrix.data,
+                                  matrix.stride, type, values.data_handle(), type, call.device(), device_bytes,
+                                  call.host(), host_bytes, call.info()),
                  "cusolverDnXsyevd", where);
   const std::int64_t info = call.finish();
 #else
   Tensor<T> work(ctx, {work_size});
   Tensor<lapack_int> integer_work(ctx, {integer_work_size});
   const std::int64_t info = detail::for_type<T>(LAPACKE_ssyevd_work, LAPACKE_dsyevd_work)(
-      LAPACK_COL_MAJOR, 'V', 'U', matrix.rows, matrix.data, matrix.stride, values.data_handle(), work.data(),
-      static_cast<lapack_int>(work_size), integer_work.data(), static_cast<lapack_int>(integer_work_size));
+      LAPACK_COL_MAJOR, job == EigenJob::vectors ? 'V' : 'N', 'U', matrix.rows, matrix.data, matrix.stride,
+      values.data_handle(), work.data(), static_cast<lapack_int>(work_size), integer_work.data(),
+      static_cast<lapack_int>(integer_work_size));
 #endif
   detail::require_eigen_success(info, n, where);
 }

@@ -101,15 +101,25 @@ struct RowDots {
 /// out[i] = the first column of row i that holds NaN or infinity, or -1
 template <class T>
 struct FirstNonFinite {
+  static constexpr std::int64_t elements = 256;  // in a row, about
   View<const T> a;
   std::int64_t* out;
   MERISTEM_HD void operator()(std::int64_t i) const {
-    std::int64_t found = -1;
-    for (std::int64_t j = a.extent(1) - 1; j >= 0; --j) {
-      const T value = a(i, j);
-      if (value - value != T(0)) found = j;
+    const T* row = &a(i, 0);
+    const std::int64_t n = a.extent(1), step = a.stride(1);
+    out[i] = -1;
+    if (step == 1 && are_finite(row, n)) return;
+    for (std::int64_t j = n; j-- > 0;) {
+      if (row[j * step] - row[j * step] != T(0)) out[i] = j;
     }
-    out[i] = found;
+  }
+  MERISTEM_HD static bool are_finite(const T* row, std::int64_t n) {
+    int bad = 0;
+#if defined(_OPENMP) && !MERISTEM_GPU
+#pragma omp simd reduction(| : bad)
+#endif
+    for (std::int64_t j = 0; j < n; ++j) bad |= row[j] - row[j] != T(0);
+    return bad == 0;
   }
 };
 

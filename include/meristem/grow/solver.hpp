@@ -79,7 +79,7 @@ std::optional<Solution<T>> solve_in(Context& ctx, const Moments<T>& moments, con
     return converted<U, double>(ctx, to.view());
   };
 
-  Tensor<U> nt = converted_transposed<U, T>(ctx, moments.m.view());
+  Tensor<U> n = converted<U, T>(ctx, moments.m.view());
   Tensor<U> move = zeros<U>(ctx, {e.q, e.d});
   Tensor<U> m1t, cross;
   std::optional<Whitening<U>> consumer;
@@ -93,7 +93,7 @@ std::optional<Solution<T>> solve_in(Context& ctx, const Moments<T>& moments, con
     m1t = converted_transposed<U, T>(ctx, moments.m1.view());
     cross = converted<U, T>(ctx, moments.cross.view());
     move = consumer->template solve<T>(ctx, moments.s1.view(), m1t.view());
-    gemm(ctx, Transpose::no, Transpose::yes, -1, move.view(), cross.view(), 1, nt.view());
+    gemm(ctx, Transpose::no, Transpose::yes, -1, cross.view(), move.view(), 1, n.view());
     Tensor<U> scaled_move = converted<U, U>(ctx, move.view());
     std::vector<double> deviations;
     for (const double variance : consumer_variances) deviations.push_back(std::sqrt(std::max(variance, 0.0)));
@@ -110,10 +110,10 @@ std::optional<Solution<T>> solve_in(Context& ctx, const Moments<T>& moments, con
                                "and accumulate them over the same samples"));
   }
   result.bottleneck = std::max(0.0, result.goal_norm2 - result.best_move_decrease);
-  const bool n_is_zero = inner_product<U, U>(ctx, nt.view(), nt.view()) == 0.0;
+  const bool n_is_zero = inner_product<U, U>(ctx, n.view(), n.view()) == 0.0;
   if (outputs) {
     // In the metric the desired update has about one unit of norm for each output.
-    nt = in_metric(Transpose::no, nt.view());
+    n = in_output_metric<U, U>(ctx, n.view(), outputs->rows());
     scale *= std::sqrt(std::max(result.goal_norm2, 1.0) / std::max(moments.goal_norm2, 1e-300));
   }
 
@@ -149,12 +149,11 @@ std::optional<Solution<T>> solve_in(Context& ctx, const Moments<T>& moments, con
   }
   if (!inputs) return std::nullopt;
 
-  result.threshold =
-      significance_threshold(options.significance, result.bottleneck, e.p, nt.extent(0), moments.samples);
+  result.threshold = significance_threshold(options.significance, result.bottleneck, e.p, n.extent(1), moments.samples);
   // A ridge on S1 leaves about as large a share of the best move behind.
-  const double floor = std::max(rounding_floor(*inputs, scale, e.p, nt.extent(0), resolution),
+  const double floor = std::max(rounding_floor(*inputs, scale, e.p, n.extent(1), resolution),
                                 consumer ? consumer->ridge() * std::sqrt(result.goal_norm2) : 0.0);
-  Units<T> units = units_from<T, U>(ctx, *inputs, nt.view(), outputs ? outputs->rows() : View<const double>(),
+  Units<T> units = units_from<T, U>(ctx, *inputs, n.view(), outputs ? outputs->rows() : View<const double>(),
                                     std::max(result.threshold, floor), options);
   result.fan_in = std::move(units.fan_in);
   result.fan_out = std::move(units.fan_out);

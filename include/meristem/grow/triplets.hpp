@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <functional>
+#include <limits>
 #include <numeric>
 #include <optional>
 #include <utility>
@@ -13,10 +13,13 @@
 #include <meristem/core/blas.hpp>
 #include <meristem/core/config.hpp>
 #include <meristem/core/context.hpp>
+#include <meristem/core/dtype.hpp>
 #include <meristem/core/philox.hpp>
 #include <meristem/core/solver.hpp>
 #include <meristem/core/tensor.hpp>
+#include <meristem/core/view.hpp>
 #include <meristem/grow/matrix_ops.hpp>
+#include <meristem/grow/whitening.hpp>
 
 namespace meristem::inline MERISTEM_BACKEND::grow::detail {
 
@@ -30,141 +33,113 @@ struct Triplets {
   bool gave_way = false;  ///< the Krylov space did not converge, and all eigenvectors were taken
 };
 
-/// Rows more than units in a block of the Krylov space, so that clusters of singular values converge together.
-inline constexpr std::int64_t krylov_surplus = 8;
+/// X (r, m) by its products with rows: a cross moment Y (p, m), whitened by W (r, p) if there is one, X = W Y. The
+/// product is not formed: its p² m operations are more than a few hundred rows take.
+template <Real U>
+class WhitenedCross {
+ public:
+  explicit WhitenedCross(View<const U> y, const Whitening<U>* whitening = nullptr) : y_(y), whitening_(whitening) {}
 
-/// Whether a block Krylov space takes fewer operations than all eigenvectors of order `count`: the eigensolver needs
-/// about 9 count³ at a low rate, a block 4 count² per row.
+  [[nodiscard]] std::int64_t rows() const { return whitening_ ? whitening_->rank() : y_.extent(0); }
+  [[nodiscard]] std::int64_t columns() const { return y_.extent(1); }
+
+  /// v Xᵀ, (k, r), for v (k, m).
+  [[nodiscard]] Tensor<U> images(Context& ctx, View<const U> v) const {
+    Tensor<U> result(ctx, {v.extent(0), y_.extent(0)});
+    gemm(ctx, Transpose::no, Transpose::yes, 1, v, y_, 0, result.view());
+    return whitening_ ? whitening_->times_transposed(ctx, result.view()) : std::move(result);
+  }
+
+  /// u X, (k, m), for u (k, r).
+  [[nodiscard]] Tensor<U> preimages(Context& ctx, View<const U> u) const {
+    Tensor<U> result(ctx, {u.extent(0), columns()});
+    if (whitening_) {
+      gemm(ctx, Transpose::no, Transpose::no, 1, whitening_->times(ctx, u).view(), y_, 0, result.view());
+    } else {
+      gemm(ctx, Transpose::no, Transpose::no, 1, u, y_, 0, result.view());
+    }
+    return result;
+  }
+
+  /// Xᵀ, (m, r).
+  [[nodiscard]] Tensor<U> transposed(Context& ctx) const {
+    Tensor<U> yt = converted_transposed<U, U>(ctx, y_);
+    return whitening_ ? whitening_->times_transposed(ctx, yt.view()) : std::move(yt);
+  }
+
+ private:
+  View<const U> y_;
+  const Whitening<U>* whitening_;
+};
+
+/// Rows in a block of the Krylov space. Smaller blocks find as much with fewer rows, larger ones are quicker by the
+/// row, and values that are equal in more directions than a block has rows take more blocks.
+[[nodiscard]] inline std::int64_t krylov_block(std::int64_t max_units) {
+  return std::max<std::int64_t>(16, (max_units + 8) / 3);
+}
+
+/// Whether a block Krylov space takes less time than all eigenvectors of order `count`: it ends with about 4 rows for
+/// each unit, most of the time.
 [[nodiscard]] inline bool is_worth_krylov(std::int64_t count, std::int64_t max_units) {
-  return count > 512 && max_units > 0 && max_units < count && 12 * (max_units + krylov_surplus) <= count;
+  return count > 512 && max_units > 0 && max_units < count && 6 * (max_units + 8) <= count;
 }
 
 /// Replaces the rows of w (k, m) by orthonormal ones that span the same space, orthogonal to the rows of basis (s, m);
 /// directions that are lost in rounding are left out. Twice is enough (L. Giraud et al., 2005).
-[[nodiscard]] inline Tensor<double> orthonormal(Context& ctx, View<const double> basis, Tensor<double> w) {
+template <Real U>
+[[nodiscard]] Tensor<U> orthonormal(Context& ctx, View<const U> basis, Tensor<U> w) {
   for (int pass = 0; pass < 2 && w.extent(0) > 0; ++pass) {
     if (basis.extent(0) > 0) {
-      Tensor<double> components(ctx, {w.extent(0), basis.extent(0)});
+      Tensor<U> components(ctx, {w.extent(0), basis.extent(0)});
       gemm(ctx, Transpose::no, Transpose::yes, 1, w.view(), basis, 0, components.view());
       gemm(ctx, Transpose::no, Transpose::no, -1, components.view(), basis, 1, w.view());
     }
     const std::int64_t k = w.extent(0);
-    Tensor<double> vectors(ctx, {k, k}), values_there(ctx, {k});
+    Tensor<U> vectors(ctx, {k, k}), values_there(ctx, {k});
     syrk(ctx, Triangle::lower, Transpose::no, 1, w.view(), 0, vectors.view());
     syevd(ctx, vectors.view(), values_there.view());
-    const std::vector<double> values = to_host(ctx, values_there);
+    const std::vector<U> values = to_host(ctx, values_there);
     std::vector<std::int64_t> kept;
     std::vector<double> factor;
     for (std::int64_t i = k; i-- > 0;) {
       const double value = values[static_cast<std::size_t>(i)];
-      if (!(value > 1e-13 * values.back())) break;
+      if (!(value > 64 * epsilon_of<U> * values.back())) break;
       kept.push_back(i);
       factor.push_back(1.0 / std::sqrt(value));
     }
-    const Tensor<double> rotation = gathered<double, double>(ctx, vectors.view(), kept, factor);
-    Tensor<double> result(ctx, {rotation.extent(0), w.extent(1)});
+    const Tensor<U> rotation = gathered<U, U>(ctx, vectors.view(), kept, factor);
+    Tensor<U> result(ctx, {rotation.extent(0), w.extent(1)});
     if (!result.empty()) gemm(ctx, Transpose::no, Transpose::no, 1, rotation.view(), w.view(), 0, result.view());
     w = std::move(result);
   }
   return w;
 }
 
-/// The `max_units` leading singular triplets of X (r, m), given as its transpose A, from the space spanned by G, A Aᵀ
-/// G, (A Aᵀ)² G, ... with G a fixed random block (C. Musco, C. Musco, "Randomized block Krylov methods", 2015). Blocks
-/// are added until Σ λ² of the units moves by less than 1e-6 of itself. Nothing if `max_blocks` are not enough.
-[[nodiscard]] inline std::optional<Triplets> krylov_triplets(Context& ctx, View<const double> a, double threshold,
-                                                             std::int64_t max_units, std::int64_t max_blocks) {
-  const std::int64_t m = a.extent(0), r = a.extent(1), block = max_units + krylov_surplus;
-  const std::int64_t most = std::min(max_blocks * block, std::min(m, r));
-  Tensor<double> basis(ctx, {most, m}), images(ctx, {most, r});  // images = basis A
-  const Philox random(0x6b72796c6f76, 0);
-  std::vector<double> start(static_cast<std::size_t>(block * m));
-  for (std::size_t i = 0; i < start.size(); ++i) start[i] = random.normal(i);
-  Tensor<double> next = from_host<double>(ctx, {block, m}, start);
-  std::int64_t size = 0;
-  double gain = 0.0;
-  for (;;) {
-    next = orthonormal(ctx, basis.view().slice(0, 0, size), std::move(next));
-    const std::int64_t added = next.extent(0);
-    const bool exhausted = added == 0;
-    if (size + added > most) return std::nullopt;
-    if (!exhausted) {
-      copy<double>(ctx, next, basis.view().slice(0, size, size + added));
-      gemm(ctx, Transpose::no, Transpose::no, 1, next.view(), a, 0, images.view().slice(0, size, size + added));
-    }
-    const View<const double> last = images.view().slice(0, size, size + added);
-    size += added;
-    if (size == 0) return std::nullopt;
+/// Follows a sum from block to block until it lacks less than `tolerance` of itself. The changes shrink about
+/// geometrically; a rate below a quarter is not relied on, as the first blocks find at once what stands out.
+class Convergence {
+ public:
+  explicit Convergence(double tolerance) : tolerance_(tolerance) {}
 
-    const View<const double> all = images.view().slice(0, 0, size);
-    Tensor<double> vectors(ctx, {size, size}), values_there(ctx, {size});
-    syrk(ctx, Triangle::lower, Transpose::no, 1, all, 0, vectors.view());
-    syevd(ctx, vectors.view(), values_there.view());
-    const std::vector<double> values = to_host(ctx, values_there);
-    const std::int64_t kept = std::min(max_units, size);
-    double sum = 0.0;
-    for (std::int64_t k = 0; k < kept; ++k) sum += std::max(values[static_cast<std::size_t>(size - 1 - k)], 0.0);
-    if (!exhausted && !(std::abs(sum - gain) <= 1e-6 * sum)) {
-      gain = sum;
-      next = Tensor<double>(ctx, {added, m});
-      gemm(ctx, Transpose::no, Transpose::yes, 1, last, a, 0, next.view());
-      continue;
-    }
-
-    Triplets result;
-    result.partial = true;
-    std::vector<std::int64_t> order;
-    std::vector<double> ones(static_cast<std::size_t>(kept), 1.0), of_left, of_right;
-    for (std::int64_t k = 0; k < kept; ++k) order.push_back(size - 1 - k);
-    const Tensor<double> rotation = gathered<double, double>(ctx, vectors.view(), order, ones);
-    Tensor<double> left(ctx, {kept, r}), right(ctx, {kept, m});
-    gemm(ctx, Transpose::no, Transpose::no, 1, rotation.view(), all, 0, left.view());
-    gemm(ctx, Transpose::no, Transpose::no, 1, rotation.view(), basis.view().slice(0, 0, size), 0, right.view());
-    for (const double squares : row_dots<double, double>(ctx, left.view(), left.view())) {
-      result.lambda.push_back(std::sqrt(squares));
-    }
-    std::sort(result.lambda.begin(), result.lambda.end(), std::greater<>());
-    const double least = std::max(threshold, 1e-7 * result.lambda.front());
-    while (result.units < kept && result.lambda[static_cast<std::size_t>(result.units)] > least) ++result.units;
-    std::vector<std::int64_t> rows;
-    for (std::int64_t k = 0; k < result.units; ++k) {
-      const double root = std::sqrt(result.lambda[static_cast<std::size_t>(k)]);
-      rows.push_back(k);
-      of_left.push_back(1.0 / root);
-      of_right.push_back(root);
-    }
-    result.left = gathered<double, double>(ctx, left.view(), rows, of_left);
-    result.right = gathered<double, double>(ctx, right.view(), rows, of_right);
-    return result;
+  [[nodiscard]] bool is_reached(double sum) {
+    const double change = std::abs(sum - sum_), rate = std::max(change / change_, 0.25);
+    sum_ = sum;
+    change_ = change;
+    return change == 0.0 || (rate < 1.0 && change * rate / (1.0 - rate) <= tolerance_ * sum);
   }
-}
 
-/// Singular triplets of X (r, m), given as its transpose, with singular values above `threshold`, at most `max_units`.
-///
-/// A few of many come from a block Krylov space; else from the eigenvectors of the smaller of X Xᵀ and Xᵀ X. The
-/// singular values are the lengths of X v, whose error is eps λ_1, not the square roots of the eigenvalues, whose error
-/// reaches √eps λ_1; vectors below 1e-7 λ_1 are mixtures and never used.
-inline Triplets leading_triplets(Context& ctx, View<const double> transposed, double threshold, std::int64_t max_units,
-                                 std::int64_t max_krylov_blocks = 24) {
-  const std::int64_t m = transposed.extent(0), r = transposed.extent(1), count = std::min(m, r);
-  Triplets result;
-  if (count == 0) {
-    result.left = Tensor<double>(ctx, {0, r});
-    result.right = Tensor<double>(ctx, {0, m});
-    return result;
-  }
-  if (is_worth_krylov(count, max_units)) {
-    if (auto few = krylov_triplets(ctx, transposed, threshold, max_units, max_krylov_blocks)) return std::move(*few);
-    result.gave_way = true;
-  }
-  const Transpose other_side = m <= r ? Transpose::no : Transpose::yes;
-  Tensor<double> vectors(ctx, {count, count}), eigenvalues(ctx, {count});
-  syrk(ctx, Triangle::lower, other_side, 1, transposed, 0, vectors.view());
-  syevd(ctx, vectors.view(), eigenvalues.view());
-  Tensor<double> images(ctx, {count, std::max(m, r)});
-  gemm(ctx, Transpose::no, other_side, 1, vectors.view(), transposed, 0, images.view());
+ private:
+  double tolerance_;
+  double sum_ = 0.0, change_ = std::numeric_limits<double>::infinity();
+};
 
-  std::vector<double> length = row_dots<double, double>(ctx, images.view(), images.view());
+/// Sorts triplets by λ and takes those in use: `left` (k, r) holds λ u, `right` (k, m) v if `left_is_image`, else u and
+/// λ v.
+template <Real U>
+void take_units(Context& ctx, View<const U> left, View<const U> right, bool left_is_image, double threshold,
+                std::int64_t max_units, Triplets& result) {
+  const View<const U> image = left_is_image ? left : right;
+  std::vector<double> length = row_dots<U, U>(ctx, image, image);
   for (double& value : length) value = std::sqrt(value);
   std::vector<std::int64_t> order(length.size());
   std::iota(order.begin(), order.end(), 0);
@@ -173,21 +148,130 @@ inline Triplets leading_triplets(Context& ctx, View<const double> transposed, do
   });
   for (const std::int64_t i : order) result.lambda.push_back(length[static_cast<std::size_t>(i)]);
 
+  const auto count = static_cast<std::int64_t>(order.size());
   const double least = std::max(threshold, 1e-7 * result.lambda.front());
   while (result.units < std::min(count, max_units) && result.lambda[static_cast<std::size_t>(result.units)] > least) {
     ++result.units;
   }
   order.resize(static_cast<std::size_t>(result.units));
-  std::vector<double> of_vector, of_image;
+  std::vector<double> of_unit, of_image;
   for (std::int64_t k = 0; k < result.units; ++k) {
     const double root = std::sqrt(result.lambda[static_cast<std::size_t>(k)]);
-    of_vector.push_back(root);
+    of_unit.push_back(root);
     of_image.push_back(1.0 / root);
   }
-  Tensor<double> chosen_vectors = gathered<double, double>(ctx, vectors.view(), order, of_vector);
-  Tensor<double> chosen_images = gathered<double, double>(ctx, images.view(), order, of_image);
-  result.left = std::move(m <= r ? chosen_images : chosen_vectors);
-  result.right = std::move(m <= r ? chosen_vectors : chosen_images);
+  result.left = gathered<double, U>(ctx, left, order, left_is_image ? of_image : of_unit);
+  result.right = gathered<double, U>(ctx, right, order, left_is_image ? of_unit : of_image);
+}
+
+/// The `max_units` leading singular triplets of X (r, m) from the space spanned by G, G Xᵀ X, G (Xᵀ X)², ... with G a
+/// fixed random block (C. Musco, C. Musco, "Randomized block Krylov methods", 2015; for blocks of fewer rows than
+/// units, R. Meyer, C. Musco, C. Musco, "On the unreasonable effectiveness of single vector Krylov methods", 2024).
+/// Products with X are in precision U, the small eigenproblems in double. The space is large enough when Σ λ² of the
+/// units, the gain, lacks less than 2e-5 of itself, and Σ λ less than 3e-4, so that a λ_1 far above the others does not
+/// hide them. Nothing if `max_blocks` are not enough.
+template <Real U>
+[[nodiscard]] std::optional<Triplets> krylov_triplets(Context& ctx, const WhitenedCross<U>& x, double threshold,
+                                                      std::int64_t max_units, std::int64_t max_blocks) {
+  const std::int64_t m = x.columns(), r = x.rows(), block = krylov_block(max_units);
+  const std::int64_t most = std::min(max_blocks * block, std::min(m, r));
+  Tensor<U> basis(ctx, {most, m}), images(ctx, {most, r});        // images = basis Xᵀ
+  Tensor<double> exact(ctx, {most, r}), gram(ctx, {most, most});  // products of images, in double
+  std::int64_t size = 0;
+  const auto append = [&](Tensor<U> rows) {
+    rows = orthonormal<U>(ctx, basis.view().slice(0, 0, size), std::move(rows));
+    const std::int64_t end = size + rows.extent(0);
+    if (end > size) copy<U>(ctx, rows, basis.view().slice(0, size, end));
+    size = end;
+  };
+  const Philox random(0x6b72796c6f76, 0);
+  std::uint64_t drawn = 0;
+  const auto random_rows = [&](std::int64_t rows) {
+    std::vector<U> values(static_cast<std::size_t>(rows * m));
+    for (U& value : values) value = static_cast<U>(random.uniform(drawn++) - 0.5);
+    return from_host<U>(ctx, {rows, m}, values);
+  };
+  const auto gram_of = [&](std::int64_t rows) {
+    return converted<double, double>(ctx, gram.view().slice(0, 0, rows).slice(1, 0, rows));
+  };
+  Convergence gain(2e-5), sum(3e-4);
+  Tensor<U> next = random_rows(block);
+  for (;;) {
+    const std::int64_t before = size;
+    if (before + block > most) return std::nullopt;
+    append(std::move(next));
+    // What a few large values hide in rounding, and equal values beyond the rows of a block, new random rows find.
+    if (size < before + block) append(random_rows(before + block - size));
+    copy<U>(ctx, x.images(ctx, basis.view().slice(0, before, size)), images.view().slice(0, before, size));
+    const View<const U> all = images.view().slice(0, 0, size), last = images.view().slice(0, before, size);
+    copy<double>(ctx, converted<double, U>(ctx, last), exact.view().slice(0, before, size));
+    gemm(ctx, Transpose::no, Transpose::yes, 1, exact.view().slice(0, before, size), exact.view().slice(0, 0, size), 0,
+         gram.view().slice(0, before, size).slice(1, 0, size));
+
+    const std::int64_t kept = std::min(max_units, size);
+    bool enough = false;
+    if (size >= 2 * max_units) {
+      Tensor<double> values_there(ctx, {size});
+      syevd(ctx, gram_of(size).view(), values_there.view(), EigenJob::values);
+      const std::vector<double> values = to_host(ctx, values_there);
+      double squares = 0.0, lengths = 0.0;
+      for (std::int64_t k = 1; k <= kept; ++k) {
+        const double value = std::max(values[static_cast<std::size_t>(size - k)], 0.0);
+        squares += value;
+        lengths += std::sqrt(value);
+      }
+      const bool gain_is_known = gain.is_reached(squares), sum_is_known = sum.is_reached(lengths);
+      enough = gain_is_known && sum_is_known;
+    }
+    if (!enough) {
+      next = x.preimages(ctx, last);
+      continue;
+    }
+
+    Tensor<double> vectors = gram_of(size), values_there(ctx, {size});
+    syevd(ctx, vectors.view(), values_there.view());
+    Triplets result;
+    result.partial = true;
+    Tensor<U> left(ctx, {kept, r}), right(ctx, {kept, m});
+    const Tensor<U> rotation = converted<U, double>(ctx, vectors.view().slice(0, size - kept, size));  // ascending
+    gemm(ctx, Transpose::no, Transpose::no, 1, rotation.view(), all, 0, left.view());
+    gemm(ctx, Transpose::no, Transpose::no, 1, rotation.view(), basis.view().slice(0, 0, size), 0, right.view());
+    take_units<U>(ctx, left.view(), right.view(), true, threshold, max_units, result);
+    return result;
+  }
+}
+
+/// Singular triplets of X with singular values above `threshold`, at most `max_units`.
+///
+/// A few of many come from a block Krylov space; else from the eigenvectors of the smaller of X Xᵀ and Xᵀ X, in double
+/// precision. The singular values are the lengths of X v, whose error is eps λ_1, not the square roots of the
+/// eigenvalues, whose error reaches √eps λ_1; vectors below 1e-7 λ_1 are mixtures and never used.
+template <Real U>
+[[nodiscard]] Triplets leading_triplets(Context& ctx, const WhitenedCross<U>& x, double threshold,
+                                        std::int64_t max_units, std::int64_t max_krylov_blocks = 48) {
+  const std::int64_t m = x.columns(), r = x.rows(), count = std::min(m, r);
+  Triplets result;
+  if (count == 0) {
+    result.left = Tensor<double>(ctx, {0, r});
+    result.right = Tensor<double>(ctx, {0, m});
+    return result;
+  }
+  if (is_worth_krylov(count, max_units)) {
+    if (auto few = krylov_triplets(ctx, x, threshold, max_units, max_krylov_blocks)) return std::move(*few);
+    result.gave_way = true;
+  }
+  const Tensor<double> transposed = converted<double, U>(ctx, x.transposed(ctx).view());
+  const Transpose other_side = m <= r ? Transpose::no : Transpose::yes;
+  Tensor<double> vectors(ctx, {count, count}), eigenvalues(ctx, {count});
+  syrk(ctx, Triangle::lower, other_side, 1, transposed.view(), 0, vectors.view());
+  syevd(ctx, vectors.view(), eigenvalues.view());
+  Tensor<double> images(ctx, {count, std::max(m, r)});
+  gemm(ctx, Transpose::no, other_side, 1, vectors.view(), transposed.view(), 0, images.view());
+  if (m <= r) {
+    take_units<double>(ctx, images.view(), vectors.view(), true, threshold, max_units, result);
+  } else {
+    take_units<double>(ctx, vectors.view(), images.view(), false, threshold, max_units, result);
+  }
   return result;
 }
 

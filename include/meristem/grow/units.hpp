@@ -54,7 +54,7 @@ struct SolveOptions {
   /// c of `significance_threshold`; 0 keeps every unit that is not rounding error.
   double significance = 1.0;
   /// Blocks after which the space that a few of many units are looked for in gives way to all eigenvectors.
-  std::int64_t max_krylov_blocks = 24;
+  std::int64_t max_krylov_blocks = 48;
   /// Cholesky route: what is added to the unit diagonal at first.
   double ridge = 1e-6;
   /// Eigen route: eigenvalues below this share of the largest count as zero; 0 derives the bound from the moments'
@@ -131,15 +131,23 @@ template <Real U>
 
 inline constexpr const char* krylov_gave_way = "fell back to all eigenvectors: the block Krylov space did not converge";
 
-/// Units of the transposed cross moment `nt` (m, p); `outputs` (m, q), if not empty, takes v back to ω.
+/// a Wᵀ (p, rank), for a cross moment a (p, q) and the whitening of the outputs w (rank, q).
+template <Real U, Real T>
+[[nodiscard]] Tensor<U> in_output_metric(Context& ctx, View<const T> a, View<const double> w) {
+  const Tensor<double> from = converted<double, T>(ctx, a);
+  Tensor<double> to(ctx, {a.extent(0), w.extent(0)});
+  gemm(ctx, Transpose::no, Transpose::yes, 1, from.view(), w, 0, to.view());
+  return converted<U, double>(ctx, to.view());
+}
+
+/// Units of the cross moment n (p, m); `outputs` (m, q), if not empty, takes v back to ω.
 template <Real T, Real U>
-Units<T> units_from(Context& ctx, const Whitening<U>& whitening, View<const U> nt, View<const double> outputs,
+Units<T> units_from(Context& ctx, const Whitening<U>& whitening, View<const U> n, View<const double> outputs,
                     double threshold, const SolveOptions& options) {
-  const std::int64_t p = whitening.order(), m = nt.extent(0);
+  const std::int64_t p = whitening.order(), m = n.extent(1);
   const std::int64_t q = outputs.rank() == 2 ? outputs.extent(1) : m;
-  const Tensor<U> xt = whitening.times_transposed(ctx, nt);
-  const Tensor<double> xt_double = converted<double, U>(ctx, xt.view());
-  Triplets triplets = leading_triplets(ctx, xt_double.view(), threshold, options.max_units, options.max_krylov_blocks);
+  Triplets triplets =
+      leading_triplets(ctx, WhitenedCross<U>(n, &whitening), threshold, options.max_units, options.max_krylov_blocks);
 
   Units<T> result;
   result.units = triplets.units;
@@ -296,16 +304,16 @@ template <Real T>
     using U = decltype(precision);
     const auto whitening = detail::whiten<U, T>(ctx, "S", s, inverse_scale, chosen, resolution);
     if (!whitening) return std::nullopt;
-    Tensor<U> nt = detail::converted_transposed<U, T>(ctx, n);
+    const auto units_of = [&](View<const U> cross) {
+      return detail::units_from<T, U>(ctx, *whitening, cross,
+                                      outputs.rank() == 2 ? std::as_const(outputs).view() : View<const double>(),
+                                      threshold, chosen);
+    };
     if (outputs.rank() == 2) {
-      const Tensor<double> from = detail::converted<double, U>(ctx, nt.view());
-      Tensor<double> to(ctx, {outputs.extent(0), p});
-      gemm(ctx, Transpose::no, Transpose::no, 1, outputs.view(), from.view(), 0, to.view());
-      nt = detail::converted<U, double>(ctx, to.view());
+      return units_of(detail::in_output_metric<U>(ctx, n, outputs.view()).view());
     }
-    return detail::units_from<T, U>(ctx, *whitening, nt.view(),
-                                    outputs.rank() == 2 ? std::as_const(outputs).view() : View<const double>(),
-                                    threshold, chosen);
+    if constexpr (std::is_same_v<T, U>) return units_of(n);
+    return units_of(detail::converted<U, T>(ctx, n).view());
   };
   Units<T> result = detail::with_precision(options, p, resolution, attempt);
   const bool s_is_zero = std::all_of(variances.begin(), variances.end(), [](double v) { return v == 0.0; });

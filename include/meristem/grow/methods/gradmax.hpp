@@ -35,9 +35,8 @@ class GradMax final : public GrowthMethod {
   [[nodiscard]] Needs needs() const override { return {.goal = true}; }
 
   [[nodiscard]] Choice choose(Context& ctx, const SiteMoments& site) const override {
-    const Tensor<double> mt =
-        detail::converted_transposed<double, double>(ctx, site.norm ? site.centred_goal.view() : site.moments.m.view());
-    const detail::Triplets found = detail::leading_triplets(ctx, mt.view(), 0.0, site.max_units);
+    const detail::WhitenedCross<double> m(site.norm ? site.centred_goal.view() : site.moments.m.view());
+    const detail::Triplets found = detail::leading_triplets(ctx, m, 0.0, site.max_units);
     if (found.units == 0) {
       return detail::no_units(site.max_units == 0 ? "no unit added: max_units is 0"
                                                   : "no unit added: M is zero, no gradient reaches a new unit");
