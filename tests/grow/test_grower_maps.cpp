@@ -361,7 +361,33 @@ TEST_CASE("grower of maps: only the sites that are named grow, in the order data
   check_whole(net, sgd);
 }
 
-TEST_CASE("grower of maps: sites that cannot grow and methods that cannot serve maps are refused") {
+TEST_CASE("grower of maps: the linear sites of a network with convolutions take every method") {
+  const auto set = spots(100, 1);
+  for (const auto& named : ms::grow::all_methods()) {
+    CAPTURE(named.name);
+    ms::Context ctx({.seed = 4});
+    Net net = vgg(ctx);
+    ms::optim::Sgd<float> sgd(net, {.learning_rate = 0.05, .momentum = 0.9});
+    train_epochs(ctx, net, set, sgd, 0, 1);
+    auto options = lenient(Where::all);
+    options.method = named.make();
+    options.sites = {"linear1"};
+    ms::grow::Grower<float> grower(net, sgd, options);
+    REQUIRE(grower.sites().size() == 1);
+    REQUIRE(!grower.sites()[0].spatial());
+    const auto report = grower.grow(ctx, set);
+    CAPTURE(report.sites[0].note);
+    CHECK(report.added() > 0);
+    CHECK(report.added() <= 2);
+    CHECK(grower.sites()[0].width() == 1 + report.added());
+    CHECK(ms::grow::find_site<float>(net, "conv3").width() == 1);
+    check_whole(net, sgd);
+    train_epochs(ctx, net, set, sgd, 1, 2);
+    CHECK(std::isfinite(ms::train::evaluate<float>(ctx, net, set).loss));
+  }
+}
+
+TEST_CASE("grower of maps: sites that cannot grow are refused") {
   ms::Context ctx({.seed = 4});
   Net net = resnet(ctx);
   ms::optim::Sgd<float> sgd(net, {.learning_rate = 0.05});
