@@ -699,6 +699,36 @@ TEST_CASE("measurer: batches change no result, and a method that reads nothing i
   }
 }
 
+TEST_CASE("growth methods: a Cholesky route that gives way is recorded in the choice, between vectors and maps") {
+  ms::Context ctx({.seed = 3});
+  const auto tensor = [&](std::int64_t rows, std::int64_t columns, const std::vector<double>& values) {
+    return ms::from_host<double>(ctx, {rows, columns}, values);
+  };
+  for (const bool spatial : {false, true}) {
+    for (const double off_diagonal : {0.5, 1.008}) {  // no second moment has the latter: rounding gone too far
+      INFO("spatial ", spatial, ", off the diagonal ", off_diagonal);
+      ms::grow::SiteMoments site;
+      site.name = "a";
+      site.inputs = 2;
+      site.outputs = 1;
+      site.spatial = spatial;
+      site.move_weights = false;
+      site.max_units = 1;
+      site.moments.s = tensor(2, 2, {1.0, off_diagonal, off_diagonal, 1.0});
+      site.moments.m = tensor(2, 1, {1.0, 1.0});
+      site.moments.goal_norm2 = 10.0;
+      site.moments.samples = 100;
+      site.moments.resolution = 1e-7;
+      site.n = tensor(2, 1, {1.0, 1.0});
+      const ms::grow::Choice choice = ms::grow::tiny()->choose(ctx, site);
+      CHECK(choice.insertion.units == 1);
+      // nᵀ S⁺ n = |n|² / (1 + s)
+      CHECK(choice.lambda.at(0) == doctest::Approx(std::sqrt(2.0 / (1.0 + off_diagonal))).epsilon(1e-5));
+      CHECK(contains(choice.note, "fell back to the eigen route: rounding errors outweigh") == (off_diagonal > 1.0));
+    }
+  }
+}
+
 TEST_CASE("growth solver: a Krylov space that does not converge gives way to all eigenvectors, and the note says so") {
   ms::Context ctx({.seed = 3});
   const std::int64_t n = 520;
