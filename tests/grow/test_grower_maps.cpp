@@ -316,6 +316,37 @@ TEST_CASE("grower of maps: rejected growth leaves every bit, running statistics 
   }
 }
 
+TEST_CASE("grower of maps: what a method had to say is kept where its units are not inserted") {
+  const auto set = spots(100, 1);
+  for (const Where where : {Where::all, Where::best_gain}) {
+    CAPTURE(static_cast<int>(where));
+    ms::Context ctx({.seed = 4});
+    Net net = vgg_with_norm(ctx);
+    ms::optim::Sgd<float> sgd(net, {.learning_rate = 0.05, .momentum = 0.9});
+    train_epochs(ctx, net, set, sgd, 0, 1);
+    auto options = lenient(where);
+    options.max_units = 1000;
+    options.line_search.least_relative_decrease = 0.9999;
+    ms::grow::Grower<float> grower(net, sgd, options);
+    const auto report = grower.grow(ctx, set);
+    int kept = 0;
+    for (const auto& site : report.sites) {
+      CAPTURE(site.note);
+      if (!contains(site.note, "rejected: no amplitude lowers the loss enough") &&
+          !contains(site.note, "another site promises more")) {
+        continue;
+      }
+      CHECK(contains(site.note, "; asked for 1000 units, of which "));
+      ++kept;
+    }
+    CHECK(kept > 0);
+  }
+  ms::grow::BestMove<double> move;
+  CHECK(ms::grow::detail::note_of_move(move) == "");
+  move.note = "fell back to the eigen route";
+  CHECK(ms::grow::detail::note_of_move(move) == "the move of today's weights fell back to the eigen route");
+}
+
 TEST_CASE("grower of maps: the parameter budget holds, taps and norms counted") {
   const auto set = spots(100, 1);
   for (const Build build : {resnet, vgg_with_norm}) {

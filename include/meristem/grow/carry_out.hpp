@@ -76,8 +76,9 @@ double carry_out(Context& ctx, nn::Layer<T>& network, optim::Optimizer<T>& optim
     }
     report.added = proposal.insertion.units;
   } else {
-    report.note = gamma ? concat("rejected: the loss at the amplitude ", *gamma, " is not finite")
-                        : "rejected: no amplitude lowers the loss enough";
+    report.note = detail::joined(gamma ? concat("rejected: the loss at the amplitude ", *gamma, " is not finite")
+                                       : "rejected: no amplitude lowers the loss enough",
+                                 report.note);
     if (gamma) report.gamma = report.predicted = 0.0;
   }
   return 2.0 * static_cast<double>(pass.multiply_adds());

@@ -375,7 +375,7 @@ class Grower {
         report.sites.push_back(insert(ctx, set, sites_[i], std::move(proposals[i]), {}));
         if (after_site) after_site(report.sites.back());
       } else {
-        proposals[i].report.note = "another site promises more";
+        proposals[i].report.note = detail::joined("another site promises more", proposals[i].report.note);
         report.sites.push_back(std::move(proposals[i].report));
       }
     }
@@ -427,7 +427,8 @@ class Grower {
     if (proposal.insertion.units == 0) return report;
     // Others may have grown since the site was measured.
     if (const auto [units, budget] = affordable(site, proposal.taps); !past && proposal.insertion.units > units) {
-      report.note = concat("the budget of ", budget, " has no room for its ", proposal.insertion.units, " units");
+      report.note = detail::joined(
+          concat("the budget of ", budget, " has no room for its ", proposal.insertion.units, " units"), report.note);
       report.parameters = nn::parameter_count(*network_);
       report.multiply_adds = multiply_adds();
       return report;

@@ -61,6 +61,15 @@ template <Real T>
   return result;
 }
 
+namespace detail {
+
+/// What was out of the ordinary in the move of today's weights.
+[[nodiscard]] inline std::string note_of_move(const BestMove<double>& move) {
+  return move.note.empty() ? std::string() : concat("the move of today's weights ", move.note);
+}
+
+}  // namespace detail
+
 struct MeasurementOptions {
   Method method = tiny();
   FanOut fan_out = FanOut::full;  ///< of units that a convolution consumes
@@ -177,6 +186,8 @@ class Measurement {
         choice_ = options_.method->choose(ctx, moments_);
       }
     }
+    // Between vectors the method solves for the move itself, and says so itself.
+    if (maps_) choice_.note = detail::joined(choice_.note, detail::note_of_move(moments_.move));
     complete(choice_.insertion);
     passes_ = choice_.insertion.units > 0 ? options_.method->candidate_passes() + 1 : 0;
     if (options_.method->candidate_passes() == 0) passes_ = 0;
