@@ -7,6 +7,7 @@
 #include <limits>
 #include <numeric>
 #include <optional>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -81,13 +82,13 @@ class WhitenedCross {
 /// Whether a block Krylov space takes less time than all eigenvectors of order `count`: it ends with about 4 rows for
 /// each unit, most of the time.
 [[nodiscard]] inline bool is_worth_krylov(std::int64_t count, std::int64_t max_units) {
-  return count > 512 && max_units > 0 && max_units < count && 6 * (max_units + 8) <= count;
+  return count > 256 && max_units > 0 && max_units < count && 6 * (max_units + 8) <= count;
 }
 
 /// Replaces the rows of w (k, m) by orthonormal ones that span the same space, orthogonal to the rows of basis (s, m);
 /// directions that are lost in rounding are left out. Twice is enough (L. Giraud et al., 2005).
 template <Real U>
-[[nodiscard]] Tensor<U> orthonormal(Context& ctx, View<const U> basis, Tensor<U> w) {
+[[nodiscard]] Tensor<U> orthonormal(Context& ctx, std::type_identity_t<View<const U>> basis, Tensor<U> w) {
   for (int pass = 0; pass < 2 && w.extent(0) > 0; ++pass) {
     if (basis.extent(0) > 0) {
       Tensor<U> components(ctx, {w.extent(0), basis.extent(0)});
