@@ -94,7 +94,15 @@ inline int terminal_columns() {
 class Console final : public Listener {
  public:
   using Listener::on;
-  void on(const DeviceChosen& event) override { std::cout << "device    " << event.device << '\n'; }
+  ~Console() override {
+    clear();
+    std::cout.flush();
+  }
+
+  void on(const DeviceChosen& event) override {
+    clear();
+    std::cout << "device    " << event.device << '\n';
+  }
 
   void on(const DataLoaded& event) override {
     std::cout << "data      " << event.description << ": " << meristem::grouped(event.training) << " to train, "
@@ -162,7 +170,9 @@ class Console final : public Listener {
     }
     if (!due(now)) return;
     const double seconds = std::chrono::duration<double>(now - busy_since_).count();
-    show(meristem::concat(event.what, " ... ", clock(std::floor(seconds))), terminal_columns() - 1);
+    // A clock that stands at 0:00 would look as if nothing went on.
+    show(meristem::concat(event.what, " ...", seconds < 1 ? "" : " " + clock(std::floor(seconds))),
+         terminal_columns() - 1);
   }
 
   void on(const EpochDone& event) override {

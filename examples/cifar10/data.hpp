@@ -12,6 +12,7 @@
 #include <meristem/meristem.hpp>
 
 #include "events.hpp"
+#include "interrupt.hpp"
 #include "options.hpp"
 
 namespace cifar10 {
@@ -34,6 +35,25 @@ inline bool is_image_folder(const std::filesystem::path& folder) {
   return false;
 }
 
+/// Throws DataError for folders in which someone may well have put CIFAR-10 or pictures, but not as they are read.
+inline void require_known_folder(const std::filesystem::path& folder) {
+  std::error_code ignored;
+  const std::string name = folder.string();
+  if (!std::filesystem::is_directory(folder, ignored) ||
+      std::filesystem::exists(folder / "data_batch_1.bin", ignored)) {
+    return;
+  }
+  if (std::filesystem::exists(folder / "cifar-10-batches-bin/data_batch_1.bin", ignored)) {
+    throw ms::DataError(ms::concat(name, ": CIFAR-10 is one folder further down; give --data ",
+                                   (folder / "cifar-10-batches-bin").string()));
+  }
+  if (!is_image_folder(folder) && !ms::data::detail::entries_of(folder, false).empty()) {
+    throw ms::DataError(
+        ms::concat(name, ": its pictures have no classes; put those of a class into a folder with the class's name, ",
+                   (folder / "CLASS/*.jpg").string()));
+  }
+}
+
 /// Files that were left out, as a person wants to read it.
 inline std::string left_out(const std::vector<ms::data::UnreadableFile>& files) {
   constexpr std::size_t shown = 10;
@@ -47,12 +67,14 @@ inline std::string left_out(const std::vector<ms::data::UnreadableFile>& files) 
 inline Data load(const Options& o, const Listeners& listeners) {
   Data data;
   const std::filesystem::path here = "./cifar-10-batches-bin";
-  const bool built_in = o.data.empty() && !std::filesystem::is_directory(here);
+  std::error_code ignored;
+  const bool built_in = o.data.empty() && !std::filesystem::is_directory(here, ignored);
   const std::filesystem::path folder = o.data.empty() ? here : std::filesystem::path(o.data);
+  if (!built_in) require_known_folder(folder);
   const bool pictures = !built_in && is_image_folder(folder);
   if (o.image_size && !pictures) {
     throw ms::ArgumentError(
-        "--image-size belongs to --data with a folder of JPEG and PNG files; other images are 32 x 32");
+        "--image-size belongs to --data with a folder of JPEG and PNG files; other images are 32 x 32: leave it out");
   }
   if (built_in) {
     // They show how the program works: a run shall take minutes, also with convolutions.
@@ -63,10 +85,17 @@ inline Data load(const Options& o, const Listeners& listeners) {
     data.remark = "(for CIFAR-10 give --data DIR; there is no " + here.string() + " here)";
   } else if (pictures) {
     const std::int64_t side = o.image_size.value_or(32);
-    ms::data::ImageFolder read = ms::data::image_folder(folder, {.height = side, .width = side});
+    ms::data::ImageFolder read = ms::data::image_folder(folder, {.height = side, .width = side, .before_file = [&] {
+                                                                   interrupt::check("preparation");
+                                                                   listeners.tell(StillBusy{"reading pictures"});
+                                                                 }});
     if (!read.unreadable.empty()) listeners.tell(Warning{left_out(read.unreadable)});
     data.train = std::move(read.train);
     data.test = std::move(read.test);
+    if (data.train.classes() < 2) {
+      throw ms::DataError(ms::concat(folder.string(), ": '", data.train.class_names.front(),
+                                     "' is its only class; put pictures of at least two into folders"));
+    }
     data.description = ms::concat("pictures in ", folder.string(), ", ", data.train.classes(), " classes");
   } else {
     data.train = ms::data::cifar10(folder, ms::data::Split::train);
@@ -74,15 +103,19 @@ inline Data load(const Options& o, const Listeners& listeners) {
     data.description = "CIFAR-10 from " + folder.string();
   }
   if (o.images > 0 && o.images < data.train.size()) data.train = data.train.take(o.images);
-  listeners.tell(DataLoaded{.description = data.description,
-                            .remark = data.remark,
-                            .training = data.train.size(),
-                            .testing = data.test.size(),
-                            .classes = data.train.class_names,
-                            .height = data.train.height,
-                            .width = data.train.width,
-                            .channels = data.train.channels});
   return data;
+}
+
+/// What there is to tell of it.
+inline DataLoaded loaded(const Data& data) {
+  return {.description = data.description,
+          .remark = data.remark,
+          .training = data.train.size(),
+          .testing = data.test.size(),
+          .classes = data.train.class_names,
+          .height = data.train.height,
+          .width = data.train.width,
+          .channels = data.train.channels};
 }
 
 }  // namespace cifar10

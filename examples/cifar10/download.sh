@@ -20,7 +20,9 @@ cifar10_download() {
   if [[ ! -f $archive ]]; then
     echo "Fetching $url (162 MB) into $folder" >&2
     if ! cifar10_fetch "$url" "$part"; then
-      echo "run.sh: $url could not be fetched; see to the network and start again: what has arrived is kept in $part" >&2
+      local kept=
+      [[ ! -s $part ]] || kept=": what has arrived is kept in $part"
+      echo "run.sh: $url could not be fetched; see to the network and start again$kept" >&2
       return 1
     fi
     mv -- "$part" "$archive"

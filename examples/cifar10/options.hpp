@@ -3,12 +3,14 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cctype>
 #include <charconv>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <iostream>
 #include <map>
+#include <numeric>
 #include <optional>
 #include <sstream>
 #include <string>
@@ -77,6 +79,24 @@ struct Options {
                   " up to epoch ", steps * grow_every, ", at most ", most);
   }
 };
+
+/// Characters to insert, remove or exchange, capitals apart, to make `b` of `a` (Levenshtein's distance).
+inline std::size_t edits(const std::string& a, const std::string& b) {
+  const auto same = [](char x, char y) {
+    return std::tolower(static_cast<unsigned char>(x)) == std::tolower(static_cast<unsigned char>(y));
+  };
+  std::vector<std::size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), std::size_t{0});
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    std::size_t diagonal = row[0]++;
+    for (std::size_t j = 0; j < b.size(); ++j) {
+      const std::size_t changed = diagonal + (same(a[i], b[j]) ? 0 : 1);
+      diagonal = row[j + 1];
+      row[j + 1] = std::min({changed, diagonal + 1, row[j] + 1});
+    }
+  }
+  return row[b.size()];
+}
 
 /// What an option accepts, in words ("a whole number", "from 1 to 9"), its default as text, and how it is stored.
 struct Accepts {
@@ -340,15 +360,17 @@ class CommandLine {
       const bool looks_like_option = extras.front().starts_with('-');
       if (extras.front() == "classify") return refuse("classify comes first: cifar10 classify MODEL IMAGE...");
       if (extras.front() == "export") return refuse("export comes first: cifar10 export MODEL --safetensors FILE");
-      return refuse(looks_like_option ? "there is no option " + extras.front()
-                                      : "'" + extras.front() + "' belongs to no option");
+      return refuse(looks_like_option
+                        ? "there is no option " + extras.front() + similar(extras.front())
+                        : "'" + extras.front() +
+                              "' belongs to no option; leave it out, or give the name of its option before it");
     } catch (const CLI::Success& help) {
       return app_.exit(help);
     } catch (const CLI::ArgumentMismatch& mismatch) {
       // Its text starts with the option's name, a flag's without the dashes.
       const std::string text = mismatch.what(), name = text.substr(0, text.find_first_of(": "));
       const auto accepts = accepts_.find(name);
-      if (accepts == accepts_.end()) return refuse("--" + name + " takes no value");
+      if (accepts == accepts_.end()) return refuse("--" + name + " takes no value; leave out what follows the =");
       std::string given = "no value was given";
       for (int i = 1; i + 1 < argc; ++i) {
         if (argv[i] == name) given = meristem::concat("got '", argv[i + 1], "'");
@@ -367,10 +389,10 @@ class CommandLine {
     // With --resume the checkpoint says what the other options are.
     if (given("--resume")) return std::nullopt;
     if (given("--activation") && !o.is_mlp()) {
-      return refuse("--activation belongs to --model mlp; " + o.model + " has relu");
+      return refuse("--activation belongs to --model mlp; " + o.model + " has relu: leave it out");
     }
     if (given("--hidden") && o.model == "vgg") {
-      return refuse("--hidden does not belong to --model vgg, which has --width and --channels");
+      return refuse("--hidden does not belong to --model vgg; give its widths by --width and --channels");
     }
     if (given("--hidden") && !o.is_mlp() && o.hidden->size() != 8) {
       return refuse("--hidden: " + o.model + " has eight blocks; give a width for each, or --width for all");
@@ -384,10 +406,10 @@ class CommandLine {
       }
     }
     if (o.is_mlp() && given("--fan-out")) {
-      return refuse("--fan-out does not belong to --model mlp, which has no convolutions");
+      return refuse("--fan-out does not belong to --model mlp, which has no convolutions: leave it out");
     }
     if (o.optimizer != "sgd" && given("--momentum")) {
-      return refuse("--momentum belongs to --optimizer sgd, not " + o.optimizer);
+      return refuse("--momentum belongs to --optimizer sgd, not " + o.optimizer + "; leave it out");
     }
     return std::nullopt;
   }
@@ -457,6 +479,23 @@ class CommandLine {
         ->expected(1)
         ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast)
         ->group(group_);
+  }
+
+  /// The option that was most likely meant, as the end of a sentence.
+  [[nodiscard]] std::string similar(const std::string& given) const {
+    const std::string text = given.substr(0, given.find('='));
+    std::string best;
+    std::size_t least = std::max<std::size_t>(2, text.size() / 3) + 1;
+    for (const CLI::Option* option : app_.get_options()) {
+      for (const std::string& name : option->get_lnames()) {
+        const std::size_t distance = edits(text, "--" + name);
+        if (distance < least) {
+          least = distance;
+          best = "; did you mean --" + name + "?";
+        }
+      }
+    }
+    return best;
   }
 
   static int refuse(const std::string& sentence) {

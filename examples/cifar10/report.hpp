@@ -30,17 +30,31 @@ class Report final : public Listener {
   Report(const std::filesystem::path& folder, const History& history, const Listeners& listeners)
       : page_(folder / "report.html"), history_(&history), listeners_(&listeners) {
     std::error_code error;
+    const auto missing = [](const std::filesystem::path& part) {
+      std::error_code ignored;
+      return std::filesystem::symlink_status(part, ignored).type() == std::filesystem::file_type::not_found;
+    };
+    for (std::filesystem::path part = folder; !part.empty() && missing(part); part = part.parent_path()) {
+      made_.push_back(part);
+    }
     std::filesystem::create_directories(folder, error);
     if (error) {
+      remove_folders();
       throw meristem::ArgumentError(meristem::concat(
           "--report ", folder.string(), ": the folder cannot be made: ", error.message(), "; choose another"));
     }
     try {
       const meristem::io::AtomicFile probe(page_.string());
     } catch (const meristem::IoError& refusal) {
+      remove_folders();
       throw meristem::ArgumentError(
-          meristem::concat("--report: ", refusal.message(), "; choose a folder that can be written to"));
+          meristem::concat("--report: ", refusal.message(), ", or choose a folder that can be written to"));
     }
+  }
+
+  /// A run that failed before its first page leaves no folder that it made.
+  ~Report() override {
+    if (!written_) remove_folders();
   }
 
   void on(const Pictures& event) override {
@@ -59,6 +73,12 @@ class Report final : public Listener {
   [[nodiscard]] bool wants_pictures() const override { return true; }
 
  private:
+  /// Those that it made and that are empty.
+  void remove_folders() const {
+    std::error_code ignored;
+    for (const std::filesystem::path& part : made_) std::filesystem::remove(part, ignored);
+  }
+
   static std::string uri(const Pictures::Image& image) {
     return png_data_uri(image.pixels, image.height, image.width, image.channels);
   }
@@ -82,6 +102,7 @@ class Report final : public Listener {
     try {
       meristem::io::write_file(page_.string(), report_page(history_->all(), pictures_));
       warned_ = false;
+      written_ = true;
     } catch (const meristem::IoError& error) {
       if (!warned_) listeners_->tell(Warning{error.message() + " (training goes on without the report)"});
       warned_ = true;
@@ -92,7 +113,8 @@ class Report final : public Listener {
   const History* history_;
   const Listeners* listeners_;
   Json pictures_ = Json::object();
-  bool warned_ = false;
+  std::vector<std::filesystem::path> made_;  ///< folders that were not there, the innermost first
+  bool warned_ = false, written_ = false;
 };
 
 }  // namespace cifar10

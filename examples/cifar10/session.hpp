@@ -11,6 +11,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -95,8 +96,8 @@ class Session {
         saved_(saved),
         ctx_({.seed = options.seed}) {
     if (saved) history.restore(saved->history, options.resume);
+    if (saved) last_checkpoint_ = options.resume;
     probe_checkpoint();
-    listeners.tell(DeviceChosen{ctx_.device_name()});
   }
 
   /// Returns the exit code: 1 if the last checkpoint could not be saved.
@@ -131,11 +132,12 @@ class Session {
 
   void prepare() {
     const Options& o = *o_;
+    listeners_->tell(StillBusy{"preparing"});
     data_ = load(o, *listeners_);
     interrupt::check(preparing);
     if (saved_) {
       require_same_data();
-      net_.emplace(saved_->checkpoint.network(ctx_));
+      net_.emplace(explained(resume_wants, [&] { return saved_->checkpoint.network(ctx_); }));
     } else {
       net_.emplace(build(ctx_, o, data_.train));
     }
@@ -149,14 +151,13 @@ class Session {
           *net_, ms::optim::AdamWOptions{.learning_rate = peak, .weight_decay = o.weight_decay});
     }
     if (saved_) {
-      saved_->checkpoint.restore(ctx_, *net_, *optimizer_);
+      explained(resume_wants, [&] { saved_->checkpoint.restore(ctx_, *net_, *optimizer_); });
       at_ = saved_->at;
-      last_checkpoint_ = o.resume;
     }
     loss_ = {.label_smoothing = o.label_smoothing};
     sites_ = ms::grow::find_sites(*net_);
     if (o.method != "none" && !sites_.empty()) {
-      grower_.emplace(*net_, *optimizer_, grower_options(o));
+      make_grower();
       require_room(o, *net_, grower_->sites());
       if (saved_) grower_->restore(at_.grower);
     }
@@ -182,7 +183,21 @@ class Session {
                        .resumed_epoch = at_.epoch,
                        .resumed_step = at_.step};
     for (const auto& site : sites_) started.hidden_names.push_back(site.name);
+    // Nothing is printed before all that can be wrong with the options and the data has been found.
+    listeners_->tell(DeviceChosen{ctx_.device_name()});
+    listeners_->tell(loaded(data_));
     listeners_->tell(started);
+  }
+
+  void make_grower() {
+    try {
+      grower_.emplace(*net_, *optimizer_, grower_options(*o_));
+    } catch (const ms::ArgumentError& error) {
+      if (o_->layers.empty()) throw;
+      // The library does not know which option named the layers.
+      const std::string &text = error.message(), prefix = "growth: ";
+      throw ms::ArgumentError("--grow-layers: " + text.substr(text.starts_with(prefix) ? prefix.size() : 0));
+    }
   }
 
   [[nodiscard]] NetworkState state() { return network_state(*net_, image_, sites_); }
@@ -307,7 +322,11 @@ class Session {
   void probe_checkpoint() const {
     const std::string& path = o_->checkpoint;
     if (path.empty()) return;
-    if (path != o_->resume && std::filesystem::exists(path)) {
+    std::error_code ignored;
+    if (std::filesystem::is_directory(path, ignored)) {
+      throw ms::ArgumentError(ms::concat("--checkpoint ", path, ": is a folder; give the name of a file in it"));
+    }
+    if (path != o_->resume && std::filesystem::is_regular_file(path, ignored)) {
       throw ms::ArgumentError(ms::concat("--checkpoint ", path,
                                          ": the file is there already; go on from it by --resume ", path,
                                          ", choose another name, or remove it"));
@@ -315,7 +334,8 @@ class Session {
     try {
       const ms::io::AtomicFile probe(path);
     } catch (const ms::IoError& error) {
-      throw ms::ArgumentError(ms::concat("--checkpoint: ", error.message(), "; choose a place that can be written to"));
+      throw ms::ArgumentError(
+          ms::concat("--checkpoint: ", error.message(), ", or choose a place that can be written to"));
     }
   }
 

@@ -28,39 +28,9 @@ void check_fails(const std::filesystem::path& data, const std::vector<std::strin
   }
 }
 
-const std::string download = "download the binary version (cifar-10-binary.tar.gz) from https://www.cs.toronto.edu";
-
 }  // namespace
 
 TEST_SUITE_BEGIN("unit");
-
-TEST_CASE("failures: data that is not there") {
-  const Folder folder;
-  check_fails(folder.path() / "absent", {(folder.path() / "absent").string(), "no such file or folder", download});
-  check_fails(folder.path(), {"data_batch_1.bin: no such file or folder", download});
-  program::write_batch(folder.path() / "file", 1);
-  check_fails(folder.path() / "file", {"file: not a folder", download});
-  program::write_cifar(folder.path());
-  std::filesystem::remove(folder.path() / "test_batch.bin");
-  check_fails(folder.path(), {"test_batch.bin: no such file or folder", download});
-  std::filesystem::create_directory(folder.path() / "test_batch.bin");
-  check_fails(folder.path(), {"test_batch.bin: not a file", download});
-}
-
-TEST_CASE("failures: files that are damaged") {
-  const Folder folder;
-  const std::filesystem::path file = folder.path() / "data_batch_3.bin";
-  program::write_cifar(folder.path());
-  program::write_batch(file, 2, -1, 100);
-  check_fails(folder.path(), {file.string(), "truncated", "6246 bytes", "3073", download});
-  program::write_batch(file, 0);
-  check_fails(folder.path(), {file.string(), "the file is empty", download});
-  program::write_batch(file, 2, 10);
-  check_fails(folder.path(), {file.string(), "record 0 has label 10", "from 0 to 9", download});
-  program::write_batch(folder.path() / "test_batch.bin", 2, 200);
-  program::write_batch(file, 2);
-  check_fails(folder.path(), {"test_batch.bin", "record 0 has label 200", download});
-}
 
 TEST_CASE("failures: a file that may not be read") {
   if (geteuid() == 0) {
@@ -131,7 +101,7 @@ TEST_CASE("failures: layers that cannot grow") {
     CAPTURE(outcome.err);
     CHECK(outcome.exit_code == 2);
     CHECK(program::lines_of(outcome.err).size() == 1);
-    CHECK(outcome.err.starts_with("cifar10: growth: "));
+    CHECK(outcome.err.starts_with("cifar10: --grow-layers: "));
     CHECK_FALSE(contains(outcome.out, "epoch "));
     for (const std::string& part : wrong.parts) {
       CAPTURE(part);

@@ -53,7 +53,7 @@ inline std::filesystem::file_type file_type(const std::filesystem::path& path, c
     throw IoError(concat(path.string(), ": no such file or folder; ", format.remedy()));
   }
   if (type == std::filesystem::file_type::none) {
-    throw IoError(concat(path.string(), ": cannot be reached: ", error.message()));
+    throw IoError(concat(path.string(), ": cannot be reached: ", error.message(), "; check the name and the rights"));
   }
   return type;
 }
@@ -65,7 +65,7 @@ inline std::int64_t count_cifar_records(const std::filesystem::path& path, const
   }
   std::error_code error;
   const auto bytes = static_cast<std::int64_t>(std::filesystem::file_size(path, error));
-  if (error) throw IoError(concat(path.string(), ": its size cannot be read: ", error.message()));
+  if (error) throw IoError(concat(path.string(), ": its size cannot be read: ", error.message(), "; check the disk"));
   if (bytes == 0) throw DataError(concat(path.string(), ": the file is empty; ", format.remedy()));
   if (bytes % format.record_bytes() != 0) {
     throw DataError(concat(path.string(), ": truncated, or not the binary version of ", format.name, ": ", bytes,
@@ -89,7 +89,8 @@ inline void append_cifar_file(const std::filesystem::path& path, const CifarForm
   std::vector<std::uint8_t> record(static_cast<std::size_t>(format.record_bytes()));
   for (std::int64_t r = 0; r < records; ++r) {
     if (!file.read(reinterpret_cast<char*>(record.data()), format.record_bytes())) {
-      throw IoError(concat(path.string(), ": reading stopped at record ", r, " of ", records));
+      throw IoError(concat(path.string(), ": reading stopped at record ", r, " of ", records, "; check the disk, or ",
+                           format.remedy()));
     }
     const std::int32_t label = record[static_cast<std::size_t>(format.label_at)];
     if (label >= set.classes()) {

@@ -82,11 +82,17 @@ namespace detail {
   return true;
 }
 
+/// The number in these bytes, the largest digit first.
+[[nodiscard]] inline std::size_t big_endian(std::span<const std::uint8_t> bytes) {
+  std::size_t number = 0;
+  for (const std::uint8_t byte : bytes) number = number << 8 | byte;
+  return number;
+}
+
 /// Whether every chunk of a PNG file ends within it; stb_image takes memory for what a chunk says it holds.
 [[nodiscard]] inline bool png_chunks_fit(std::span<const std::uint8_t> bytes) {
   for (std::size_t at = 8; at + 8 <= bytes.size();) {
-    std::size_t length = 0;
-    for (std::size_t i = 0; i < 4; ++i) length = length << 8 | bytes[at + i];
+    const std::size_t length = big_endian(bytes.subspan(at, 4));
     if (length > bytes.size() - at - 8) return false;
     at += 12 + length;
   }
@@ -118,7 +124,7 @@ namespace detail {
   }
   if (std::ssize(bytes) > largest_image_file) {
     throw DataError(concat(name, ": ", bytes.size() >> 20, " MiB are too many for an image; the limit is ",
-                           largest_image_file >> 20, " MiB"));
+                           largest_image_file >> 20, " MiB: make it smaller"));
   }
   const auto damaged = [&] {
     const char* reason = stbi_failure_reason();
@@ -132,6 +138,18 @@ namespace detail {
   if (png && !detail::png_chunks_fit(bytes)) {
     throw DataError(concat(name, ": damaged PNG file (a chunk is longer than the file); copy it again or remove it"));
   }
+  const auto promises = [&](std::int64_t width, std::int64_t height, const char* rest) {
+    return DataError(concat(name, ": its header promises ", width, " x ", height, " pixels, ", rest));
+  };
+  const char* const too_many = "more than the limit of 2^26; make it smaller";
+  if (png && bytes.size() >= 24) {
+    // stb_image only says that it does not know a PNG file of more than 2^30 samples.
+    const std::uint64_t width = detail::big_endian(bytes.subspan(16, 4)),
+                        height = detail::big_endian(bytes.subspan(20, 4));
+    if (width <= INT32_MAX && height <= INT32_MAX && width * height > std::uint64_t{largest_image_pixels}) {
+      throw promises(static_cast<std::int64_t>(width), static_cast<std::int64_t>(height), too_many);
+    }
+  }
   const int length = static_cast<int>(bytes.size());
   int width = 0, height = 0, channels = 0;
   if (!stbi_info_from_memory(bytes.data(), length, &width, &height, &channels)) throw damaged();
@@ -139,11 +157,9 @@ namespace detail {
     throw DataError(concat(name, ": ", width, " x ", height, " pixels are no image; remove the file"));
   }
   const std::int64_t pixels = std::int64_t{width} * height;
-  if (pixels > largest_image_pixels || pixels > detail::most_pixels(bytes, png)) {
-    throw DataError(concat(name, ": its header promises ", width, " x ", height, " pixels, ",
-                           pixels > largest_image_pixels ? "more than the limit of 2^26; make it smaller"
-                                                         : "which no file of its length can hold; copy it again or "
-                                                           "remove it"));
+  if (pixels > largest_image_pixels) throw promises(width, height, too_many);
+  if (pixels > detail::most_pixels(bytes, png)) {
+    throw promises(width, height, "which no file of its length can hold; copy it again or remove it");
   }
   const int wanted = channels == 2 || channels == 4 ? 4 : 3;
   const std::unique_ptr<stbi_uc, void (*)(void*)> decoded(
@@ -174,10 +190,10 @@ namespace detail {
     throw IoError(concat(path.string(), ": not a file; give the name of a JPEG or PNG file"));
   }
   const std::uintmax_t length = std::filesystem::file_size(path, error);
-  if (error) throw IoError(concat(path.string(), ": its size cannot be read: ", error.message()));
+  if (error) throw IoError(concat(path.string(), ": its size cannot be read: ", error.message(), "; check the disk"));
   if (length > static_cast<std::uintmax_t>(largest_image_file)) {
     throw DataError(concat(path.string(), ": ", length >> 20, " MiB are too many for an image; the limit is ",
-                           largest_image_file >> 20, " MiB"));
+                           largest_image_file >> 20, " MiB: make it smaller"));
   }
   std::ifstream file(path, std::ios::binary);
   if (!file) throw IoError(concat(path.string(), ": cannot be opened for reading; check its permissions"));

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -26,6 +27,8 @@ struct ImageFolderOptions {
   std::int64_t width = 32;
   /// Without folders train and test, one in so many files of a class is for testing.
   std::int64_t test_every = 6;
+  /// Called before each file; what it throws ends the reading.
+  std::function<void()> before_file = {};
 };
 
 /// A file that was left out; the reason begins with its name and ends with what to do.
@@ -59,13 +62,15 @@ namespace detail {
     for (char& c : extension) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
     if (extension == ".jpg" || extension == ".jpeg" || extension == ".png") result.push_back(path);
   }
-  if (error) throw IoError(concat(folder.string(), ": the folder cannot be read: ", error.message()));
+  if (error)
+    throw IoError(concat(folder.string(), ": the folder cannot be read: ", error.message(), "; check its rights"));
   std::sort(result.begin(), result.end());
   return result;
 }
 
 inline void append_image(const std::filesystem::path& file, std::int32_t label, const ImageFolderOptions& options,
                          ImageSet& set, std::vector<UnreadableFile>& unreadable) {
+  if (options.before_file) options.before_file();
   try {
     const Image image = resize_image(read_image(file), options.height, options.width);
     set.pixels.insert(set.pixels.end(), image.pixels.begin(), image.pixels.end());

@@ -82,7 +82,11 @@ class AtomicFile {
   explicit AtomicFile(const std::string& path) : shown_(path), path_(path) {
     std::error_code ignored;
     // Through a link the file it points to is replaced, not the link.
-    if (std::filesystem::is_symlink(path_, ignored)) path_ = std::filesystem::weakly_canonical(path_).string();
+    if (std::filesystem::is_symlink(path_, ignored)) {
+      std::error_code error;
+      path_ = std::filesystem::weakly_canonical(path_, error).string();
+      if (error) fail("cannot be followed", error.value());
+    }
     struct stat status {};
     if (::stat(path_.c_str(), &status) == 0 && !S_ISREG(status.st_mode)) {
       throw IoError(concat(path, ": is no regular file and cannot be replaced; choose another name"));
