@@ -43,6 +43,7 @@ class History final : public Listener {
   /// The growth steps as the library writes them, a line of JSON for each layer. Throws DataError, which names the
   /// file, for what this program would not have kept.
   [[nodiscard]] std::string growth(const std::string& name) const {
+    constexpr std::int64_t most = 1'000'000'000;
     meristem::grow::History history;
     try {
       const std::int64_t steps = all_.value(Json::json_pointer("/run/steps"), std::int64_t{0});
@@ -55,6 +56,10 @@ class History final : public Listener {
         report.operations = real(step, "operations");
         report.seconds = real(step, "seconds");
         const std::int64_t epoch = step.at("epoch");
+        if (epoch < 0 || epoch > most || steps < 0 || steps > most) {
+          throw meristem::DataError(meristem::concat(name, ": the history of the run has a growth step after epoch ",
+                                                     epoch, " of ", steps, " steps; take another checkpoint"));
+        }
         history.add(epoch, epoch * steps, std::move(report));
       }
     } catch (const Json::exception& error) {
