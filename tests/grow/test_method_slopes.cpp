@@ -83,8 +83,9 @@ TEST_SUITE_BEGIN("unit");
 TEST_CASE("slope of methods: predicted and measured decrease agree within 5 % at small amplitude") {
   // Where σ''(0) = 0 the quotient is 1 + O(γ), else 1 + O(√γ). Of a ReLU the slope is one-sided, for the better sign.
   for (const auto& net : slope_nets()) {
-    for (const auto& [f, gamma] :
-         {std::pair{Activation::tanh, 1e-7}, {Activation::silu, 1e-9}, {Activation::relu, 1e-8}}) {
+    for (const auto& how : {std::pair{Activation::tanh, 1e-7}, {Activation::silu, 1e-9}, {Activation::relu, 1e-8}}) {
+      const Activation f = how.first;
+      const double gamma = how.second;
       for (const char* name : {"tiny", "tiny-joint", "tiny-fisher"}) {
         for (const FanOut fan_out : {FanOut::full, FanOut::centre}) {
           if (fan_out == FanOut::centre && (net.name == "mlp" || f != Activation::tanh)) continue;

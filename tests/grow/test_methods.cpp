@@ -122,22 +122,22 @@ TEST_CASE("growth methods: every one grows every kind of site, and one that clai
 
 TEST_CASE("growth methods: those that preserve the function are the ones that should") {
   MethodProblem problem(method_nets().front(), Activation::tanh);
-  for (const auto& [name, preserves] : {std::pair{"tiny", false},
-                                        {"tiny-joint", false},
-                                        {"gradmax", true},
-                                        {"random", true},
-                                        {"random-fan-out", true},
-                                        {"nest", false},
-                                        {"net2wider", false},
-                                        {"paired", true},
-                                        {"north", true},
-                                        {"senn", true},
-                                        {"firefly", false}}) {
+  for (const auto& expected : {std::pair{"tiny", false},
+                               {"tiny-joint", false},
+                               {"gradmax", true},
+                               {"random", true},
+                               {"random-fan-out", true},
+                               {"nest", false},
+                               {"net2wider", false},
+                               {"paired", true},
+                               {"north", true},
+                               {"senn", true},
+                               {"firefly", false}}) {
+    const std::string name = expected.first;
     CAPTURE(name);
     const auto proposal = problem.propose(problem.site, 2, method_options(ms::grow::parse_method(name)));
-    CHECK(proposal.preserves_function == preserves);
-    const std::string text = name;
-    CHECK(proposal.search_amplitude == (text.starts_with("tiny") || text == "firefly"));
+    CHECK(proposal.preserves_function == expected.second);
+    CHECK(proposal.search_amplitude == (name.starts_with("tiny") || name == "firefly"));
   }
 }
 
