@@ -101,25 +101,26 @@ class Console final : public Listener {
 
   void on(const DeviceChosen& event) override {
     clear();
-    std::cout << "device    " << event.device << '\n';
+    head("device", event.device);
   }
 
   void on(const DataLoaded& event) override {
-    std::cout << "data      " << event.description << ": " << meristem::grouped(event.training) << " to train, "
-              << meristem::grouped(event.testing) << " to test\n";
-    if (!event.remark.empty()) std::cout << "          " << event.remark << '\n';
+    head("data", meristem::concat(event.description, ": ", meristem::grouped(event.training), " to train, ",
+                                  meristem::grouped(event.testing), " to test"));
+    if (!event.remark.empty()) head("", event.remark);
   }
 
   void on(const RunStarted& event) override {
     started_ = event;
-    std::cout << "network   " << event.model << ", " << shown_size(event.network) << "\ntraining  "
-              << meristem::grouped(event.epochs) << (event.epochs == 1 ? " epoch" : " epochs") << " of "
-              << meristem::grouped(event.steps) << (event.steps == 1 ? " step; " : " steps; ") << event.optimizer
-              << ", learning rate " << event.learning_rate << (event.falling ? " falling to 0" : "") << "; seed "
-              << event.seed << "\ngrowth    " << event.growth << '\n';
+    head("network", meristem::concat(event.model, ", ", shown_size(event.network)));
+    head("training", meristem::concat(meristem::grouped(event.epochs), event.epochs == 1 ? " epoch" : " epochs", " of ",
+                                      meristem::grouped(event.steps), event.steps == 1 ? " step; " : " steps; ",
+                                      event.optimizer, ", learning rate ", event.learning_rate,
+                                      event.falling ? " falling to 0" : "", "; seed ", event.seed));
+    head("growth", event.growth);
     if (!event.resumed_from.empty()) {
-      std::cout << "resumed   from " << event.resumed_from << " in epoch " << event.resumed_epoch << " after step "
-                << event.resumed_step << '\n';
+      head("resumed", meristem::concat("from ", event.resumed_from, " in epoch ", event.resumed_epoch, " after step ",
+                                       event.resumed_step));
     }
     std::cout << '\n';
     check_output();
@@ -214,25 +215,24 @@ class Console final : public Listener {
 
   void on(const RunStopped& event) override {
     clear();
-    std::cout << "\nstopped   during " << event.phase << "; ";
-    if (event.checkpoint.empty()) {
-      std::cout << "nothing was saved (--checkpoint FILE does)\n";
-    } else {
-      std::cout << "go on with --resume " << event.checkpoint << '\n';
-    }
+    std::cout << '\n';
+    head("stopped", meristem::concat("during ", event.phase, "; ",
+                                     !event.checkpoint.empty() ? "go on with --resume " + event.checkpoint
+                                     : event.saves             ? "nothing had been saved yet"
+                                                               : "nothing was saved (--checkpoint FILE does)"));
     check_output();
   }
 
   void on(const RunEnded& event) override {
     clear();
-    std::cout << "\nresult    test accuracy " << fixed(100 * event.testing.accuracy, 2) << " %, "
-              << shown_size(event.network) << '\n';
+    std::cout << '\n';
+    head("result",
+         meristem::concat("test accuracy ", fixed(100 * event.testing.accuracy, 2), " %, ", shown_size(event.network)));
     std::string costs = fixed(event.seconds, 1) + " s";
     if (event.grew) costs += ", of which " + fixed(event.growing_seconds, 1) + " s growing";
     costs += "; " + operations(event.training_operations) + " of training";
     if (event.grew) costs += ", " + operations(event.growing_operations) + " of growing";
-    const std::size_t columns = static_cast<std::size_t>(terminal_columns());
-    std::cout << (columns > 0 ? meristem::wrapped(costs, columns, 10) : std::string(10, ' ') + costs) << '\n';
+    head("", costs);
     check_output();
   }
 
@@ -243,6 +243,15 @@ class Console final : public Listener {
   }
 
  private:
+  /// A line that begins with `word`; what is too long for the terminal goes on in the next.
+  static void head(const std::string& word, const std::string& text) {
+    constexpr std::size_t indent = 10;
+    const auto columns = static_cast<std::size_t>(terminal_columns());
+    const bool fits = columns == 0 || indent + text.size() <= columns;
+    const std::string lines = fits ? std::string(indent, ' ') + text : meristem::wrapped(text, columns, indent);
+    std::cout << word << lines.substr(word.size()) << '\n';
+  }
+
   /// Whether the bar may be drawn: on a terminal, ten times a second.
   bool due(std::chrono::steady_clock::time_point now) {
     if (now - drawn_ < std::chrono::milliseconds(100) || terminal_columns() == 0) return false;

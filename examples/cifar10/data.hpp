@@ -76,19 +76,25 @@ inline Data load(const Options& o, const Listeners& listeners) {
     throw ms::ArgumentError(
         "--image-size belongs to --data with a folder of JPEG and PNG files; other images are 32 x 32: leave it out");
   }
+  const auto still = [&](const char* what) {
+    return [&listeners, what] {
+      interrupt::check("preparation");
+      listeners.tell(StillBusy{what});
+    };
+  };
   if (built_in) {
     // They show how the program works: a run shall take minutes, also with convolutions.
     const std::int64_t images = o.is_mlp() ? 20'000 : 5'000;
-    data.train = ms::data::synthetic({.images = images, .seed = 1, .split = ms::data::Split::train});
-    data.test = ms::data::synthetic({.images = images / 5, .seed = 1, .split = ms::data::Split::test});
+    data.train = ms::data::synthetic(
+        {.images = images, .seed = 1, .split = ms::data::Split::train, .before_some = still("drawing images")});
+    data.test = ms::data::synthetic(
+        {.images = images / 5, .seed = 1, .split = ms::data::Split::test, .before_some = still("drawing images")});
     data.description = "built-in procedural images";
     data.remark = "(for CIFAR-10 give --data DIR; there is no " + here.string() + " here)";
   } else if (pictures) {
     const std::int64_t side = o.image_size.value_or(32);
-    ms::data::ImageFolder read = ms::data::image_folder(folder, {.height = side, .width = side, .before_file = [&] {
-                                                                   interrupt::check("preparation");
-                                                                   listeners.tell(StillBusy{"reading pictures"});
-                                                                 }});
+    ms::data::ImageFolder read =
+        ms::data::image_folder(folder, {.height = side, .width = side, .before_file = still("reading pictures")});
     if (!read.unreadable.empty()) listeners.tell(Warning{left_out(read.unreadable)});
     data.train = std::move(read.train);
     data.test = std::move(read.test);

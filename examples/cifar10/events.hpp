@@ -89,6 +89,7 @@ struct CheckpointSaved {
 struct RunStopped {
   std::string phase;       ///< what the signal interrupted
   std::string checkpoint;  ///< where the run goes on from, or empty
+  bool saves = false;      ///< whether it would have saved
 };
 
 struct RunEnded {

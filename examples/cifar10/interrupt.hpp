@@ -1,4 +1,5 @@
-// Ctrl-C and SIGTERM: the first asks the program to stop at the next safe place, the second stops it at once.
+// Ctrl-C, SIGTERM and a terminal that is closed: the first asks the program to stop at the next safe place, the second
+// stops it at once.
 #pragma once
 
 #include <csignal>
@@ -30,6 +31,9 @@ inline void watch() {
   action.sa_flags = SA_RESTART;
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);
+  // Not under nohup.
+  struct sigaction now = {};
+  if (sigaction(SIGHUP, nullptr, &now) == 0 && now.sa_handler != SIG_IGN) sigaction(SIGHUP, &action, nullptr);
 }
 
 [[nodiscard]] inline bool wanted() { return signals_seen != 0; }

@@ -117,11 +117,16 @@ class Session {
         }
       }
       end();
+      if (save_failed_) {
+        listeners_->tell(Warning{ms::concat(o_->checkpoint, ": what the run ended with is not saved, see above; ",
+                                            last_checkpoint_.empty() ? std::string("there is no checkpoint")
+                                                                     : "go on with --resume " + last_checkpoint_)});
+      }
       return save_failed_ ? 1 : 0;
     } catch (const Interrupted& interrupted) {
       // Growth may stop in the midst of things; what was saved before it holds.
       if (interrupted.phase != growing && interrupted.phase != preparing) save();
-      listeners_->tell(RunStopped{interrupted.phase, last_checkpoint_});
+      listeners_->tell(RunStopped{interrupted.phase, last_checkpoint_, !o_->checkpoint.empty()});
       throw;
     }
   }
@@ -334,6 +339,10 @@ class Session {
     try {
       const ms::io::AtomicFile probe(path);
     } catch (const ms::IoError& error) {
+      if (path == o_->resume) {
+        throw ms::ArgumentError(ms::concat("--resume saves there too; ", error.message(),
+                                           ", or name a place that can be written to by --checkpoint"));
+      }
       throw ms::ArgumentError(
           ms::concat("--checkpoint: ", error.message(), ", or choose a place that can be written to"));
     }

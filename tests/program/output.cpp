@@ -152,8 +152,7 @@ TEST_CASE("output: a terminal shows a bar that fits, a pipe only lines") {
         continue;
       }
       CAPTURE(line);
-      const bool head = std::regex_search(line, std::regex("^(data|training|growth  |network|result)"));
-      CHECK((head || static_cast<int>(line.size()) <= std::max(columns, 60)));
+      CHECK(static_cast<int>(line.size()) <= std::max(columns, 60));
       line.clear();
     }
   }

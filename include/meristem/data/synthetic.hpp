@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <functional>
 #include <utility>
 
 #include <meristem/core/config.hpp>
@@ -27,6 +28,8 @@ struct SyntheticOptions {
   std::uint64_t seed = 0;
   /// The two splits never share an image.
   Split split = Split::train;
+  /// Called before each run of 512 images; what it throws ends the drawing.
+  std::function<void()> before_some = {};
 };
 
 namespace detail {
@@ -167,7 +170,7 @@ inline void draw_synthetic(const SyntheticOptions& options, std::int64_t index, 
 }  // namespace detail
 
 /// Ten classes of 32 x 32 x 3 images, in equal numbers (to within one). A pure function of the options. Throws
-/// ArgumentError for fewer than 1 image.
+/// ArgumentError for fewer than 1 image, and what before_some throws.
 [[nodiscard]] inline ImageSet synthetic(const SyntheticOptions& options = {}) {
   if (options.images < 1) {
     throw ArgumentError(concat("synthetic: ", options.images, " images were asked for; at least 1 is needed"));
@@ -180,13 +183,17 @@ inline void draw_synthetic(const SyntheticOptions& options, std::int64_t index, 
   set.normalization = {.mean = {0.5, 0.5, 0.5}, .stddev = {0.175, 0.175, 0.175}};
   set.labels.resize(static_cast<std::size_t>(options.images));
   set.pixels.resize(static_cast<std::size_t>(options.images * set.image_bytes()));
+  for (std::int64_t first = 0; first < options.images; first += 512) {
+    if (options.before_some) options.before_some();
+    const std::int64_t end = std::min<std::int64_t>(first + 512, options.images);
 #if defined(_OPENMP)
 #pragma omp parallel for schedule(static)
 #endif
-  for (std::int64_t i = 0; i < options.images; ++i) {
-    const std::int32_t label = detail::synthetic_label(options.seed, options.split, i);
-    set.labels[static_cast<std::size_t>(i)] = label;
-    detail::draw_synthetic(options, i, label, set.pixels.data() + i * set.image_bytes());
+    for (std::int64_t i = first; i < end; ++i) {
+      const std::int32_t label = detail::synthetic_label(options.seed, options.split, i);
+      set.labels[static_cast<std::size_t>(i)] = label;
+      detail::draw_synthetic(options, i, label, set.pixels.data() + i * set.image_bytes());
+    }
   }
   return set;
 }
