@@ -192,14 +192,15 @@ class Tiny final : public GrowthMethod {
 [[nodiscard]] inline Method tiny(Route route = Route::cholesky) {
   return make_method<Tiny>(Tiny::Options{.route = route});
 }
-/// Units and the move of today's weights optimised together: S⊥ = S - P S1⁺ Pᵀ in the place of S, and the companion
-/// move. In maps every tap of a fan-out counts as a sample of its own, as it does in S.
+/// Units and the move of today's weights optimised together, which the paper of TINY does one after the other:
+/// S⊥ = S - P S1⁺ Pᵀ in the place of S, and the companion move δW* - Aᵀ P S1⁺. In maps every tap of a fan-out counts as
+/// a sample of its own, as it does in S.
 [[nodiscard]] inline Method tiny_joint(Route route = Route::cholesky) {
   return make_method<Tiny>(Tiny::Options{.route = route, .joint = true});
 }
-/// TINY preconditioned by the empirical Fisher matrix E of the outputs, of which maps add up all positions: units from
-/// S^{-1/2} N E^{-1/2}, ω ← E^{-1/2} ω, δW = E⁺ δW*. Where taps of a fan-out overlap, the units get the factor
-/// ⟨N, A⟩ / Q(A) as they do without the metric, with Q(A) in it.
+/// TINY preconditioned by the empirical Fisher matrix E of the outputs, after the paper and gromo, its authors'
+/// library; in maps E adds up all positions: units from S^{-1/2} N E^{-1/2}, ω ← E^{-1/2} ω, δW = E⁺ δW*. Where taps of
+/// a fan-out overlap, the units get the factor ⟨N, A⟩ / Q(A) as they do without the metric, with Q(A) in it.
 [[nodiscard]] inline Method tiny_fisher() { return make_method<Tiny>(Tiny::Options{.fisher = true}); }
 
 }  // namespace meristem::inline MERISTEM_BACKEND::grow
