@@ -100,6 +100,18 @@ TEST_CASE("synthetic: the mean images of the classes are alike") {
   CHECK(worst < 6 * 0.018);
 }
 
+TEST_CASE("synthetic: drawing can be watched and ended") {
+  int calls = 0;
+  const ImageSet watched = synthetic({.images = 1100, .before_some = [&] { ++calls; }});
+  CHECK(calls == 3);
+  CHECK(watched.pixels == synthetic({.images = 1100}).pixels);
+  const auto stop = [&] {
+    if (--calls == 0) throw std::string("enough");
+  };
+  CHECK_THROWS_AS((void)synthetic({.images = 5000, .before_some = stop}), std::string);
+  CHECK(calls == 0);
+}
+
 TEST_CASE("synthetic: fewer than one image is refused") {
   for (const int images : {0, -3}) {
     try {

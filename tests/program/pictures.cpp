@@ -146,6 +146,8 @@ TEST_CASE("pictures: what is refused, and with which sentence") {
   };
   CHECK(contains(with_size(10'000, 10'000),
                  "promises 10000 x 10000 pixels, more than the limit of 2^26; make it smaller"));
+  CHECK(contains(with_size(65'535, 65'535),
+                 "promises 65535 x 65535 pixels, more than the limit of 2^26; make it smaller"));
   CHECK(contains(with_size(8'000, 8'000), "promises 8000 x 8000 pixels, which no file of its length can hold"));
   CHECK_THROWS_WITH_AS((void)ms::data::read_image("/nowhere.png"), doctest::Contains("no such file; check the name"),
                        ms::IoError);
@@ -175,6 +177,11 @@ TEST_CASE("pictures: folders are classes by name, every sixth file tests") {
   CHECK(read.unreadable.empty());
   CHECK(read.train.normalization == read.test.normalization);
   CHECK(read.train.normalization == read.train.measure_normalization());
+  int calls = 0;
+  (void)ms::data::image_folder(folder.path(), {.height = 2, .width = 2, .before_file = [&] { ++calls; }});
+  CHECK(calls == 8);
+  const auto stop = [] { throw std::string("enough"); };
+  CHECK_THROWS_AS((void)ms::data::image_folder(folder.path(), {.before_file = stop}), std::string);
 }
 
 TEST_SUITE_END();

@@ -2,10 +2,12 @@
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <cstdlib>
@@ -130,7 +132,7 @@ void check_stopped(const std::vector<std::string>& arguments, const std::vector<
     std::filesystem::remove(file);
     Running run(joined(arguments, {"--checkpoint", file}));
     REQUIRE(run.wait_for(part));
-    const Outcome stopped = run.end(part.size() % 2 == 0 ? SIGINT : SIGTERM);
+    const Outcome stopped = run.end(std::array{SIGINT, SIGTERM, SIGHUP}[part.size() % 3]);
     CAPTURE(stopped.out);
     CAPTURE(stopped.err);
     // The last signal may come when all is done.
@@ -261,6 +263,14 @@ TEST_CASE("resume: files that are no checkpoints, other data, and work that woul
   };
   check(joined(run, {"--checkpoint", file}), 2,
         {"--checkpoint " + file + ": the file is there already", "--resume " + file});
+  // Somebody else is writing there.
+  std::ofstream(file + ".part").flush();
+  const int lock = open((file + ".part").c_str(), O_RDWR | O_CLOEXEC);
+  REQUIRE(flock(lock, LOCK_EX | LOCK_NB) == 0);
+  check({"--resume", file, "--data", data}, 2,
+        {"--resume saves there too; " + file + ": another program is writing it now", "--checkpoint"});
+  close(lock);
+  std::filesystem::remove(file + ".part");
   check({"--resume", file + "2"}, 1, {file + "2", "No such file", "check the name"});
   check({"--resume", folder.path().string()}, 1, {folder.path().string(), "no regular file"});
   check({"--resume", file, "--data", "/nowhere"}, 1, {"/nowhere: no such file or folder"});
@@ -298,6 +308,8 @@ TEST_CASE("resume: a checkpoint that cannot be written is told, training goes on
   CHECK(contains(outcome.out, "\nresult "));
   CHECK(contains(outcome.err, "cifar10: saved: "));
   CHECK(contains(outcome.err, "training goes on"));
+  CHECK(contains(outcome.err,
+                 "cifar10: saved: what the run ended with is not saved, see above; there is no checkpoint\n"));
   CHECK_FALSE(std::filesystem::exists(folder.path() / "saved"));
   CHECK_FALSE(std::filesystem::exists(folder.path() / "saved.part"));
 }
