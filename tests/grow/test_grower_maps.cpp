@@ -406,7 +406,9 @@ TEST_CASE("grower of maps: the linear sites of a network with convolutions take 
     ms::grow::Grower<float> grower(net, sgd, options);
     REQUIRE(grower.sites().size() == 1);
     REQUIRE(!grower.sites()[0].spatial());
+    const auto streams = ctx.random_streams();
     const auto report = grower.grow(ctx, set);
+    CHECK(ctx.random_streams() == streams);
     CAPTURE(report.sites[0].note);
     CHECK(report.added() > 0);
     CHECK(report.added() <= 2);

@@ -95,7 +95,10 @@ TEST_CASE("growth methods: every one grows every kind of site, and one that clai
           const auto method = named.name == "net2wider" ? ms::grow::net2wider(0.0) : named.make();
           auto options = method_options(method, fan_out);
           options.damping = 1e-3;
+          const auto streams = problem.ctx.random_streams();
           const auto proposal = problem.propose(problem.site, 4, options);
+          // Training draws what it would have drawn.
+          CHECK(problem.ctx.random_streams() == streams);
           REQUIRE(proposal.insertion.units > 0);
           CHECK(proposal.insertion.units <= 4);
           const std::int64_t width = problem.site.width();
@@ -141,14 +144,19 @@ TEST_CASE("growth methods: those that preserve the function are the ones that sh
   }
 }
 
-TEST_CASE("random: scales of today's units or of Kaiming, biases zero, and other numbers each time") {
+TEST_CASE("random: scales of today's units or of Kaiming, biases zero, and other numbers for other weights") {
   MethodProblem problem(method_nets().front(), Activation::tanh);
   const auto weight = ms::to_host(problem.ctx, problem.site.producer.weight().value);
   double mean = 0.0;
   for (std::size_t k = 0; k < 3; ++k) mean += method_row_norm(weight, k, 24, 24) / 3.0;
   const auto first = problem.propose(problem.site, 2, method_options(ms::grow::random_units()));
   const auto second = problem.propose(problem.site, 2, method_options(ms::grow::random_units()));
-  CHECK(relative_distance(first.insertion.fan_in, second.insertion.fan_in) > 0.1);
+  CHECK(first.insertion.fan_in == second.insertion.fan_in);
+  MethodProblem trained(method_nets().front(), Activation::tanh);
+  const auto nudge = ms::from_host<double>(trained.ctx, {1}, {0.123});
+  ms::copy<double>(trained.ctx, nudge.view(), trained.site.consumer.weight().value.view().reshape({15}).slice(0, 7, 8));
+  const auto third = trained.propose(trained.site, 2, method_options(ms::grow::random_units()));
+  CHECK(relative_distance(first.insertion.fan_in, third.insertion.fan_in) > 0.1);
   const auto kaiming = problem.propose(
       problem.site, 2,
       method_options(ms::grow::random_units(ms::grow::ZeroSide::fan_out, ms::grow::UnitScale::kaiming)));

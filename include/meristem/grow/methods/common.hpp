@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -67,10 +68,30 @@ namespace detail {
                    static_cast<double>(std::max<std::int64_t>(site.width + units, 1)));
 }
 
-/// Rows of normal numbers, each scaled to `norm`, from a random stream of its own; with `bias` one 0 more in each row.
-[[nodiscard]] inline std::vector<double> random_rows(Context& ctx, std::int64_t rows, std::int64_t columns, double norm,
-                                                     bool bias) {
-  const Philox random(ctx.seed(), ctx.next_random_stream());
+/// What random numbers are for; each purpose has its own.
+enum class Draw : std::uint64_t { fan_in, fan_out, sources };
+
+/// Random numbers that follow from the context's seed, the site's name and today's weights there. None of the context's
+/// streams is taken, so that training draws what it would have drawn without growth; training in between changes the
+/// weights, and so the numbers of the next growth step.
+[[nodiscard]] inline Philox random_of(const Context& ctx, const SiteMoments& site, Draw draw) {
+  // FNV-1a (G. Fowler, L. Noll, K. Vo), eight bytes at a time.
+  std::uint64_t hash = 0xCBF29CE484222325;
+  const auto mix = [&](std::uint64_t word) {
+    for (int byte = 0; byte < 8; ++byte) hash = (hash ^ (word >> 8 * byte & 0xFF)) * 0x100000001B3;
+  };
+  for (const char c : site.name) mix(static_cast<unsigned char>(c));
+  for (const std::vector<double>* values : {&site.fan_in, &site.fan_out}) {
+    for (const double value : *values) mix(std::bit_cast<std::uint64_t>(value));
+  }
+  mix(static_cast<std::uint64_t>(draw));
+  // Streams that are counted up from 0 never get there.
+  return Philox(ctx.seed(), hash | std::uint64_t{1} << 63);
+}
+
+/// Rows of normal numbers, each scaled to `norm`; with `bias` one 0 more in each row.
+[[nodiscard]] inline std::vector<double> random_rows(const Philox& random, std::int64_t rows, std::int64_t columns,
+                                                     double norm, bool bias) {
   std::vector<double> result;
   for (std::int64_t k = 0; k < rows; ++k) {
     const std::size_t begin = result.size();

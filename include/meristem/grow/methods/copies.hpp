@@ -36,7 +36,7 @@ class Net2Wider final : public GrowthMethod {
   [[nodiscard]] Choice choose(Context& ctx, const SiteMoments& site) const override {
     if (site.width == 0) return detail::no_units("no unit added: there is no unit to copy");
     if (site.max_units == 0) return detail::no_units("no unit added: max_units is 0");
-    const Philox random(ctx.seed(), ctx.next_random_stream());
+    const Philox random = detail::random_of(ctx, site, detail::Draw::sources);
     const std::int64_t units = site.max_units, p = site.inputs, m = site.all_taps * site.outputs;
     std::vector<std::size_t> source;
     std::vector<double> copies(static_cast<std::size_t>(site.width), 1.0);
@@ -130,10 +130,12 @@ class Paired final : public GrowthMethod {
           "would make up for it";
     }
     insertion.units = units;
-    const std::vector<double> v = detail::random_rows(ctx, pairs, detail::features_of(site),
-                                                      detail::fan_in_norm(site, options_.scale), site.unit_bias);
-    const std::vector<double> z = detail::random_rows(ctx, pairs, site.all_taps * site.outputs,
-                                                      s * detail::fan_out_norm(site, options_.scale, units), false);
+    const std::vector<double> v =
+        detail::random_rows(detail::random_of(ctx, site, detail::Draw::fan_in), pairs, detail::features_of(site),
+                            detail::fan_in_norm(site, options_.scale), site.unit_bias);
+    const std::vector<double> z =
+        detail::random_rows(detail::random_of(ctx, site, detail::Draw::fan_out), pairs, site.all_taps * site.outputs,
+                            s * detail::fan_out_norm(site, options_.scale, units), false);
     insertion.fan_in = v;
     insertion.fan_in.insert(insertion.fan_in.end(), v.begin(), v.end());
     insertion.fan_out = z;

@@ -50,10 +50,12 @@ class Firefly final : public GrowthMethod {
     const std::int64_t count = options_.candidates * site.max_units;
     Choice choice;
     choice.insertion.units = count;
-    choice.insertion.fan_in = detail::random_rows(ctx, count, detail::features_of(site),
-                                                  detail::fan_in_norm(site, options_.scale), site.unit_bias);
-    choice.insertion.fan_out = detail::random_rows(ctx, count, site.taps * site.outputs,
-                                                   detail::fan_out_norm(site, options_.scale, site.max_units), false);
+    choice.insertion.fan_in =
+        detail::random_rows(detail::random_of(ctx, site, detail::Draw::fan_in), count, detail::features_of(site),
+                            detail::fan_in_norm(site, options_.scale), site.unit_bias);
+    choice.insertion.fan_out =
+        detail::random_rows(detail::random_of(ctx, site, detail::Draw::fan_out), count, site.taps * site.outputs,
+                            detail::fan_out_norm(site, options_.scale, site.max_units), false);
     return choice;
   }
 

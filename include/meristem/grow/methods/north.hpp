@@ -82,7 +82,7 @@ class North final : public GrowthMethod {
       const Tensor<double> today = from_host<double>(ctx, {site.width, p}, site.fan_in);
       basis = detail::orthonormal(ctx, basis.view(), times_s(ctx, site, today.view()));
     }
-    const Philox random(ctx.seed(), ctx.next_random_stream());
+    const Philox random = detail::random_of(ctx, site, detail::Draw::fan_in);
     const double norm = detail::fan_in_norm(site, options_.scale);
     std::vector<double> fan_in;
     std::int64_t units = 0;

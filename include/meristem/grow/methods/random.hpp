@@ -36,13 +36,16 @@ class Random final : public GrowthMethod {
     const double in = detail::fan_in_norm(site, options_.scale);
     if (options_.zero == ZeroSide::fan_out) {
       return detail::without_fan_out(site, units,
-                                     detail::random_rows(ctx, units, detail::features_of(site), in, site.unit_bias));
+                                     detail::random_rows(detail::random_of(ctx, site, detail::Draw::fan_in), units,
+                                                         detail::features_of(site), in, site.unit_bias));
     }
     const double out = detail::fan_out_norm(site, options_.scale, units);
-    std::vector<double> fan_out = detail::random_rows(ctx, units, site.taps * site.outputs, out, false);
+    std::vector<double> fan_out = detail::random_rows(detail::random_of(ctx, site, detail::Draw::fan_out), units,
+                                                      site.taps * site.outputs, out, false);
     if (!site.relu) return detail::without_fan_in(site, units, std::move(fan_out));
     std::vector<double> fan_in =
-        detail::random_rows(ctx, units, detail::features_of(site), detail::almost_zero * in, site.unit_bias);
+        detail::random_rows(detail::random_of(ctx, site, detail::Draw::fan_in), units, detail::features_of(site),
+                            detail::almost_zero * in, site.unit_bias);
     return detail::almost_without_fan_in(units, std::move(fan_in), std::move(fan_out));
   }
 
