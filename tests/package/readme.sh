@@ -1,20 +1,38 @@
 #!/usr/bin/env bash
 # readme.sh <source folder> <compiler>: compiles the C++ examples of the README files. Each of README.md stands alone;
-# those of any other file follow one another, as a reader meets them.
+# those of any other file follow one another, as a reader meets them. The first, the quick start, runs as well, for
+# two epochs on a folder with a few images where it looks for CIFAR-10.
 set -euo pipefail
 root=$1
 compiler=$2
 
-check() {
-  "$compiler" -std=c++20 -fsyntax-only -Wall -Wextra -Werror -I "$root/include" -I "$root/kernels" \
-    -I "$root/examples/own_kernel" -x c++ -
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+compile() {
+  "$compiler" -std=c++20 -Wall -Wextra -Werror -I "$root/include" -I "$root/kernels" -I "$root/examples/own_kernel" "$@"
+}
+check() { compile -fsyntax-only -x c++ -; }
+# example <i>: the i-th of README.md.
+example() { awk -v wanted="$1" '/^```/ { inside = 0 } inside; /^```cpp$/ { inside = ++seen == wanted }' "$root/README.md"; }
+
+# images <file> <count>: records of CIFAR-10 with labels 0, 1, .., each class of one pattern.
+images() {
+  for ((r = 0; r < $2; ++r)); do
+    printf '%b' "\\x0$((r % 10))"
+    head -c 3072 < <(yes "class $((r % 10))")
+  done >"$1"
 }
 
 # shellcheck disable=SC2016  # backquotes of Markdown
 count=$(grep -c '^```cpp$' "$root/README.md")
-for ((i = 1; i <= count; ++i)); do
-  awk -v wanted="$i" '/^```/ { inside = 0 } inside; /^```cpp$/ { inside = ++seen == wanted }' "$root/README.md" | check
-done
+mkdir "$work/cifar-10-batches-bin"
+for batch in data_batch_{1..5} test_batch; do images "$work/cifar-10-batches-bin/$batch.bin" 10; done
+example 1 | sed 's/epoch < 10;/epoch < 2;/' >"$work/quick_start.cpp"
+compile -fopenmp "$work/quick_start.cpp" -o "$work/quick_start" -llapacke -lopenblas -lboost_context
+(cd "$work" && OMP_NUM_THREADS=1 ./quick_start) | tee "$work/output"
+(($(grep -c '^test accuracy' "$work/output") == 2))
+for ((i = 2; i <= count; ++i)); do example "$i" | check; done
 echo "README.md: $count examples"
 ((count > 0))
 
