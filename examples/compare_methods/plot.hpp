@@ -185,7 +185,7 @@ inline void draw_panel(std::ostream& out, const Panel& panel, double left, doubl
     }
   }
   if (!(most_x > 0.0 && least_x > 0.0)) return;
-  const Axis across = log_axis(least_x, most_x), up = linear_axis(least_y, most_y, 6);
+  const Axis across = log_axis(least_x, most_x), up = linear_axis(least_y, most_y, 8);
   const double x0 = left + 56, x1 = left + width - names, y0 = top + height - 50, y1 = top + 30;
   const auto at_x = [&](double x) {
     return x0 + (x1 - x0) * std::log(x / across.least) / std::log(across.most / across.least);
