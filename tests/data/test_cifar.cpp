@@ -229,7 +229,7 @@ TEST_CASE("cifar: a file or folder without permission is named") {
   fs::permissions(data, fs::perms::owner_all);
   const std::string path = (data / "test_batch.bin").string();
   CHECK(closed_file == path + ": cannot be opened for reading; check its permissions");
-  CHECK(closed_folder == path + ": cannot be reached: Permission denied");
+  CHECK(closed_folder == path + ": cannot be reached: Permission denied; check the name and the rights");
 }
 
 TEST_CASE("cifar: a truncated or empty file is named with its size") {

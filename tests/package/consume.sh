@@ -82,7 +82,7 @@ case $way in
     asks() {
       mkdir -p "$work/asks"
       printf 'cmake_minimum_required(VERSION 3.22)\nproject(asks LANGUAGES NONE)\nfind_package(meristem %s)\nmessage("FOUND=${meristem_FOUND} ${meristem_VERSION}")\n' "$1" >"$work/asks/CMakeLists.txt"
-      cmake -S "$work/asks" -B "$work/asks/build" -Dmeristem_DIR="$build" 2>&1
+      cmake -S "$work/asks" -B "$work/asks/build" -G "$generator" -Dmeristem_DIR="$build" 2>&1
     }
     for refused in "$major.$((minor + 1))" "$((major + 1)).0" "$major.$minor.$((patch + 1))"; do
       answer=$(asks "$refused")

@@ -34,7 +34,7 @@ HOT = [
     ("max pooling 2x2", r"MaxQuadForward<float>", 64),
     ("relu", r"ActivationForward<kernels::detail::Relu, float>", 64),
     ("gelu", r"ActivationForward<kernels::detail::Gelu, float>", 64),
-    ("dropout", r"DropoutFour<float>", 64),
+    ("dropout", r"DropoutGroup<float>", 64),
     ("SGD with momentum", r"MomentumSgd<float>", 64),
     ("AdamW", r"optimizer_detail::AdamW<float>", 64),
 ]

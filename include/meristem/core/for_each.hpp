@@ -146,7 +146,7 @@ template <class F>
 /// Splits [0, size) over the context's workers, each of which calls `run(first, last)` once. With another thread order
 /// than forward, calls it for single indices in that order. An index stands for `weight` elements.
 template <class Run>
-void split_range(const Context& ctx, std::int64_t size, const Run& run, std::int64_t weight = 1) {
+void split_range(const Context& ctx, std::int64_t size, const Run& run, [[maybe_unused]] std::int64_t weight = 1) {
   const ExecutorOptions& options = ctx.executor();
   if (options.order != ThreadOrder::forward) {
     const host::Permutation order(size, options.order, options.order_seed);
