@@ -36,6 +36,17 @@ namespace detail {
 /// "64×64".
 [[nodiscard]] inline std::string order(std::int64_t n) { return concat(n, "×", n); }
 
+/// Whether none of n numbers that lie one after the other is NaN or infinite.
+template <class T>
+[[nodiscard]] MERISTEM_HD bool all_finite(const T* values, std::int64_t n) {
+  int bad = 0;
+#if defined(_OPENMP) && !MERISTEM_GPU
+#pragma omp simd reduction(| : bad)
+#endif
+  for (std::int64_t j = 0; j < n; ++j) bad |= values[j] - values[j] != T(0);
+  return bad == 0;
+}
+
 /// For every row of one triangle, the first column that holds NaN or infinity, or -1.
 template <class T>
 struct FindNonFinite {
@@ -47,6 +58,10 @@ struct FindNonFinite {
     const std::int64_t begin = lower ? 0 : i;
     const std::int64_t end = lower ? i + 1 : a.extent(1);
     std::int64_t found = -1;
+    if (a.stride(1) == 1 && all_finite(&a(i, begin), end - begin)) {
+      first[i] = found;
+      return;
+    }
     for (std::int64_t j = begin; j < end; ++j) {
       const T value = a(i, j);
       if (value - value != T(0)) {

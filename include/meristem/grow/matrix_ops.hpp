@@ -14,6 +14,7 @@
 #include <meristem/core/error.hpp>
 #include <meristem/core/for_each.hpp>
 #include <meristem/core/shape.hpp>
+#include <meristem/core/solver.hpp>
 #include <meristem/core/tensor.hpp>
 #include <meristem/core/view.hpp>
 
@@ -58,7 +59,7 @@ struct GatherRows {
   }
 };
 
-/// to = D⁻¹ from D⁻¹ + ridge I
+/// The lower triangle of to = D⁻¹ from D⁻¹ + ridge I; the other one stays as it was.
 template <class From, class To>
 struct Equilibrate {
   View<const From> from;
@@ -66,6 +67,7 @@ struct Equilibrate {
   double ridge;
   View<To> to;
   MERISTEM_HD void operator()(std::int64_t i, std::int64_t j) const {
+    if (j > i) return;
     const double value = static_cast<double>(from(i, j)) * inverse_scale[i] * inverse_scale[j];
     to(i, j) = static_cast<To>(i == j ? value + ridge : value);
   }
@@ -108,18 +110,10 @@ struct FirstNonFinite {
     const T* row = &a(i, 0);
     const std::int64_t n = a.extent(1), step = a.stride(1);
     out[i] = -1;
-    if (step == 1 && are_finite(row, n)) return;
+    if (step == 1 && meristem::detail::all_finite(row, n)) return;
     for (std::int64_t j = n; j-- > 0;) {
       if (row[j * step] - row[j * step] != T(0)) out[i] = j;
     }
-  }
-  MERISTEM_HD static bool are_finite(const T* row, std::int64_t n) {
-    int bad = 0;
-#if defined(_OPENMP) && !MERISTEM_GPU
-#pragma omp simd reduction(| : bad)
-#endif
-    for (std::int64_t j = 0; j < n; ++j) bad |= row[j] - row[j] != T(0);
-    return bad == 0;
   }
 };
 

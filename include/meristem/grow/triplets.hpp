@@ -189,7 +189,11 @@ template <Real U>
   std::uint64_t drawn = 0;
   const auto random_rows = [&](std::int64_t rows) {
     std::vector<U> values(static_cast<std::size_t>(rows * m));
-    for (U& value : values) value = static_cast<U>(random.uniform(drawn++) - 0.5);
+    Philox::Block words{};
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      if (i % 4 == 0) words = random.block(drawn++);
+      values[i] = static_cast<U>(words.word[i % 4] * 0x1p-32 - 0.5);
+    }
     return from_host<U>(ctx, {rows, m}, values);
   };
   const auto gram_of = [&](std::int64_t rows) {
