@@ -291,7 +291,7 @@ class Console final : public Listener {
     };
     line("layer", {"bottleneck", "units", "measured", "sec"});
     for (const auto& site : report.sites) {
-      line(site.name, {number(site.bottleneck),
+      line(site.name, {std::isnan(site.bottleneck) ? "-" : number(site.bottleneck),
                        site.added > 0 ? meristem::concat(site.width, "+", site.added) : std::to_string(site.width),
                        site.added > 0 ? number(site.measured()) : "-", fixed(site.seconds, 1)});
       if (!site.note.empty()) table << meristem::wrapped(site.note, 58, 4) << '\n';

@@ -345,7 +345,8 @@ class Page {
         const bool measured = std::isfinite(after);
         const std::string shown = measured ? number(before) + " → " + number(after) : number(before);
         bars += "<div>" + escaped(text(site, "name")) +
-                "</div><div class=\"bar\"><div class=\"before\" style=\"width:" + point(100 * before / most) +
+                "</div><div class=\"bar\"><div class=\"before\" style=\"width:" +
+                point(std::isfinite(before) ? 100 * before / most : 0.0) +
                 "%\"></div><div class=\"after\" style=\"width:" + point(measured ? 100 * after / most : 0.0) +
                 "%\"></div></div><div class=\"value\">" + shown + "</div>";
       }

@@ -11,7 +11,6 @@
 #include <iomanip>
 #include <iostream>
 #include <map>
-#include <optional>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -20,111 +19,40 @@
 #include <meristem/meristem.hpp>
 
 #include "plot.hpp"
-
-namespace ms = meristem;
+#include "training.hpp"
+#include "variant.hpp"
 
 namespace {
 
 struct Options {
-  std::string data, redraw, out = "compare";
+  std::string data, redraw, out = "compare", grow_after = "4/5";
   std::vector<std::string> methods;
-  std::int64_t images = 4000, test_images = 2000, epochs = 9, grow_every = 2, grow_until = 6, units = 4, seeds = 3,
-               batch = 50, channels = 4;
-  double learning_rate = 0.05;
+  std::int64_t images = 4000, test_images = 2000, validation = 0, seeds = 3, first_seed = 0;
+  bool controls = true;
+  Task task;
+  Variant usual;
 };
 
-struct Data {
-  ms::data::ImageSet train, test;
-};
-
-Data load(const Options& o) {
-  Data data;
+void load(Options& o) {
   if (o.data.empty()) {
-    data.train = ms::data::synthetic({.images = o.images, .seed = 1, .split = ms::data::Split::train});
-    data.test = ms::data::synthetic({.images = o.test_images, .seed = 1, .split = ms::data::Split::test});
-    return data;
+    o.task.train = ms::data::synthetic({.images = o.images + o.validation, .seed = 1, .split = ms::data::Split::train});
+    o.task.test = ms::data::synthetic({.images = o.test_images, .seed = 1, .split = ms::data::Split::test});
+  } else {
+    o.task.train = ms::data::cifar10(o.data, ms::data::Split::train);
+    o.task.test = ms::data::cifar10(o.data, ms::data::Split::test).take(o.test_images);
   }
-  data.train = ms::data::cifar10(o.data, ms::data::Split::train);
-  data.test = ms::data::cifar10(o.data, ms::data::Split::test);
-  data.train = data.train.take(std::min(o.images, data.train.size()));
-  data.test = data.test.take(std::min(o.test_images, data.test.size()));
-  return data;
-}
-
-/// Four convolutions with BatchNorm, `extra` channels wider than at the start.
-ms::nn::Sequential<float> build(ms::Context& ctx, const Options& o, const Data& data, std::int64_t extra) {
-  const std::int64_t c = o.channels;
-  return ms::models::vgg<float>(ctx, {.classes = data.train.classes(),
-                                      .stages = {{c + extra}, {2 * c + extra}, {2 * c + extra, 2 * c + extra}},
-                                      .in_channels = data.train.channels});
-}
-
-/// The methods of the library by name, and GradMax with fan-outs as long as today's, as in its own paper; those of
-/// `gradmax` have a thousandth, as in TINY's.
-ms::grow::Method method_named(const std::string& name) {
-  return name == "gradmax-copied" ? ms::grow::gradmax(0.0) : ms::grow::parse_method(name);
-}
-
-/// After one epoch.
-struct Mark {
-  double parameters = 0.0, operations = 0.0, accuracy = 0.0;
-};
-
-struct Run {
-  std::vector<Mark> marks;  ///< one after every epoch
-  std::int64_t units = 0;   ///< added in all
-  double growing = 0.0;     ///< operations of growth
-  double seconds = 0.0;
-};
-
-/// One training with one method; "small" and "large" do not grow.
-Run train(const Options& o, const Data& data, const std::string& method, std::uint64_t seed) {
-  const auto start = std::chrono::steady_clock::now();
-  ms::Context ctx({.seed = seed});
-  const std::int64_t growths = std::min(o.grow_until, o.epochs - 1) / o.grow_every;
-  ms::nn::Sequential<float> net = build(ctx, o, data, method == "large" ? growths * o.units : 0);
-  ms::optim::Sgd<float> sgd(net, {.learning_rate = o.learning_rate, .momentum = 0.9, .weight_decay = 5e-4});
-  const std::int64_t steps = (data.train.size() + o.batch - 1) / o.batch;
-  const ms::optim::Schedule schedule(
-      {.peak = o.learning_rate, .decay = ms::optim::Decay::cosine, .total_steps = o.epochs * steps});
-  std::optional<ms::grow::Grower<float>> grower;
-  if (method != "small" && method != "large") {
-    ms::grow::GrowerOptions options;
-    options.method = method_named(method);
-    options.where = ms::grow::Where::together;
-    // The same number of units for every method, also where a threshold would not let them pass.
-    options.how_many = ms::grow::HowMany::fixed(o.units);
-    options.line_search.least_relative_decrease = 0.0;
-    options.statistics_samples = std::min<std::int64_t>(1000, data.train.size() / 2);
-    options.search_samples = std::min<std::int64_t>(400, data.train.size() / 4);
-    options.batch_size = o.batch;
-    grower.emplace(net, sgd, options);
-  }
-  ms::grow::When when =
-      ms::grow::When::every_epochs(o.grow_every) && ms::grow::When::until_epoch(std::min(o.grow_until, o.epochs - 1));
-  const ms::Shape image{1, data.train.height, data.train.width, data.train.channels};
-  Run run;
-  double operations = 0.0;
-  const auto mark = [&] {
-    run.marks.push_back({static_cast<double>(ms::nn::parameter_count(net)), operations,
-                         100.0 * ms::train::evaluate<float>(ctx, net, data.test, o.batch).accuracy});
-  };
-  for (std::int64_t epoch = 1; epoch <= o.epochs; ++epoch) {
-    for (const auto& batch : data.train.batches<float>(ctx, o.batch, {.shuffle = true, .epoch = epoch - 1})) {
-      sgd.set_learning_rate(schedule.at(sgd.steps()));
-      ms::train::step<float>(ctx, net, batch, sgd);
+  if (o.validation > 0) {
+    // The last images of the training set; those before them train.
+    if (o.images + o.validation > o.task.train.size()) {
+      throw ms::ArgumentError(ms::concat("--images ", o.images, " and --validation ", o.validation,
+                                         " together are more than the ", o.task.train.size(),
+                                         " training images there are"));
     }
-    // A multiply-add is two operations; forward and the gradients of inputs and weights take about the same.
-    operations += 6.0 * static_cast<double>(net.multiply_adds(image)) * static_cast<double>(data.train.size());
-    mark();
-    if (!grower || !when({.epoch = epoch, .step = sgd.steps()})) continue;
-    const ms::grow::GrowthReport report = grower->grow(ctx, data.train);
-    run.units += report.added();
-    run.growing += report.operations;
-    operations += report.operations;
+    std::vector<std::int64_t> last;
+    for (std::int64_t i = o.task.train.size() - o.validation; i < o.task.train.size(); ++i) last.push_back(i);
+    o.task.test = o.task.train.subset(last);
   }
-  run.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  return run;
+  o.task.train = o.task.train.take(std::min(o.images, o.task.train.size()));
 }
 
 /// A line of the table of numbers.
@@ -134,7 +62,7 @@ struct Row {
   Mark mark;
 };
 
-constexpr const char* header = "method,seed,epoch,parameters,operations,accuracy";
+constexpr const char* header = "method,seed,epoch,parameters,operations,growing,loss,accuracy,seconds";
 
 /// Throws DataError for lines that `compare` did not write.
 std::vector<Row> read_rows(const std::string& path) {
@@ -149,8 +77,9 @@ std::vector<Row> read_rows(const std::string& path) {
     std::istringstream words(line);
     char comma = 0;
     std::getline(words, row.method, ',');
-    words >> row.seed >> comma >> row.epoch >> comma >> row.mark.parameters >> comma >> row.mark.operations >> comma >>
-        row.mark.accuracy;
+    Mark& mark = row.mark;
+    words >> row.seed >> comma >> row.epoch >> comma >> mark.parameters >> comma >> mark.operations >> comma >>
+        mark.growing >> comma >> mark.loss >> comma >> mark.accuracy >> comma >> mark.seconds;
     if (!words) throw ms::DataError(ms::concat(path, ", line ", rows.size() + 2, ": '", line, "' lacks numbers"));
     rows.push_back(row);
   }
@@ -206,59 +135,85 @@ void write(const std::filesystem::path& path, const std::string& text) {
   if (!file.flush()) throw ms::IoError(ms::concat("cannot write ", path.string(), "; choose another --out"));
 }
 
-void compare(const Options& o) {
-  const auto start = std::chrono::steady_clock::now();
-  const Data data = load(o);
-  std::vector<std::string> methods{"small", "large"};
-  if (o.methods.empty()) {
+/// The lines of the comparison in the order they run: controls first, but for the one that does as many operations as
+/// the first method.
+std::vector<Variant> lines_of(const Options& o) {
+  std::vector<std::string> methods = o.methods;
+  if (methods.empty()) {
     for (const ms::grow::NamedMethod& method : ms::grow::all_methods()) {
       // The same units as tiny, more slowly.
       if (method.name != "tiny-eigen") methods.push_back(method.name);
       if (method.name == "gradmax") methods.emplace_back("gradmax-copied");
     }
-  } else {
-    for (const std::string& name : o.methods) (void)method_named(name);
-    methods.insert(methods.end(), o.methods.begin(), o.methods.end());
   }
-  std::cout << "data " << data.train.source << ", " << data.train.size() << " to train, " << data.test.size()
-            << " to test; " << o.seeds << " seeds, " << o.epochs << " epochs\n\n"
-            << "| method | accuracy % | parameters | units added | GFLOP training | of which growth | s |\n"
-            << "|---|---|---|---|---|---|---|\n"
-            << std::flush;
+  if (o.controls) {
+    methods.insert(methods.begin(), {"small", "large"});
+    methods.insert(methods.begin() + 3, "large-equal");
+  }
+  std::vector<Variant> lines;
+  for (const std::string& method : methods) lines.push_back(parse_variant(method, o.usual));
+  return lines;
+}
+
+void compare(const Options& o) {
+  const auto start = std::chrono::steady_clock::now();
+  const std::vector<Variant> lines = lines_of(o);
+  std::cout
+      << "data " << o.task.train.source << ", " << o.task.train.size() << " to train, " << o.task.test.size()
+      << (o.validation > 0 ? " to validate" : " to test") << "; " << o.task.model << ", " << o.seeds << " seeds, "
+      << o.task.epochs << " epochs\n\n"
+      << "| method | accuracy % | training loss | parameters | units added | GFLOP in all | of which growth | s |\n"
+      << "|---|---|---|---|---|---|---|---|\n"
+      << std::flush;
   // Written line by line: a comparison that is interrupted leaves what it has.
   write(o.out + ".csv", std::string(header) + "\n");
   std::ofstream table(o.out + ".csv", std::ios::app);
   table << std::setprecision(10);
   std::vector<Row> rows;
-  for (const std::string& method : methods) {
-    std::vector<double> accuracy, parameters, units, operations, growing, seconds;
+  double equal_epochs = static_cast<double>(o.task.epochs);
+  for (const Variant& variant : lines) {
+    std::vector<double> accuracy, loss, parameters, units, operations, growing, seconds;
     try {
-      for (std::int64_t seed = 0; seed < o.seeds; ++seed) {
-        const Run run = train(o, data, method, static_cast<std::uint64_t>(seed));
+      for (std::int64_t seed = o.first_seed; seed < o.first_seed + o.seeds; ++seed) {
+        const bool equal = variant.method == "large-equal";
+        const Run run = train(o.task, variant, static_cast<std::uint64_t>(seed),
+                              equal ? equal_epochs : static_cast<double>(o.task.epochs));
         for (std::size_t i = 0; i < run.marks.size(); ++i) {
           const Mark& mark = run.marks[i];
-          rows.push_back({method, seed, static_cast<std::int64_t>(i) + 1, mark});
-          table << method << ',' << seed << ',' << i + 1 << ',' << mark.parameters << ',' << mark.operations << ','
-                << mark.accuracy << '\n'
+          rows.push_back({variant.text, seed, static_cast<std::int64_t>(i) + 1, mark});
+          table << variant.text << ',' << seed << ',' << i + 1 << ',' << mark.parameters << ',' << mark.operations
+                << ',' << mark.growing << ',' << mark.loss << ',' << mark.accuracy << ',' << mark.seconds << '\n'
                 << std::flush;
         }
         accuracy.push_back(run.marks.back().accuracy);
+        loss.push_back(run.marks.back().loss);
         parameters.push_back(run.marks.back().parameters);
         operations.push_back(run.marks.back().operations * 1e-9);
-        growing.push_back(run.growing * 1e-9);
+        growing.push_back(run.marks.back().growing * 1e-9);
         units.push_back(static_cast<double>(run.units));
-        seconds.push_back(run.seconds);
+        seconds.push_back(run.marks.back().seconds);
       }
     } catch (const ms::Error& error) {
-      std::cout << "| " << method << " | failed: " << error.message() << " | | | | | |\n" << std::flush;
+      std::cout << "| " << variant.text << " | failed: " << error.message() << " | | | | | | |\n" << std::flush;
       continue;
     }
     using plot::Spread;
+    if (variant.grows() && equal_epochs == static_cast<double>(o.task.epochs)) {
+      // As many operations as the first method did, by the network that has its final size from the beginning.
+      ms::Context ctx;
+      const std::int64_t steps = static_cast<std::int64_t>(variant.grow_after.size());
+      const double each =
+          6.0 *
+          static_cast<double>(build(ctx, o.task, steps)
+                                  .multiply_adds({1, o.task.train.height, o.task.train.width, o.task.train.channels}));
+      equal_epochs = Spread(operations).mean * 1e9 / (each * static_cast<double>(o.task.train.size()));
+    }
     const Spread quality(accuracy);
-    std::cout << std::fixed << std::setprecision(2) << "| " << method << " | " << quality.mean << " ± "
-              << quality.deviation << " | " << std::setprecision(0) << Spread(parameters).mean << " | "
-              << Spread(units).mean << " | " << Spread(operations).mean << " | " << Spread(growing).mean << " | "
-              << std::setprecision(1) << Spread(seconds).mean << " |\n"
+    std::cout << std::fixed << std::setprecision(2) << "| " << variant.text << " | " << quality.mean << " ± "
+              << quality.deviation << " | " << std::setprecision(3) << Spread(loss).mean << " | "
+              << std::setprecision(0) << Spread(parameters).mean << " | " << Spread(units).mean << " | "
+              << Spread(operations).mean << " | " << Spread(growing).mean << " | " << std::setprecision(1)
+              << Spread(seconds).mean << " |\n"
               << std::flush;
   }
   if (!table) throw ms::IoError(ms::concat("cannot write ", o.out, ".csv; is the disk full?"));
@@ -274,24 +229,47 @@ int main(int argc, char** argv) {
   CLI::App app("Compares growth methods on the same start, data and budget.");
   const auto whole = CLI::Range(std::int64_t{1}, std::int64_t{1} << 40);
   app.add_option("--data", o.data, "folder of CIFAR-10's binary files; without it procedural images");
-  app.add_option("--methods", o.methods, "methods to compare, all unless given")->delimiter(',');
+  app.add_option(
+         "--methods", o.methods,
+         "methods to compare, all unless given; each may have settings of its own, as in tiny:split=even:damping=0.001")
+      ->delimiter(',');
   app.add_option("--out", o.out, "path of the plot and the numbers, without .svg and .csv")->capture_default_str();
+  app.add_option("--model", o.task.model, "vgg (four convolutions) or resnet18, whose hidden widths grow")
+      ->check(CLI::IsMember({"vgg", "resnet18"}))
+      ->capture_default_str();
   app.add_option("--images", o.images, "images to train on")->check(whole)->capture_default_str();
   app.add_option("--test-images", o.test_images, "images to test on")->check(whole)->capture_default_str();
+  app.add_option("--validation", o.validation,
+                 "test on so many of the last training images instead, to choose settings by")
+      ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 40));
   app.add_option("--seeds", o.seeds, "trainings of each method")->check(whole)->capture_default_str();
-  app.add_option("--epochs", o.epochs, "epochs of each training")->check(whole)->capture_default_str();
-  app.add_option("--grow-every", o.grow_every, "epochs between growth steps")->check(whole)->capture_default_str();
-  app.add_option("--grow-until", o.grow_until, "last epoch after which to grow")->check(whole)->capture_default_str();
-  app.add_option("--units", o.units, "channels a layer gets in a growth step")->check(whole)->capture_default_str();
-  app.add_option("--channels", o.channels, "channels of the first layer at the start")
+  app.add_option("--first-seed", o.first_seed, "seed of the first one")->capture_default_str();
+  app.add_option("--epochs", o.task.epochs, "epochs of each training")->check(whole)->capture_default_str();
+  app.add_option("--grow-after", o.grow_after, "epochs after which to grow")->capture_default_str();
+  app.add_option("--hold", o.usual.hold,
+                 "epochs before the learning rate falls; the last of --grow-after unless given");
+  app.add_flag("--linear", o.task.linear, "the rate falls in a straight line, not by a cosine");
+  app.add_option("--units", o.task.units, "channels a layer of the vgg gets in a growth step")
       ->check(whole)
       ->capture_default_str();
-  app.add_option("--batch", o.batch, "images of a training step")->check(whole)->capture_default_str();
-  app.add_option("--learning-rate", o.learning_rate, "peak of the cosine schedule")->capture_default_str();
+  app.add_option("--share", o.task.share, "the same for a block of the resnet18, in units of its outer width")
+      ->check(CLI::Range(1e-3, 1.0))
+      ->capture_default_str();
+  app.add_option("--channels", o.task.channels, "channels of the first layer at the start; 16 for the resnet18")
+      ->check(whole)
+      ->capture_default_str();
+  app.add_option("--batch", o.task.batch, "images of a training step")->check(whole)->capture_default_str();
+  app.add_option("--learning-rate", o.usual.learning_rate, "peak of the schedule")->capture_default_str();
+  app.add_flag("--augment", o.task.augment, "random crops and flips");
+  app.add_flag("!--no-controls", o.controls, "only the methods, without small, large and large-equal");
   app.add_option("--redraw", o.redraw, "draw the plot from the .csv of an earlier comparison, and train nothing");
   CLI11_PARSE(app, argc, argv);
   try {
     if (o.redraw.empty()) {
+      if (o.task.model == "resnet18" && app.count("--channels") == 0) o.task.channels = 16;
+      o.usual.grow_after = parse_epochs(o.grow_after, "--grow-after");
+      if (app.count("--hold") == 0 && !o.usual.grow_after.empty()) o.usual.hold = o.usual.grow_after.back();
+      load(o);
       compare(o);
     } else {
       write(o.out + ".svg", figure(read_rows(o.redraw)));

@@ -244,7 +244,7 @@ TEST_CASE("grower: options and networks that make no sense are refused") {
   CHECK(contains(message_of<ms::DataError>([&] { (void)grower.grow(ctx, ms::data::ImageSet{}); }), "empty"));
 }
 
-TEST_CASE("growth report: a table with a line for every site") {
+TEST_CASE("growth report: a table with a line for every site, and a dash for what was not measured") {
   ms::grow::GrowthReport report;
   report.sites.push_back({.name = "layer1",
                           .width = 8,
@@ -264,8 +264,28 @@ TEST_CASE("growth report: a table with a line for every site") {
   CHECK(out.str() ==
         "  layer  bottleneck unexpressed     units    gamma predicted measured     params  accuracy    sec\n"
         "  layer1        1.5      75.0 %     8 + 3     0.25     0.125      0.1  1,234,567   50.00 %   1.50\n"
-        "  layer2          0       0.0 %         4        -         -        -        999         -   0.00\n"
+        "  layer2          -           -         4        -         -        -        999         -   0.00\n"
         "    nothing significant\n");
+}
+
+TEST_CASE("growth report: methods that do not read a bottleneck report none") {
+  for (const char* name : {"tiny", "gradmax", "random", "net2wider", "paired", "nest", "north"}) {
+    INFO(name);
+    ms::Context ctx({.seed = 4});
+    auto net = ms::models::mlp<float>(ctx, {.inputs = 3072, .hidden = {4}, .classes = 10});
+    ms::optim::Sgd<float> sgd(net, {.learning_rate = 0.02});
+    ms::grow::Grower grower(net, sgd,
+                            {.method = ms::grow::parse_method(name), .max_units = 2, .statistics_samples = 60});
+    const auto report = grower.grow(ctx, ms::data::synthetic({.images = 100, .seed = 1}));
+    const bool measured = std::string(name) == "tiny";
+    CHECK(std::isnan(report.sites.at(0).bottleneck) != measured);
+    CHECK(std::isnan(report.sites.at(0).goal_norm2) != measured);
+    CHECK(std::isnan(report.sites.at(0).unexpressed()) != measured);
+    CHECK(std::isfinite(report.sites.at(0).loss_before));
+    ms::grow::History history;
+    history.add(1, 1, report);
+    CHECK(contains(history.json_lines(0), "\"bottleneck\":null") != measured);
+  }
 }
 
 TEST_CASE("growth report: long names keep the columns in line, long notes are wrapped") {

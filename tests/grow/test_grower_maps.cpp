@@ -185,7 +185,7 @@ void check_growth(Where where) {
 /// A set of which every subset is the whole: statistics, line search and test see the same samples.
 struct Undivided {
   const ms::data::ImageSet& set;
-  [[nodiscard]] std::int64_t size() const { return 2 * set.size(); }
+  [[nodiscard]] std::int64_t size() const { return 5 * set.size(); }
   [[nodiscard]] const ms::data::ImageSet& subset(const std::vector<std::int64_t>& indices) const {
     REQUIRE(indices.size() == static_cast<std::size_t>(set.size()));
     return set;
@@ -266,7 +266,8 @@ TEST_CASE("grower of maps: chains of linear layers grow from the same passes too
   ms::Context ctx({.seed = 4});
   Net net = ms::models::mlp<float>(ctx, {.inputs = 128, .hidden = {2, 3, 2}, .classes = 4});
   ms::optim::Sgd<float> sgd(net, {.learning_rate = 0.05, .momentum = 0.9});
-  ms::grow::Grower<float> grower(net, sgd, lenient(Where::together));
+  ms::grow::GrowerOptions options{.where = Where::together, .how_many = ms::grow::HowMany::fixed(2)};
+  ms::grow::Grower<float> grower(net, sgd, options);
   train_epochs(ctx, net, set, sgd, 0, 1);
   const auto report = grower.grow(ctx, set);
   CHECK(report.sites[0].added > 0);

@@ -224,6 +224,64 @@ TEST_CASE("insertion: units without a move, and a move without units") {
   }
 }
 
+TEST_CASE("insertion: a split moves the scale of a unit from one side to the other, and a ReLU's function stays") {
+  for (const MapJoint& joint : support::map_joints()) {
+    INFO(joint.name);
+    Place even(joint), other(joint);
+    Insertion units = random_insertion(joint, 3);
+    units.mean.resize(even.site.norm ? 3 : 0);
+    units.variance.resize(even.site.norm ? 3 : 0);
+    Insertion split = units;
+    split.split = {0.25, 3.0, 40.0};
+    constexpr double gamma = 0.09;
+    ms::grow::apply(even.ctx, ms::grow::make_edit<double>(even.ctx, even.site, units, gamma), even.net);
+    ms::grow::apply(other.ctx, ms::grow::make_edit<double>(other.ctx, other.site, split, gamma), other.net);
+    // The last axis of the consumer ends with the units, place by place.
+    const Values a = even.host(even.site.consumer.weight().value), b = other.host(other.site.consumer.weight().value);
+    const auto width = static_cast<std::size_t>(even.site.width());
+    for (std::size_t i = 0; i < a.size(); ++i) {
+      const std::size_t unit = i % width;
+      const double factor = unit < width - 3 ? 1.0 : split.split[unit - (width - 3)];
+      CHECK(b[i] * factor == doctest::Approx(a[i]).epsilon(1e-14));
+    }
+    const auto& makes = [](Place& place) -> ms::Tensor<double>& {
+      return place.site.norm ? place.site.norm->weight().value : place.site.producer.weight().value;
+    };
+    const Values c = even.host(makes(even)), d = other.host(makes(other));
+    const std::size_t each = c.size() / width;
+    for (std::size_t i = 0; i < c.size(); ++i) {
+      const std::size_t unit = i / each;
+      const double factor = unit < width - 3 ? 1.0 : split.split[unit - (width - 3)];
+      CHECK(d[i] == doctest::Approx(factor * c[i]).epsilon(1e-14));
+    }
+  }
+}
+
+TEST_CASE("insertion: the balanced split gives new channels the weight of today's at any amplitude") {
+  for (const MapJoint& joint : support::map_joints()) {
+    INFO(joint.name);
+    Place place(joint);
+    Insertion units = random_insertion(joint, 3);
+    if (!place.site.norm) {
+      CHECK(ms::grow::balanced_split<double>(place.ctx, place.site, units, 0.5).empty());
+      continue;
+    }
+    const Values today = place.host(place.site.norm->weight().value);
+    double squares = 0.0;
+    for (const double weight : today) squares += weight * weight / static_cast<double>(today.size());
+    const double expected = today.empty() ? 1.0 : std::sqrt(squares);
+    units.variance[2] = 0.0;  // no scale to bring it to
+    for (const double gamma : {1e-6, 0.5, 300.0}) {
+      units.split = ms::grow::balanced_split<double>(place.ctx, place.site, units, gamma);
+      REQUIRE(units.split.size() == 3);
+      CHECK(units.split[2] == 1.0);
+      for (std::size_t k = 0; k < 2; ++k) {
+        CHECK(units.split[k] * std::sqrt(gamma * units.variance[k]) == doctest::Approx(expected));
+      }
+    }
+  }
+}
+
 TEST_CASE("insertion: at amplitude 0 nothing is read from the units, and the move is none") {
   MapJoint joint = joint_named("conv3 - conv3");
   Place place(joint);

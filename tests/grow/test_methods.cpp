@@ -722,6 +722,7 @@ TEST_CASE("growth methods: a Cholesky route that gives way is recorded in the ch
       site.spatial = spatial;
       site.move_weights = false;
       site.max_units = 1;
+      site.damping = 0.0;
       site.moments.s = tensor(2, 2, {1.0, off_diagonal, off_diagonal, 1.0});
       site.moments.m = tensor(2, 1, {1.0, 1.0});
       site.moments.goal_norm2 = 10.0;

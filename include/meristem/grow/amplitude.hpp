@@ -12,9 +12,23 @@
 namespace meristem::inline MERISTEM_BACKEND::grow {
 
 struct LineSearchOptions {
-  double smallest = 0x1p-27;              ///< first γ tried; the following ones double it
-  double largest = 16.0;                  ///< last γ tried
+  /// The first γ tried is the one whose decrease to first order is this share of the loss.
+  double first_decrease = 0.02;
+  double largest = 16.0;                  ///< γ stays at or below it
   double least_relative_decrease = 1e-3;  ///< accept only if the loss falls by at least this share of itself
+  int most_evaluations = 10;              ///< losses computed, the one at γ = 0 included
+
+  /// Throws ArgumentError for a number outside its range.
+  void require_valid() const {
+    const auto check = [](const char* option, double value, bool fits, const char* range) {
+      if (!fits) throw ArgumentError(concat("line search: ", option, " is ", value, "; it must ", range));
+    };
+    check("first_decrease", first_decrease, first_decrease > 0.0 && first_decrease < 1.0, "lie between 0 and 1");
+    check("largest", largest, largest > 0.0 && std::isfinite(largest), "be positive, and finite");
+    check("least_relative_decrease", least_relative_decrease,
+          least_relative_decrease >= 0.0 && least_relative_decrease < 1.0, "lie in [0, 1)");
+    check("most_evaluations", most_evaluations, most_evaluations >= 2, "be 2 or more: the losses at 0 and at one γ");
+  }
 
   friend bool operator==(const LineSearchOptions&, const LineSearchOptions&) = default;
 };
@@ -30,12 +44,24 @@ enum class Normalization {
   faint,
 };
 
+/// How the amplitude of a unit is shared out between its fan-in and its fan-out, whose product alone is given.
+enum class Split {
+  /// Evenly, √γ on both sides.
+  even,
+  /// Behind a BatchNorm the weight of a new channel is the root mean square of today's, and the fan-out makes up for
+  /// it;
+  /// elsewhere evenly. The function stays what it is if the activation is homogeneous (ReLU, identity). For others the
+  /// share is fixed for the γ at which the line search begins.
+  balanced,
+};
+
 /// How far growth goes along what the method proposes.
 struct AmplitudeOptions {
   /// The amplitude γ to apply without a search, always accepted unless the loss becomes infinite or NaN. None searches.
   std::optional<double> fixed = std::nullopt;
   Normalization normalization = Normalization::none;
   double faint_norm = 1e-3;  ///< of a fan-out, on average, with Normalization::faint
+  Split split = Split::balanced;
 
   /// Throws ArgumentError for a number outside its range.
   void require_valid() const {
@@ -56,22 +82,29 @@ struct LineSearchResult {
   int evaluations = 0;
 };
 
-/// Tries γ = 0 and then rising powers of two, stops at the first rise of the loss, and takes the best; the rule of M.
-/// Verbockhaven et al., "Growing tiny networks" (TMLR 2024). `loss_at(γ)` is the loss on a fixed set of samples.
+namespace detail {
+
+/// The γ at which a line search begins: the power of two next to where the loss falls by `first_decrease` of itself to
+/// first order. Without a slope downhill there is no scale to go by, and it is 1.
+[[nodiscard]] inline double first_amplitude(const LineSearchOptions& options, double loss, double slope) {
+  const double wanted = slope > 0.0 ? options.first_decrease * std::abs(loss) / slope : 1.0;
+  const double rounded = wanted > 0.0 && std::isfinite(wanted) ? std::exp2(std::round(std::log2(wanted))) : 1.0;
+  return std::clamp(rounded, 0x1p-60, options.largest);
+}
+
+}  // namespace detail
+
+/// Looks for the amplitude γ that lowers the loss most. `loss_at(γ)` is the loss on a fixed set of samples, `slope` its
+/// decrease per γ at 0. From the first γ (LineSearchOptions::first_decrease) it doubles γ as long as the loss falls; if
+/// that one is no better than γ = 0, it halves γ until one is, and goes on as long as the loss falls. Of what was tried
+/// the best is taken, if it is good enough: so far the rule of M. Verbockhaven et al., "Growing tiny networks" (TMLR
+/// 2024), who begin at 2^-27 and go up.
 ///
-/// With the `slope` of the loss at 0, a decrease per γ, amplitudes whose decrease to first order is below a 64th of
-/// what acceptance asks for are passed over. Throws ArgumentError for bounds out of order and NumericError if the loss
-/// at γ = 0 is not finite; a loss that is not finite elsewhere counts as a rise.
-[[nodiscard]] inline LineSearchResult line_search(const std::function<double(double)>& loss_at,
-                                                  const LineSearchOptions& options = {}, double slope = 0.0) {
-  if (!(options.smallest > 0.0) || !(options.largest >= options.smallest) || !std::isfinite(options.largest)) {
-    throw ArgumentError(
-        concat("line search: needs 0 < smallest <= largest; got ", options.smallest, " and ", options.largest));
-  }
-  if (!(options.least_relative_decrease >= 0.0 && options.least_relative_decrease < 1.0)) {
-    throw ArgumentError(
-        concat("line search: least_relative_decrease is ", options.least_relative_decrease, "; it must lie in [0, 1)"));
-  }
+/// Throws ArgumentError for options out of order and NumericError if the loss at γ = 0 is not finite; a loss that is
+/// not finite elsewhere counts as a rise.
+[[nodiscard]] inline LineSearchResult line_search(const std::function<double(double)>& loss_at, double slope,
+                                                  const LineSearchOptions& options = {}) {
+  options.require_valid();
   LineSearchResult result;
   result.loss_before = loss_at(0.0);
   result.evaluations = 1;
@@ -79,22 +112,20 @@ struct LineSearchResult {
     throw NumericError(concat("line search: the loss before growth is ", result.loss_before,
                               "; lower the learning rate or look at the data"));
   }
-  double best = result.loss_before, best_gamma = 0.0, previous = result.loss_before;
-  double gamma = options.smallest;
-  if (slope > 0.0) {
-    const double least = options.least_relative_decrease * std::abs(result.loss_before) / (8.0 * slope);
-    while (2.0 * gamma <= std::min(least, options.largest)) gamma *= 2.0;
-  }
-  for (; gamma <= options.largest; gamma *= 2.0) {
+  double best = result.loss_before, best_gamma = 0.0;
+  const auto lowers = [&](double gamma) {
     const double loss = loss_at(gamma);
     ++result.evaluations;
-    // Below the resolution of the loss, equal values are no rise.
-    if (!std::isfinite(loss) || loss > previous + 1e-7 * std::abs(previous)) break;
-    if (loss < best) {
-      best = loss;
-      best_gamma = gamma;
-    }
-    previous = loss;
+    if (!(std::isfinite(loss) && loss < best)) return false;
+    best = loss;
+    best_gamma = gamma;
+    return true;
+  };
+  double gamma = detail::first_amplitude(options, result.loss_before, slope);
+  const double factor = lowers(gamma) ? 2.0 : 0.5;
+  while (result.evaluations < options.most_evaluations && factor * gamma <= options.largest) {
+    gamma *= factor;
+    if (!lowers(gamma) && best_gamma > 0.0) break;
   }
   result.accepted =
       best_gamma > 0.0 && result.loss_before - best >= options.least_relative_decrease * std::abs(result.loss_before);

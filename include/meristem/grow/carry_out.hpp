@@ -19,13 +19,17 @@
 
 namespace meristem::inline MERISTEM_BACKEND::grow {
 
+/// Share of the first amplitude of a search at which units go in that lower the loss at none.
+inline constexpr double vanishing_share = 0x1p-10;
+
 /// Normalises the units of a proposal, chooses their amplitude on the samples that `show_batches(use)` shows as
 /// use(inputs, labels), and inserts them if it is accepted; otherwise every bit stays. `recorded`: the amplitude to
-/// take without a choice. Fills in what `report` says of amplitude and losses. Returns the floating-point operations of
-/// the passes. Throws NumericError if the loss is not finite to begin with.
+/// take without a choice. With `keep_units` the units go in all the same where no amplitude lowers the loss, at one
+/// that next to nothing depends on. Fills in what `report` says of amplitude and losses. Returns the floating-point
+/// operations of the passes. Throws NumericError if the loss is not finite to begin with.
 template <Real T, class ShowBatches>
 double carry_out(Context& ctx, nn::Layer<T>& network, optim::Optimizer<T>& optimizer, const Site<T>& site,
-                 const GrowerOptions& options, Proposal& proposal, std::optional<double> recorded,
+                 const GrowerOptions& options, Proposal& proposal, std::optional<double> recorded, bool keep_units,
                  ShowBatches&& show_batches, SiteReport& report) {
   bool has_norms = false;
   network.visit_buffers([&](nn::Buffer<T>&) { has_norms = true; });
@@ -34,8 +38,9 @@ double carry_out(Context& ctx, nn::Layer<T>& network, optim::Optimizer<T>& optim
   const auto loss_now = [&](NormInputs<T>* taps) {
     return pass(ctx, show_batches, options.loss, has_norms ? taps : nullptr);
   };
+  const double loss_before = loss_now(&before);
   const auto loss_at = [&](double gamma) {
-    if (gamma == 0.0) return loss_now(&before);
+    if (gamma == 0.0) return loss_before;
     StagedEdit<T> staged(ctx, make_edit<T>(ctx, site, proposal.insertion, gamma), network);
     struct SwapBack {
       StagedEdit<T>& staged;
@@ -50,18 +55,33 @@ double carry_out(Context& ctx, nn::Layer<T>& network, optim::Optimizer<T>& optim
   std::optional<double> gamma = options.amplitude.fixed;
   if (!gamma && !proposal.search_amplitude) gamma = 1.0;
   if (recorded) gamma = recorded;
+  // Member by member: nvcc 13 mixes up designated initialisers here.
+  LineSearchOptions search_options = options.line_search;
+  search_options.largest *= static_cast<double>(proposal.positions);
+  const double first = detail::first_amplitude(search_options, loss_before, report.slope);
+  const auto split = [&](double at) {
+    if (options.amplitude.split == Split::balanced) {
+      proposal.insertion.split = balanced_split<T>(ctx, site, proposal.insertion, at);
+    }
+  };
+  if (!proposal.homogeneous) split(proposal.search_amplitude ? first : gamma.value_or(first));
   LineSearchResult search;
+  bool vanishing = false;
   if (gamma) {
-    // Member by member: nvcc 13 mixes up designated initialisers here.
     search.gamma = *gamma;
-    search.loss_before = loss_at(0.0);
+    search.loss_before = loss_before;
     search.loss_after = loss_at(*gamma);
     search.evaluations = 2;
     search.accepted = std::isfinite(search.loss_after);
   } else {
-    LineSearchOptions search_options = options.line_search;
-    search_options.largest *= static_cast<double>(proposal.positions);
-    search = line_search(loss_at, search_options, report.slope);
+    search = line_search(loss_at, report.slope, search_options);
+    if (!search.accepted && keep_units) {
+      vanishing = true;
+      search.gamma = first * vanishing_share;
+      search.loss_after = loss_at(search.gamma);
+      ++search.evaluations;
+      search.accepted = std::isfinite(search.loss_after);
+    }
   }
   report.loss_before = search.loss_before;
   report.loss_after = search.loss_after;
@@ -69,12 +89,17 @@ double carry_out(Context& ctx, nn::Layer<T>& network, optim::Optimizer<T>& optim
   report.predicted = search.gamma * report.slope;
   report.evaluations = search.evaluations;
   if (search.accepted) {
+    // The function is that of the search whatever the split.
+    if (proposal.homogeneous && search.gamma > 0.0) split(search.gamma);
     apply<T>(ctx, make_edit<T>(ctx, site, proposal.insertion, search.gamma), network, &optimizer);
     if (has_norms && !proposal.preserves_function) {
       loss_now(&after);
       follow_growth(ctx, network, before, after);
     }
     report.added = proposal.insertion.units;
+    if (vanishing) {
+      report.note = detail::joined("no amplitude lowers the loss: the units went in at a vanishing one", report.note);
+    }
   } else {
     report.note = detail::joined(gamma ? concat("rejected: the loss at the amplitude ", *gamma, " is not finite")
                                        : "rejected: no amplitude lowers the loss enough",

@@ -206,16 +206,9 @@ class Grower {
                                  const MeasurementOptions& options, const std::vector<std::int64_t>& indices,
                                  const MaxUnits& max_units) {
     const auto run = [&](const std::vector<Site<T>>& some) {
-      std::vector<Proposal> proposals = measurer_.measure(
+      return measurer_.measure(
           ctx, some, options, [&](const typename Measurer<T>::Batch& use) { for_each_batch(ctx, set, indices, use); },
           max_units);
-      for (const Proposal& proposal : proposals) {
-        const SiteReport& report = proposal.report;
-        if (!std::isfinite(report.goal_norm2) || !std::isfinite(report.bottleneck) || !std::isfinite(report.slope)) {
-          throw NumericError("the bottleneck or what growth would gain is not finite");
-        }
-      }
-      return proposals;
     };
     try {
       std::vector<Proposal> proposals = run(sites);
@@ -435,8 +428,9 @@ class Grower {
     }
     const auto start = std::chrono::steady_clock::now();
     const auto show_batches = [&](auto&& use) { for_each_batch(ctx, set, search_indices_, use); };
-    operations_ += carry_out<T>(ctx, *network_, *optimizer_, site, options_, proposal,
-                                past ? std::optional<double>(past->gamma) : std::nullopt, show_batches, report);
+    operations_ +=
+        carry_out<T>(ctx, *network_, *optimizer_, site, options_, proposal,
+                     past ? std::optional<double>(past->gamma) : std::nullopt, how_many_.insist, show_batches, report);
     report.parameters = nn::parameter_count(*network_);
     report.multiply_adds = multiply_adds();
     report.seconds += seconds_since(start);

@@ -137,6 +137,8 @@ struct History {
       line.add("bottleneck", site.bottleneck);
       line.add("best_move_decrease", site.best_move_decrease);
       line.add("threshold", site.threshold);
+      line.add("damping", site.damping);
+      line.add("ridge_used", site.ridge_used);
       line.add("lambda_error", site.lambda_error);
       line.add("gain", site.gain);
       line.add("slope", site.slope);

@@ -32,7 +32,7 @@ template <Real T>
 }
 
 /// Limits on the number of units; the smallest counts. `a & b` joins two rules: the smaller limit, the larger
-/// significance.
+/// significance, and what either insists on.
 struct HowMany {
   std::int64_t at_most = unlimited;  ///< per site and growth step
   double share_of_width = 0.0;       ///< if positive: at most this share of today's units, rounded up, at least 1
@@ -41,12 +41,15 @@ struct HowMany {
   double explained = 1.0;
   /// c of the threshold on λ below which a unit is noise; 0 keeps every unit that is not rounding error.
   double significance = 0.0;
+  /// Where no amplitude lowers the loss, the units go in at one that next to nothing depends on, for training to make
+  /// use of; otherwise that site gets none.
+  bool insist = false;
   std::map<std::string, std::int64_t> targets = {};  ///< widths by site name, never exceeded; others are not limited
   /// Width that a site never exceeds, by a function of its size.
   std::function<std::int64_t(const SiteSize&)> target = {};
 
-  /// n units, fewer only if there are no more that lower the loss to first order.
-  [[nodiscard]] static HowMany fixed(std::int64_t n) { return {.at_most = n}; }
+  /// n units, fewer only if the statistics show no more.
+  [[nodiscard]] static HowMany fixed(std::int64_t n) { return {.at_most = n, .insist = true}; }
   /// All units that stand out of sampling noise.
   [[nodiscard]] static HowMany significant(double c = 1.0) { return {.significance = c}; }
   [[nodiscard]] static HowMany of_width(double share) { return {.share_of_width = share}; }
@@ -67,6 +70,7 @@ struct HowMany {
     result.share_of_outputs = smaller_positive(a.share_of_outputs, b.share_of_outputs);
     result.explained = std::min(a.explained, b.explained);
     result.significance = std::max(a.significance, b.significance);
+    result.insist = a.insist || b.insist;
     for (const auto& [name, width] : b.targets) {
       const auto [at, added] = result.targets.emplace(name, width);
       if (!added) at->second = std::min(at->second, width);

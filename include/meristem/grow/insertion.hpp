@@ -35,6 +35,10 @@ struct Insertion {
   /// Mean and (biased) variance of α_kᵀ[b 1] over samples and positions; for sites with a BatchNorm.
   std::vector<double> mean = {}, variance = {};
 
+  /// Factors c_k for what makes the unit (its fan-in, or weight and shift of the BatchNorm behind it), by which its
+  /// fan-out is divided; empty for 1.
+  std::vector<double> split = {};
+
   /// Weights and shifts of the added channels of the BatchNorm, in place of those that make the normalised unit √γ
   /// α_kᵀ[b 1]. The fan-in then goes in as it is.
   std::vector<double> norm_weight = {}, norm_shift = {};
@@ -115,9 +119,10 @@ void require_fit(const Site<T>& site, const Insertion& insertion) {
     return values.empty() || values.size() == size;
   };
   if (!fits(insertion.norm_weight, units) || insertion.norm_shift.size() != insertion.norm_weight.size() ||
-      !fits(insertion.fan_out_factor, width) || !fits(insertion.fan_in_factor, width)) {
-    throw ShapeError(concat("site ", site.name, ": norm_weight and norm_shift need one number for each of the ", units,
-                            " units, fan_out_factor and fan_in_factor one for each of today's ", width));
+      !fits(insertion.split, units) || !fits(insertion.fan_out_factor, width) ||
+      !fits(insertion.fan_in_factor, width)) {
+    throw ShapeError(concat("site ", site.name, ": split, norm_weight and norm_shift need one number for each of the ",
+                            units, " units, fan_out_factor and fan_in_factor one for each of today's ", width));
   }
   if (insertion.consumer_factor != 1.0 && !site.consumer_norm) {
     throw ArgumentError(concat("site ", site.name, ": consumer_factor is ", insertion.consumer_factor, ", but ",
@@ -199,7 +204,8 @@ template <Real T>
       const std::int64_t tap = taps == places ? place : 0;
       for (std::int64_t k = 0; k < units; ++k) {
         const std::size_t at = static_cast<std::size_t>((k * taps + tap) * q + o);
-        values.push_back(read ? static_cast<T>(factor * insertion.fan_out[at]) : T(0));
+        const double split = insertion.split.empty() ? 1.0 : insertion.split[static_cast<std::size_t>(k)];
+        values.push_back(read ? static_cast<T>(factor / split * insertion.fan_out[at]) : T(0));
       }
     }
   }
@@ -209,6 +215,25 @@ template <Real T>
 }
 
 }  // namespace detail
+
+/// The split that gives the channel of every new unit, behind a BatchNorm and at amplitude γ, a weight as large as the
+/// root mean square of today's, or 1 if there are none. Empty without BatchNorm, and where the method gives the
+/// weights.
+template <Real T>
+[[nodiscard]] std::vector<double> balanced_split(Context& ctx, const Site<T>& site, const Insertion& insertion,
+                                                 double gamma) {
+  if (!site.norm || !insertion.norm_weight.empty()) return {};
+  double squares = 0.0;
+  const std::vector<T> weights = to_host(ctx, site.norm->weight().value);
+  for (const T weight : weights) squares += static_cast<double>(weight) * static_cast<double>(weight);
+  const double today = squares > 0.0 ? std::sqrt(squares / static_cast<double>(weights.size())) : 1.0;
+  std::vector<double> split;
+  for (const double variance : insertion.variance) {
+    const double factor = today / std::sqrt(gamma * variance);
+    split.push_back(factor > 0.0 && std::isfinite(factor) ? factor : 1.0);
+  }
+  return split;
+}
 
 /// Takes units along that were found before another site gave their producer more inputs: these get weights of zero.
 /// `map` tells for each input of the producer, the last axis of its weight, which one it was, or -1 for an added one.
@@ -229,10 +254,11 @@ void follow_inputs(const Site<T>& site, const std::vector<std::int64_t>& map, In
   insertion.inputs = taps * static_cast<std::int64_t>(map.size()) + bias;
 }
 
-/// The edit that inserts the units at amplitude γ: fan-in √γ α, fan-out √γ ω, and the consumer's weights moved by γ δW.
+/// The edit that inserts the units at amplitude γ: fan-in c √γ α, fan-out √γ ω / c for the split c, and the consumer's
+/// weights moved by γ δW.
 ///
 /// Behind a BatchNorm the fan-in gets the norm of today's units instead, and the new channel's running statistics,
-/// weight and bias are set from the measured mean and variance of α_kᵀ[b 1] so that the normalised unit is √γ α_kᵀ[b
+/// weight and bias are set from the measured mean and variance of α_kᵀ[b 1] so that the normalised unit is c √γ α_kᵀ[b
 /// 1]: in evaluation mode always, in training mode on samples with these statistics. Throws ShapeError for units that
 /// do not fit the site.
 template <Real T>
@@ -260,9 +286,13 @@ template <Real T>
   detail::add_factors(ctx, site, insertion, edit);
 
   const bool given_norm = !insertion.norm_weight.empty();
-  const std::vector<double> scales = site.norm && !given_norm
-                                         ? detail::fan_in_scales(ctx, site, insertion)
-                                         : std::vector<double>(static_cast<std::size_t>(units), site.norm ? 1.0 : root);
+  const auto split = [&](std::size_t k) { return insertion.split.empty() ? 1.0 : insertion.split[k]; };
+  std::vector<double> scales(static_cast<std::size_t>(units), 1.0);
+  if (!site.norm) {
+    for (std::size_t k = 0; k < scales.size(); ++k) scales[k] = root * split(k);
+  } else if (!given_norm) {
+    scales = detail::fan_in_scales(ctx, site, insertion);
+  }
   std::vector<T> rows, biases;
   for (std::int64_t k = 0; k < units; ++k) {
     for (std::int64_t i = 0; i < p; ++i) {
@@ -283,8 +313,8 @@ template <Real T>
       means.push_back(static_cast<T>(s * insertion.mean[k]));
       variances.push_back(static_cast<T>(variance));
       const double weight = root / s * std::sqrt(variance + site.norm->epsilon());
-      weights.push_back(static_cast<T>(given_norm ? insertion.norm_weight[k] : weight));
-      shifts.push_back(static_cast<T>(given_norm ? insertion.norm_shift[k] : root * insertion.mean[k]));
+      weights.push_back(static_cast<T>(split(k) * (given_norm ? insertion.norm_weight[k] : weight)));
+      shifts.push_back(static_cast<T>(split(k) * (given_norm ? insertion.norm_shift[k] : root * insertion.mean[k])));
     }
     const auto add = [&](nn::ParameterId id, const std::vector<T>& values) {
       edit.axes.push_back({id, 0, map, from_host<T>(ctx, {units}, values)});

@@ -11,13 +11,14 @@
 #include <utility>
 #include <vector>
 
-#include <meristem/core/philox.hpp>
 #include <meristem/core/tensor.hpp>
 #include <meristem/grow/accumulator.hpp>
 #include <meristem/grow/consumer_products.hpp>
 #include <meristem/grow/matrix_ops.hpp>
 #include <meristem/grow/moments.hpp>
 #include <meristem/grow/patch_statistics.hpp>
+#include <meristem/grow/random_signs.hpp>
+#include <meristem/grow/shrinkage.hpp>
 #include <meristem/grow/site.hpp>
 #include <meristem/grow/units.hpp>
 #include <meristem/grow/whitening.hpp>
@@ -68,16 +69,6 @@ template <Real T>
   return Window{.kernel = map, .stride = map};
 }
 
-/// out[i, j] = sign[i] · v[i, j]
-template <Real T>
-struct FlipSamples {
-  const T* v;
-  const T* sign;
-  T* out;
-  std::int64_t each;
-  MERISTEM_HD void operator()(std::int64_t i, std::int64_t j) const { out[i * each + j] = sign[i] * v[i * each + j]; }
-};
-
 }  // namespace detail
 
 /// S, S1, M1 and N of a site with maps: sums over samples and positions, divided once by the number of samples (M.
@@ -94,13 +85,14 @@ class MapStatistics {
  public:
   /// What to gather, by default what TINY reads.
   struct Options {
-    bool covariance = true;  ///< S; it may be left out where it is known already
-    bool consumer = true;    ///< S1 and M1
-    bool goal = false;       ///< M
-    bool residual = true;    ///< N, for which S1 and M1 have to be gathered as well
-    bool noise = true;       ///< what N would be if it were noise; only beside N
-    bool joint = false;      ///< C, see `explained`; only beside S1
-    bool fisher = false;     ///< E
+    bool covariance = true;   ///< S; it may be left out where it is known already
+    bool consumer = true;     ///< S1 and M1
+    bool goal = false;        ///< M
+    bool residual = true;     ///< N, for which S1 and M1 have to be gathered as well
+    bool noise = true;        ///< what N would be if it were noise; only beside N
+    bool move_noise = false;  ///< the same of M1, by which the damping of S1 is chosen; only beside S1
+    bool joint = false;       ///< C, see `explained`; only beside S1
+    bool fisher = false;      ///< E
   };
 
   /// For inputs of the producer of shape `input` (the number of samples does not count). `covariance` false leaves S
@@ -115,7 +107,8 @@ class MapStatistics {
         // Every position of a flattened map is a place of its own.
         fan_out_(site.consumer.is_convolution() ? fan_out : FanOut::full),
         options_(options),
-        m1t_(zeros<double>(ctx, {site.fan_out(), site.consumer_inputs()})) {
+        m1t_(zeros<double>(ctx, {site.fan_out(), site.consumer_inputs()})),
+        m1t_noise_(options.move_noise ? zeros<double>(ctx, m1t_.shape()) : Tensor<double>()) {
     const std::int64_t q = site.fan_out();
     if (options.covariance) {
       const auto [rows, columns] = position_counts(geometry_.consumer, geometry_.pooled, fan_out_);
@@ -156,27 +149,38 @@ class MapStatistics {
     if (s1_maps_) s1_maps_->update(ctx, consumer_input);
     if (s1_rows_) s1_rows_->update(ctx, consumer_input, n);
     if (options_.consumer) add_consumer_products(ctx, site_, consumer_input, goal, m1t_);
+    if (options_.move_noise) {
+      const Tensor<T> flipped = with_random_signs<T>(ctx, goal, samples_);
+      add_consumer_products<T>(ctx, site_, consumer_input, flipped.view(), m1t_noise_);
+    }
     goal_squares_ += squares;
     samples_ += n;
   }
 
-  /// Between the passes: δW* from S1 with `damping` (see `damp`) and M1. Throws ArgumentError before the first sample.
-  void find_move(Context& ctx, double damping, Route route = Route::cholesky) {
+  /// Between the passes: δW* from S1 and M1, damped as asked for or as `damped_move` chooses. Throws ArgumentError
+  /// before the first sample.
+  void find_move(Context& ctx, std::optional<double> damping, Route route = Route::cholesky) {
     if (samples_ == 0) throw ArgumentError(concat("site ", site_.name, ": no samples were shown; call update first"));
     const std::int64_t d = site_.consumer_inputs(), q = site_.fan_out();
-    kernels::scale<double>(ctx, 1.0 / static_cast<double>(samples_), m1t_.view());
+    const auto mean = [&](Tensor<double>& sum) {
+      kernels::scale<double>(ctx, 1.0 / static_cast<double>(samples_), sum.view());
+      return detail::converted_transposed<double, double>(ctx, sum.view());
+    };
+    const Tensor<double> m1 = mean(m1t_);
     move_.weights = zeros<double>(ctx, {q, d});
+    damping_ = damping.value_or(usual_damping);
     if (d > 0) {
-      Tensor<double> s1 = consumer_covariance(ctx);
-      damp(ctx, damping, s1);
-      const Tensor<double> m1 = detail::converted_transposed<double, double>(ctx, m1t_.view());
-      move_ = best_move<double>(ctx, s1.view(), m1.view(), SolveOptions{.route = route}, resolution());
+      const Tensor<double> noise = options_.move_noise ? mean(m1t_noise_) : Tensor<double>();
+      DampedMove found = damped_move(ctx, consumer_covariance(ctx), m1, noise, damping, route, resolution());
+      move_ = std::move(found.move);
+      damping_ = found.damping;
     }
     minus_move_ = readout(ctx, move_.weights, -1.0);
     if (options_.joint && d > 0) {
       Tensor<double> s1 = consumer_covariance(ctx);
-      damp(ctx, damping, s1);
-      whitening_ = readout(ctx, whitening_rows(ctx, s1, route), 1.0);
+      damp(ctx, damping_, s1);
+      whitening_ =
+          readout(ctx, detail::whitening_rows(ctx, concat("site ", site_.name, ": S1"), s1, route, resolution()), 1.0);
       emplace_cross(ctx, whitening_.outputs, explained_);
     }
   }
@@ -190,13 +194,17 @@ class MapStatistics {
     kernels::axpy<T>(ctx, T(1), goal, residual);
     residual_squares_ += kernels::sum_squares<T>(ctx, residual.view());
     for_each_part(ctx, unit_input, residual, [&](View<const T> x, View<const T> v) { n_->update(ctx, x, v); });
-    if (!noise_) return;
-    flip(ctx, residual);
-    for_each_part(ctx, unit_input, residual, [&](View<const T> x, View<const T> v) { noise_->update(ctx, x, v); });
+    if (noise_) {
+      const Tensor<T> flipped = with_random_signs<T>(ctx, residual.view(), seen_again_);
+      for_each_part(ctx, unit_input, flipped, [&](View<const T> x, View<const T> v) { noise_->update(ctx, x, v); });
+    }
+    seen_again_ += unit_input.extent(0);
   }
 
   /// δW* (q, d) and D_W; after `find_move`.
   [[nodiscard]] const BestMove<double>& move() const noexcept { return move_; }
+  /// The share by which S1 was damped; after `find_move`.
+  [[nodiscard]] double damping() const noexcept { return damping_; }
   /// The same, moved out.
   [[nodiscard]] BestMove<double> take_move() { return std::move(move_); }
   /// S (p, p). Throws ArgumentError if it was left out.
@@ -296,23 +304,6 @@ class MapStatistics {
     if (bias) kernels::add_bias<T>(ctx, by.bias, out.as_matrix());
   }
 
-  /// W (r, d) with Wᵀ W = S1⁺.
-  [[nodiscard]] Tensor<double> whitening_rows(Context& ctx, const Tensor<double>& s1, Route route) const {
-    const std::vector<double> inverse_scale = inverse_deviations(detail::diagonal<double>(ctx, s1.view()));
-    if (route == Route::cholesky) {
-      const auto factor = Whitening<double>::cholesky<double>(ctx, s1.view(), inverse_scale, 1e-6, resolution());
-      if (factor) {
-        const std::int64_t d = s1.extent(0);
-        Tensor<double> identity = zeros<double>(ctx, {d, d});
-        for_each(ctx, d, detail::AddToDiagonal<double>{identity.data(), d + 1, 1.0});
-        return factor->times(ctx, identity.view());
-      }
-    }
-    const auto whitening = Whitening<double>::eigen<double>(ctx, concat("site ", site_.name, ": S1"), s1.view(),
-                                                            inverse_scale, 0.0, resolution());
-    return detail::converted<double, double>(ctx, whitening.rows());
-  }
-
   /// P_e S1^{-1/2} is N with the whitened inputs of the consumer in the place of the residual.
   void add_explained(Context& ctx, View<const T> unit_input, View<const T> consumer_input) {
     const std::int64_t n = unit_input.extent(0), r = whitening_.outputs;
@@ -328,21 +319,6 @@ class MapStatistics {
           ctx, unit_input.slice(0, begin, end), whitened.view(),
           [&](View<const T> x, View<const T> v) { explained_->update(ctx, x, v); }, r);
     }
-  }
-
-  /// Turns the sign of every sample with probability one half; the second pass shows them in the order of their signs.
-  void flip(Context& ctx, Tensor<T>& residual) {
-    const std::int64_t n = residual.extent(0);
-    if (residual.empty()) return;
-    const Philox random(ctx.seed(), std::uint64_t{0x7369676e} << 32);
-    std::vector<T> signs;
-    for (std::int64_t i = 0; i < n; ++i) {
-      signs.push_back(random.below(static_cast<std::uint64_t>(flipped_ + i), 2) == 0 ? T(1) : T(-1));
-    }
-    flipped_ += n;
-    const Tensor<T> there = from_host<T>(ctx, {n}, signs);
-    const std::int64_t each = residual.size() / n;
-    for_each(ctx, n, each, detail::FlipSamples<T>{residual.data(), there.data(), residual.data(), each});
   }
 
   /// Calls use(x, v) with the maps whose patches count: the producer's input or, a few samples at a time, averaged
@@ -379,13 +355,14 @@ class MapStatistics {
   std::optional<PatchCovariance<T>> s1_maps_;
   std::optional<Covariance<T>> s1_rows_, fisher_;
   std::optional<PatchCrossCovariance<T>> m_, n_, noise_, explained_;
-  Tensor<double> m1t_;  // (q, d): a sum in the first pass, then the mean
+  Tensor<double> m1t_, m1t_noise_;  // (q, d): sums in the first pass, then means
+  double damping_ = 0.0;
   BestMove<double> move_;
   Readout minus_move_, whitening_;
   double goal_squares_ = 0.0;
   double residual_squares_ = 0.0;
   std::int64_t samples_ = 0;
-  std::int64_t flipped_ = 0;
+  std::int64_t seen_again_ = 0;  // samples of the second pass
 };
 
 }  // namespace meristem::inline MERISTEM_BACKEND::grow

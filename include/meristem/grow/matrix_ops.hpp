@@ -80,6 +80,15 @@ struct AddTo {
   MERISTEM_HD void operator()(std::int64_t i, std::int64_t j) const { sum(i, j) += term(i, j); }
 };
 
+/// a[i stride] += value
+template <class T>
+struct AddToDiagonal {
+  T* a;
+  std::int64_t stride;
+  T value;
+  MERISTEM_HD void operator()(std::int64_t i) const { a[i * stride] += value; }
+};
+
 template <class T>
 struct Diagonal {
   View<const T> a;

@@ -18,6 +18,7 @@
 #include <meristem/grow/method.hpp>
 #include <meristem/grow/methods/tiny.hpp>
 #include <meristem/grow/report.hpp>
+#include <meristem/grow/shrinkage.hpp>
 #include <meristem/grow/site.hpp>
 #include <meristem/grow/statistics.hpp>
 #include <meristem/grow/unit_effects.hpp>
@@ -73,7 +74,9 @@ namespace detail {
 struct MeasurementOptions {
   Method method = tiny();
   FanOut fan_out = FanOut::full;  ///< of units that a convolution consumes
-  double damping = 1e-3;          ///< added to the diagonals of S, S1 and E, in units of their mean
+  /// The share by which S, S1 and E are damped (see `damp`). None: chosen for S1 and for S by cross-validation, where a
+  /// method reads the noise, else `usual_damping`; E takes that of S1.
+  std::optional<double> damping = std::nullopt;
   /// c of the threshold on λ: for vectors see SolveOptions; for maps times 1.1 times the largest singular value of N
   /// with random signs for the samples, which is noise and nothing else.
   double significance = 1.0;
@@ -93,7 +96,8 @@ struct Proposal {
   std::int64_t positions = 1;
   /// Weights by which an output of the consumer reads one unit.
   std::int64_t taps = 1;
-  double move_slope = 0.0;  ///< the part of the report's slope that the move of today's weights has
+  double move_slope = 0.0;   ///< the part of the report's slope that the move of today's weights has
+  bool homogeneous = false;  ///< σ(c h) = c σ(h) for positive c: the split between fan-in and fan-out changes nothing
   /// False: the method fixes the amplitude, and the units go in at γ = 1 without a line search.
   bool search_amplitude = true;
   /// The network's outputs stay what they are, in training and evaluation mode, up to rounding: no running statistics
@@ -117,14 +121,15 @@ class Measurement {
         needs_(options.method->needs()),
         known_covariance_(known_covariance) {
     needs_.consumer = needs_.consumer || needs_.residual || needs_.joint || options.bottleneck;
-    needs_.noise = needs_.noise && options.significance > 0.0;
+    needs_.noise = needs_.noise && (options.significance > 0.0 || !options.damping);
     if (!site.spatial()) {
       rows_.emplace(ctx, site,
                     StatisticsOptions{.fisher = needs_.fisher,
                                       .covariance = needs_.inputs && !known_covariance,
                                       .consumer = needs_.consumer,
                                       .goal = needs_.goal || needs_.residual,
-                                      .cross = needs_.residual || needs_.joint});
+                                      .cross = needs_.residual || needs_.joint,
+                                      .noise = needs_.noise});
     }
   }
 
@@ -150,6 +155,7 @@ class Measurement {
                                                        .goal = needs_.goal,
                                                        .residual = needs_.residual,
                                                        .noise = needs_.noise,
+                                                       .move_noise = needs_.noise && !options_.damping,
                                                        .joint = needs_.joint,
                                                        .fisher = needs_.fisher});
     }
@@ -186,8 +192,7 @@ class Measurement {
         choice_ = options_.method->choose(ctx, moments_);
       }
     }
-    // Between vectors the method solves for the move itself, and says so itself.
-    if (maps_) choice_.note = detail::joined(choice_.note, detail::note_of_move(moments_.move));
+    if (needs_.consumer) choice_.note = detail::joined(choice_.note, detail::note_of_move(moments_.move));
     complete(choice_.insertion);
     passes_ = choice_.insertion.units > 0 ? options_.method->candidate_passes() + 1 : 0;
     if (options_.method->candidate_passes() == 0) passes_ = 0;
@@ -213,7 +218,7 @@ class Measurement {
     effects_->update(ctx, unit_input, goal, consumer_input);
   }
 
-  /// The proposal, complete; once.
+  /// The proposal, complete; once. Throws NumericError if the bottleneck or the slope is not finite.
   [[nodiscard]] Proposal propose() {
     Insertion& insertion = choice_.insertion;
     double slope = site_.slope_at_zero() * choice_.first_order_gain.value_or(0.0);
@@ -244,19 +249,28 @@ class Measurement {
     SiteReport& report = proposal.report;
     report.name = site_.name;
     report.width = site_.width();
-    report.goal_norm2 = moments_.moments.goal_norm2;
-    report.best_move_decrease = moments_.move.decrease;
-    report.bottleneck = moments_.bottleneck;
+    if (needs_.consumer) {
+      report.goal_norm2 = moments_.moments.goal_norm2;
+      report.best_move_decrease = moments_.move.decrease;
+      report.bottleneck = moments_.bottleneck;
+    }
     report.lambda = std::move(choice_.lambda);
     report.threshold = choice_.threshold;
+    report.damping = choice_.damping;
+    report.ridge_used = choice_.ridge_used;
     report.gain = choice_.gain;
     report.note = std::move(choice_.note);
     report.seconds = seconds_;
     if (insertion.units > 0) report.slope = slope + (insertion.move.empty() ? 0.0 : choice_.move_decrease);
+    if (!std::isfinite(moments_.moments.goal_norm2) || !std::isfinite(moments_.bottleneck) ||
+        !std::isfinite(report.slope)) {
+      throw NumericError("the bottleneck or what growth would gain is not finite");
+    }
     proposal.move_slope = insertion.move.empty() ? 0.0 : choice_.move_decrease;
     proposal.insertion = std::move(insertion);
     proposal.positions = moments_.positions;
     proposal.taps = consumer_taps();
+    proposal.homogeneous = moments_.homogeneous;
     proposal.search_amplitude = choice_.search_amplitude;
     proposal.preserves_function = choice_.preserves_function;
     return proposal;
@@ -326,11 +340,24 @@ class Measurement {
     moments.layer = site_.name;
     if (!needs_.consumer) return;
     require_finite_statistics(ctx);
-    moments_.move = best_move<double>(ctx, moments.s1, View<const double>(moments.m1), {}, moments.resolution);
-    moments_.bottleneck = std::max(0.0, moments.goal_norm2 - moments_.move.decrease);
-    if (needs_.residual) {
-      moments_.n = residual_cross<double>(ctx, moments.m, moments.cross, View<const double>(moments_.move.weights));
+    const Moments<double> noise = needs_.noise ? rows_->noise(ctx) : Moments<double>();
+    take(damped_move(ctx, moments.s1, moments.m1, options_.damping ? Tensor<double>() : clone(ctx, noise.m1),
+                     options_.damping, needs_.route, moments.resolution));
+    moments_.bottleneck = unexpressed(ctx);
+    const View<const double> move = moments_.move.weights;
+    if (needs_.residual) moments_.n = residual_cross<double>(ctx, moments.m, moments.cross, move);
+    if (needs_.noise) moments_.noise = residual_cross<double>(ctx, noise.m, noise.cross, move);
+    if (needs_.joint && moments_.consumer_inputs > 0) {
+      const Tensor<double> rows = detail::whitening_rows(ctx, concat("site ", site_.name, ": S1"),
+                                                         damped(ctx, moments.s1), needs_.route, moments.resolution);
+      moments_.explained = Tensor<double>(ctx, {moments_.inputs, rows.extent(0)});
+      gemm(ctx, Transpose::no, Transpose::yes, 1, moments.cross.view(), rows.view(), 0, moments_.explained.view());
     }
+  }
+
+  void take(DampedMove found) {
+    moments_.move = std::move(found.move);
+    moments_.consumer_damping = found.damping;
   }
 
   void finish_maps(Context& ctx) {
@@ -347,11 +374,31 @@ class Measurement {
     moments.s1 = maps_->consumer_covariance(ctx);
     moments.m1 = maps_->first_moment(ctx);
     moments_.move = maps_->take_move();
-    moments_.bottleneck =
-        needs_.residual ? maps_->bottleneck() : std::max(0.0, moments.goal_norm2 - moments_.move.decrease);
+    moments_.consumer_damping = maps_->damping();
+    moments_.bottleneck = needs_.residual ? maps_->bottleneck() : unexpressed(ctx);
     if (needs_.residual) moments_.n = maps_->residual_cross_moment(ctx);
     if (needs_.noise) moments_.noise = maps_->noise_cross_moment(ctx);
     if (needs_.joint) moments_.explained = maps_->explained(ctx);
+  }
+
+  /// S1 as it was damped for the move.
+  [[nodiscard]] Tensor<double> damped(Context& ctx, const Tensor<double>& a) const {
+    Tensor<double> result = clone(ctx, a);
+    damp(ctx, moments_.consumer_damping, result);
+    return result;
+  }
+
+  /// Ψ = (1/n) ‖V_goal - δW* B1‖² = (1/n) ‖V_goal‖² - 2 ⟨δW*, M1ᵀ⟩ + ⟨δW* S1, δW*⟩, of a damped move as well.
+  [[nodiscard]] double unexpressed(Context& ctx) const {
+    const Moments<double>& moments = moments_.moments;
+    const Tensor<double>& move = moments_.move.weights;
+    double squares = 0.0;
+    if (!move.empty()) {
+      Tensor<double> product(ctx, move.shape());
+      gemm(ctx, Transpose::no, Transpose::no, 1, move.view(), moments.s1.view(), 0, product.view());
+      squares = detail::inner_product<double, double>(ctx, product.view(), move.view());
+    }
+    return std::max(0.0, moments.goal_norm2 - 2.0 * moments_.move.decrease + squares);
   }
 
   void require_finite_statistics(Context& ctx) const {
@@ -371,8 +418,7 @@ class Measurement {
 
   /// G S1⁺.
   [[nodiscard]] Tensor<double> solve_consumer(const Tensor<double>& cross) const {
-    Tensor<double> s1 = clone(*ctx_, moments_.moments.s1);
-    damp(*ctx_, options_.damping, s1);
+    const Tensor<double> s1 = damped(*ctx_, moments_.moments.s1);
     const Tensor<double> transposed = detail::converted_transposed<double, double>(*ctx_, cross.view());
     BestMove<double> found = best_move<double>(*ctx_, s1.view(), transposed.view(), SolveOptions{.route = needs_.route},
                                                moments_.moments.resolution);

@@ -25,7 +25,7 @@ struct Needs {
   bool consumer = false;  ///< S1 and M1, and the best move δW* that follows from them
   bool goal = false;      ///< M
   bool residual = false;  ///< N, the cross moment with what δW* leaves; brings `consumer` along
-  bool noise = false;     ///< what N would be if it were noise; maps only, where no formula tells
+  bool noise = false;     ///< what N would be if it were noise; beside N
   bool joint = false;     ///< how today's inputs of the consumer explain the unit's inputs; brings `consumer` along
   bool fisher = false;    ///< E
   Route route = Route::cholesky;  ///< by which δW* is found
@@ -67,9 +67,10 @@ struct SiteMoments {
       fan_out;  ///< of today's units: width × taps × q; [tap] as above, all taps even for FanOut::centre
   NormChannels norm_channels;  ///< of today's units; empty without `norm`
 
-  double damping = 0.0;       ///< asked for, in units of the mean diagonal
-  double significance = 0.0;  ///< c of the threshold on λ; 0 keeps every unit
-  bool move_weights = true;   ///< whether the move of today's weights is wanted
+  std::optional<double> damping;  ///< of S; none: to be chosen from N and its noise
+  double consumer_damping = 0.0;  ///< of S1, by which δW* was found, and of E
+  double significance = 0.0;      ///< c of the threshold on λ; 0 keeps every unit
+  bool move_weights = true;       ///< whether the move of today's weights is wanted
   std::int64_t max_units = 0;
 };
 
@@ -80,6 +81,8 @@ struct Choice {
   Insertion insertion;
   std::vector<double> lambda;  ///< scores of all candidates, descending
   double threshold = 0.0;      ///< score below which a candidate is noise
+  double damping = 0.0;        ///< of S, see `damp`
+  double ridge_used = 0.0;     ///< what the factor of S needed beside it, see SolveOptions
   double gain = 0.0;           ///< score of the units together, Σ λ² for singular values
   /// ⟨A, M⟩ of the units if it is known; else it is measured, in one more pass.
   std::optional<double> first_order_gain;

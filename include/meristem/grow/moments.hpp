@@ -1,9 +1,11 @@
 // The statistics a growth step is computed from, and the check that they are what they claim to be.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include <meristem/core/config.hpp>
 #include <meristem/core/context.hpp>
@@ -116,28 +118,52 @@ Extents require_moments(Context& ctx, const Moments<T>& moments, bool with_fishe
   return e;
 }
 
+/// a_ii *= factor
 template <class T>
-struct AddToDiagonal {
+struct ScaleDiagonal {
   T* a;
   std::int64_t stride;
-  T value;
-  MERISTEM_HD void operator()(std::int64_t i) const { a[i * stride] += value; }
+  T factor;
+  MERISTEM_HD void operator()(std::int64_t i) const { a[i * stride] *= factor; }
+};
+
+/// Variances below this share of the largest are taken for zero.
+inline constexpr double negligible_variance = 1e-20;
+
+/// Rows and columns of elements whose variance is not above `least` become those of an independent one of variance
+/// `largest`.
+template <class T>
+struct DropNegligible {
+  View<T> a;
+  const double* variances;
+  double least, largest;
+  MERISTEM_HD void operator()(std::int64_t i, std::int64_t j) const {
+    if (variances[i] > least && variances[j] > least) return;
+    a(i, j) = i == j && variances[i] > 0.0 ? static_cast<T>(largest) : T(0);
+  }
 };
 
 }  // namespace detail
 
-/// a += share · mean(diag a) · I for a second moment a (p, p), ridge regression's remedy for directions that the
-/// samples hardly show. Throws ArgumentError for a negative share, ShapeError unless a is square.
+/// Multiplies the diagonal of a second moment a (p, p) by 1 + share: a ridge in units of each element's own mean
+/// square, so that scaling the elements scales the solution and changes nothing else. It is the remedy of ridge
+/// regression (A. Hoerl, R. Kennard, 1970) for directions that the samples hardly show. An element whose mean square is
+/// below 1e-20 of the largest, a ReLU that is all but dead, would receive a weight without bound: its rows and columns
+/// become zero. Throws ArgumentError for a negative share, ShapeError unless a is square.
 template <Real T>
 void damp(Context& ctx, double share, Tensor<T>& a) {
   if (!(share >= 0.0) || std::isinf(share))
     throw ArgumentError(concat("damp: the share is ", share, "; it is 0 or more"));
   const std::int64_t p = detail::require_square("damp: the matrix", a);
   if (p == 0 || share == 0.0) return;
-  double trace = 0.0;
-  for (const double value : detail::diagonal<T>(ctx, a.view())) trace += value;
-  const T added = static_cast<T>(share * trace / static_cast<double>(p));
-  for_each(ctx, p, detail::AddToDiagonal<T>{a.data(), p + 1, added});
+  const std::vector<double> variances = detail::diagonal<T>(ctx, a.view());
+  const double largest = *std::max_element(variances.begin(), variances.end());
+  const double least = detail::negligible_variance * largest;
+  if (std::any_of(variances.begin(), variances.end(), [&](double v) { return v > 0.0 && v <= least; })) {
+    const Tensor<double> there = from_host<double>(ctx, {p}, variances);
+    for_each(ctx, p, p, detail::DropNegligible<T>{a.view(), there.data(), least, largest});
+  }
+  for_each(ctx, p, detail::ScaleDiagonal<T>{a.data(), p + 1, static_cast<T>(1.0 + share)});
 }
 
 }  // namespace meristem::inline MERISTEM_BACKEND::grow

@@ -37,12 +37,14 @@ struct GrowerOptions {
   /// Start with fewer samples and stop as soon as it is clear whether a site has significant units.
   std::optional<AdaptiveSamples> adaptive_samples = std::nullopt;
   std::int64_t search_samples = 1'000;  ///< fixed samples of the line search, apart from those of the statistics
-  std::int64_t batch_size = 512;        ///< in measuring; it changes no result
-  bool move_weights = true;             ///< apply δW as well as the units
-  /// Added to the diagonals of S, S1 and E, in units of their mean, before units and moves are solved for. Without it,
-  /// an input that is next to zero on almost every sample (a unit that is nearly dead) would receive a weight without
-  /// bound.
-  double damping = 1e-3;
+  /// In measuring and line search. Without BatchNorm it changes no result; a BatchNorm normalises each batch by its own
+  /// statistics, as in training, and small batches make these noisy.
+  std::int64_t batch_size = 512;
+  bool move_weights = true;  ///< apply δW as well as the units
+  /// The share by which S, S1 and E are damped (see `damp`) before units and moves are solved for: a few hundred
+  /// samples say next to nothing about the directions of least variance, which S^{-1/2} weighs most. None chooses it
+  /// site by site, by cross-validation.
+  std::optional<double> damping = std::nullopt;
   LineSearchOptions line_search = {};  ///< `largest` counts per position of a map
   AmplitudeOptions amplitude = {};
   /// What the line search may keep of the activations in front of the site, which growth there does not change.
@@ -89,7 +91,7 @@ inline void require_options(const GrowerOptions& options) {
   at_least("max_units", static_cast<double>(options.max_units), 1);
   at_least("max_unit_share", options.max_unit_share, 0);
   at_least("significance", options.significance, 0);
-  at_least("damping", options.damping, 0);
+  if (options.damping) at_least("damping", *options.damping, 0);
   at_least("statistics_samples", static_cast<double>(options.statistics_samples), 1);
   at_least("search_samples", static_cast<double>(options.search_samples), 1);
   at_least("search_memory", static_cast<double>(options.search_memory), 0);

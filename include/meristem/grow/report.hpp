@@ -21,19 +21,24 @@ namespace meristem::inline MERISTEM_BACKEND::grow {
 
 /// One site in one growth step. Losses are means over samples.
 struct SiteReport {
+  static constexpr double unknown = std::numeric_limits<double>::quiet_NaN();
+
   std::string name;
-  std::int64_t width = 0;           ///< units before
-  std::int64_t added = 0;           ///< units added
-  double goal_norm2 = 0.0;          ///< (1/n) ‖V_goal‖²
-  double bottleneck = 0.0;          ///< Ψ: the part of it that today's weights cannot express
-  double best_move_decrease = 0.0;  ///< D_W: the part that they can
-  std::vector<double> lambda = {};  ///< all singular values, descending
-  double threshold = 0.0;           ///< λ below it are noise
-  double gain = 0.0;                ///< Σ λ² of the units
-  double slope = 0.0;               ///< true first-order decrease of the loss per γ, of everything applied
-  double gamma = 0.0;               ///< amplitude; 0 if nothing was added
-  double predicted = 0.0;           ///< γ · slope
-  double loss_before = 0.0;         ///< on the samples of the line search
+  std::int64_t width = 0;  ///< units before
+  std::int64_t added = 0;  ///< units added
+  /// (1/n) ‖V_goal‖²; NaN, like the two that follow, if the method does not read what it takes to know them.
+  double goal_norm2 = unknown;
+  double bottleneck = unknown;          ///< Ψ: the part of it that today's weights cannot express
+  double best_move_decrease = unknown;  ///< D_W: the part that they can
+  std::vector<double> lambda = {};      ///< all singular values, descending
+  double threshold = 0.0;               ///< λ below it are noise
+  double damping = 0.0;                 ///< by which S was damped
+  double ridge_used = 0.0;              ///< what its Cholesky factor needed beside it
+  double gain = 0.0;                    ///< Σ λ² of the units
+  double slope = 0.0;                   ///< true first-order decrease of the loss per γ, of everything applied
+  double gamma = 0.0;                   ///< amplitude; 0 if nothing was added
+  double predicted = 0.0;               ///< γ · slope
+  double loss_before = 0.0;             ///< on the samples of the line search
   double loss_after = 0.0;
   int evaluations = 0;          ///< forward passes of the line search
   std::int64_t parameters = 0;  ///< of the network afterwards
@@ -46,12 +51,12 @@ struct SiteReport {
   /// unknown.
   double lambda_error = 0.0;
   /// Share of correct answers on held-out samples afterwards, if the caller measured it.
-  double accuracy = std::numeric_limits<double>::quiet_NaN();
+  double accuracy = unknown;
   double seconds = 0.0;
   std::string note = {};  ///< why nothing was added, or what was out of the ordinary
 
-  /// Share of the desired update that today's weights cannot express, in [0, 1].
-  [[nodiscard]] double unexpressed() const { return goal_norm2 > 0.0 ? bottleneck / goal_norm2 : 0.0; }
+  /// Share of the desired update that today's weights cannot express, in [0, 1]; NaN if unknown.
+  [[nodiscard]] double unexpressed() const { return goal_norm2 == 0.0 ? 0.0 : bottleneck / goal_norm2; }
   [[nodiscard]] double measured() const { return loss_before - loss_after; }
 };
 
@@ -91,7 +96,9 @@ inline std::ostream& operator<<(std::ostream& out, const GrowthReport& report) {
   bool accuracies = false;
   for (const SiteReport& site : report.sites) {
     const bool grown = site.added > 0, known = !std::isnan(site.accuracy);
-    lines.push_back({site.name, number(site.bottleneck), fixed(100.0 * site.unexpressed(), 1, " %"),
+    const bool measured = !std::isnan(site.bottleneck);
+    lines.push_back({site.name, measured ? number(site.bottleneck) : "-",
+                     measured ? fixed(100.0 * site.unexpressed(), 1, " %") : "-",
                      grown ? concat(site.width, " + ", site.added) : std::to_string(site.width),
                      grown ? number(site.gamma, site.gamma < 1.0 ? 3 : 6) : "-", grown ? number(site.predicted) : "-",
                      grown ? number(site.measured()) : "-", grouped(site.parameters),

@@ -20,7 +20,7 @@ struct ChosenSamples {
 };
 
 /// Samples for the line search, and others for the statistics; both from the two ends of one random order, a pure
-/// function of the seed. At most half of the set goes to the search. Of a set of one sample both get that.
+/// function of the seed. At most a fifth of the set goes to the search. Of a set of one sample both get that.
 [[nodiscard]] inline ChosenSamples draw_samples(std::uint64_t seed, std::int64_t size, std::int64_t search_samples,
                                                 std::int64_t statistics_samples) {
   std::vector<std::int64_t> order(static_cast<std::size_t>(size));
@@ -29,7 +29,7 @@ struct ChosenSamples {
   for (std::size_t i = order.size() - 1; i > 0; --i) {
     std::swap(order[i], order[static_cast<std::size_t>(random.below(i, i + 1))]);
   }
-  const std::int64_t search = std::min(search_samples, std::max<std::int64_t>(size / 2, 1));
+  const std::int64_t search = std::min(search_samples, std::max<std::int64_t>(size / 5, 1));
   const std::int64_t rest = std::max<std::int64_t>(size - search, 1);
   return {.search = {order.begin(), order.begin() + search},
           .statistics = {order.end() - std::min(statistics_samples, rest), order.end()}};

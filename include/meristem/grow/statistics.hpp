@@ -13,6 +13,7 @@
 
 #include <meristem/grow/accumulator.hpp>
 #include <meristem/grow/moments.hpp>
+#include <meristem/grow/random_signs.hpp>
 #include <meristem/grow/site.hpp>
 #include <meristem/kernels/reduce.cuh>
 #include <meristem/nn/layer.hpp>
@@ -42,6 +43,7 @@ struct StatisticsOptions {
   bool consumer = true;    ///< S1 and M1
   bool goal = true;        ///< M
   bool cross = true;       ///< P
+  bool noise = false;      ///< M1, M and P with a random sign for each sample, those of them that are gathered
 };
 
 /// Accumulates S1, M1, S, M, P and E of section "Definitions" in M. Verbockhaven et al., "Growing tiny networks" (TMLR
@@ -55,15 +57,16 @@ class SiteStatistics {
                  bool consumer_bias, std::int64_t outputs, const StatisticsOptions& options = {})
       : features_{unit_inputs, consumer_inputs, outputs} {
     if (options.covariance) s_.emplace(ctx, unit_inputs, unit_bias);
-    if (options.consumer) {
-      s1_.emplace(ctx, consumer_inputs, consumer_bias);
-      m1_.emplace(ctx, consumer_inputs, consumer_bias, outputs);
-    }
-    if (options.goal) m_.emplace(ctx, unit_inputs, unit_bias, outputs);
-    if (options.cross) {
-      cross_.emplace(ctx, unit_inputs, unit_bias, consumer_inputs);
-      if (consumer_bias) unit_sums_.emplace(ctx, unit_inputs, unit_bias, 1);
-    }
+    if (options.consumer) s1_.emplace(ctx, consumer_inputs, consumer_bias);
+    const auto emplace = [&](CrossMoments& moments) {
+      if (options.consumer) moments.m1.emplace(ctx, consumer_inputs, consumer_bias, outputs);
+      if (options.goal) moments.m.emplace(ctx, unit_inputs, unit_bias, outputs);
+      if (!options.cross) return;
+      moments.cross.emplace(ctx, unit_inputs, unit_bias, consumer_inputs);
+      if (consumer_bias) moments.unit_sums.emplace(ctx, unit_inputs, unit_bias, 1);
+    };
+    emplace(plain_);
+    if (options.noise) emplace(signed_.emplace());
     if (options.fisher) fisher_.emplace(ctx, outputs, false);
   }
 
@@ -97,15 +100,16 @@ class SiteStatistics {
     }
     if (s_) s_->update(ctx, unit_input, n);
     if (s1_) s1_->update(ctx, consumer_input, n);
-    if (m1_) m1_->update(ctx, consumer_input, goal, n);
-    if (m_) m_->update(ctx, unit_input, goal, n);
-    if (cross_) cross_->update(ctx, unit_input, consumer_input, n);
-    if (unit_sums_) {
-      if (ones_.size() < rows) {
-        ones_ = Tensor<T>(ctx, {rows, 1});
-        kernels::fill(ctx, T(1), ones_.view());
-      }
-      unit_sums_->update(ctx, unit_input, ones_.view().slice(0, 0, rows), n);
+    update(ctx, plain_, unit_input, consumer_input, consumer_input, goal, ones(ctx, n, rows));
+    if (signed_) {
+      const auto flipped = [&](View<const T> v) {
+        return with_random_signs<T>(ctx, v.reshape({n, n > 0 ? v.size() / n : 0}), samples_);
+      };
+      const Tensor<T> consumer = flipped(consumer_input), goals = flipped(goal);
+      Tensor<T> signs;
+      if (signed_->unit_sums) signs = flipped(ones(ctx, n, rows));
+      update(ctx, *signed_, unit_input, consumer_input, consumer.view().reshape(consumer_input.shape()),
+             goals.view().reshape(goal.shape()), signs.view());
     }
     if (fisher_) fisher_->update(ctx, goal, n);
     goal_squares_ += squares;
@@ -114,17 +118,15 @@ class SiteStatistics {
 
   /// Adds everything another one has seen.
   void merge(Context& ctx, const SiteStatistics& other) {
-    if (s_.has_value() != other.s_.has_value() || fisher_.has_value() != other.fisher_.has_value() ||
-        s1_.has_value() != other.s1_.has_value() || m_.has_value() != other.m_.has_value() ||
-        cross_.has_value() != other.cross_.has_value()) {
+    const auto same = [](const auto& a, const auto& b) { return a.has_value() == b.has_value(); };
+    if (!same(s_, other.s_) || !same(s1_, other.s1_) || !same(fisher_, other.fisher_) ||
+        !same(plain_.m, other.plain_.m) || !same(plain_.cross, other.plain_.cross) || !same(signed_, other.signed_)) {
       throw ArgumentError("SiteStatistics: cannot merge statistics gathered with different options");
     }
     if (s_) s_->merge(ctx, *other.s_);
     if (s1_) s1_->merge(ctx, *other.s1_);
-    if (m1_) m1_->merge(ctx, *other.m1_);
-    if (m_) m_->merge(ctx, *other.m_);
-    if (cross_) cross_->merge(ctx, *other.cross_);
-    if (unit_sums_) unit_sums_->merge(ctx, *other.unit_sums_);
+    plain_.merge(ctx, other.plain_);
+    if (signed_) signed_->merge(ctx, *other.signed_);
     if (fisher_) fisher_->merge(ctx, *other.fisher_);
     goal_squares_ += other.goal_squares_;
     samples_ += other.samples_;
@@ -150,18 +152,7 @@ class SiteStatistics {
     Moments<double> result;
     if (s_) result.s = s_->mean(ctx);
     if (s1_) result.s1 = s1_->mean(ctx);
-    if (m1_) result.m1 = m1_->mean(ctx);
-    if (m_) result.m = m_->mean(ctx);
-    if (cross_) result.cross = cross_->mean(ctx);
-    if (unit_sums_) {
-      const Tensor<double> products = std::move(result.cross);
-      const Tensor<double> sums = unit_sums_->mean(ctx);
-      const std::int64_t p = products.extent(0), columns = products.extent(1);
-      result.cross = Tensor<double>(ctx, {p, columns + 1});
-      if (p > 0) {
-        for_each(ctx, p, columns + 1, detail::AppendColumn{products.data(), sums.data(), result.cross.data(), columns});
-      }
-    }
+    plain_.mean(ctx, result.m1, result.m, result.cross);
     if (fisher_) result.fisher = fisher_->mean(ctx);
     result.goal_norm2 = goal_squares_ / static_cast<double>(samples_);
     result.samples = samples_;
@@ -170,11 +161,67 @@ class SiteStatistics {
     return result;
   }
 
+  /// M1, M and P with a random sign for each sample, if they were asked for; all else is empty. Merged statistics of
+  /// different samples have to be gathered with different seeds. Throws ArgumentError before the first sample.
+  [[nodiscard]] Moments<double> noise(Context& ctx) {
+    if (samples_ == 0) throw ArgumentError("SiteStatistics: moments of no samples were asked for; call update first");
+    Moments<double> result;
+    if (signed_) signed_->mean(ctx, result.m1, result.m, result.cross);
+    return result;
+  }
+
  private:
+  /// Cross moments of one pass over the samples.
+  struct CrossMoments {
+    std::optional<CrossCovariance<T>> m1, m, cross, unit_sums;
+
+    void merge(Context& ctx, const CrossMoments& other) {
+      if (m1) m1->merge(ctx, *other.m1);
+      if (m) m->merge(ctx, *other.m);
+      if (cross) cross->merge(ctx, *other.cross);
+      if (unit_sums) unit_sums->merge(ctx, *other.unit_sums);
+    }
+
+    void mean(Context& ctx, Tensor<double>& m1_mean, Tensor<double>& m_mean, Tensor<double>& cross_mean) {
+      if (m1) m1_mean = m1->mean(ctx);
+      if (m) m_mean = m->mean(ctx);
+      if (cross) cross_mean = cross->mean(ctx);
+      if (!unit_sums) return;
+      const Tensor<double> products = std::move(cross_mean);
+      const Tensor<double> sums = unit_sums->mean(ctx);
+      const std::int64_t p = products.extent(0), columns = products.extent(1);
+      cross_mean = Tensor<double>(ctx, {p, columns + 1});
+      if (p > 0) {
+        for_each(ctx, p, columns + 1, detail::AppendColumn{products.data(), sums.data(), cross_mean.data(), columns});
+      }
+    }
+  };
+
+  /// `consumer` stands on the right of P, `ones` (positions, 1) is its bias.
+  static void update(Context& ctx, CrossMoments& moments, View<const T> unit_input, View<const T> consumer_input,
+                     View<const T> consumer, View<const T> goal, View<const T> ones) {
+    const std::int64_t n = unit_input.extent(0);
+    if (moments.m1) moments.m1->update(ctx, consumer_input, goal, n);
+    if (moments.m) moments.m->update(ctx, unit_input, goal, n);
+    if (moments.cross) moments.cross->update(ctx, unit_input, consumer, n);
+    if (moments.unit_sums) moments.unit_sums->update(ctx, unit_input, ones.reshape({ones.size(), 1}), n);
+  }
+
+  /// The first `rows` of a column of ones.
+  View<const T> ones(Context& ctx, std::int64_t samples, std::int64_t rows) {
+    if (!plain_.unit_sums) return {};
+    if (ones_.size() < rows) {
+      ones_ = Tensor<T>(ctx, {rows, 1});
+      kernels::fill(ctx, T(1), ones_.view());
+    }
+    return std::as_const(ones_).view().slice(0, 0, rows).reshape({samples, samples > 0 ? rows / samples : 0});
+  }
+
   std::array<std::int64_t, 3> features_;  // of the unit's input, the consumer's input and the goal
   std::string site_;
   std::optional<Covariance<T>> s_, s1_;
-  std::optional<CrossCovariance<T>> m1_, m_, cross_, unit_sums_;
+  CrossMoments plain_;
+  std::optional<CrossMoments> signed_;
   std::optional<Covariance<T>> fisher_;
   Tensor<T> ones_;
   double goal_squares_ = 0.0;

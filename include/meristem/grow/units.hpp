@@ -55,8 +55,8 @@ struct SolveOptions {
   double significance = 1.0;
   /// Blocks after which the space that a few of many units are looked for in gives way to all eigenvectors.
   std::int64_t max_krylov_blocks = 48;
-  /// Cholesky route: what is added to the unit diagonal at first.
-  double ridge = 1e-6;
+  /// Cholesky route: what is added to the unit diagonal at first; 0 takes the moments' resolution.
+  double ridge = 0.0;
   /// Eigen route: eigenvalues below this share of the largest count as zero; 0 derives the bound from the moments'
   /// resolution.
   double rank_tolerance = 0.0;
@@ -118,7 +118,25 @@ template <Real U, Real T>
       return Whitening<double>::template eigen<T>(ctx, name, s, inverse_scale, options.rank_tolerance, resolution);
     }
   }
-  return Whitening<U>::template cholesky<T>(ctx, s, inverse_scale, std::max(options.ridge, 0.0), resolution);
+  return Whitening<U>::template cholesky<T>(ctx, s, inverse_scale, options.ridge > 0.0 ? options.ridge : resolution,
+                                            resolution);
+}
+
+/// W (r, p) with Wᵀ W = S⁺ for S (p, p).
+[[nodiscard]] inline Tensor<double> whitening_rows(Context& ctx, const std::string& name, const Tensor<double>& s,
+                                                   Route route, double resolution) {
+  const std::vector<double> inverse_scale = inverse_deviations(diagonal<double>(ctx, s.view()));
+  if (route == Route::cholesky) {
+    const auto factor = Whitening<double>::cholesky<double>(ctx, s.view(), inverse_scale, resolution, resolution);
+    if (factor) {
+      const std::int64_t p = s.extent(0);
+      Tensor<double> identity = zeros<double>(ctx, {p, p});
+      for_each(ctx, p, AddToDiagonal<double>{identity.data(), p + 1, 1.0});
+      return factor->times(ctx, identity.view());
+    }
+  }
+  const auto whitening = Whitening<double>::eigen<double>(ctx, name, s.view(), inverse_scale, 0.0, resolution);
+  return converted<double, double>(ctx, whitening.rows());
 }
 
 /// λ up to which N = M - P δWᵀ can be made of errors of its parts, which have the size `scale`.
@@ -275,13 +293,14 @@ template <Real T>
 ///
 /// With E (q, q), which may be left empty, the triplets are those of S^{-1/2} N E^{-1/2} and ω = √λ E^{-1/2} v. Of
 /// `options` route, max_units, ridge and rank_tolerance count. `resolution` as in Moments. S is scaled to unit
-/// diagonal; where its diagonal is what is left of a difference, `variances` (p) are those to scale by. Throws
-/// ShapeError, NumericError, ArgumentError.
+/// diagonal; where its diagonal is what is left of a difference, `variances` (p) are those to scale by. Where N is a
+/// difference of cross moments with a desired update of the norm `parts`, λ that their rounding can make do not count.
+/// Throws ShapeError, NumericError, ArgumentError.
 template <Real T>
 [[nodiscard]] Units<T> new_units(Context& ctx, View<const std::type_identity_t<T>> s, View<const T> n,
                                  const SolveOptions& options = {}, double threshold = 0.0,
                                  View<const std::type_identity_t<T>> fisher = {}, double resolution = 0.0,
-                                 std::vector<double> variances = {}) {
+                                 std::vector<double> variances = {}, double parts = 0.0) {
   detail::require_options(options);
   detail::require_square_matrix<T>(ctx, "S", s);
   detail::require_matrix<T>(ctx, "N", n, s.extent(0));
@@ -304,10 +323,11 @@ template <Real T>
     using U = decltype(precision);
     const auto whitening = detail::whiten<U, T>(ctx, "S", s, inverse_scale, chosen, resolution);
     if (!whitening) return std::nullopt;
+    const double floor = detail::rounding_floor(*whitening, parts, p, q, resolution);
     const auto units_of = [&](View<const U> cross) {
       return detail::units_from<T, U>(ctx, *whitening, cross,
                                       outputs.rank() == 2 ? std::as_const(outputs).view() : View<const double>(),
-                                      threshold, chosen);
+                                      std::max(threshold, floor), chosen);
     };
     if (outputs.rank() == 2) {
       return units_of(detail::in_output_metric<U>(ctx, n, outputs.view()).view());

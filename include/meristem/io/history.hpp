@@ -112,6 +112,8 @@ class HistoryLine {
     site.bottleneck = line.number("bottleneck");
     site.best_move_decrease = line.number("best_move_decrease");
     site.threshold = line.number("threshold");
+    site.damping = line.number("damping");
+    site.ridge_used = line.number("ridge_used");
     site.lambda_error = line.number("lambda_error");
     site.gain = line.number("gain");
     site.slope = line.number("slope");

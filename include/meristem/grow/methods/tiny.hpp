@@ -1,7 +1,7 @@
 // TINY: the units that express most of what today's weights cannot, from the statistics of one site.
 #pragma once
 
-#include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <string>
 #include <utility>
@@ -10,8 +10,10 @@
 #include <meristem/core/blas.hpp>
 #include <meristem/grow/matrix_ops.hpp>
 #include <meristem/grow/method.hpp>
-#include <meristem/grow/solver.hpp>
+#include <meristem/grow/shrinkage.hpp>
+#include <meristem/grow/units.hpp>
 #include <meristem/grow/whitening.hpp>
+#include <meristem/kernels/elementwise.cuh>
 
 namespace meristem::inline MERISTEM_BACKEND::grow {
 
@@ -20,7 +22,7 @@ namespace detail {
 /// E with the site's damping.
 [[nodiscard]] inline Tensor<double> damped_fisher(Context& ctx, const SiteMoments& site) {
   Tensor<double> fisher = clone(ctx, site.moments.fisher);
-  damp(ctx, site.damping, fisher);
+  damp(ctx, site.consumer_damping, fisher);
   return fisher;
 }
 
@@ -66,88 +68,142 @@ class Tiny final : public GrowthMethod {
   }
 
   [[nodiscard]] Choice choose(Context& ctx, const SiteMoments& site) const override {
-    return site.spatial ? choose_maps(ctx, site) : choose_rows(ctx, site);
-  }
-
- private:
-  [[nodiscard]] Choice choose_rows(Context& ctx, const SiteMoments& site) const {
-    Moments<double> moments = copy_of(ctx, site.moments);
-    damp(ctx, site.damping, moments.s);
-    damp(ctx, site.damping, moments.s1);
-    if (options_.fisher) damp(ctx, site.damping, moments.fisher);
-    const Solution<double> solution = grow::solve(ctx, moments,
-                                                  SolveOptions{.route = options_.route,
-                                                               .joint = options_.joint,
-                                                               .fisher = options_.fisher,
-                                                               .max_units = site.max_units,
-                                                               .significance = site.significance});
+    const Problem problem(ctx, options_, site);
     Choice choice;
-    choice.lambda = solution.lambda;
-    choice.threshold = solution.threshold;
-    choice.gain = solution.gain;
-    choice.note = solution.note;
-    take(ctx, site, solution.units, solution.fan_in, solution.fan_out, solution.best_move, choice);
-    choice.first_order_gain = solution.first_order_gain;
-    choice.move_decrease = solution.returned_move_decrease;
-    return choice;
-  }
-
-  [[nodiscard]] Choice choose_maps(Context& ctx, const SiteMoments& site) const {
-    Tensor<double> s = clone(ctx, site.moments.s);
-    damp(ctx, site.damping, s);
-    const std::vector<double> variances = detail::diagonal<double>(ctx, s.view());
-    double resolution = site.moments.resolution;
-    SolveOptions options{.route = options_.route, .max_units = site.max_units};
-    const bool joint = options_.joint && !site.explained.empty();
-    if (joint) {
-      // Each tap is a sample of its own, as in S.
-      gemm(ctx, Transpose::no, Transpose::yes, -1, site.explained.view(), site.explained.view(), 1, s.view());
-      resolution *= 16.0;
-      options.ridge = std::max(options.ridge, resolution);
-    }
-    const Tensor<double> metric = options_.fisher ? detail::output_metric(ctx, site) : Tensor<double>();
-    const auto units_of = [&](const Tensor<double>& n, const SolveOptions& chosen, double threshold) {
-      const std::int64_t p = n.extent(0);
-      if (!options_.fisher) {
-        return new_units<double>(ctx, s, n.view(), chosen, threshold, {}, resolution, variances);
-      }
-      const Tensor<double> scaled = times(ctx, Transpose::yes, n, site.outputs, metric);
-      Units<double> units = new_units<double>(ctx, s, scaled.view().reshape({p, scaled.size() / p}), chosen, threshold,
-                                              {}, resolution, variances);
-      units.fan_out = times(ctx, Transpose::no, units.fan_out, metric.extent(0), metric);
-      return units;
-    };
-
-    Choice choice;
+    choice.damping =
+        site.damping
+            ? *site.damping
+            : cross_validated_damping(ctx, site.n, site.noise,
+                                      [&](double share, const Tensor<double>& fitted, const Tensor<double>& held_out) {
+                                        return problem.gain(share, fitted, held_out);
+                                      });
     if (site.significance > 0.0) {
       // One draw of the noise scatters about its edge by some per cent: a tenth is added, so that c = 1 seldom lets
       // noise pass.
-      SolveOptions one = options;
-      one.max_units = 1;
-      const Units<double> edge = units_of(site.noise, one, 0.0);
+      const Units<double> edge = problem.units(choice.damping, site.noise, 1, 0.0);
       choice.threshold = edge.lambda.empty() ? 0.0 : site.significance * 1.1 * edge.lambda.front();
     }
-    const Units<double> units = units_of(site.n, options, choice.threshold);
+    const Units<double> units = problem.units(choice.damping, site.n, site.max_units, choice.threshold);
     choice.lambda = units.lambda;
+    choice.ridge_used = units.ridge_used;
     for (std::int64_t k = 0; k < units.units; ++k) {
       choice.gain += units.lambda[static_cast<std::size_t>(k)] * units.lambda[static_cast<std::size_t>(k)];
     }
     choice.note = units.note;
+    if (units.units == 0 && site.significance > 0.0 && choice.threshold > 0.0 && !units.lambda.empty() &&
+        units.lambda.front() <= choice.threshold) {
+      choice.note = concat(
+          "no unit added: nothing significant is left that is linear in the layer's inputs, the "
+          "largest singular value ",
+          units.lambda.front(), " does not exceed the threshold ", choice.threshold, " (significance ",
+          site.significance, ", ", site.moments.samples, " samples)");
+    }
     choice.rescale = true;
     if (options_.fisher) choice.output_metric = to_host(ctx, detail::damped_fisher(ctx, site));
-    choice.companion = joint && site.move_weights;
-    Tensor<double> move = clone(ctx, site.move.weights);
+    Tensor<double> move = problem.move();
+    if (problem.joint() && site.move_weights) {
+      // Between vectors P is at hand, and what the units do within the span of today's weights with it.
+      if (site.spatial)
+        choice.companion = true;
+      else
+        problem.subtract_explained(units, move);
+    }
     choice.move_decrease = site.move.decrease;
-    if (options_.fisher && !move.empty()) {
-      Tensor<double> whitened(ctx, {metric.extent(0), move.extent(1)});
-      gemm(ctx, Transpose::no, Transpose::no, 1, metric.view(), site.move.weights.view(), 0, whitened.view());
-      gemm(ctx, Transpose::yes, Transpose::no, 1, metric.view(), whitened.view(), 0, move.view());
+    if ((options_.fisher || problem.joint()) && !move.empty()) {
       const Tensor<double> m1t = detail::converted_transposed<double, double>(ctx, site.moments.m1.view());
       choice.move_decrease = detail::inner_product<double, double>(ctx, move.view(), m1t.view());
     }
-    take(ctx, site, units.units, units.fan_in, units.fan_out, move, choice);
+    choice.insertion.units = units.units;
+    if (units.units == 0) return choice;
+    note_rank(site, choice);
+    choice.insertion.fan_in = to_host(ctx, units.fan_in);
+    choice.insertion.fan_out = to_host(ctx, units.fan_out);
+    if (site.move_weights) choice.insertion.move = to_host(ctx, move);
+    if (!site.spatial && !site.moments.m.empty()) {
+      Tensor<double> seen(ctx, {units.units, site.outputs});
+      gemm(ctx, Transpose::no, Transpose::no, 1, units.fan_in.view(), site.moments.m.view(), 0, seen.view());
+      choice.first_order_gain = detail::inner_product<double, double>(ctx, seen.view(), units.fan_out.view());
+    }
     return choice;
   }
+
+ private:
+  /// What is solved at one site, for whatever share of damping and whichever samples N is of.
+  class Problem {
+   public:
+    Problem(Context& ctx, const Options& options, const SiteMoments& site)
+        : ctx_(ctx), site_(site), options_(options), joint_(options.joint && !site.explained.empty()) {
+      if (options.fisher) metric_ = detail::output_metric(ctx, site);
+    }
+
+    [[nodiscard]] bool joint() const { return joint_; }
+
+    /// Units for the cross moment n (p, taps q).
+    [[nodiscard]] Units<double> units(double damping, const Tensor<double>& n, std::int64_t most,
+                                      double threshold) const {
+      double resolution = site_.moments.resolution;
+      SolveOptions solve{.route = options_.route, .max_units = most};
+      Tensor<double> s = clone(ctx_, site_.moments.s);
+      damp(ctx_, damping, s);
+      std::vector<double> variances = detail::diagonal<double>(ctx_, s.view());
+      if (joint_) {
+        // Each tap is a sample of its own, as in S.
+        gemm(ctx_, Transpose::no, Transpose::yes, -1, site_.explained.view(), site_.explained.view(), 1, s.view());
+        resolution *= 16.0;
+      }
+      const double parts = std::sqrt(site_.moments.goal_norm2);
+      if (!options_.fisher) {
+        return new_units<double>(ctx_, s, n.view(), solve, threshold, {}, resolution, variances, parts);
+      }
+      const std::int64_t p = n.extent(0);
+      const Tensor<double> scaled = times(ctx_, Transpose::yes, n, site_.outputs, metric_);
+      Units<double> units = new_units<double>(ctx_, s, scaled.view().reshape({p, scaled.size() / p}), solve, threshold,
+                                              {}, resolution, variances);
+      units.fan_out = times(ctx_, Transpose::no, units.fan_out, metric_.extent(0), metric_);
+      return units;
+    }
+
+    /// What units found from `fitted` are worth for `held_out`.
+    [[nodiscard]] double gain(double damping, const Tensor<double>& fitted, const Tensor<double>& held_out) const {
+      const Units<double> found = units(damping, fitted, site_.max_units, 0.0);
+      if (found.units == 0) return 0.0;
+      return detail::gain_of_units(ctx_, found.fan_in.view(),
+                                   found.fan_out.view().reshape({found.units, held_out.extent(1)}), held_out.view(),
+                                   site_.moments.s.view());
+    }
+
+    /// δW*, or E⁺ δW*.
+    [[nodiscard]] Tensor<double> move() const {
+      Tensor<double> move = clone(ctx_, site_.move.weights);
+      if (!options_.fisher || move.empty()) return move;
+      Tensor<double> whitened(ctx_, {metric_.extent(0), move.extent(1)});
+      gemm(ctx_, Transpose::no, Transpose::no, 1, metric_.view(), site_.move.weights.view(), 0, whitened.view());
+      gemm(ctx_, Transpose::yes, Transpose::no, 1, metric_.view(), whitened.view(), 0, move.view());
+      return move;
+    }
+
+    /// move (q, d) -= Aᵀ P S1⁺ with A = Σ α_k ω_kᵀ, between vectors.
+    void subtract_explained(const Units<double>& units, Tensor<double>& move) const {
+      if (units.units == 0 || move.empty()) return;
+      const Tensor<double>& p = site_.moments.cross;
+      Tensor<double> seen(ctx_, {units.units, p.extent(1)}), cross(ctx_, {p.extent(1), site_.outputs});
+      gemm(ctx_, Transpose::no, Transpose::no, 1, units.fan_in.view(), p.view(), 0, seen.view());
+      gemm(ctx_, Transpose::yes, Transpose::no, 1, seen.view(), units.fan_out.view(), 0, cross.view());
+      Tensor<double> s1 = clone(ctx_, site_.moments.s1);
+      damp(ctx_, site_.consumer_damping, s1);
+      const BestMove<double> explained =
+          best_move<double>(ctx_, s1.view(), std::as_const(cross).view(), SolveOptions{.route = options_.route},
+                            site_.moments.resolution);
+      kernels::axpy<double>(ctx_, -1.0, explained.weights, move.view());
+    }
+
+   private:
+    Context& ctx_;
+    const SiteMoments& site_;
+    Options options_;
+    bool joint_;
+    Tensor<double> metric_;
+  };
 
   /// a op(w), for `a` as rows of `columns` numbers.
   [[nodiscard]] static Tensor<double> times(Context& ctx, Transpose transpose, const Tensor<double>& a,
@@ -158,31 +214,6 @@ class Tiny final : public GrowthMethod {
       gemm(ctx, Transpose::no, transpose, 1, a.view().reshape({rows, columns}), w.view(), 0, result.view());
     }
     return result;
-  }
-
-  static void take(Context& ctx, const SiteMoments& site, std::int64_t units, View<const double> fan_in,
-                   View<const double> fan_out, View<const double> move, Choice& choice) {
-    choice.insertion.units = units;
-    if (units == 0) return;
-    note_rank(site, choice);
-    choice.insertion.fan_in = to_host(ctx, fan_in);
-    choice.insertion.fan_out = to_host(ctx, fan_out);
-    if (site.move_weights) choice.insertion.move = to_host(ctx, move);
-  }
-
-  [[nodiscard]] static Moments<double> copy_of(Context& ctx, const Moments<double>& from) {
-    Moments<double> to;
-    to.s1 = clone(ctx, from.s1);
-    to.m1 = clone(ctx, from.m1);
-    to.s = clone(ctx, from.s);
-    to.m = clone(ctx, from.m);
-    to.cross = clone(ctx, from.cross);
-    to.fisher = clone(ctx, from.fisher);
-    to.goal_norm2 = from.goal_norm2;
-    to.samples = from.samples;
-    to.resolution = from.resolution;
-    to.layer = from.layer;
-    return to;
   }
 
   Options options_;

@@ -1,0 +1,153 @@
+// One training: the network, its growth, and what came out after every epoch.
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <meristem/meristem.hpp>
+
+#include "variant.hpp"
+
+namespace ms = meristem;
+
+/// What all trainings share.
+struct Task {
+  ms::data::ImageSet train, test;
+  std::string model = "vgg";
+  std::int64_t epochs = 9, batch = 50, channels = 4, units = 8;
+  double share = 0.25;
+  bool augment = false, linear = false;
+};
+
+/// After one epoch.
+struct Mark {
+  double parameters = 0.0;
+  double operations = 0.0, growing = 0.0;  ///< floating-point operations in all, and those of growth among them
+  double loss = 0.0;                       ///< mean over the epoch's batches
+  double accuracy = 0.0;                   ///< of the test images, %
+  double seconds = 0.0;                    ///< of training and growth, not of testing
+};
+
+struct Run {
+  std::vector<Mark> marks;  ///< one after every epoch
+  std::int64_t units = 0;   ///< added in all
+};
+
+/// The network after `steps` growth steps, untrained.
+inline ms::nn::Sequential<float> build(ms::Context& ctx, const Task& task, std::int64_t steps) {
+  const std::int64_t c = task.channels;
+  if (task.model == "resnet18") {
+    ms::models::ResNetOptions options{
+        .classes = task.train.classes(), .width = 1.0 / 16, .channels = c, .in_channels = task.train.channels};
+    for (std::int64_t stage = 0, outer = c; stage < 4; ++stage, outer *= 2) {
+      const auto each = static_cast<std::int64_t>(std::ceil(task.share * static_cast<double>(outer)));
+      const std::int64_t start = std::max<std::int64_t>(1, std::llround(static_cast<double>(outer) / 16.0));
+      options.hidden.insert(options.hidden.end(), 2, start + steps * each);
+    }
+    return ms::models::resnet18<float>(ctx, options);
+  }
+  const std::int64_t extra = steps * task.units;
+  return ms::models::vgg<float>(ctx, {.classes = task.train.classes(),
+                                      .stages = {{c + extra}, {2 * c + extra}, {2 * c + extra, 2 * c + extra}},
+                                      .in_channels = task.train.channels});
+}
+
+/// w = shrink · w + perturb · (a fresh one, by Kaiming's variance), for the weights of Linear and Conv2d.
+inline void shrink_and_perturb(ms::Context& ctx, ms::nn::Layer<float>& network, double shrink, double perturb) {
+  network.visit_parameters([&](ms::nn::Parameter<float>& parameter) {
+    const ms::Shape& shape = parameter.value.shape();
+    if (shape.rank() < 2 || parameter.value.empty()) return;
+    ms::kernels::scale<float>(ctx, static_cast<float>(shrink), parameter.value.view());
+    if (perturb == 0.0) return;
+    ms::Tensor<float> noise(ctx, shape);
+    const double fan_in = static_cast<double>(shape.size() / shape[0]);
+    ms::kernels::fill_normal<float>(ctx, ctx.next_random_stream(), 0.0f, static_cast<float>(perturb * std::sqrt(2.0 / fan_in)),
+                                    noise.view());
+    ms::kernels::axpy<float>(ctx, 1.0f, noise, parameter.value.view());
+  });
+}
+
+/// Trains for `epochs` epochs, the last one cut short if there is a fraction; the schedule is stretched with them.
+inline Run train(const Task& task, const Variant& variant, std::uint64_t seed, double epochs) {
+  ms::Context ctx({.seed = seed});
+  const auto growths = static_cast<std::int64_t>(variant.grow_after.size());
+  ms::nn::Sequential<float> net = build(ctx, task, variant.method.starts_with("large") ? growths : 0);
+  ms::optim::Sgd<float> sgd(net, {.learning_rate = variant.learning_rate, .momentum = 0.9, .weight_decay = 5e-4});
+  const std::int64_t steps_per_epoch = (task.train.size() + task.batch - 1) / task.batch;
+  ms::optim::GrowthRate growth_rate = variant.growth_rate;
+  growth_rate.steps *= steps_per_epoch;
+  sgd.set_growth_rate(growth_rate);
+  const auto steps = std::llround(epochs * static_cast<double>(steps_per_epoch));
+  const double stretch = epochs / static_cast<double>(task.epochs);
+  const ms::optim::Schedule schedule(
+      {.peak = variant.learning_rate,
+       .decay = task.linear ? ms::optim::Decay::linear : ms::optim::Decay::cosine,
+       .hold_steps = std::llround(stretch * static_cast<double>(variant.hold * steps_per_epoch)),
+       .total_steps = steps});
+
+  std::optional<ms::grow::Grower<float>> grower;
+  if (variant.grows()) {
+    ms::grow::GrowerOptions options;
+    options.method = method_named(variant.method);
+    options.where = ms::grow::Where::together;
+    // The same number of units for every method, also where a threshold would not let them pass.
+    options.how_many =
+        task.model == "resnet18" ? ms::grow::HowMany::of_outputs(task.share) : ms::grow::HowMany::fixed(task.units);
+    options.how_many->insist = true;
+    options.how_many->significance = variant.significance;
+    options.line_search = variant.search;
+    options.amplitude = variant.amplitude;
+    options.damping = variant.damping;
+    options.move_weights = variant.move_weights;
+    options.statistics_samples = std::min(variant.statistics_samples, std::max<std::int64_t>(task.train.size() / 2, 1));
+    options.search_samples = std::min(variant.search_samples, std::max<std::int64_t>(task.train.size() / 4, 1));
+    options.batch_size = 250;
+    grower.emplace(net, sgd, options);
+  }
+  const ms::Shape image{1, task.train.height, task.train.width, task.train.channels};
+  Run run;
+  Mark mark;
+  for (std::int64_t epoch = 1; sgd.steps() < steps; ++epoch) {
+    const auto start = std::chrono::steady_clock::now();
+    ms::train::Metrics metrics;
+    const double each = 6.0 * static_cast<double>(net.multiply_adds(image));
+    for (const auto& batch :
+         task.train.batches<float>(ctx, task.batch,
+                                   {.shuffle = true,
+                                   .epoch = epoch - 1,
+                                   .augmentation = {.crop_padding = task.augment ? 4 : 0, .flip = task.augment}})) {
+      if (sgd.steps() == steps) break;
+      sgd.set_learning_rate(schedule.at(sgd.steps()));
+      metrics += ms::train::step<float>(ctx, net, batch, sgd);
+      // A multiply-add is two operations; forward and the gradients of inputs and weights take about the same.
+      mark.operations += each * static_cast<double>(batch.labels.size());
+    }
+    if (grower && epoch < task.epochs &&
+        std::find(variant.grow_after.begin(), variant.grow_after.end(), epoch) != variant.grow_after.end()) {
+      if (variant.shrink != 1.0 || variant.perturb != 0.0) {
+        shrink_and_perturb(ctx, net, variant.shrink, variant.perturb);
+      }
+      const ms::grow::GrowthReport report = grower->grow(ctx, task.train);
+      run.units += report.added();
+      mark.growing += report.operations;
+      mark.operations += report.operations;
+      if (variant.forget_moments) {
+        for (ms::nn::Parameter<float>* parameter : ms::nn::parameters(net)) {
+          for (ms::Tensor<float>& moment : sgd.state(parameter->id)) ms::kernels::fill(ctx, 0.0f, moment.view());
+        }
+      }
+    }
+    mark.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    mark.parameters = static_cast<double>(ms::nn::parameter_count(net));
+    mark.loss = metrics.loss;
+    mark.accuracy = 100.0 * ms::train::evaluate<float>(ctx, net, task.test, 250).accuracy;
+    run.marks.push_back(mark);
+  }
+  return run;
+}

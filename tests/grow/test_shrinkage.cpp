@@ -1,0 +1,211 @@
+// The ridge that is chosen from the data, and that no scale of the inputs changes what growth finds.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <meristem/grow/random_signs.hpp>
+#include <meristem/grow/shrinkage.hpp>
+#include <support/growth_problem.hpp>
+#include <support/method_problem.hpp>
+#include <support/plain_maps.hpp>
+
+namespace grow_shrinkage_test {
+
+namespace ms = meristem;
+using ms::nn::Activation;
+using support::Dense;
+using support::GrowthProblem;
+using support::MethodProblem;
+using support::to_dense;
+using support::to_tensor;
+
+namespace {
+
+/// Moments of signed samples: Σ sign b2 vᵀ / n.
+Dense signed_moment(const Dense& a, const Dense& b, const std::vector<double>& signs) {
+  Dense flipped = b;
+  for (std::int64_t i = 0; i < b.rows; ++i) {
+    for (std::int64_t t = 0; t < b.columns; ++t) flipped(i, t) *= signs[static_cast<std::size_t>(t)];
+  }
+  return (1.0 / static_cast<double>(b.columns)) * (a * support::transposed(flipped));
+}
+
+/// The inputs of a network times 10^k, k from -4 to 4 in turn, and the weights of the first layer divided by it: the
+/// same function, whose first layer reads other scales. `per_channel` as maps need it.
+void rescale_inputs(MethodProblem& problem, bool per_channel) {
+  const std::int64_t channels = problem.x.extent(3), features = problem.x.size() / problem.n;
+  const auto factor = [&](std::int64_t feature) {
+    const std::int64_t turn = per_channel ? 8 * (feature % channels) : feature % 9;
+    return std::pow(10.0, static_cast<double>(turn - 4));
+  };
+  std::vector<double> x = ms::to_host(problem.ctx, problem.x);
+  for (std::size_t i = 0; i < x.size(); ++i) x[i] *= factor(static_cast<std::int64_t>(i) % features);
+  problem.x = ms::from_host<double>(problem.ctx, problem.x.shape(), x);
+  auto& weight = problem.site.producer.weight().value;
+  std::vector<double> w = ms::to_host(problem.ctx, weight);
+  const std::int64_t inputs = per_channel ? channels : features;
+  for (std::size_t i = 0; i < w.size(); ++i) w[i] /= factor(static_cast<std::int64_t>(i) % inputs);
+  ms::copy<double>(problem.ctx, ms::from_host<double>(problem.ctx, weight.shape(), w), weight);
+}
+
+}  // namespace
+
+TEST_SUITE_BEGIN("unit");
+
+TEST_CASE("damping: a ridge in units of each element's own mean square") {
+  ms::Context ctx;
+  const Dense a(3, 3, std::vector<double>{4, 1, 0, 1, 9, 2, 0, 2, 0});
+  ms::Tensor<double> damped = to_tensor<double>(ctx, a);
+  ms::grow::damp(ctx, 0.25, damped);
+  support::check_dense(to_dense(ctx, damped), Dense(3, 3, std::vector<double>{5, 1, 0, 1, 11.25, 2, 0, 2, 0}), 0.0,
+                       "damped");
+}
+
+TEST_CASE("damping: an input that is all but dead receives no weight") {
+  ms::Context ctx;
+  // Three samples; the second input is 1e-12 of the first, on one of them.
+  const Dense b(2, 3, std::vector<double>{1, 2, -1, 0, 0, 1e-12}), v(1, 3, std::vector<double>{1, 0, 2});
+  const GrowthProblem problem{b, Dense(0, 3), v};
+  for (const double share : {1e-3, 1.0}) {
+    ms::Tensor<double> s = to_tensor<double>(ctx, problem.moment(b, b));
+    ms::grow::damp(ctx, share, s);
+    const auto move = ms::grow::best_move<double>(ctx, s, to_tensor<double>(ctx, problem.moment(b, v)).view());
+    const std::vector<double> weights = ms::to_host(ctx, move.weights);
+    // ⟨b0, v⟩ / (⟨b0, b0⟩ (1 + share)) = -1 / (6 (1 + share))
+    CHECK(weights[0] == doctest::Approx(-1.0 / (6.0 * (1.0 + share))));
+    CHECK(std::abs(weights[1]) < 1.0);
+  }
+}
+
+TEST_CASE("random signs: one for each sample, the same in whatever batches, about as many of both") {
+  ms::Context ctx({.seed = 5});
+  constexpr std::int64_t n = 1000, each = 3;
+  const auto v = ms::from_host<double>(ctx, {n, each}, support::normal_values<double>(n * each, 1));
+  const std::vector<double> plain = ms::to_host(ctx, v),
+                            whole = ms::to_host(ctx, ms::grow::with_random_signs<double>(ctx, v.view(), 0)),
+                            tail = ms::to_host(
+                                ctx, ms::grow::with_random_signs<double>(ctx, v.view().slice(0, 700, n), 700));
+  std::int64_t turned = 0;
+  for (std::int64_t i = 0; i < n; ++i) {
+    const double sign = whole[static_cast<std::size_t>(i * each)] == plain[static_cast<std::size_t>(i * each)] ? 1 : -1;
+    turned += sign < 0 ? 1 : 0;
+    for (std::int64_t j = 0; j < each; ++j) {
+      const auto at = static_cast<std::size_t>(i * each + j);
+      CHECK(whole[at] == sign * plain[at]);
+      if (i >= 700) CHECK(tail[at - 700 * each] == whole[at]);
+    }
+  }
+  // Five deviations of a binomial distribution, √1000 / 2.
+  CHECK(std::abs(static_cast<double>(turned) - 500.0) < 80.0);
+}
+
+TEST_CASE("shrinkage: what units gain on held-out samples is what the best multiple of them leaves out") {
+  ms::Context ctx;
+  const GrowthProblem problem = support::random_problem(5, 0, 4, 30, 3);
+  const Dense alpha(2, 5, support::normal_values<double>(10, 7)), omega(2, 4, support::normal_values<double>(8, 8));
+  // ‖v‖² - min_c ‖v - c ωᵀ α b‖²
+  const Dense moved = support::transposed(omega) * alpha * problem.b2;
+  const double c = support::dot(moved, problem.v) / support::dot(moved, moved);
+  const double expected = problem.norm2(problem.v) - problem.norm2(problem.v - c * moved);
+  const auto gain = [&](double sign) {
+    return ms::grow::detail::gain_of_units(ctx, to_tensor<double>(ctx, sign * alpha).view(),
+                                           to_tensor<double>(ctx, omega).view(),
+                                           to_tensor<double>(ctx, problem.moment(problem.b2, problem.v)).view(),
+                                           to_tensor<double>(ctx, problem.moment(problem.b2, problem.b2)).view());
+  };
+  const double right_way = c > 0 ? 1.0 : -1.0;
+  CHECK(gain(right_way) == doctest::Approx(expected).epsilon(1e-12));
+  CHECK(gain(-right_way) == 0.0);
+}
+
+TEST_CASE("shrinkage: few noisy samples ask for more of it than many") {
+  const auto chosen = [](std::int64_t n, double noise, std::uint64_t seed) {
+    ms::Context ctx({.seed = seed});
+    // Twelve inputs with a common part; v follows a difference, a direction of little variance.
+    constexpr std::int64_t p = 12;
+    Dense b(p, n, support::normal_values<double>(p * n, 2 * seed)),
+        v(1, n, support::normal_values<double>(n, 2 * seed + 1));
+    for (std::int64_t t = 0; t < n; ++t) {
+      v(0, t) = b(1, t) - b(2, t) + noise * v(0, t);
+      const double common = 2.0 * b(0, t);
+      for (std::int64_t i = 0; i < p; ++i) b(i, t) += common;
+    }
+    const auto flipped = ms::to_host(
+        ctx,
+        ms::grow::with_random_signs<double>(
+            ctx, ms::from_host<double>(ctx, {n, 1}, std::vector<double>(static_cast<std::size_t>(n), 1.0)).view(), 0));
+    const GrowthProblem problem{b, b, v};
+    return ms::grow::damped_move(
+        ctx, to_tensor<double>(ctx, problem.moment(b, b)), to_tensor<double>(ctx, problem.moment(b, v)),
+        to_tensor<double>(ctx, signed_moment(b, v, flipped)), std::nullopt, ms::grow::Route::cholesky, 0x1p-52);
+  };
+  // One choice scatters over the whole range; the mean of 16 over two decades' deviation divided by four.
+  double few = 0.0, many = 0.0;
+  for (std::uint64_t seed = 1; seed <= 16; ++seed) {
+    few += std::log10(chosen(24, 3.0, seed).damping) / 16.0;
+    many += std::log10(chosen(4000, 0.1, seed).damping) / 16.0;
+  }
+  CAPTURE(few);
+  CAPTURE(many);
+  CHECK(few > many + 0.5);
+  CHECK(many < -1.0);
+}
+
+TEST_CASE("shrinkage: without noise to choose by, the usual share; a share that is given is taken") {
+  ms::Context ctx;
+  const GrowthProblem problem = support::random_problem(4, 3, 2, 40, 5);
+  const auto s1 = to_tensor<double>(ctx, problem.moment(problem.b1, problem.b1));
+  const auto m1 = to_tensor<double>(ctx, problem.moment(problem.b1, problem.v));
+  for (const double share : {-1.0, 0.25}) {
+    const bool given = share > 0.0;
+    const auto found = ms::grow::damped_move(ctx, s1, m1, {}, given ? std::optional<double>(share) : std::nullopt,
+                                             ms::grow::Route::eigen, 0x1p-52);
+    CHECK(found.damping == (given ? share : ms::grow::usual_damping));
+    Dense ridge = to_dense(ctx, s1);
+    for (std::int64_t i = 0; i < ridge.rows; ++i) ridge(i, i) *= 1.0 + found.damping;
+    support::check_dense(to_dense(ctx, found.move.weights),
+                         support::transposed(support::solved(ridge, to_dense(ctx, m1))), 1e-12, "move");
+  }
+}
+
+TEST_CASE("shrinkage: scales of the inputs from 1e-4 to 1e4 change nothing that growth finds") {
+  for (const std::size_t which : {0, 1}) {
+    const auto& net = support::method_nets()[which];
+    for (const char* name : {"tiny", "tiny-eigen", "tiny-joint", "tiny-fisher", "senn"}) {
+      for (const double significance : {0.0, 0.5}) {
+        INFO(net.name, ", ", name, ", significance ", significance);
+        MethodProblem plain(net, Activation::tanh), scaled(net, Activation::tanh);
+        rescale_inputs(scaled, which == 1);
+        const ms::grow::MeasurementOptions options{.method = ms::grow::parse_method(name),
+                                                   .significance = significance};
+        const auto expected = plain.propose(plain.site, 3, options), found = scaled.propose(scaled.site, 3, options);
+        REQUIRE(found.insertion.units == expected.insertion.units);
+        REQUIRE(found.report.lambda.size() == expected.report.lambda.size());
+        CHECK(found.report.damping == expected.report.damping);
+        // The scales' squares span 1e16 of a double's range; equilibrated, all that is left of them is rounding.
+        const double largest = expected.report.lambda.empty() ? 1.0 : expected.report.lambda.front();
+        for (std::size_t k = 0; k < expected.report.lambda.size(); ++k) {
+          CHECK(std::abs(found.report.lambda[k] - expected.report.lambda[k]) < 1e-8 * largest);
+        }
+        CHECK(found.report.threshold == doctest::Approx(expected.report.threshold).epsilon(1e-8));
+        // SENN brings its units to the scale of today's weights, which is another one.
+        if (std::string(name) == "senn" || expected.insertion.units == 0) continue;
+        CHECK(found.report.slope == doctest::Approx(expected.report.slope).epsilon(1e-7));
+        // The same function of the inputs.
+        ms::nn::Mode mode = ms::nn::Mode::training;
+        plain.insert(plain.site, expected.insertion, 0.25);
+        scaled.insert(scaled.site, found.insertion, 0.25);
+        CHECK(support::relative_distance(plain.outputs(mode), scaled.outputs(mode)) < 1e-7);
+      }
+    }
+  }
+}
+
+TEST_SUITE_END();
+
+}  // namespace grow_shrinkage_test
