@@ -52,7 +52,8 @@ struct Edit {
 }
 
 /// An edit carried out beside the network it is for: `swap` exchanges the two, and exchanging twice leaves the network
-/// as it was to the last bit. Gradients and optimiser moments of added slices start at zero.
+/// as it was to the last bit. Gradients and optimiser moments of added slices start at zero; the optimiser's
+/// next step is their first.
 template <Real T>
 class StagedEdit {
  public:
@@ -96,12 +97,21 @@ class StagedEdit {
       follow("its gradient", *target.gradient);
       if (optimizer == nullptr) continue;
       for (Tensor<T>& moment : optimizer->state(change.parameter)) follow("a moment of the optimiser", moment);
+      optim::FirstSteps& first_steps = optimizer->first_steps(change.parameter);
+      optim::FirstSteps& steps = first_steps_.try_emplace(&first_steps, first_steps).first->second;
+      if (!steps.fits(shape)) {
+        throw ShapeError(
+            concat("growth edit: ", target.name, " has shape ", shape,
+                   ", but not in the optimiser's memory; give the optimiser to every edit of its network"));
+      }
+      steps.follow(change.axis, shape[change.axis], change.map, optimizer->steps() + 1);
     }
   }
 
   /// Exchanges the network's tensors with the staged ones.
   void swap() noexcept {
     for (auto& [target, replacement] : staged_) std::swap(*target, replacement);
+    for (auto& [target, replacement] : first_steps_) std::swap(*target, replacement);
   }
 
  private:
@@ -156,6 +166,7 @@ class StagedEdit {
   }
 
   std::map<Tensor<T>*, Tensor<T>> staged_;
+  std::map<optim::FirstSteps*, optim::FirstSteps> first_steps_;
 };
 
 /// Carries out an edit for good, in the network and in the optimiser's state. If it throws, nothing has changed.
