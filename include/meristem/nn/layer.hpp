@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <meristem/core/context.hpp>
@@ -35,6 +36,8 @@ struct Trace {
 
 template <Real T>
 class Layer;
+template <Real T>
+class LayerHandle;
 
 /// Receives what flows through a network: each layer's input in forward, and in backward its input once more with the
 /// gradient of the mean loss at its output, before the layer's own backward runs. Views are valid during the call;
@@ -59,16 +62,27 @@ struct Pass {
   Taps<T>* taps = nullptr;
 };
 
-/// A differentiable function with parameters.
+/// A differentiable function with parameters. It may be moved; a LayerHandle finds it again.
 template <Real T>
 class Layer {
  public:
   Layer() = default;
   Layer(const Layer&) = delete;
   Layer& operator=(const Layer&) = delete;
-  Layer(Layer&&) noexcept = default;
-  Layer& operator=(Layer&&) noexcept = default;
-  virtual ~Layer() = default;
+  Layer(Layer&& other) noexcept : name_(std::move(other.name_)), place_(std::move(other.place_)) {
+    if (place_) *place_ = this;
+  }
+  Layer& operator=(Layer&& other) noexcept {
+    if (this == &other) return *this;
+    if (place_) *place_ = nullptr;
+    name_ = std::move(other.name_);
+    place_ = std::move(other.place_);
+    if (place_) *place_ = this;
+    return *this;
+  }
+  virtual ~Layer() {
+    if (place_) *place_ = nullptr;
+  }
 
   /// Name of the type, such as `Linear`.
   [[nodiscard]] virtual std::string_view kind() const = 0;
@@ -121,7 +135,34 @@ class Layer {
   [[nodiscard]] virtual std::vector<ParameterAxis<T>> input_axes() { return {}; }
 
  private:
+  friend class LayerHandle<T>;
   std::string name_;
+  std::shared_ptr<Layer*> place_;  // where handles look; null without any
+};
+
+/// Refers to a layer wherever it is moved to.
+template <Real T>
+class LayerHandle {
+ public:
+  explicit LayerHandle(Layer<T>& layer) {
+    if (!layer.place_) layer.place_ = std::make_shared<Layer<T>*>(&layer);
+    place_ = layer.place_;
+  }
+
+  /// The layer, or null if it was destroyed or another one was moved into its place.
+  [[nodiscard]] Layer<T>* get() const noexcept { return *place_; }
+  /// Throws ArgumentError if it is gone.
+  [[nodiscard]] Layer<T>& operator*() const {
+    if (*place_ == nullptr) {
+      throw ArgumentError(
+          "the network is gone that an optimiser or a Grower was made for; make another for the new one");
+    }
+    return **place_;
+  }
+  [[nodiscard]] Layer<T>* operator->() const { return &**this; }
+
+ private:
+  std::shared_ptr<Layer<T>*> place_;
 };
 
 template <Real T>
@@ -133,6 +174,16 @@ template <Real T>
   std::vector<Parameter<T>*> result;
   layer.visit_parameters([&](Parameter<T>& parameter) { result.push_back(&parameter); });
   return result;
+}
+
+/// Whether `part` is `network` or inside it, at any depth.
+template <Real T>
+[[nodiscard]] bool contains(Layer<T>& network, const Layer<T>& part) {
+  if (&network == &part) return true;
+  for (Layer<T>* child : network.children()) {
+    if (contains(*child, part)) return true;
+  }
+  return false;
 }
 
 /// Number of learned scalars.

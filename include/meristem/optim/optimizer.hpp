@@ -62,11 +62,12 @@ struct ParameterGroup {
   return pattern.find_first_not_of('*', p) == std::string_view::npos;
 }
 
-/// Updates the parameters of one network.
+/// Updates the parameters of one network, also after that was moved. With the network gone, what needs it throws
+/// ArgumentError.
 template <Real T>
 class Optimizer {
  public:
-  explicit Optimizer(nn::Layer<T>& network) : network_(&network) {}
+  explicit Optimizer(nn::Layer<T>& network) : network_(network) {}
   Optimizer(const Optimizer&) = delete;
   Optimizer& operator=(const Optimizer&) = delete;
   virtual ~Optimizer() = default;
@@ -76,8 +77,9 @@ class Optimizer {
 
   /// One step along the gradients that backward left in the parameters.
   void step(Context& ctx) {
+    nn::Layer<T>& network = *network_;
     ++steps_;
-    network_->visit_parameters([&](nn::Parameter<T>& parameter) {
+    network.visit_parameters([&](nn::Parameter<T>& parameter) {
       if (parameter.value.empty()) return;
       Known& known = known_[parameter.id];
       // Moments that somebody restored without first steps are of the parameter's whole life.
@@ -96,7 +98,7 @@ class Optimizer {
   [[nodiscard]] std::int64_t steps() const noexcept { return steps_; }
   /// For a checkpoint, which restores moments, first steps and groups too.
   void set_steps(std::int64_t steps) noexcept { steps_ = steps; }
-  [[nodiscard]] nn::Layer<T>& network() noexcept { return *network_; }
+  [[nodiscard]] nn::Layer<T>& network() const { return *network_; }
 
   [[nodiscard]] const GrowthRate& growth_rate() const noexcept { return growth_rate_; }
   /// Throws ArgumentError for a rule that `constant_rate`, `norm_ratio` and `rewarm` do not give.
@@ -229,7 +231,7 @@ class Optimizer {
     if (group.weight_decay) detail::check_not_negative("parameter group", "weight_decay", *group.weight_decay);
   }
 
-  nn::Layer<T>* network_;
+  nn::LayerHandle<T> network_;
   std::map<nn::ParameterId, Known> known_;
   double learning_rate_ = 0.0;
   GrowthRate growth_rate_;

@@ -38,11 +38,15 @@ struct Metrics {
   }
 };
 
-/// Forward, backward and one step of the optimiser on a batch with images and labels. Throws NumericError, before any
-/// weight changes, if the loss is not finite; it names the input or parameter that is to blame, if one is.
+/// Forward, backward and one step of the optimiser on a batch with images and labels. The optimiser is of the network
+/// or of a part of it, which alone learns then. Throws ArgumentError if it is of another one, and NumericError, before
+/// any weight changes, if the loss is not finite; it names the input or parameter that is to blame, if one is.
 template <Real T, class Batch>
 Metrics step(Context& ctx, nn::Layer<T>& network, const Batch& batch, optim::Optimizer<T>& optimizer,
              const nn::CrossEntropy& loss = {}) {
+  if (!nn::contains(network, optimizer.network())) {
+    throw ArgumentError("training: the optimiser is of another network; give the one that was made for this network");
+  }
   const nn::Pass<T> pass{};
   const View<const T> inputs = batch.images;
   const nn::Trace<T> trace = network.forward(ctx, inputs, pass);
