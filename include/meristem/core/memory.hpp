@@ -205,6 +205,8 @@ class Buffer {
 
   [[nodiscard]] void* data() const noexcept { return data_; }
   [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
+  /// Where it is from; null for an empty one.
+  [[nodiscard]] const Memory* memory() const noexcept { return memory_.get(); }
 
  private:
   void reset() noexcept {

@@ -44,6 +44,14 @@ class Tensor {
   [[nodiscard]] T* data() noexcept { return static_cast<T*>(buffer_.data()); }
   [[nodiscard]] const T* data() const noexcept { return static_cast<const T*>(buffer_.data()); }
 
+  /// Whether both are of one Context; an empty tensor without one is of every Context.
+  template <class U>
+  [[nodiscard]] bool same_context(const Tensor<U>& other) const noexcept {
+    return memory() == nullptr || other.memory() == nullptr || memory() == other.memory();
+  }
+  /// The memory of its Context; null for a tensor that was made without one.
+  [[nodiscard]] const Memory* memory() const noexcept { return buffer_.memory(); }
+
   /// The same elements under another shape; this tensor is left empty. Throws ShapeError if the sizes differ.
   [[nodiscard]] Tensor reshape(const Shape& to) && {
     if (to.size() != size()) {

@@ -116,9 +116,10 @@ RemovedUnits<T> prune(Context& ctx, const Site<T>& site, const std::vector<std::
         back.push_back(std::binary_search(kept.begin(), kept.end(), unit) ? next++ : -1);
       }
     }
-    edit.axes.push_back({along.id, along.axis, std::move(stay), {}});
+    const std::int64_t before = std::ssize(back), after = std::ssize(stay);
+    edit.axes.push_back({along.id, along.axis, std::move(stay), {}, before});
     removed.restore.axes.push_back(
-        {along.id, along.axis, std::move(back), detail::slices(ctx, *along.value, along.axis, go)});
+        {along.id, along.axis, std::move(back), detail::slices(ctx, *along.value, along.axis, go), after});
     std::vector<Tensor<T>> moments;
     std::vector<std::int64_t> first_steps;
     if (optimizer) {
