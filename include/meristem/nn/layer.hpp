@@ -2,6 +2,7 @@
 // in the Trace that forward returns and backward takes.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -89,8 +90,19 @@ class Layer {
 
   /// Path name within the network, such as `layer2`; empty for the network itself.
   [[nodiscard]] const std::string& name() const noexcept { return name_; }
-  /// Renames the layer and its parameters.
-  virtual void set_name(const std::string& name) { name_ = name; }
+  /// Renames the layer and its parameters and buffers: their names become its path, a dot, and what they were called
+  /// when they were made. A layer with layers inside names those itself.
+  virtual void set_name(const std::string& name) {
+    const std::string old = std::exchange(name_, name);
+    if (!children().empty()) return;
+    const auto rename = [&](auto& tensor) {
+      const std::string own =
+          !old.empty() && tensor.name.starts_with(old + ".") ? tensor.name.substr(old.size() + 1) : tensor.name;
+      tensor.name = name.empty() ? own : concat(name, ".", own);
+    };
+    visit_parameters(rename);
+    visit_buffers(rename);
+  }
 
   /// How messages call the layer: `layer2 (Linear)`.
   [[nodiscard]] std::string label() const {
@@ -111,7 +123,7 @@ class Layer {
 
   /// Gradients of parameters as `pass.gradients` says, and the gradient at the input if `pass.input_gradient`
   /// (otherwise an empty tensor). `input` and `trace` are those of the forward call; `output_gradient` has the shape of
-  /// the output and is consumed.
+  /// the output and is consumed. Throws ArgumentError for a trace that forward cannot have left.
   [[nodiscard]] virtual Tensor<T> backward(Context& ctx, View<const T> input, const Trace<T>& trace,
                                            Tensor<T> output_gradient, const Pass<T>& pass) = 0;
 
@@ -133,6 +145,15 @@ class Layer {
   [[nodiscard]] virtual std::vector<ParameterAxis<T>> output_axes() { return {}; }
   /// The axes of parameters that input features index; they grow together.
   [[nodiscard]] virtual std::vector<ParameterAxis<T>> input_axes() { return {}; }
+
+ protected:
+  /// For backward: throws ArgumentError unless a trace has as many children and saved tensors as forward leaves.
+  void require_trace(const Trace<T>& trace, std::size_t children, std::size_t saved) const {
+    if (trace.children.size() == children && trace.saved.size() == saved) return;
+    throw ArgumentError(concat(label(),
+                               ": backward got a trace that its forward did not leave; give it the one that "
+                               "forward returned for the same input"));
+  }
 
  private:
   friend class LayerHandle<T>;
