@@ -20,6 +20,7 @@
 #include <meristem/io/format.hpp>
 #include <meristem/io/json_text.hpp>
 #include <meristem/io/safetensors.hpp>
+#include <meristem/nn/finite.hpp>
 #include <meristem/optim/adamw.hpp>
 #include <meristem/optim/optimizer.hpp>
 #include <meristem/optim/sgd.hpp>
@@ -126,20 +127,23 @@ template <Real T>
 /// architecture, parameters and buffers with their ids, the optimiser's steps, rates, groups, options, moments and what
 /// it knows of growth, the Context's seed, random streams and ids, and `state`, whatever else the program needs to go
 /// on. Numbers in `state` come back to the last bit, except NaN and infinities. Waits for the device. Throws IoError if
-/// the file cannot be written and ArgumentError for a network that `architecture` cannot write down or that is not the
-/// optimiser's.
+/// the file cannot be written, NumericError that names the parameter or buffer for numbers that are not finite, and
+/// ArgumentError for a network that `architecture` cannot write down or that is not the optimiser's; the old file is
+/// still there then.
 template <Real T>
 void save_checkpoint(const std::string& path, Context& ctx, nn::Layer<T>& network, optim::Optimizer<T>& optimizer,
                      const Json& state = Json::object(), const LayerKinds<T>& kinds = {}) {
   if (&optimizer.network() != &network) {
     throw ArgumentError(concat(path, ": the optimiser is of another network; give the one that it trains"));
   }
+  nn::check_finite(ctx, network, path);
   Safetensors file;
   Json parameters = Json::array(), buffers = Json::array();
   network.visit_parameters([&](nn::Parameter<T>& parameter) {
     file.add<T>(ctx, "network." + parameter.name, parameter.value.view());
     const std::vector<Tensor<T>>& moments = optimizer.state(parameter.id);
     for (std::size_t i = 0; i < moments.size(); ++i) {
+      kernels::check_finite(ctx, moments[i].view(), concat(path, ": moment ", i, " of ", parameter.name));
       file.add<T>(ctx, concat("optimizer.", i, ".", parameter.name), moments[i].view());
     }
     const optim::ParameterGroup& group = optimizer.group(parameter.id);
@@ -267,7 +271,7 @@ class Checkpoint {
   [[nodiscard]] const std::string& architecture_text() const { return file_.metadata("architecture"); }
 
   /// The network as it was saved, with its weights, buffers and ids. Throws DataError if the tensors in the file are
-  /// not those of the architecture.
+  /// not those of the architecture or have numbers that are not finite.
   [[nodiscard]] nn::Sequential<T> network(Context& ctx, const LayerKinds<T>& kinds = {}) const {
     nn::Sequential<T> network = build<T>(ctx, architecture_text(), detail::build_options<T>(file_), kinds);
     stage(ctx, network).commit();
@@ -328,7 +332,7 @@ class Checkpoint {
     for (const Entry& entry : parameters_) {
       std::vector<Tensor<T>> moments;
       for (std::size_t i = 0; i < entry.moments; ++i) {
-        moments.push_back(file_.template tensor<T>(ctx, concat("optimizer.", i, ".", entry.name)));
+        moments.push_back(finite(ctx, concat("optimizer.", i, ".", entry.name)));
       }
       staged.moments.push_back(std::move(moments));
       staged.first_steps.push_back(entry.first_steps);
@@ -385,6 +389,16 @@ class Checkpoint {
     }
   };
 
+  /// A tensor of the file. Throws DataError if one of its numbers is not finite.
+  [[nodiscard]] Tensor<T> finite(Context& ctx, const std::string& name) const {
+    Tensor<T> tensor = file_.template tensor<T>(ctx, name);
+    const std::int64_t index = tensor.empty() ? -1 : kernels::first_non_finite(ctx, tensor.view());
+    if (index >= 0) {
+      throw DataError(concat(source(), ": element ", index, " of '", name, "' is not finite; take another file"));
+    }
+    return tensor;
+  }
+
   [[nodiscard]] Staged stage(Context& ctx, nn::Layer<T>& network) const {
     Staged staged;
     std::size_t parameters = 0, buffers = 0;
@@ -400,13 +414,12 @@ class Checkpoint {
     };
     network.visit_parameters([&](nn::Parameter<T>& parameter) {
       const Entry& entry = next(parameter.name, parameter.value.shape(), parameters_, parameters);
-      staged.values.push_back({&parameter, nullptr, &entry, file_.template tensor<T>(ctx, "network." + entry.name),
-                               zeros<T>(ctx, parameter.value.shape())});
+      staged.values.push_back(
+          {&parameter, nullptr, &entry, finite(ctx, "network." + entry.name), zeros<T>(ctx, parameter.value.shape())});
     });
     network.visit_buffers([&](nn::Buffer<T>& buffer) {
       const Entry& entry = next(buffer.name, buffer.value.shape(), buffers_, buffers);
-      staged.values.push_back(
-          {nullptr, &buffer, &entry, file_.template tensor<T>(ctx, "network." + entry.name), Tensor<T>()});
+      staged.values.push_back({nullptr, &buffer, &entry, finite(ctx, "network." + entry.name), Tensor<T>()});
     });
     if (parameters != parameters_.size() || buffers != buffers_.size()) {
       throw DataError(concat(source(), ": lists more parameters or buffers than its architecture has"));
