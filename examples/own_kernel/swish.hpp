@@ -77,10 +77,6 @@ class Swish final : public nn::Layer<T> {
   /// s is 1/2 at 0, whatever beta. That is all growth has to know to grow the layers on both sides.
   [[nodiscard]] std::optional<double> slope_at_zero() const override { return 0.5; }
 
-  void set_name(const std::string& name) override {
-    nn::Layer<T>::set_name(name);
-    beta_.name = name + ".beta";
-  }
   void visit_parameters(const std::function<void(nn::Parameter<T>&)>& visit) override { visit(beta_); }
   [[nodiscard]] nn::Parameter<T>& beta() noexcept { return beta_; }
 

@@ -54,6 +54,37 @@ TEST_CASE("tensor: a default tensor is empty, one of rank 0 holds a number") {
   CHECK(ms::to_host(ctx, number) == std::vector<float>{2.5f});
 }
 
+TEST_CASE("tensor: sizes that nothing can hold are told, with the shape") {
+  ms::Context ctx;
+  constexpr std::int64_t big = std::int64_t{1} << 62;
+  const auto refused = [&](const ms::Shape& shape) {
+    return support::message_of<ms::ShapeError>([&] { ms::Tensor<float>(ctx, shape); });
+  };
+  CHECK(refused({big}) == "the elements of shape (4611686018427387904), 4 bytes each, exceed 2^63 - 1 bytes");
+  CHECK(refused({big / 8, 1, 4, 2}) ==
+        "the elements of shape (576460752303423488, 1, 4, 2), 4 bytes each, exceed 2^63 - 1 bytes");
+  CHECK(refused({big, big}) ==
+        "the number of elements of shape (4611686018427387904, 4611686018427387904) exceeds 2^63 - 1");
+  CHECK_THROWS_AS((void)ms::zeros<double>(ctx, {big}), ms::ShapeError);
+  CHECK_THROWS_AS((void)ms::from_host<double>(ctx, {big}, std::vector<double>{1.0}), ms::ShapeError);
+  CHECK(ms::Tensor<float>(ctx, {big, 0, big}).empty());
+}
+
+#if !MERISTEM_ASAN
+TEST_CASE("tensor: memory that ran out is told with shape and bytes, and the Context goes on") {
+  ms::Context ctx;
+  const auto kept = ms::from_host<float>(ctx, {3}, std::vector<float>{1, 2, 3});
+  for (const std::int64_t elements : {std::int64_t{1} << 44, std::int64_t{1} << 59, (std::int64_t{1} << 61) - 1}) {
+    const auto text = support::message_of<ms::MemoryError>([&] { ms::Tensor<float>(ctx, {elements}); });
+    CHECK(support::contains(text, ms::concat("a tensor of shape (", elements, "): memory ran out: ", 4 * elements,
+                                             " bytes were asked for, 256 are in use; take smaller batches")));
+  }
+  CHECK(ctx.memory()->in_use() == 256);
+  CHECK(ms::to_host(ctx, kept) == std::vector<float>{1, 2, 3});
+  CHECK_NOTHROW((void)ms::zeros<float>(ctx, {1000}));
+}
+#endif
+
 TEST_CASE("tensor: moves and leaves nothing behind, copies only by name") {
   CHECK_FALSE(std::is_copy_constructible_v<ms::Tensor<float>>);
   CHECK_FALSE(std::is_copy_assignable_v<ms::Tensor<float>>);

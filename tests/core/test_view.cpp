@@ -130,6 +130,26 @@ TEST_CASE("view: every misuse is a sentence") {
   CHECK_THROWS_AS(static_cast<void>(cube.slice(1, 0, 2).as_matrix()), ms::ShapeError);
 }
 
+TEST_CASE("view: extents whose product does not fit are told, or stand in an empty view") {
+  constexpr std::int64_t big = std::int64_t{1} << 40;
+  int number = 3;
+  CHECK(support::message_of<ms::ShapeError>([&] {
+          ms::View<int>(&number, {big, big});
+        }) == "the number of elements of shape (1099511627776, 1099511627776) exceeds 2^63 - 1");
+  CHECK(support::contains(support::message_of<ms::ShapeError>([&] {
+                            ms::View<int>(&number, {big, big >> 18});
+                          }),
+                          "4 bytes each, exceed 2^63 - 1 bytes"));
+  for (const ms::Shape& shape : {ms::Shape{0, big, big}, ms::Shape{big, 0, big}, ms::Shape{big, big, 0}}) {
+    const ms::View<int> view(nullptr, shape);
+    CHECK(view.empty());
+    CHECK(view.is_contiguous());
+    CHECK(view.shape() == shape);
+  }
+  CHECK_THROWS_AS((void)ms::View<int>(nullptr, {big, big, 0}).as_matrix(), ms::ShapeError);
+  CHECK(ms::View<int>(nullptr, {big, 0, 7}).as_matrix().shape() == ms::Shape{0, 7});
+}
+
 TEST_SUITE_END();
 
 }  // namespace core_view_test

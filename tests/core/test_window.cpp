@@ -47,6 +47,20 @@ TEST_CASE("window: what cannot slide is refused in a sentence") {
   CHECK(message({.kernel = 3, .stride = 0}) == "conv1 (Conv2d): the stride is 0x0; it must be at least 1x1");
   CHECK(message({.kernel = 3, .padding = {0, -1}}) == "conv1 (Conv2d): the padding is 0x-1; it must be at least 0x0");
   CHECK(message({.kernel = 3, .dilation = 0}) == "conv1 (Conv2d): the dilation is 0x0; it must be at least 1x1");
+  constexpr std::int64_t huge = std::int64_t{1} << 62, most = 0x7fffffff;
+  CHECK(message({.kernel = 3, .padding = huge}) ==
+        "conv1 (Conv2d): the padding is 4611686018427387904x4611686018427387904; it must be at most "
+        "2147483647x2147483647");
+  CHECK(support::contains(message({.kernel = {1, huge}}), "the kernel is 1x4611686018427387904; it must be at most"));
+  CHECK(support::contains(message({.kernel = 3, .dilation = most + 1}), "the dilation is 2147483648x2147483648"));
+  CHECK(support::contains(message({.stride = huge}), "the stride is"));
+  const ms::Window largest{.kernel = most, .stride = 1, .padding = most, .dilation = most};
+  CHECK(largest.reach().y == (most - 1) * most + 1);
+  CHECK_THROWS_AS(largest.check("conv1", {most, most}), ms::ShapeError);
+  CHECK(support::contains(support::message_of<ms::ShapeError>([&] {
+                            ms::Window{}.check("conv1", {huge, 1});
+                          }),
+                          "a map of 4611686018427387904x1 is larger than 2147483647x2147483647"));
   CHECK(support::message_of<ms::ShapeError>([] {
           ms::Window{.kernel = 5, .padding = 1}.check("conv1 (Conv2d)", {2, 8});
         }) ==

@@ -71,6 +71,15 @@ TEST_CASE("wrap: every misuse is a sentence, and nothing is read") {
   CHECK(support::message_of<ms::ShapeError>([&] {
           static_cast<void>(ms::wrap<float>(ctx, nullptr, {2, 3}));
         }) == "a view of shape (2, 3) needs data, but the pointer is null");
+  constexpr std::int64_t big = std::int64_t{1} << 60;
+  alignas(8) double number = 0.0;
+  CHECK(support::message_of<ms::ShapeError>([&] { static_cast<void>(ms::wrap(ctx, &number, {big})); }) ==
+        "the elements of shape (1152921504606846976), 8 bytes each, exceed 2^63 - 1 bytes");
+  CHECK_THROWS_AS(static_cast<void>(ms::wrap(ctx, &number, {big, big, big})), ms::ShapeError);
+  CHECK(support::contains(support::message_of<ms::ShapeError>([&] {
+                            static_cast<void>(ms::wrap(ctx, reinterpret_cast<double*>(UINTPTR_MAX - 15), {3}));
+                          }),
+                          "ends beyond the last address; its shape or its pointer is wrong"));
   // Addresses where there is nothing: looking at them would end the program.
   const std::string misaligned = support::message_of<ms::ArgumentError>([&] {
     static_cast<void>(ms::wrap(ctx, reinterpret_cast<const double*>(std::uintptr_t{12}), {2, 3}));

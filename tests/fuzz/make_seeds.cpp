@@ -24,6 +24,22 @@ void write(const std::filesystem::path& path, const std::string& content) {
   std::ofstream(path, std::ios::binary) << content;
 }
 
+/// A unit for the first site, between two steps.
+void grow(ms::Context& ctx, ms::nn::Layer<float>& net, ms::optim::Optimizer<float>& optimizer) {
+  const ms::grow::Site<float> site = ms::grow::find_sites<float>(net).front();
+  ms::grow::Edit<float> edit;
+  const auto add = [&](const ms::nn::Parameter<float>& parameter, int axis) {
+    const ms::Shape& shape = parameter.value.shape();
+    edit.axes.push_back(
+        {parameter.id, axis, ms::grow::appended(shape[axis], 1), ms::zeros<float>(ctx, shape.with(axis, 1))});
+  };
+  add(site.producer.weight(), 0);
+  add(site.producer.bias(), 0);
+  add(site.consumer.weight(), site.consumer.weight().value.rank() - 1);
+  ms::grow::apply(ctx, edit, net, &optimizer);
+  optimizer.step(ctx);
+}
+
 template <class Net>
 void write_network(const std::filesystem::path& root, ms::Context& ctx, Net net, const std::string& name, bool adamw) {
   write(place(root, "architecture", "valid_" + name), ms::io::architecture(net));
@@ -36,7 +52,10 @@ void write_network(const std::filesystem::path& root, ms::Context& ctx, Net net,
                                std::filesystem::copy_options::overwrite_existing);
   };
   if (adamw) {
-    ms::optim::AdamW<float> optimizer(net, {});
+    ms::optim::AdamW<float> optimizer(net, {.growth_rate = ms::optim::rewarm(0.5, 10)});
+    optimizer.set_group("linear.*", {.learning_rate_factor = 0.5, .weight_decay = 0.1});
+    optimizer.step(ctx);
+    grow(ctx, net, optimizer);
     save(optimizer);
   } else {
     ms::optim::Sgd<float> optimizer(net, {.learning_rate = 0.1, .momentum = 0.9});

@@ -572,21 +572,61 @@ TEST_CASE("edit: the optimiser of another network is refused") {
   train<double>(elsewhere, other, *optimizer, 1);
   REQUIRE(net.a->weight().id == other.a->weight().id);
   const auto before = everything<double>(ctx, net, nullptr);
-  const auto text = message_of<ms::ShapeError>(
+  const auto text = message_of<ms::ArgumentError>(
       [&] { ms::grow::apply(ctx, grow_two_layers<double>(ctx, net), net.net, optimizer.get()); });
-  CHECK(contains(text, "growth edit: a.weight has shape (7, 6), but a moment of the optimiser has (9, 6)"));
-  CHECK(contains(text, "give the optimiser that was made for this network"));
+  CHECK(text == "growth edit: the optimiser is of another network; give the optimiser that was made for this network");
   check_unchanged(everything<double>(ctx, net, nullptr), before);
 }
 
-TEST_CASE("edit: an edit is a value that can be applied to each of two like networks") {
+TEST_CASE("edit: the edit of another network is refused, also if it numbers its parameters alike") {
   ms::Context first({.seed = 16}), second({.seed = 16});
-  Net<float> one(first), two(second);
+  Net<float> one(first), two(second), three(first);
   REQUIRE(one.b->weight().id == two.b->weight().id);
   const Edit<float> edit = grow_two_layers<float>(first, one);
-  ms::grow::apply(first, edit, one.net);
-  ms::grow::apply(second, edit, two.net);
-  check_unchanged(everything<float>(first, one, nullptr), everything<float>(second, two, nullptr));
+  const auto before = everything<float>(second, two, nullptr);
+  for (ms::Context* ctx : {&first, &second}) {
+    const auto text = message_of<ms::ArgumentError>([&] { ms::grow::apply(*ctx, edit, two.net); });
+    CHECK(contains(text, "are of another Context; apply an edit to the network it was made for"));
+  }
+  CHECK(contains(message_of<ms::ArgumentError>([&] { ms::grow::apply(first, edit, three.net); }),
+                 "the network has no parameter with id"));
+  check_unchanged(everything<float>(second, two, nullptr), before);
+  CHECK_NOTHROW(ms::grow::apply(first, edit, one.net));
+}
+
+TEST_CASE("edit: an edit of known extents does not apply twice") {
+  ms::Context ctx({.seed = 17});
+  Net<float> net(ctx);
+  Edit<float> edit;
+  edit.axes.push_back({net.a->weight().id, 0, appended(7, 1), normal_tensor<float>(ctx, {1, 6}, 1), 7});
+  edit.axes.push_back({net.a->bias().id, 0, appended(7, 1), normal_tensor<float>(ctx, {1}, 2), 7});
+  edit.axes.push_back({net.b->weight().id, 1, appended(7, 1), normal_tensor<float>(ctx, {5, 1}, 3), 7});
+  ms::grow::apply(ctx, edit, net.net);
+  const auto before = everything<float>(ctx, net, nullptr);
+  CHECK(
+      message_of<ms::ShapeError>([&] { ms::grow::apply(ctx, edit, net.net); }) ==
+      "growth edit: axis 0 of a.weight has 8 indices, the edit was made for 7; if it was applied already, make another "
+      "for the network as it is now");
+  check_unchanged(everything<float>(ctx, net, nullptr), before);
+}
+
+TEST_CASE("edit: numbers that are not finite are not applied") {
+  ms::Context ctx({.seed = 18});
+  Net<float> net(ctx);
+  const auto before = everything<float>(ctx, net, nullptr);
+  for (const float bad : {std::nanf(""), INFINITY, -INFINITY}) {
+    Edit<float> edit;
+    edit.axes.push_back({net.a->bias().id, 0, appended(7, 2), ms::from_host<float>(ctx, {2}, {1.0f, bad})});
+    CHECK(contains(message_of<ms::ArgumentError>([&] { ms::grow::apply(ctx, edit, net.net); }),
+                   "growth edit: number 1 of what a.bias gets is not finite"));
+    Edit<float> change;
+    std::vector<float> numbers(7, 0.0f);
+    numbers[3] = bad;
+    change.values.push_back({net.a->bias().id, ms::from_host<float>(ctx, {7}, numbers)});
+    CHECK(contains(message_of<ms::ArgumentError>([&] { ms::grow::apply(ctx, change, net.net); }),
+                   "growth edit: number 3 of what a.bias gets is not finite"));
+  }
+  check_unchanged(everything<float>(ctx, net, nullptr), before);
 }
 
 TEST_SUITE_END();

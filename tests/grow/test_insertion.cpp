@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -291,6 +292,34 @@ TEST_CASE("insertion: at amplitude 0 nothing is read from the units, and the mov
   ms::grow::apply<double>(place.ctx, ms::grow::make_edit(place.ctx, place.site, random_insertion(joint, 2), 0.0),
                           place.net);
   support::check_close(ms::to_host(place.ctx, place.net.forward(place.ctx, x, {}).output), before, 1e-13);
+}
+
+TEST_CASE("insertion: amplitudes below 0 and numbers that are not finite are told") {
+  MapJoint joint = joint_named("conv3 - conv3");
+  joint.norm = true;
+  Place place(joint);
+  const auto refused = [&](auto&& change, double gamma = 0.1) {
+    Insertion insertion = random_insertion(place.joint, 2);
+    change(insertion);
+    return message_of<ms::ArgumentError>([&] { (void)ms::grow::make_edit(place.ctx, place.site, insertion, gamma); });
+  };
+  const auto nothing = [](Insertion&) {};
+  constexpr double nan = std::numeric_limits<double>::quiet_NaN(), infinity = std::numeric_limits<double>::infinity();
+  CHECK(refused(nothing, -1e-9) == "site a: the amplitude is -1e-09; it must be 0 or more, and finite");
+  CHECK(contains(refused(nothing, nan), "the amplitude is nan"));
+  CHECK(contains(refused(nothing, infinity), "the amplitude is inf"));
+  CHECK(refused([](Insertion& i) { i.fan_in[3] = nan; }) ==
+        "site a: fan_in[3] of the new units is nan; it must be finite");
+  CHECK(contains(refused([](Insertion& i) { i.fan_out[0] = infinity; }), "fan_out[0] of the new units is inf"));
+  CHECK(contains(refused([](Insertion& i) { i.move[1] = -infinity; }), "move[1] of the new units is -inf"));
+  CHECK(contains(refused([](Insertion& i) { i.mean[1] = nan; }), "mean[1] of the new units is nan"));
+  CHECK(refused([](Insertion& i) { i.variance[0] = -0.5; }) ==
+        "site a: variance[0] of the new units is -0.5; it must be finite and 0 or more");
+  const auto with_norm = [](Insertion& i) {
+    i.norm_weight = {1.0, nan};
+    i.norm_shift = {0.0, 0.0};
+  };
+  CHECK(contains(refused(with_norm), "norm_weight[1] of the new units is nan"));
 }
 
 TEST_CASE("insertion: what does not fit the site is told by name and sizes") {

@@ -184,6 +184,17 @@ TEST_CASE("dlpack: what is not taken is refused before an element is read, and s
     DlpackProducer misaligned({3, 4});
     misaligned.tensor().byte_offset = 6;
     CHECK(dlpack_refusal<ArgumentError>(misaligned).find("which is not a multiple of 4") != std::string::npos);
+    DlpackProducer far({3, 4});
+    far.tensor().byte_offset = UINT64_MAX - 99;
+    CHECK(dlpack_refusal<ShapeError>(far) ==
+          ms::concat("DLPack: a byte offset of ", UINT64_MAX - 99, " leads beyond the last address"));
+    far.tensor().byte_offset = UINT64_MAX - 4096 - 15;
+    CHECK(dlpack_refusal<ShapeError>(far).find("ends beyond the last address") != std::string::npos);
+    DlpackProducer large({std::int64_t{1} << 62});
+    CHECK(dlpack_refusal<ShapeError>(large).find("4 bytes each, exceed 2^63 - 1 bytes") != std::string::npos);
+    DlpackProducer larger({std::int64_t{1} << 40, std::int64_t{1} << 40});
+    larger.set_strides({std::int64_t{1} << 40, 1});
+    CHECK(dlpack_refusal<ShapeError>(larger).find("exceeds 2^63 - 1") != std::string::npos);
   }
   ms::Context ctx;
   CHECK(support::message_of<ArgumentError>([&] { static_cast<void>(ms::interop::from_dlpack<float>(ctx, nullptr)); }) ==

@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -256,7 +257,7 @@ TEST_CASE("checkpoint: other versions, types and damage are named") {
     file.metadata()[name] = text;
     return message_of<ms::DataError>([&] { (void)ms::io::Checkpoint<float>(std::move(file)); });
   };
-  CHECK(contains(with("meristem.format_version", "2"), "has version 2 of the format; version 1 is read here"));
+  CHECK(contains(with("meristem.format_version", "3"), "has version 3 of the format; version 2 is read here"));
   CHECK(contains(with("meristem.format", "meristem-model"), "is no meristem-checkpoint file but meristem-model"));
   CHECK(contains(with("state", "{}"), "its content does not match its checksum; it is damaged"));
   CHECK(contains(message_of<ms::DataError>([&] { (void)ms::io::load_checkpoint<double>(small.path); }),
@@ -281,6 +282,32 @@ TEST_CASE("checkpoint: content that contradicts itself is refused even with the 
   CHECK(contains(changed([](auto& run) { run["optimizer"]["steps"] = 1e3; }), "'steps' is no whole number"));
   CHECK(contains(changed([](auto& run) { run["optimizer"]["learning_rate"] = -1; }), "learning rate (-1) cannot be"));
   CHECK(contains(changed([](auto& run) { run["parameters"] = 1; }), "'parameters' is no list"));
+  const auto parameter = [&](const char* name, const ms::io::Json& value) {
+    return changed([&](auto& run) { run["parameters"][0][name] = value; });
+  };
+  CHECK(contains(parameter("first_steps", 1), "'layer1.weight': 'base' is missing"));
+  const auto first_steps = [&](const ms::io::Json& base, const ms::io::Json& axes) {
+    return parameter("first_steps", {{"base", base}, {"axes", axes}});
+  };
+  CHECK(contains(first_steps(-1, ms::io::Json::array()), "a first step is no whole number up to"));
+  CHECK(contains(first_steps(1000, ms::io::Json::array()), "a first step is no whole number up to"));
+  const auto axis = [](int number, const std::vector<double>& steps) {
+    return ms::io::Json{{"axis", number}, {"first_steps", steps}};
+  };
+  CHECK(contains(first_steps(1, ms::io::Json::array({axis(0, {1, 2, 1})})),
+                 "the first steps of axis 0 do not fit the parameter"));
+  CHECK(contains(first_steps(1, ms::io::Json::array({axis(7, {1})})),
+                 "the first steps of axis 7 do not fit the parameter"));
+  const ms::io::Json whole = {{"axis", 0}, {"first_steps", {1, 2}}};
+  CHECK(contains(first_steps(1, {whole, whole}), "axis 0 is listed twice"));
+  CHECK(contains(first_steps(1, ms::io::Json::array({axis(0, {1.5, 1})})), "a first step is no whole number"));
+  CHECK(contains(parameter("learning_rate_factor", -1), "a learning rate factor or weight decay of -1 cannot be"));
+  CHECK(contains(parameter("weight_decay", -0.5), "weight decay of -0.5 cannot be"));
+  const auto growth_rate = [&](const ms::io::Json& rate) {
+    return changed([&](auto& run) { run["optimizer"]["growth_rate"] = rate; });
+  };
+  CHECK(contains(growth_rate({{"rule", "other"}}), "there is no growth rate 'other'"));
+  CHECK(contains(growth_rate({{"rule", "rewarm"}, {"start", -1}, {"steps", 3}}), "rewarm: start is -1"));
   CHECK(contains(changed([](auto& run) { run = 1; }), "'seed' is missing"));
   CHECK(contains(after_change(small.path, nothing, "network.layer1.bias"), "there is no tensor 'network.layer1.bias'"));
   CHECK(contains(after_change(small.path, nothing, "", "more"), "the tensor 'more' belongs to nothing"));
@@ -319,6 +346,48 @@ TEST_CASE("checkpoint: what cannot be restored leaves network, optimiser and Con
   CHECK_THROWS_AS(ms::io::save_checkpoint<float>(small.path, small.ctx, small.net, small.sgd, {{"a", "\xff"}}),
                   ms::ArgumentError);
   CHECK(ms::io::load_checkpoint<float>(small.path).state() == ms::io::Json{{"epoch", 3}});
+}
+
+TEST_CASE("checkpoint: numbers that are not finite are neither written nor taken, and the good file stays") {
+  Small small("finite");
+  const std::vector<std::byte> good = ms::io::read_file(small.path);
+  auto* const parameter = ms::nn::parameters(small.net)[0];
+  const ms::Shape shape = parameter->value.shape();
+  const auto weights = ms::to_host(small.ctx, parameter->value);
+  const auto save = [&] {
+    return message_of<ms::NumericError>(
+        [&] { ms::io::save_checkpoint<float>(small.path, small.ctx, small.net, small.sgd); });
+  };
+  const auto with = [&](std::vector<float> numbers, std::size_t at, float bad) {
+    numbers[at] = bad;
+    return ms::from_host<float>(small.ctx, shape, numbers);
+  };
+  parameter->value = with(weights, 5, std::nanf(""));
+  CHECK(contains(save(), small.path + ": layer1.weight: element 5 of (2, 36) is nan"));
+  parameter->value = ms::from_host<float>(small.ctx, shape, weights);
+  auto& moment = small.sgd.state(parameter->id)[0];
+  moment = with(ms::to_host(small.ctx, moment), 3, INFINITY);
+  CHECK(contains(save(), small.path + ": moment 0 of layer1.weight: element 3 of (2, 36) is inf"));
+  CHECK(ms::io::read_file(small.path) == good);
+  // A file that somebody else wrote.
+  ms::io::Safetensors file;
+  const ms::io::Safetensors original = ms::io::Safetensors::read(small.path);
+  file.metadata() = original.metadata();
+  for (const auto& [name, tensor] : original.tensors()) {
+    std::vector<float> numbers = ms::to_host(small.ctx, original.tensor<float>(small.ctx, name));
+    if (name == "network.layer2.bias") numbers[1] = std::nanf("");
+    ms::Shape extents;
+    for (const std::int64_t extent : tensor.shape) extents.append(extent);
+    file.add<float>(small.ctx, name, ms::from_host<float>(small.ctx, extents, numbers).view());
+  }
+  file.metadata()["checksum"] = ms::io::detail::hexadecimal(file.checksum("checksum"));
+  const ms::io::Checkpoint<float> spoiled(std::move(file));
+  const auto before = everything(small.ctx, small.net, small.sgd);
+  ms::Context elsewhere;
+  CHECK(contains(message_of<ms::DataError>([&] { (void)spoiled.network(elsewhere); }),
+                 "element 1 of 'network.layer2.bias' is not finite; take another file"));
+  CHECK_THROWS_AS(spoiled.restore(small.ctx, small.net, small.sgd), ms::DataError);
+  CHECK(everything(small.ctx, small.net, small.sgd) == before);
 }
 
 TEST_SUITE_END();

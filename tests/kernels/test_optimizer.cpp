@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -130,6 +131,97 @@ TEST_CASE_TEMPLATE("optimizer: ten AdamW steps match the double loop", T, float,
       check_adamw<T>(ctx, size, {.learning_rate = 0.05, .beta1 = 0.0, .beta2 = 0.0, .epsilon = 1e-3});
     }
   });
+}
+
+namespace {
+
+/// `steps[k]` for the elements of stage k equals that step alone on each of them, bit for bit.
+template <class T, class Step, class Run>
+void check_stages(ms::Context& ctx, std::int64_t size, const std::vector<Step>& all, const Run& run) {
+  std::vector<std::int32_t> stage;
+  for (std::int64_t i = 0; i < size; ++i) {
+    stage.push_back(static_cast<std::int32_t>(i * i % 7 % static_cast<std::int64_t>(all.size())));
+  }
+  const auto stages = ms::from_host<std::int32_t>(ctx, {size}, stage);
+  const auto after = [&](const std::vector<Step>& steps) {
+    std::vector<std::vector<T>> result;
+    std::vector<ms::Tensor<T>> tensors;
+    for (std::uint64_t k = 0; k < 4; ++k) {
+      std::vector<T> values = support::normal_values<T>(size, k);
+      if (k == 3) std::transform(values.begin(), values.end(), values.begin(), [](T v) { return v * v; });
+      tensors.push_back(ms::from_host<T>(ctx, {size}, values));
+    }
+    run(ctx, steps, stages.view(), tensors[0], tensors[2], tensors[3], tensors[1]);
+    for (const std::size_t k : {1, 2, 3}) result.push_back(ms::to_host(ctx, tensors[k]));
+    return result;
+  };
+  const auto mixed = after(all);
+  for (std::size_t k = 0; k < all.size(); ++k) {
+    const auto alone = after({all[k]});
+    for (std::size_t tensor = 0; tensor < 3; ++tensor) {
+      for (std::size_t i = 0; i < stage.size(); ++i) {
+        if (stage[i] == static_cast<std::int32_t>(k)) CHECK(mixed[tensor][i] == alone[tensor][i]);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("optimizer: elements of a growth stage take the step of that stage", T, float, double) {
+  ms::ContextOptions options{.seed = 1};
+#if !MERISTEM_GPU
+  options.executor.gpu_blocks = true;
+  options.executor.order = ms::ThreadOrder::shuffled;
+#endif
+  ms::Context ctx(options);
+  for (const std::int64_t size : {0, 1, 33, 130}) {
+    CAPTURE(size);
+    check_stages<T, mk::SgdStep>(ctx, size, {{.learning_rate = 0.1}, {.learning_rate = 0.3, .weight_decay = 0.1}},
+                                 [](auto& c, const auto& steps, auto stage, auto& g, auto&, auto&, auto& w) {
+                                   mk::sgd_step<T>(c, steps, stage, g.view(), {}, w.view());
+                                 });
+    check_stages<T, mk::SgdStep>(ctx, size, {{.momentum = 0.9}, {.momentum = 0.9, .dampening = 0.5}, {.momentum = 0.5}},
+                                 [](auto& c, const auto& steps, auto stage, auto& g, auto& v, auto&, auto& w) {
+                                   mk::sgd_step<T>(c, steps, stage, g.view(), v.view(), w.view());
+                                 });
+    check_stages<T, mk::AdamWStep>(ctx, size, {{.step = 1000}, {.learning_rate = 0.5, .step = 3}, {.step = 1}},
+                                   [](auto& c, const auto& steps, auto stage, auto& g, auto& m, auto& v, auto& w) {
+                                     mk::adamw_step<T>(c, steps, stage, g.view(), m.view(), v.view(), w.view());
+                                   });
+  }
+}
+
+TEST_CASE("optimizer: the squares of a stage are summed, and stages that do not fit are told") {
+  ms::Context ctx({.seed = 1});
+  const std::int64_t size = 10000;
+  const auto values = support::normal_values<float>(size, 3);
+  std::vector<std::int32_t> stage;
+  std::vector<double> expected(3, 0.0);
+  for (std::int64_t i = 0; i < size; ++i) {
+    stage.push_back(static_cast<std::int32_t>(i % 5 % 3));
+    const double value = static_cast<double>(values[static_cast<std::size_t>(i)]);
+    expected[static_cast<std::size_t>(stage.back())] += value * value;
+  }
+  const auto x = ms::from_host<float>(ctx, {size}, values);
+  const auto stages = ms::from_host<std::int32_t>(ctx, {size}, stage);
+  for (const std::int32_t k : {0, 1, 2}) {
+    CHECK(mk::stage_sum_squares(ctx, x.view(), stages.view(), k) ==
+          doctest::Approx(expected[static_cast<std::size_t>(k)]).epsilon(1e-13));
+  }
+  auto w = ms::zeros<float>(ctx, {size});
+  const std::vector<mk::SgdStep> two(2), uneven = {{.momentum = 0.5}, {}};
+  const auto message = [&](const std::vector<mk::SgdStep>& steps, ms::View<const std::int32_t> view) {
+    try {
+      mk::sgd_step<float>(ctx, steps, view, x.view(), w.view(), w.view());
+    } catch (const ms::Error& error) {
+      return std::string(error.what());
+    }
+    return std::string("nothing");
+  };
+  CHECK(support::contains(message(two, {}), "sgd_step: stage has shape (), but the parameter has (10000)"));
+  CHECK(support::contains(message({}, stages), "sgd_step: there are no steps; give one for each growth stage"));
+  CHECK(support::contains(message(uneven, stages), "sgd_step: some steps have momentum and some have none"));
 }
 
 TEST_CASE("optimizer: known trajectories") {

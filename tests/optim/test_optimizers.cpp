@@ -61,7 +61,7 @@ std::unique_ptr<Oracle> oracle_of(const SgdOptions& o) {
       if (p.decays) d += o.weight_decay * p.value[i];
       double& v = self->first[index][i];
       if (o.momentum != 0.0) {
-        v = o.momentum * v + (1.0 - o.dampening) * d;
+        v = self->step == 1 ? d : o.momentum * v + (1.0 - o.dampening) * d;
         d = o.nesterov ? d + o.momentum * v : v;
       }
       p.value[i] -= o.learning_rate * d;

@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -60,6 +61,52 @@ TEST_CASE("schedule: cosine has its closed forms at the ends, the middle and the
   }
 }
 
+TEST_CASE("schedule: linear falls in equal steps") {
+  const Schedule schedule({.peak = 1.0, .decay = Decay::linear, .warmup_steps = 2, .total_steps = 10, .floor = 0.5});
+  // The fractions are eighths: no rounding.
+  CHECK(schedule.at(1) == 1.0);
+  for (std::int64_t step = 2; step <= 10; ++step) {
+    CHECK(schedule.at(step) == 1.0 - 0.5 * static_cast<double>(step - 2) / 8.0);
+  }
+  CHECK(schedule.at(11) == 0.5);
+  CHECK(Schedule({.peak = 3.0, .decay = Decay::linear, .total_steps = 4}).at(4) == 0.0);
+}
+
+TEST_CASE("schedule: holds the peak after warm-up, then decays over the rest") {
+  for (const Decay decay : {Decay::cosine, Decay::linear}) {
+    for (const std::int64_t warmup : {0, 3}) {
+      for (const std::int64_t hold : {0, 1, 5, 11}) {
+        CAPTURE(warmup);
+        CAPTURE(hold);
+        const std::int64_t total = 20;
+        const Schedule schedule({.peak = 0.7,
+                                 .decay = decay,
+                                 .warmup_steps = warmup,
+                                 .hold_steps = hold,
+                                 .total_steps = total,
+                                 .floor = 0.1});
+        for (std::int64_t step = 0; step < total + 3; ++step) {
+          const double x = std::clamp(
+              static_cast<double>(step - warmup - hold) / static_cast<double>(total - warmup - hold), 0.0, 1.0);
+          const double half = std::cos(std::acos(-1.0) * x / 2);  // (1 + cos πx) / 2 = cos²(πx/2)
+          double expected = 0.1 + 0.6 * (decay == Decay::cosine ? half * half : 1.0 - x);
+          if (step < warmup) expected = 0.7 * static_cast<double>(step + 1) / static_cast<double>(warmup);
+          CAPTURE(step);
+          CHECK(std::abs(schedule.at(step) - expected) <= 8 * support::eps<double>);
+          if (step >= warmup && step <= warmup + hold) CHECK(schedule.at(step) == 0.7);
+        }
+        CHECK(schedule.at(warmup + hold + 1) < 0.7);
+        CHECK(schedule.at(total) == doctest::Approx(0.1).epsilon(1e-15));
+      }
+    }
+  }
+  // Decay after a hold is the schedule without one, later.
+  const Schedule later({.decay = Decay::cosine, .hold_steps = 6, .total_steps = 17});
+  const Schedule plain({.decay = Decay::cosine, .total_steps = 11});
+  for (std::int64_t step = 0; step < 13; ++step) CHECK(later.at(step + 6) == plain.at(step));
+  CHECK(Schedule({.peak = 0.3, .hold_steps = 5}).at(100) == 0.3);
+}
+
 TEST_CASE("schedule: steps beyond the end keep the last rate") {
   const Schedule schedule({.peak = 1.0, .decay = Decay::cosine, .total_steps = 10, .floor = 0.125});
   CHECK(schedule.at(11) == 0.125);
@@ -83,9 +130,16 @@ TEST_CASE("schedule: bad options are told with their numbers") {
   CHECK(contains(refused({.peak = nan}), "peak nan"));
   CHECK(contains(refused({.floor = nan}), "floor nan"));
   CHECK(contains(refused({.peak = infinity}), "must be finite"));
-  CHECK(contains(refused({.warmup_steps = -1}), "warmup_steps -1 and total_steps 0 must be 0 or more"));
-  CHECK(contains(refused({.total_steps = -5}), "warmup_steps 0 and total_steps -5 must be 0 or more"));
-  CHECK(contains(refused({.decay = Decay::cosine}), "cosine needs total_steps (0) beyond warmup_steps (0)"));
+  CHECK(contains(refused({.warmup_steps = -1}), "warmup_steps -1, hold_steps 0 and total_steps 0 must be 0"));
+  CHECK(contains(refused({.total_steps = -5}), "total_steps -5 must be 0 or more"));
+  CHECK(contains(refused({.hold_steps = -2}), "hold_steps -2 and total_steps 0 must be 0 or more"));
+  CHECK(contains(refused({.decay = Decay::cosine}),
+                 "cosine needs total_steps (0) beyond warmup_steps (0) and hold_steps (0) together"));
+  CHECK(contains(refused({.decay = Decay::linear, .warmup_steps = 2, .hold_steps = 3, .total_steps = 5}),
+                 "linear needs total_steps (5) beyond warmup_steps (2) and hold_steps (3) together"));
+  constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max();
+  CHECK(contains(refused({.decay = Decay::cosine, .warmup_steps = most, .hold_steps = most, .total_steps = 5}),
+                 "together"));
   CHECK(contains(refused({.decay = Decay::cosine, .warmup_steps = 5, .total_steps = 5}),
                  "total_steps (5) beyond warmup_steps (5)"));
   const Schedule schedule({.peak = 0.1});

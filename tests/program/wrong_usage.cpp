@@ -263,7 +263,7 @@ std::vector<Wrong> wrong_checkpoints() {
   file("longer", "1 bytes at its end belong to no tensor", whole);
   file("header_changed", "", "take another one");
   file("weights_changed", "its content does not match its checksum", "take another one");
-  file("version", "has version 2 of the format", "use the meristem that wrote it");
+  file("version", "has version 3 of the format", "use the meristem that wrote it");
   file("model.safetensors", "is no meristem-checkpoint file but meristem-model", whole);
   file("foreign.safetensors", "is no meristem-checkpoint file", whole);
   file("other_program", "was saved by another program", "give a file that --checkpoint wrote");
@@ -470,8 +470,8 @@ class Fixture {
     changed("header_changed", saved.find("\"Sgd") + 1);
     changed("weights_changed", saved.size() - 20);
     std::string version = saved;
-    REQUIRE(contains(version, format + "1"));
-    version[version.find(format) + format.size()] = '2';
+    REQUIRE(contains(version, format + "2"));
+    version[version.find(format) + format.size()] = '3';
     write(root / "version", version);
     const fs::path seeds = MERISTEM_FUZZ_SEEDS;
     fs::copy_file(seeds / "checkpoint/valid_mlp", root / "other_program");

@@ -10,6 +10,10 @@
 #include <meristem/data/image_set.hpp>
 #include <meristem/data/loader.hpp>
 #include <meristem/models/mlp.hpp>
+#include <meristem/nn/batch_norm.hpp>
+#include <meristem/nn/flatten.hpp>
+#include <meristem/nn/linear.hpp>
+#include <meristem/nn/sequential.hpp>
 #include <meristem/optim/adamw.hpp>
 #include <meristem/optim/sgd.hpp>
 #include <meristem/train/trainer.hpp>
@@ -286,6 +290,50 @@ TEST_CASE("trainer: evaluation refuses an empty set and a batch size of 0") {
                  "evaluation: the data set is empty"));
   CHECK(contains(message_of<ms::ArgumentError>([&] { (void)ms::train::evaluate(ctx, net, some, 0); }),
                  "the batch size is 0"));
+}
+
+TEST_CASE("trainer: evaluation names what made the loss not finite") {
+  ms::Context ctx({.seed = 5});
+  auto net = small_net<double>(ctx);
+  const auto set = small_set(29);
+  const auto message = [&] {
+    return message_of<ms::NumericError>([&] { (void)ms::train::evaluate(ctx, net, set, 10); });
+  };
+  ms::nn::Parameter<double>& last = *ms::nn::parameters(net).back();
+  const std::vector<double> numbers = ms::to_host(ctx, last.value);
+  for (const double bad : {std::nan(""), std::numeric_limits<double>::infinity()}) {
+    std::vector<double> spoiled = numbers;
+    spoiled[2] = bad;
+    last.value = ms::from_host<double>(ctx, last.value.shape(), spoiled);
+    CHECK(contains(message(), ms::concat("evaluation: samples 0 to 9: ", last.name, ": element 2 of (3) is ",
+                                         std::isnan(bad) ? "nan" : "inf")));
+  }
+  last.value = ms::from_host<double>(ctx, last.value.shape(), {1e308, -1e308, 0.0});
+  CHECK(contains(message(), "evaluation: the loss of samples 0 to 9 is "));
+  // Numbers that a layer keeps without learning them.
+  ms::nn::Sequential<double> normed;
+  normed.add<ms::nn::Flatten<double>>("flatten");
+  auto& norm = normed.add<ms::nn::BatchNorm<double>>("norm", ctx, 12);
+  normed.add<ms::nn::Linear<double>>("fc", ctx, 12, 3);
+  std::vector<double> means(12, 0.0);
+  means[7] = std::nan("");
+  norm.running_mean().value = ms::from_host<double>(ctx, {12}, means);
+  CHECK(contains(message_of<ms::NumericError>([&] { (void)ms::train::evaluate<double>(ctx, normed, set); }),
+                 "evaluation: samples 0 to 28: norm.running_mean: element 7 of (12) is nan"));
+}
+
+TEST_CASE("trainer: weights that the last step spoiled are told by what looks at the network next") {
+  // An infinite input hides behind tanh from the loss, not from the gradient.
+  ms::Context ctx({.seed = 5});
+  auto net = small_net<double>(ctx);
+  ms::optim::Sgd sgd(net, {.learning_rate = 0.1});
+  auto x = support::normal_values<double>(7 * 12, 5);
+  x[40] = std::numeric_limits<double>::infinity();
+  (void)ms::train::step(ctx, net, support::make_batch<double>(ctx, {7, 12}, x, labels), sgd);
+  const auto named = [](const std::string& text) { return contains(text, "layer1.weight: element "); };
+  CHECK(named(message_of<ms::NumericError>([&] { ms::nn::check_finite(ctx, net, "after training"); })));
+  CHECK(named(message_of<ms::NumericError>([&] { (void)ms::train::evaluate(ctx, net, small_set(5)); })));
+  CHECK(named(message_of<ms::NumericError>([&] { (void)ms::train::step(ctx, net, random_batch<double>(ctx), sgd); })));
 }
 
 TEST_SUITE_END();

@@ -46,6 +46,13 @@ class ShapeError : public Error {
       : Error(message, where) {}
 };
 
+/// Memory that the device or the host does not have.
+class MemoryError : public Error {
+ public:
+  explicit MemoryError(const std::string& message, SourceLocation where = SourceLocation::current())
+      : Error(message, where) {}
+};
+
 /// A failed CUDA runtime, cuBLAS or cuSOLVER call, or no GPU.
 class CudaError : public Error {
  public:

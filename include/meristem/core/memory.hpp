@@ -53,12 +53,16 @@ class Memory {
   Memory(const Memory&) = delete;
   Memory& operator=(const Memory&) = delete;
 
-  /// At least `bytes` bytes, uninitialised. Throws std::bad_alloc on the CPU, CudaError on the GPU.
+  /// At least `bytes` bytes, uninitialised. Throws MemoryError if there are not so many.
   [[nodiscard]] void* allocate(std::size_t bytes) {
     if (bytes == 0) return nullptr;
     const std::size_t rounded = round_up(bytes);
-    void* block = take(exact ? bytes : rounded);
+    void* block = bytes <= most ? take(exact ? bytes : rounded) : nullptr;
     const std::lock_guard lock(mutex_);
+    if (block == nullptr) {
+      throw MemoryError(concat("memory ran out: ", bytes, " bytes were asked for, ", in_use_,
+                               " are in use; take smaller batches, fewer samples or a smaller network"));
+    }
     in_use_ += rounded;
     peak_ = std::max(peak_, in_use_);
     most_in_use_ = std::max(most_in_use_, in_use_);
@@ -102,12 +106,20 @@ class Memory {
   // AddressSanitizer sees an overrun only of blocks that end where the tensor does.
   static constexpr bool exact = MERISTEM_GPU == 0 && MERISTEM_ASAN != 0;
 
+  static constexpr std::size_t most = SIZE_MAX / 2;
+
   static std::size_t round_up(std::size_t bytes) { return (bytes + alignment - 1) / alignment * alignment; }
 
 #if MERISTEM_GPU
+  /// Null if there is no memory.
   void* take(std::size_t bytes) {
     void* block = nullptr;
-    check_cuda(cudaMallocFromPoolAsync(&block, bytes, pool_, stream_.get()), "cudaMallocFromPoolAsync");
+    const cudaError_t status = cudaMallocFromPoolAsync(&block, bytes, pool_, stream_.get());
+    if (status == cudaErrorMemoryAllocation) {
+      cudaGetLastError();  // or the next call would report it again
+      return nullptr;
+    }
+    check_cuda(status, "cudaMallocFromPoolAsync");
     return block;
   }
   void put_back(void* block, std::size_t) noexcept { cudaFreeAsync(block, stream_.get()); }
@@ -118,6 +130,7 @@ class Memory {
   // Sanitized builds never reuse a block, so that a stale pointer or an overrun is reported.
   static constexpr bool caching = MERISTEM_ASAN == 0;
 
+  /// Null if there is no memory.
   void* take(std::size_t bytes) {
     if (caching) {
       const std::lock_guard lock(mutex_);
@@ -131,8 +144,7 @@ class Memory {
     }
     if (caching) make_room(bytes);
     void* block = nullptr;
-    if (posix_memalign(&block, alignment, bytes) != 0) throw std::bad_alloc();
-    return block;
+    return posix_memalign(&block, alignment, bytes) == 0 ? block : nullptr;
   }
 
   void put_back(void* block, std::size_t bytes) noexcept {
@@ -205,6 +217,8 @@ class Buffer {
 
   [[nodiscard]] void* data() const noexcept { return data_; }
   [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
+  /// Where it is from; null for an empty one.
+  [[nodiscard]] const Memory* memory() const noexcept { return memory_.get(); }
 
  private:
   void reset() noexcept {

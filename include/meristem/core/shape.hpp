@@ -63,6 +63,16 @@ class Shape {
     return product;
   }
 
+  /// Bytes of so many elements of `element` bytes each. Throws ShapeError if they exceed 2^63 - 1.
+  [[nodiscard]] std::int64_t bytes(std::int64_t element) const {
+    std::int64_t result = 0;
+    if (__builtin_mul_overflow(size(), element, &result)) {
+      throw ShapeError(
+          concat("the elements of shape ", to_string(), ", ", element, " bytes each, exceed 2^63 - 1 bytes"));
+    }
+    return result;
+  }
+
   /// Written as a tuple: `(128, 32, 32, 3)`.
   [[nodiscard]] std::string to_string() const {
     std::string text = "(";

@@ -29,9 +29,8 @@ class Tensor {
   /// Empty: shape (0).
   Tensor() = default;
 
-  /// Uninitialised elements.
-  Tensor(Context& ctx, const Shape& shape)
-      : buffer_(ctx.memory(), static_cast<std::size_t>(shape.size()) * sizeof(T)), shape_(shape) {}
+  /// Uninitialised elements. Throws MemoryError if there is no memory for them, ShapeError if nothing could hold them.
+  Tensor(Context& ctx, const Shape& shape) : buffer_(allocated(ctx, shape)), shape_(shape) {}
 
   /// Elements in memory from elsewhere; `adopt` (core/wrap.hpp) checks the pointer first.
   Tensor(Buffer buffer, const Shape& shape) : buffer_(std::move(buffer)), shape_(shape) {}
@@ -43,6 +42,14 @@ class Tensor {
   [[nodiscard]] bool empty() const { return size() == 0; }
   [[nodiscard]] T* data() noexcept { return static_cast<T*>(buffer_.data()); }
   [[nodiscard]] const T* data() const noexcept { return static_cast<const T*>(buffer_.data()); }
+
+  /// Whether both are of one Context; an empty tensor without one is of every Context.
+  template <class U>
+  [[nodiscard]] bool same_context(const Tensor<U>& other) const noexcept {
+    return memory() == nullptr || other.memory() == nullptr || memory() == other.memory();
+  }
+  /// The memory of its Context; null for a tensor that was made without one.
+  [[nodiscard]] const Memory* memory() const noexcept { return buffer_.memory(); }
 
   /// The same elements under another shape; this tensor is left empty. Throws ShapeError if the sizes differ.
   [[nodiscard]] Tensor reshape(const Shape& to) && {
@@ -61,6 +68,15 @@ class Tensor {
   operator View<const T>() const { return view(); }
 
  private:
+  static Buffer allocated(Context& ctx, const Shape& shape) {
+    const auto bytes = static_cast<std::size_t>(shape.bytes(sizeof(T)));
+    try {
+      return Buffer(ctx.memory(), bytes);
+    } catch (const MemoryError& error) {
+      throw MemoryError(concat("a tensor of shape ", shape, ": ", error.message()));
+    }
+  }
+
   Buffer buffer_;
   Shape shape_{0};
 };

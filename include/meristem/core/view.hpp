@@ -20,9 +20,10 @@ class View {
 
   View() = default;
 
-  /// Elements stored contiguously, the last axis innermost. Throws ShapeError for a null pointer to a non-empty shape.
+  /// Elements stored contiguously, the last axis innermost. Throws ShapeError for a null pointer to a non-empty shape
+  /// and for more bytes than can be addressed.
   View(T* data, const Shape& shape) : data_(data), rank_(shape.rank()) {
-    if (data == nullptr && shape.size() > 0) {
+    if (shape.bytes(sizeof(T)) > 0 && data == nullptr) {
       throw ShapeError(concat("a view of shape ", shape, " needs data, but the pointer is null"));
     }
     // Unsigned, for empty shapes whose other extents have no 64-bit product.
@@ -74,10 +75,11 @@ class View {
 
   /// True if the elements lie in memory one after the other in index order.
   [[nodiscard]] MERISTEM_HD bool is_contiguous() const {
-    std::int64_t expected = 1;
+    // Unsigned, for empty views whose other extents have no 64-bit product.
+    std::uint64_t expected = 1;
     for (int axis = rank_ - 1; axis >= 0; --axis) {
-      if (extents_[axis] != 1 && strides_[axis] != expected) return empty();
-      expected *= extents_[axis];
+      if (extents_[axis] != 1 && strides_[axis] != static_cast<std::int64_t>(expected)) return empty();
+      expected *= static_cast<std::uint64_t>(extents_[axis]);
     }
     return true;
   }
@@ -91,13 +93,14 @@ class View {
     return View(data_, to);
   }
 
-  /// All leading axes merged: shape (rows, last extent). Throws ShapeError for rank 0 or if not contiguous.
+  /// All leading axes merged: shape (rows, last extent). Throws ShapeError for rank 0, if not contiguous, and for more
+  /// than 2^63 - 1 rows (of an empty view).
   [[nodiscard]] View as_matrix() const {
     if (rank_ == 0) throw ShapeError("a tensor of rank 0 has no last axis to make a matrix of");
-    std::int64_t rows = 1;
-    for (int axis = 0; axis + 1 < rank_; ++axis) rows *= extents_[axis];
     if (rank_ == 2) return *this;
-    return reshape({rows, extents_[rank_ - 1]});
+    Shape leading;
+    for (int axis = 0; axis + 1 < rank_; ++axis) leading.append(extents_[axis]);
+    return reshape({leading.size(), extents_[rank_ - 1]});
   }
 
   /// Indices [begin, end) of one axis. Throws ShapeError if the range does not fit.

@@ -29,6 +29,9 @@ struct Extent2 {
 /// A sliding window: output position j reads the map at j·stride - padding + tap·dilation, tap = 0..kernel-1, along
 /// each axis; what lies outside the map reads as zero.
 struct Window {
+  /// The largest number, so that products of two of them and sums of those do not overflow.
+  static constexpr std::int64_t most = 0x7fffffff;
+
   Extent2 kernel = 1;
   Extent2 stride = 1;
   Extent2 padding = 0;
@@ -45,21 +48,29 @@ struct Window {
     return {(map.y + 2 * padding.y - r.y) / stride.y + 1, (map.x + 2 * padding.x - r.x) / stride.x + 1};
   }
 
-  /// Throws ArgumentError unless kernel, stride and dilation are positive and the padding is not negative. `label` is
-  /// what messages call the layer or function.
+  /// Throws ArgumentError unless kernel, stride and dilation are positive, the padding is not negative, and none is
+  /// 2^31 or more. `label` is what messages call the layer or function.
   void check(const std::string& label) const {
-    const auto refuse = [&](const char* what, Extent2 value, const char* least) {
-      throw ArgumentError(concat(label, ": ", what, " is ", value, "; it must be at least ", least));
+    const auto require = [&](const char* what, Extent2 value, std::int64_t least) {
+      if (value.y < least || value.x < least) {
+        throw ArgumentError(concat(label, ": ", what, " is ", value, "; it must be at least ", Extent2(least)));
+      }
+      if (value.y > most || value.x > most) {
+        throw ArgumentError(concat(label, ": ", what, " is ", value, "; it must be at most ", Extent2(most)));
+      }
     };
-    if (kernel.y < 1 || kernel.x < 1) refuse("the kernel", kernel, "1x1");
-    if (stride.y < 1 || stride.x < 1) refuse("the stride", stride, "1x1");
-    if (dilation.y < 1 || dilation.x < 1) refuse("the dilation", dilation, "1x1");
-    if (padding.y < 0 || padding.x < 0) refuse("the padding", padding, "0x0");
+    require("the kernel", kernel, 1);
+    require("the stride", stride, 1);
+    require("the dilation", dilation, 1);
+    require("the padding", padding, 0);
   }
 
   /// As above, and throws ShapeError unless the window fits the padded map.
   void check(const std::string& label, Extent2 map) const {
     check(label);
+    if (map.y > most || map.x > most) {
+      throw ShapeError(concat(label, ": a map of ", map, " is larger than ", Extent2(most)));
+    }
     const Extent2 r = reach();
     if (map.y + 2 * padding.y >= r.y && map.x + 2 * padding.x >= r.x) return;
     throw ShapeError(concat(label, ": the kernel ", kernel, dilation == Extent2(1) ? "" : " with its dilation",

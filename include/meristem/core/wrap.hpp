@@ -23,7 +23,8 @@ namespace detail {
 /// Throws unless kernels of this Context may read `shape` elements of type T there. Nothing is read.
 template <class T>
 void require_usable([[maybe_unused]] const Context& ctx, const T* data, const Shape& shape) {
-  if (shape.size() == 0) return;
+  const auto bytes = static_cast<std::uintptr_t>(shape.bytes(sizeof(T)));
+  if (bytes == 0) return;
   if (data == nullptr) {
     throw ShapeError(concat("a view of shape ", shape, " needs data, but the pointer is null"));
   }
@@ -31,6 +32,10 @@ void require_usable([[maybe_unused]] const Context& ctx, const T* data, const Sh
     throw ArgumentError(concat("a view of shape ", shape, " of elements of ", sizeof(T), " bytes starts at address ",
                                static_cast<const void*>(data), ", which is not a multiple of ", alignof(T),
                                "; copy the elements to aligned memory first"));
+  }
+  if (reinterpret_cast<std::uintptr_t>(data) > UINTPTR_MAX - bytes) {
+    throw ShapeError(concat("a view of shape ", shape, " at address ", static_cast<const void*>(data),
+                            " ends beyond the last address; its shape or its pointer is wrong"));
   }
 #if MERISTEM_GPU
   cudaPointerAttributes attributes{};
@@ -53,8 +58,8 @@ void require_usable([[maybe_unused]] const Context& ctx, const T* data, const Sh
 /// A view of contiguous elements, the last axis innermost, in memory that the caller keeps alive for as long as the
 /// view is used; on the GPU until the context's stream has done what was started with it. `data` points to host memory
 /// in programs for the CPU, to device, managed or pinned memory in programs for the GPU. Throws, before anything is
-/// read, ShapeError for a null pointer to a non-empty shape, and ArgumentError for a misaligned pointer and, on the
-/// GPU, for memory of the host or of another GPU.
+/// read, ShapeError for a null pointer to a non-empty shape and one beyond all memory, and ArgumentError for a
+/// misaligned pointer and, on the GPU, for memory of the host or of another GPU.
 template <class T>
 [[nodiscard]] View<T> wrap(const Context& ctx, T* data, const Shape& shape) {
   detail::require_usable<std::remove_const_t<T>>(ctx, data, shape);

@@ -11,6 +11,7 @@
 #include <meristem/core/tensor.hpp>
 #include <meristem/kernels/elementwise.cuh>
 #include <meristem/kernels/grow_copy.cuh>
+#include <meristem/kernels/reduce.cuh>
 #include <meristem/nn/layer.hpp>
 #include <meristem/optim/optimizer.hpp>
 
@@ -26,6 +27,9 @@ struct AxisEdit {
   /// Numbers of the added slices, in order: the shape of the parameter with this axis as long as there are -1 in `map`.
   /// May stay empty if there are none.
   Tensor<T> fresh;
+  /// How many indices the axis has before: an edit that was made for another number does not apply. Negative: not
+  /// known.
+  std::int64_t extent = -1;
 };
 
 /// A change of a parameter's or buffer's numbers in place, before its axes change: value += delta.
@@ -35,7 +39,8 @@ struct ValueEdit {
   Tensor<T> delta;                ///< in the old shape of the parameter
 };
 
-/// Everything one growth step changes. Axis edits apply in order, each to the result of those before it.
+/// Everything one growth step changes. Axis edits apply in order, each to the result of those before it. It is for the
+/// network it was made for: ids are of one Context.
 template <Real T>
 struct Edit {
   std::vector<ValueEdit<T>> values;
@@ -52,13 +57,20 @@ struct Edit {
 }
 
 /// An edit carried out beside the network it is for: `swap` exchanges the two, and exchanging twice leaves the network
-/// as it was to the last bit. Gradients and optimiser moments of added slices start at zero.
+/// as it was to the last bit. Gradients and optimiser moments of added slices start at zero; the optimiser's
+/// next step is their first.
 template <Real T>
 class StagedEdit {
  public:
   /// Prepares all tensors; changes nothing yet. Without an optimiser, only weights and gradients follow. Throws
-  /// ArgumentError for a parameter that `network` does not have, ShapeError for an edit that does not fit.
+  /// ArgumentError for a parameter that `network` does not have, numbers of another Context, and an optimiser of
+  /// another network, ShapeError for an edit that does not fit. Numbers that are not finite may be tried out.
   StagedEdit(Context& ctx, const Edit<T>& edit, nn::Layer<T>& network, optim::Optimizer<T>* optimizer = nullptr) {
+    if (optimizer != nullptr && !nn::contains(optimizer->network(), network) &&
+        !nn::contains(network, optimizer->network())) {
+      throw ArgumentError(
+          "growth edit: the optimiser is of another network; give the optimiser that was made for this network");
+    }
     std::map<nn::ParameterId, Target> known;
     network.visit_parameters([&](nn::Parameter<T>& parameter) {
       known[parameter.id] = {parameter.name, &parameter.value, &parameter.gradient};
@@ -72,8 +84,14 @@ class StagedEdit {
       }
       return found->second;
     };
+    const auto require_same_context = [](const Target& target, const Tensor<T>& numbers) {
+      if (target.value->same_context(numbers)) return;
+      throw ArgumentError(concat("growth edit: the numbers for ", target.name,
+                                 " are of another Context; apply an edit to the network it was made for"));
+    };
     for (const ValueEdit<T>& change : edit.values) {
       const Target& target = find(change.parameter);
+      require_same_context(target, change.delta);
       if (change.delta.shape() != target.value->shape()) {
         throw ShapeError(concat("growth edit: ", target.name, " has shape ", target.value->shape(),
                                 ", its change has shape ", change.delta.shape()));
@@ -82,6 +100,7 @@ class StagedEdit {
     }
     for (const AxisEdit<T>& change : edit.axes) {
       const Target& target = find(change.parameter);
+      require_same_context(target, change.fresh);
       const Shape shape = current(*target.value).shape();
       const std::int64_t added = check(target.name, shape, change);
       const auto follow = [&](const char* what, Tensor<T>& tensor) {
@@ -96,12 +115,21 @@ class StagedEdit {
       follow("its gradient", *target.gradient);
       if (optimizer == nullptr) continue;
       for (Tensor<T>& moment : optimizer->state(change.parameter)) follow("a moment of the optimiser", moment);
+      optim::FirstSteps& first_steps = optimizer->first_steps(change.parameter);
+      optim::FirstSteps& steps = first_steps_.try_emplace(&first_steps, first_steps).first->second;
+      if (!steps.fits(shape)) {
+        throw ShapeError(
+            concat("growth edit: ", target.name, " has shape ", shape,
+                   ", but not in the optimiser's memory; give the optimiser to every edit of its network"));
+      }
+      steps.follow(change.axis, shape[change.axis], change.map, optimizer->steps() + 1);
     }
   }
 
   /// Exchanges the network's tensors with the staged ones.
   void swap() noexcept {
     for (auto& [target, replacement] : staged_) std::swap(*target, replacement);
+    for (auto& [target, replacement] : first_steps_) std::swap(*target, replacement);
   }
 
  private:
@@ -116,6 +144,11 @@ class StagedEdit {
   static std::int64_t check(const std::string& name, const Shape& shape, const AxisEdit<T>& change) {
     if (change.axis < 0 || change.axis >= shape.rank()) {
       throw ShapeError(concat("growth edit: ", name, " of shape ", shape, " has no axis ", change.axis));
+    }
+    if (change.extent >= 0 && change.extent != shape[change.axis]) {
+      throw ShapeError(concat("growth edit: axis ", change.axis, " of ", name, " has ", shape[change.axis],
+                              " indices, the edit was made for ", change.extent,
+                              "; if it was applied already, make another for the network as it is now"));
     }
     std::int64_t added = 0;
     for (std::size_t i = 0; i < change.map.size(); ++i) {
@@ -156,12 +189,26 @@ class StagedEdit {
   }
 
   std::map<Tensor<T>*, Tensor<T>> staged_;
+  std::map<optim::FirstSteps*, optim::FirstSteps> first_steps_;
 };
 
-/// Carries out an edit for good, in the network and in the optimiser's state. If it throws, nothing has changed.
+/// Carries out an edit for good, in the network and in the optimiser's state. Throws as StagedEdit, and ArgumentError
+/// for numbers that are not finite; nothing has changed then.
 template <Real T>
 void apply(Context& ctx, const Edit<T>& edit, nn::Layer<T>& network, optim::Optimizer<T>* optimizer = nullptr) {
   StagedEdit<T> staged(ctx, edit, network, optimizer);
+  const auto require_finite = [&](nn::ParameterId id, const Tensor<T>& numbers) {
+    if (numbers.empty()) return;
+    const std::int64_t index = kernels::first_non_finite(ctx, numbers.view());
+    if (index < 0) return;
+    std::string name;
+    network.visit_parameters([&](nn::Parameter<T>& p) { name = p.id == id ? p.name : name; });
+    network.visit_buffers([&](nn::Buffer<T>& b) { name = b.id == id ? b.name : name; });
+    throw ArgumentError(concat("growth edit: number ", index, " of what ", name,
+                               " gets is not finite; the units or their amplitude are of no use"));
+  };
+  for (const ValueEdit<T>& change : edit.values) require_finite(change.parameter, change.delta);
+  for (const AxisEdit<T>& change : edit.axes) require_finite(change.parameter, change.fresh);
   staged.swap();
 }
 

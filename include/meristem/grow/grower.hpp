@@ -36,11 +36,14 @@ namespace meristem::inline MERISTEM_BACKEND::grow {
 template <Real T>
 class Grower {
  public:
-  /// Network and optimiser must outlive the Grower. Throws ArgumentError for options outside their range or in
-  /// contradiction to each other, names of sites that are none, a network without a site, a method that cannot serve a
-  /// site, or a budget of parameters without room for a single unit.
+  /// Network and optimiser must outlive the Grower. Throws ArgumentError for an optimiser of another network, options
+  /// outside their range or in contradiction to each other, names of sites that are none, a network without a site, a
+  /// method that cannot serve a site, or a budget of parameters without room for a single unit.
   Grower(nn::Layer<T>& network, optim::Optimizer<T>& optimizer, const GrowerOptions& options = {})
       : network_(&network), optimizer_(&optimizer), options_(options), measurer_(network, options.loss) {
+    if (&optimizer.network() != &network) {
+      throw ArgumentError("Grower: the optimiser is of another network; give the one that was made for this network");
+    }
     detail::require_options(options);
     how_many_ = detail::rule_of(options);
     sites_ = detail::sites_of(network, options);

@@ -88,7 +88,9 @@ template <Real T>
 /// Throws ShapeError unless the insertion was made for this site as it is.
 template <Real T>
 void require_fit(const Site<T>& site, const Insertion& insertion) {
-  const auto size = [](std::int64_t a, std::int64_t b) { return static_cast<std::size_t>(a * b); };
+  const auto size = [](std::int64_t a, std::int64_t b) {
+    return static_cast<std::size_t>(a) * static_cast<std::size_t>(b);
+  };
   // An empty layer does not tell how many positions a Flatten has.
   const bool any_taps = site.flattened && site.width() == 0;
   const std::int64_t taps = any_taps         ? insertion.taps
@@ -128,6 +130,31 @@ void require_fit(const Site<T>& site, const Insertion& insertion) {
     throw ArgumentError(concat("site ", site.name, ": consumer_factor is ", insertion.consumer_factor, ", but ",
                                site.consumer.layer()->label(), " has no BatchNorm behind it that would take it out"));
   }
+}
+
+/// Throws ArgumentError unless the amplitude is 0 or more and all numbers are finite, variances 0 or more.
+template <Real T>
+void require_numbers(const Site<T>& site, const Insertion& insertion, double gamma) {
+  if (!(gamma >= 0.0 && std::isfinite(gamma))) {
+    throw ArgumentError(concat("site ", site.name, ": the amplitude is ", gamma, "; it must be 0 or more, and finite"));
+  }
+  const auto require = [&](const char* name, const std::vector<double>& numbers, bool may_be_negative = true) {
+    for (std::size_t i = 0; i < numbers.size(); ++i) {
+      if (std::isfinite(numbers[i]) && (may_be_negative || numbers[i] >= 0.0)) continue;
+      throw ArgumentError(concat("site ", site.name, ": ", name, "[", i, "] of the new units is ", numbers[i],
+                                 "; it must be finite", may_be_negative ? "" : " and 0 or more"));
+    }
+  };
+  require("fan_in", insertion.fan_in);
+  require("fan_out", insertion.fan_out);
+  require("move", insertion.move);
+  require("mean", insertion.mean);
+  require("variance", insertion.variance, false);
+  require("norm_weight", insertion.norm_weight);
+  require("norm_shift", insertion.norm_shift);
+  require("fan_out_factor", insertion.fan_out_factor);
+  require("fan_in_factor", insertion.fan_in_factor);
+  require("consumer_factor", {insertion.consumer_factor});
 }
 
 /// (factor - 1) times a parameter whose axis is `width` times `inner` numbers, factors along the width.
@@ -260,10 +287,11 @@ void follow_inputs(const Site<T>& site, const std::vector<std::int64_t>& map, In
 /// Behind a BatchNorm the fan-in gets the norm of today's units instead, and the new channel's running statistics,
 /// weight and bias are set from the measured mean and variance of α_kᵀ[b 1] so that the normalised unit is c √γ α_kᵀ[b
 /// 1]: in evaluation mode always, in training mode on samples with these statistics. Throws ShapeError for units that
-/// do not fit the site.
+/// do not fit the site, ArgumentError for an amplitude below 0 and numbers that are not finite.
 template <Real T>
 [[nodiscard]] Edit<T> make_edit(Context& ctx, const Site<T>& site, const Insertion& insertion, double gamma) {
   detail::require_fit(site, insertion);
+  detail::require_numbers(site, insertion, gamma);
   const double root = std::sqrt(gamma);
   const std::int64_t units = insertion.units, p = insertion.inputs, q = insertion.outputs;
   const std::int64_t features = p - (site.producer.has_bias() ? 1 : 0);
@@ -302,9 +330,10 @@ template <Real T>
   }
   const std::vector<std::int64_t> map = appended(site.width(), units);
   nn::Parameter<T>& weight = site.producer.weight();
-  edit.axes.push_back({weight.id, 0, map, from_host<T>(ctx, weight.value.shape().with(0, units), rows)});
+  const std::int64_t width = site.width();
+  edit.axes.push_back({weight.id, 0, map, from_host<T>(ctx, weight.value.shape().with(0, units), rows), width});
   if (site.producer.has_bias()) {
-    edit.axes.push_back({site.producer.bias().id, 0, map, from_host<T>(ctx, {units}, biases)});
+    edit.axes.push_back({site.producer.bias().id, 0, map, from_host<T>(ctx, {units}, biases), width});
   }
   if (site.norm) {
     std::vector<T> means, variances, weights, shifts;
@@ -317,7 +346,7 @@ template <Real T>
       shifts.push_back(static_cast<T>(split(k) * (given_norm ? insertion.norm_shift[k] : root * insertion.mean[k])));
     }
     const auto add = [&](nn::ParameterId id, const std::vector<T>& values) {
-      edit.axes.push_back({id, 0, map, from_host<T>(ctx, {units}, values)});
+      edit.axes.push_back({id, 0, map, from_host<T>(ctx, {units}, values), width});
     };
     add(site.norm->weight().id, weights);
     add(site.norm->bias().id, shifts);
@@ -326,7 +355,8 @@ template <Real T>
   }
   nn::Parameter<T>& consumer = site.consumer.weight();
   edit.axes.push_back({consumer.id, consumer.value.rank() - 1, detail::consumer_map(site, insertion),
-                       detail::fan_out_slices(ctx, site, insertion, root)});
+                       detail::fan_out_slices(ctx, site, insertion, root),
+                       consumer.value.extent(consumer.value.rank() - 1)});
   return edit;
 }
 

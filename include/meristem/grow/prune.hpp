@@ -19,7 +19,8 @@
 
 namespace meristem::inline MERISTEM_BACKEND::grow {
 
-/// Units that were taken out of a site: the edit that puts them back where they were, and the optimiser's moments.
+/// Units that were taken out of a site: the edit that puts them back where they were, and the optimiser's memory of
+/// them.
 template <Real T>
 struct RemovedUnits {
   std::vector<std::int64_t> units;  ///< their indices before, ascending
@@ -27,6 +28,8 @@ struct RemovedUnits {
   /// For each axis edit of `restore`, the slices of the optimiser's moments of that parameter, in the shape of `fresh`;
   /// none for buffers and for parameters without moments.
   std::vector<std::vector<Tensor<T>>> moments;
+  /// For each axis edit of `restore`, the optimiser's first step of each index of `fresh`; none without an optimiser.
+  std::vector<std::vector<std::int64_t>> first_steps;
 };
 
 namespace detail {
@@ -113,16 +116,22 @@ RemovedUnits<T> prune(Context& ctx, const Site<T>& site, const std::vector<std::
         back.push_back(std::binary_search(kept.begin(), kept.end(), unit) ? next++ : -1);
       }
     }
-    edit.axes.push_back({along.id, along.axis, std::move(stay), {}});
+    const std::int64_t before = std::ssize(back), after = std::ssize(stay);
+    edit.axes.push_back({along.id, along.axis, std::move(stay), {}, before});
     removed.restore.axes.push_back(
-        {along.id, along.axis, std::move(back), detail::slices(ctx, *along.value, along.axis, go)});
+        {along.id, along.axis, std::move(back), detail::slices(ctx, *along.value, along.axis, go), after});
     std::vector<Tensor<T>> moments;
+    std::vector<std::int64_t> first_steps;
     if (optimizer) {
       for (const Tensor<T>& moment : optimizer->state(along.id)) {
         moments.push_back(detail::slices(ctx, moment, along.axis, go));
       }
+      const std::vector<std::int64_t> all =
+          optimizer->first_steps(along.id).along(along.axis, along.value->extent(along.axis));
+      for (const std::int64_t index : go) first_steps.push_back(all.at(static_cast<std::size_t>(index)));
     }
     removed.moments.push_back(std::move(moments));
+    removed.first_steps.push_back(std::move(first_steps));
   }
   apply(ctx, edit, network, optimizer);
   return removed;
@@ -130,25 +139,37 @@ RemovedUnits<T> prune(Context& ctx, const Site<T>& site, const std::vector<std::
 
 /// Puts removed units back where they were: parameters, buffers and moments have the bits they had, provided nothing
 /// else changed in between; gradients of the units are zero. Moments of parameters that have got some in between, or
-/// lost theirs, start at zero. Throws ShapeError if the site's shape has changed.
+/// lost theirs, start at zero, as those of units that join now. Throws ShapeError if the site's shape has changed.
 template <Real T>
 void grow_back(Context& ctx, const RemovedUnits<T>& removed, nn::Layer<T>& network,
                optim::Optimizer<T>* optimizer = nullptr) {
-  // Moments are completed before anything changes.
-  std::vector<std::pair<nn::ParameterId, std::vector<Tensor<T>>>> moments;
+  // What the optimiser remembers is completed before anything changes.
+  struct Memory {
+    nn::ParameterId id;
+    std::vector<Tensor<T>> moments;
+    optim::FirstSteps first_steps;
+  };
+  std::vector<Memory> memories;
   for (std::size_t i = 0; optimizer && i < removed.restore.axes.size(); ++i) {
     const AxisEdit<T>& change = removed.restore.axes[i];
     const std::vector<Tensor<T>>& now = optimizer->state(change.parameter);
-    if (removed.moments[i].size() != now.size()) continue;
-    std::vector<Tensor<T>> whole;
+    if (removed.moments[i].size() != now.size() || removed.first_steps[i].empty()) continue;
+    Memory memory{change.parameter, {}, optimizer->first_steps(change.parameter)};
+    const std::int64_t left = std::ssize(change.map) - std::ssize(removed.first_steps[i]);
+    // `apply` says what does not fit.
+    if (std::ssize(memory.first_steps.along(change.axis, left)) != left) continue;
     for (std::size_t m = 0; m < now.size(); ++m) {
-      whole.emplace_back(ctx, now[m].shape().with(change.axis, static_cast<std::int64_t>(change.map.size())));
-      kernels::grow_copy<T>(ctx, now[m], change.axis, change.map, removed.moments[i][m].view(), whole.back());
+      memory.moments.emplace_back(ctx, now[m].shape().with(change.axis, static_cast<std::int64_t>(change.map.size())));
+      kernels::grow_copy<T>(ctx, now[m], change.axis, change.map, removed.moments[i][m].view(), memory.moments.back());
     }
-    moments.emplace_back(change.parameter, std::move(whole));
+    memory.first_steps.follow(change.axis, left, change.map, removed.first_steps[i]);
+    memories.push_back(std::move(memory));
   }
   apply(ctx, removed.restore, network, optimizer);
-  for (auto& [id, whole] : moments) optimizer->state(id) = std::move(whole);
+  for (Memory& memory : memories) {
+    optimizer->state(memory.id) = std::move(memory.moments);
+    optimizer->first_steps(memory.id) = std::move(memory.first_steps);
+  }
 }
 
 /// The `count` units with the smallest scores, ascending by index; of equal scores the first. Throws ArgumentError for

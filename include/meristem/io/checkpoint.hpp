@@ -20,6 +20,7 @@
 #include <meristem/io/format.hpp>
 #include <meristem/io/json_text.hpp>
 #include <meristem/io/safetensors.hpp>
+#include <meristem/nn/finite.hpp>
 #include <meristem/optim/adamw.hpp>
 #include <meristem/optim/optimizer.hpp>
 #include <meristem/optim/sgd.hpp>
@@ -27,7 +28,7 @@
 namespace meristem::inline MERISTEM_BACKEND::io {
 
 /// The version of checkpoints that is written, and the only one that is read.
-inline constexpr std::int64_t checkpoint_version = 1;
+inline constexpr std::int64_t checkpoint_version = 2;
 
 namespace detail {
 
@@ -37,6 +38,65 @@ inline constexpr std::string_view checkpoint_format = "meristem-checkpoint";
   char digits[16];
   const auto end = std::to_chars(digits, digits + 16, number, 16).ptr;
   return std::string(digits, end);
+}
+
+[[nodiscard]] inline Json growth_rate_json(const optim::GrowthRate& rate) {
+  switch (rate.rule) {
+    case optim::GrowthRate::Rule::constant:
+      return {{"rule", "constant"}};
+    case optim::GrowthRate::Rule::norm_ratio:
+      return {{"rule", "norm_ratio"}};
+    case optim::GrowthRate::Rule::rewarm:
+      break;
+  }
+  return {{"rule", "rewarm"}, {"start", rate.start}, {"steps", rate.steps}};
+}
+
+/// Throws DataError for what `growth_rate_json` does not write.
+[[nodiscard]] inline optim::GrowthRate parse_growth_rate(const std::string& where, const Json& value) {
+  const Members rate(where + ": growth_rate", value);
+  const std::string rule = rate.text("rule");
+  if (rule == "constant") return optim::constant_rate();
+  if (rule == "norm_ratio") return optim::norm_ratio();
+  if (rule != "rewarm") throw DataError(concat(where, ": there is no growth rate '", rule, "'"));
+  const std::uint64_t steps = rate.whole("steps");
+  try {
+    return optim::rewarm(rate.real("start"), steps > INT64_MAX ? INT64_MAX : static_cast<std::int64_t>(steps));
+  } catch (const ArgumentError& error) {
+    throw DataError(concat(where, ": ", error.message()));
+  }
+}
+
+[[nodiscard]] inline Json first_steps_json(const optim::FirstSteps& steps) {
+  Json axes = Json::array();
+  for (const auto& [axis, along] : steps.axes) axes.push_back({{"axis", axis}, {"first_steps", along}});
+  return {{"base", steps.base}, {"axes", std::move(axes)}};
+}
+
+/// Throws DataError unless they fit a parameter of this shape and an optimiser that has taken `taken` steps.
+[[nodiscard]] inline optim::FirstSteps parse_first_steps(const std::string& where, const Json& value,
+                                                         const std::vector<std::int64_t>& shape, std::int64_t taken) {
+  const auto step_of = [&](const Json& number) {
+    // What joined after the last step has its first one yet to come.
+    if (!number.is_number_unsigned() || number.get<std::uint64_t>() > static_cast<std::uint64_t>(taken) + 1) {
+      throw DataError(concat(where, ": a first step is no whole number up to ", taken, " + 1"));
+    }
+    return static_cast<std::int64_t>(number.get<std::uint64_t>());
+  };
+  const Members members(where, value);
+  optim::FirstSteps result{.base = step_of(members.member("base"))};
+  for (const Json& entry : members.list("axes")) {
+    const Members axis(where + ": axes", entry);
+    const std::uint64_t number = axis.whole("axis");
+    const Json& steps = axis.list("first_steps");
+    if (number >= shape.size() || static_cast<std::int64_t>(steps.size()) != shape[number]) {
+      throw DataError(concat(where, ": the first steps of axis ", number, " do not fit the parameter"));
+    }
+    std::vector<std::int64_t>& along = result.axes[static_cast<int>(number)];
+    if (!along.empty()) throw DataError(concat(where, ": axis ", number, " is listed twice"));
+    for (const Json& step : steps) along.push_back(step_of(step));
+  }
+  return result;
 }
 
 /// Options of the optimisers that can be made again; null for others.
@@ -64,26 +124,36 @@ template <Real T>
 }  // namespace detail
 
 /// Writes where training stands to `path`, so that the old file is there until the new one is complete: the network's
-/// architecture, parameters and buffers with their ids, the optimiser's steps, learning rate, options and moments, the
-/// Context's seed, random streams and ids, and `state`, whatever else the program needs to go on. Numbers in `state`
-/// come back to the last bit, except NaN and infinities. Waits for the device. Throws IoError if the file cannot be
-/// written and ArgumentError for a network that `architecture` cannot write down or that is not the optimiser's.
+/// architecture, parameters and buffers with their ids, the optimiser's steps, rates, groups, options, moments and what
+/// it knows of growth, the Context's seed, random streams and ids, and `state`, whatever else the program needs to go
+/// on. Numbers in `state` come back to the last bit, except NaN and infinities. Waits for the device. Throws IoError if
+/// the file cannot be written, NumericError that names the parameter or buffer for numbers that are not finite, and
+/// ArgumentError for a network that `architecture` cannot write down or that is not the optimiser's; the old file is
+/// still there then.
 template <Real T>
 void save_checkpoint(const std::string& path, Context& ctx, nn::Layer<T>& network, optim::Optimizer<T>& optimizer,
                      const Json& state = Json::object(), const LayerKinds<T>& kinds = {}) {
   if (&optimizer.network() != &network) {
     throw ArgumentError(concat(path, ": the optimiser is of another network; give the one that it trains"));
   }
+  nn::check_finite(ctx, network, path);
   Safetensors file;
   Json parameters = Json::array(), buffers = Json::array();
   network.visit_parameters([&](nn::Parameter<T>& parameter) {
     file.add<T>(ctx, "network." + parameter.name, parameter.value.view());
     const std::vector<Tensor<T>>& moments = optimizer.state(parameter.id);
     for (std::size_t i = 0; i < moments.size(); ++i) {
+      kernels::check_finite(ctx, moments[i].view(), concat(path, ": moment ", i, " of ", parameter.name));
       file.add<T>(ctx, concat("optimizer.", i, ".", parameter.name), moments[i].view());
     }
-    parameters.push_back(
-        {{"name", parameter.name}, {"id", parameter.id}, {"decays", parameter.decays}, {"moments", moments.size()}});
+    const optim::ParameterGroup& group = optimizer.group(parameter.id);
+    parameters.push_back({{"name", parameter.name},
+                          {"id", parameter.id},
+                          {"decays", parameter.decays},
+                          {"moments", moments.size()},
+                          {"first_steps", detail::first_steps_json(optimizer.first_steps(parameter.id))},
+                          {"learning_rate_factor", group.learning_rate_factor},
+                          {"weight_decay", group.weight_decay ? Json(*group.weight_decay) : Json(nullptr)}});
   });
   network.visit_buffers([&](nn::Buffer<T>& buffer) {
     file.add<T>(ctx, "network." + buffer.name, buffer.value.view());
@@ -98,6 +168,7 @@ void save_checkpoint(const std::string& path, Context& ctx, nn::Layer<T>& networ
                      {{"kind", optimizer.kind()},
                       {"steps", optimizer.steps()},
                       {"learning_rate", optimizer.learning_rate()},
+                      {"growth_rate", detail::growth_rate_json(optimizer.growth_rate())},
                       {"options", detail::optimizer_options(optimizer)}}}};
   auto& metadata = file.metadata();
   metadata["meristem.format"] = detail::checkpoint_format;
@@ -133,6 +204,17 @@ class Checkpoint {
     seed_ = members.whole("seed");
     random_streams_ = members.whole("random_streams");
     ids_ = members.whole("ids");
+    const detail::Members optimizer(where + ": optimizer", members.member("optimizer"));
+    optimizer_kind_ = optimizer.text("kind");
+    const std::uint64_t steps = optimizer.whole("steps");
+    learning_rate_ = optimizer.real("learning_rate");
+    if (steps >= std::uint64_t{INT64_MAX} || !(learning_rate_ >= 0.0) || !std::isfinite(learning_rate_)) {
+      throw DataError(
+          concat(where, ": the optimiser's steps (", steps, ") or learning rate (", learning_rate_, ") cannot be"));
+    }
+    steps_ = static_cast<std::int64_t>(steps);
+    growth_rate_ = detail::parse_growth_rate(where + ": optimizer", optimizer.member("growth_rate"));
+    optimizer_options_ = optimizer.member("options");
     std::set<std::string> expected;
     std::set<nn::ParameterId> ids;
     const auto read_entry = [&](const Json& value, bool learned) {
@@ -157,6 +239,16 @@ class Checkpoint {
                                    ", its parameter ", file_.at("network." + read.name).shape_text()));
           }
         }
+        const std::string place = concat(where, ": '", read.name, "'");
+        read.first_steps = detail::parse_first_steps(place, entry.member("first_steps"),
+                                                     file_.at("network." + read.name).shape, steps_);
+        read.group.learning_rate_factor = entry.real("learning_rate_factor");
+        if (!entry.member("weight_decay").is_null()) read.group.weight_decay = entry.real("weight_decay");
+        for (const double number : {read.group.learning_rate_factor, read.group.weight_decay.value_or(0.0)}) {
+          if (!(number >= 0.0 && std::isfinite(number))) {
+            throw DataError(concat(place, ": a learning rate factor or weight decay of ", number, " cannot be"));
+          }
+        }
       }
       return read;
     };
@@ -165,16 +257,6 @@ class Checkpoint {
     for (const auto& [name, tensor] : file_.tensors()) {
       if (expected.count(name) == 0) throw DataError(concat(source(), ": the tensor '", name, "' belongs to nothing"));
     }
-    const detail::Members optimizer(where + ": optimizer", members.member("optimizer"));
-    optimizer_kind_ = optimizer.text("kind");
-    const std::uint64_t steps = optimizer.whole("steps");
-    learning_rate_ = optimizer.real("learning_rate");
-    if (steps > std::uint64_t{INT64_MAX} || !(learning_rate_ >= 0.0) || !std::isfinite(learning_rate_)) {
-      throw DataError(
-          concat(where, ": the optimiser's steps (", steps, ") or learning rate (", learning_rate_, ") cannot be"));
-    }
-    steps_ = static_cast<std::int64_t>(steps);
-    optimizer_options_ = optimizer.member("options");
   }
 
   /// What messages call the file.
@@ -189,7 +271,7 @@ class Checkpoint {
   [[nodiscard]] const std::string& architecture_text() const { return file_.metadata("architecture"); }
 
   /// The network as it was saved, with its weights, buffers and ids. Throws DataError if the tensors in the file are
-  /// not those of the architecture.
+  /// not those of the architecture or have numbers that are not finite.
   [[nodiscard]] nn::Sequential<T> network(Context& ctx, const LayerKinds<T>& kinds = {}) const {
     nn::Sequential<T> network = build<T>(ctx, architecture_text(), detail::build_options<T>(file_), kinds);
     stage(ctx, network).commit();
@@ -207,14 +289,16 @@ class Checkpoint {
                                                                           .momentum = o.real("momentum"),
                                                                           .dampening = o.real("dampening"),
                                                                           .weight_decay = o.real("weight_decay"),
-                                                                          .nesterov = o.flag("nesterov")});
+                                                                          .nesterov = o.flag("nesterov"),
+                                                                          .growth_rate = growth_rate_});
       }
       if (optimizer_kind_ == "AdamW") {
         return std::make_unique<optim::AdamW<T>>(network, optim::AdamWOptions{.learning_rate = o.real("learning_rate"),
                                                                               .beta1 = o.real("beta1"),
                                                                               .beta2 = o.real("beta2"),
                                                                               .epsilon = o.real("epsilon"),
-                                                                              .weight_decay = o.real("weight_decay")});
+                                                                              .weight_decay = o.real("weight_decay"),
+                                                                              .growth_rate = growth_rate_});
       }
     } catch (const ArgumentError& error) {
       throw DataError(concat(source(), ": optimizer options: ", error.message()));
@@ -223,7 +307,7 @@ class Checkpoint {
                                "', which only the program knows how to make; make one and call restore"));
   }
 
-  /// Puts everything back: parameters, buffers, ids, moments, steps, learning rate, random streams. `network` has the
+  /// Puts everything back: parameters, buffers, ids, moments, steps, rates, groups, random streams. `network` has the
   /// saved architecture, as one from `network(ctx)` has, and is the optimiser's. Gradients become 0. Training then goes
   /// on as it would have, bit by bit, on the same kind of device. Throws DataError if the network is another one or the
   /// optimiser of another kind, ArgumentError if the Context has another seed; nothing has changed then.
@@ -248,16 +332,20 @@ class Checkpoint {
     for (const Entry& entry : parameters_) {
       std::vector<Tensor<T>> moments;
       for (std::size_t i = 0; i < entry.moments; ++i) {
-        moments.push_back(file_.template tensor<T>(ctx, concat("optimizer.", i, ".", entry.name)));
+        moments.push_back(finite(ctx, concat("optimizer.", i, ".", entry.name)));
       }
       staged.moments.push_back(std::move(moments));
+      staged.first_steps.push_back(entry.first_steps);
       // So that nothing is allocated later.
       (void)optimizer.state(entry.id);
     }
     staged.commit();
     for (std::size_t i = 0; i < parameters_.size(); ++i) {
       optimizer.state(parameters_[i].id) = std::move(staged.moments[i]);
+      optimizer.first_steps(parameters_[i].id) = std::move(staged.first_steps[i]);
+      optimizer.set_group(parameters_[i].id, parameters_[i].group);
     }
+    optimizer.set_growth_rate(growth_rate_);
     optimizer.set_steps(steps_);
     optimizer.set_learning_rate(learning_rate_);
     ctx.set_random_streams(random_streams_);
@@ -270,6 +358,8 @@ class Checkpoint {
     nn::ParameterId id = 0;
     bool decays = true;
     std::size_t moments = 0;
+    optim::FirstSteps first_steps = {};
+    optim::ParameterGroup group = {};
   };
 
   /// What is to be put into a network, all of it allocated.
@@ -282,6 +372,7 @@ class Checkpoint {
     };
     std::vector<Value> values;
     std::vector<std::vector<Tensor<T>>> moments;
+    std::vector<optim::FirstSteps> first_steps;
 
     void commit() noexcept {
       for (Value& v : values) {
@@ -298,6 +389,16 @@ class Checkpoint {
     }
   };
 
+  /// A tensor of the file. Throws DataError if one of its numbers is not finite.
+  [[nodiscard]] Tensor<T> finite(Context& ctx, const std::string& name) const {
+    Tensor<T> tensor = file_.template tensor<T>(ctx, name);
+    const std::int64_t index = tensor.empty() ? -1 : kernels::first_non_finite(ctx, tensor.view());
+    if (index >= 0) {
+      throw DataError(concat(source(), ": element ", index, " of '", name, "' is not finite; take another file"));
+    }
+    return tensor;
+  }
+
   [[nodiscard]] Staged stage(Context& ctx, nn::Layer<T>& network) const {
     Staged staged;
     std::size_t parameters = 0, buffers = 0;
@@ -313,13 +414,12 @@ class Checkpoint {
     };
     network.visit_parameters([&](nn::Parameter<T>& parameter) {
       const Entry& entry = next(parameter.name, parameter.value.shape(), parameters_, parameters);
-      staged.values.push_back({&parameter, nullptr, &entry, file_.template tensor<T>(ctx, "network." + entry.name),
-                               zeros<T>(ctx, parameter.value.shape())});
+      staged.values.push_back(
+          {&parameter, nullptr, &entry, finite(ctx, "network." + entry.name), zeros<T>(ctx, parameter.value.shape())});
     });
     network.visit_buffers([&](nn::Buffer<T>& buffer) {
       const Entry& entry = next(buffer.name, buffer.value.shape(), buffers_, buffers);
-      staged.values.push_back(
-          {nullptr, &buffer, &entry, file_.template tensor<T>(ctx, "network." + entry.name), Tensor<T>()});
+      staged.values.push_back({nullptr, &buffer, &entry, finite(ctx, "network." + entry.name), Tensor<T>()});
     });
     if (parameters != parameters_.size() || buffers != buffers_.size()) {
       throw DataError(concat(source(), ": lists more parameters or buffers than its architecture has"));
@@ -334,6 +434,7 @@ class Checkpoint {
   std::string optimizer_kind_;
   std::int64_t steps_ = 0;
   double learning_rate_ = 0.0;
+  optim::GrowthRate growth_rate_;
   Json optimizer_options_;
 };
 

@@ -50,13 +50,6 @@ class BatchNorm final : public NormLayer<T> {
   [[nodiscard]] Buffer<T>& running_variance() noexcept { return running_variance_; }
   [[nodiscard]] const Buffer<T>& running_variance() const noexcept { return running_variance_; }
 
-  void set_name(const std::string& name) override {
-    WeightedLayer<T>::set_name(name);
-    const std::string prefix = name.empty() ? "" : name + ".";
-    running_mean_.name = prefix + "running_mean";
-    running_variance_.name = prefix + "running_variance";
-  }
-
   [[nodiscard]] Trace<T> forward(Context& ctx, View<const T> input, const Pass<T>& pass) override {
     return forward_added(ctx, input, {}, pass);
   }
@@ -132,6 +125,7 @@ class BatchNorm final : public NormLayer<T> {
 
   void run_backward(Context& ctx, View<const T> input, const Trace<T>& trace, View<const T> dy, const Pass<T>& pass,
                     View<T> dx, View<T> dresidual) {
+    this->require_trace(trace, 0, 2);
     const bool wanted = pass.gradients != GradientMode::ignore;
     kernels::BatchNormForward<T> forward{input,
                                          trace.saved[0],

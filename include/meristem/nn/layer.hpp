@@ -2,12 +2,14 @@
 // in the Trace that forward returns and backward takes.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <meristem/core/context.hpp>
@@ -35,6 +37,8 @@ struct Trace {
 
 template <Real T>
 class Layer;
+template <Real T>
+class LayerHandle;
 
 /// Receives what flows through a network: each layer's input in forward, and in backward its input once more with the
 /// gradient of the mean loss at its output, before the layer's own backward runs. Views are valid during the call;
@@ -59,24 +63,46 @@ struct Pass {
   Taps<T>* taps = nullptr;
 };
 
-/// A differentiable function with parameters.
+/// A differentiable function with parameters. It may be moved; a LayerHandle finds it again.
 template <Real T>
 class Layer {
  public:
   Layer() = default;
   Layer(const Layer&) = delete;
   Layer& operator=(const Layer&) = delete;
-  Layer(Layer&&) noexcept = default;
-  Layer& operator=(Layer&&) noexcept = default;
-  virtual ~Layer() = default;
+  Layer(Layer&& other) noexcept : name_(std::move(other.name_)), place_(std::move(other.place_)) {
+    if (place_) *place_ = this;
+  }
+  Layer& operator=(Layer&& other) noexcept {
+    if (this == &other) return *this;
+    if (place_) *place_ = nullptr;
+    name_ = std::move(other.name_);
+    place_ = std::move(other.place_);
+    if (place_) *place_ = this;
+    return *this;
+  }
+  virtual ~Layer() {
+    if (place_) *place_ = nullptr;
+  }
 
   /// Name of the type, such as `Linear`.
   [[nodiscard]] virtual std::string_view kind() const = 0;
 
   /// Path name within the network, such as `layer2`; empty for the network itself.
   [[nodiscard]] const std::string& name() const noexcept { return name_; }
-  /// Renames the layer and its parameters.
-  virtual void set_name(const std::string& name) { name_ = name; }
+  /// Renames the layer and its parameters and buffers: their names become its path, a dot, and what they were called
+  /// when they were made. A layer with layers inside names those itself.
+  virtual void set_name(const std::string& name) {
+    const std::string old = std::exchange(name_, name);
+    if (!children().empty()) return;
+    const auto rename = [&](auto& tensor) {
+      const std::string own =
+          !old.empty() && tensor.name.starts_with(old + ".") ? tensor.name.substr(old.size() + 1) : tensor.name;
+      tensor.name = name.empty() ? own : concat(name, ".", own);
+    };
+    visit_parameters(rename);
+    visit_buffers(rename);
+  }
 
   /// How messages call the layer: `layer2 (Linear)`.
   [[nodiscard]] std::string label() const {
@@ -97,7 +123,7 @@ class Layer {
 
   /// Gradients of parameters as `pass.gradients` says, and the gradient at the input if `pass.input_gradient`
   /// (otherwise an empty tensor). `input` and `trace` are those of the forward call; `output_gradient` has the shape of
-  /// the output and is consumed.
+  /// the output and is consumed. Throws ArgumentError for a trace that forward cannot have left.
   [[nodiscard]] virtual Tensor<T> backward(Context& ctx, View<const T> input, const Trace<T>& trace,
                                            Tensor<T> output_gradient, const Pass<T>& pass) = 0;
 
@@ -120,8 +146,44 @@ class Layer {
   /// The axes of parameters that input features index; they grow together.
   [[nodiscard]] virtual std::vector<ParameterAxis<T>> input_axes() { return {}; }
 
+ protected:
+  /// For backward: throws ArgumentError unless a trace has as many children and saved tensors as forward leaves.
+  void require_trace(const Trace<T>& trace, std::size_t children, std::size_t saved) const {
+    if (trace.children.size() == children && trace.saved.size() == saved) return;
+    throw ArgumentError(concat(label(),
+                               ": backward got a trace that its forward did not leave; give it the one that "
+                               "forward returned for the same input"));
+  }
+
  private:
+  friend class LayerHandle<T>;
   std::string name_;
+  std::shared_ptr<Layer*> place_;  // where handles look; null without any
+};
+
+/// Refers to a layer wherever it is moved to.
+template <Real T>
+class LayerHandle {
+ public:
+  explicit LayerHandle(Layer<T>& layer) {
+    if (!layer.place_) layer.place_ = std::make_shared<Layer<T>*>(&layer);
+    place_ = layer.place_;
+  }
+
+  /// The layer, or null if it was destroyed or another one was moved into its place.
+  [[nodiscard]] Layer<T>* get() const noexcept { return *place_; }
+  /// Throws ArgumentError if it is gone.
+  [[nodiscard]] Layer<T>& operator*() const {
+    if (*place_ == nullptr) {
+      throw ArgumentError(
+          "the network is gone that an optimiser or a Grower was made for; make another for the new one");
+    }
+    return **place_;
+  }
+  [[nodiscard]] Layer<T>* operator->() const { return &**this; }
+
+ private:
+  std::shared_ptr<Layer<T>*> place_;
 };
 
 template <Real T>
@@ -133,6 +195,16 @@ template <Real T>
   std::vector<Parameter<T>*> result;
   layer.visit_parameters([&](Parameter<T>& parameter) { result.push_back(&parameter); });
   return result;
+}
+
+/// Whether `part` is `network` or inside it, at any depth.
+template <Real T>
+[[nodiscard]] bool contains(Layer<T>& network, const Layer<T>& part) {
+  if (&network == &part) return true;
+  for (Layer<T>* child : network.children()) {
+    if (contains(*child, part)) return true;
+  }
+  return false;
 }
 
 /// Number of learned scalars.

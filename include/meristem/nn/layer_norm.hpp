@@ -44,6 +44,7 @@ class LayerNorm final : public NormLayer<T> {
 
   [[nodiscard]] Tensor<T> backward(Context& ctx, View<const T> input, const Trace<T>& trace, Tensor<T> output_gradient,
                                    const Pass<T>& pass) override {
+    this->require_trace(trace, 0, 2);
     const bool wanted = pass.gradients != GradientMode::ignore;
     kernels::layer_norm_backward<T>(ctx, input, trace.saved[0], trace.saved[1], weight_.value, output_gradient,
                                     this->accumulation(pass), wanted ? weight_.gradient.view() : View<T>(),

@@ -28,7 +28,7 @@ struct CrossEntropy {
     LossValue<T> value;
     if (with_gradient) value.gradient = Tensor<T>(ctx, logits.shape());
     const auto result = kernels::softmax_cross_entropy(ctx, logits, labels, label_smoothing,
-                                                          with_gradient ? value.gradient.view() : View<T>());
+                                                       with_gradient ? value.gradient.view() : View<T>());
     value.mean = result.loss_mean;
     value.correct = result.correct;
     return value;

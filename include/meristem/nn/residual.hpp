@@ -43,6 +43,7 @@ class Residual final : public Layer<T> {
       throw ArgumentError(concat("Residual: the activation of the sum is ", activation_, "; choose relu or identity"));
     }
     set_name("");
+    body_.reserve_name("shortcut");
   }
 
   [[nodiscard]] std::string_view kind() const override { return "Residual"; }
@@ -119,8 +120,10 @@ class Residual final : public Layer<T> {
 
   [[nodiscard]] Tensor<T> backward(Context& ctx, View<const T> input, const Trace<T>& trace, Tensor<T> output_gradient,
                                    const Pass<T>& pass) override {
+    this->require_trace(trace, 2, 0);
     const Trace<T>& body = trace.children[0];
     const std::size_t count = body_.size();
+    this->require_trace(body, count, 0);
     BatchNorm<T>* const norm = adding_norm();
     Tensor<T> sum_gradient = std::move(output_gradient);
     if (activation_ != Activation::identity && (norm == nullptr || norm->activation() != activation_)) {

@@ -1,7 +1,9 @@
 // Layers one after the other.
 #pragma once
 
+#include <algorithm>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -19,7 +21,7 @@ class Sequential final : public Layer<T> {
   [[nodiscard]] std::string_view kind() const override { return "Sequential"; }
 
   /// Appends a layer under a name that is unique among its siblings. Returns the layer. Throws ArgumentError for a
-  /// name that is empty, taken or has a dot in it.
+  /// name that is empty, taken or has a dot in it, and for a layer whose parameters are not named by their paths.
   template <class L, class... Args>
   L& add(std::string name, Args&&... args) {
     check_name(name);
@@ -32,8 +34,10 @@ class Sequential final : public Layer<T> {
   /// Appends a layer made elsewhere, under the same rules.
   Layer<T>& append(std::string name, LayerPtr<T> layer) {
     check_name(name);
+    if (!layer) throw ArgumentError(concat(this->label(), ": the layer '", name, "' is a null pointer"));
     Layer<T>& result = *layer;
     result.set_name(path_of(name));
+    check_parameter_names(result);
     layers_.push_back({std::move(name), std::move(layer)});
     return result;
   }
@@ -42,6 +46,9 @@ class Sequential final : public Layer<T> {
     Layer<T>::set_name(name);
     for (Child& child : layers_) child.layer->set_name(path_of(child.name));
   }
+
+  /// Keeps a name for something else than a layer.
+  void reserve_name(std::string name) { reserved_ = std::move(name); }
 
   [[nodiscard]] std::size_t size() const noexcept { return layers_.size(); }
   /// Throws ArgumentError if there is no such layer.
@@ -91,9 +98,11 @@ class Sequential final : public Layer<T> {
     return trace;
   }
 
-  /// `backward` of the first `count` layers alone; `output_gradient` is that at the output of the last of them.
+  /// `backward` of the first `count` layers alone; `output_gradient` is that at the output of the last of them. The
+  /// trace may have more of them.
   [[nodiscard]] Tensor<T> backward_first(std::size_t count, Context& ctx, View<const T> input, const Trace<T>& trace,
                                          Tensor<T> output_gradient, const Pass<T>& pass) {
+    this->require_trace(trace, std::max(count, trace.children.size()), 0);
     Tensor<T> gradient = std::move(output_gradient);
     const std::size_t first = pass.input_gradient ? 0 : first_with_work();
     for (std::size_t i = count; i-- > first;) {
@@ -143,10 +152,29 @@ class Sequential final : public Layer<T> {
     if (name.empty() || name.find('.') != std::string::npos) {
       throw ArgumentError(concat(this->label(), ": '", name, "' is no name for a layer; use letters, digits and _"));
     }
-    for (const Child& child : layers_) {
-      if (child.name == name)
-        throw ArgumentError(concat(this->label(), ": there is a layer named '", name, "' already"));
+    bool taken = name == reserved_;
+    for (const Child& child : layers_) taken = taken || child.name == name;
+    if (taken) {
+      throw ArgumentError(concat(this->label(), ": there is a layer named '", name, "' already; choose another name"));
     }
+  }
+
+  /// Throws ArgumentError unless all names in a layer differ and begin with its path: then they do so in the network.
+  static void check_parameter_names(Layer<T>& layer) {
+    std::set<std::string> names;
+    const auto check = [&](const auto& tensor) {
+      if (!tensor.name.starts_with(layer.name() + ".")) {
+        throw ArgumentError(concat(layer.label(), ": the name '", tensor.name,
+                                   "' of one of its parameters or buffers does not ", "begin with '", layer.name(),
+                                   ".'; set_name of a layer has to name them and the layers inside"));
+      }
+      if (!names.insert(tensor.name).second) {
+        throw ArgumentError(concat(layer.label(), ": two of its parameters or buffers are called '", tensor.name,
+                                   "'; make them with names that differ"));
+      }
+    };
+    layer.visit_parameters(check);
+    layer.visit_buffers(check);
   }
 
   [[nodiscard]] std::string path_of(const std::string& child) const {
@@ -154,6 +182,7 @@ class Sequential final : public Layer<T> {
   }
 
   std::vector<Child> layers_;
+  std::string reserved_;
 };
 
 }  // namespace meristem::inline MERISTEM_BACKEND::nn

@@ -22,12 +22,6 @@ class WeightedLayer : public Layer<T> {
   [[nodiscard]] Parameter<T>& bias() noexcept { return bias_; }
   [[nodiscard]] const Parameter<T>& bias() const noexcept { return bias_; }
 
-  void set_name(const std::string& name) override {
-    Layer<T>::set_name(name);
-    weight_.name = name.empty() ? "weight" : name + ".weight";
-    bias_.name = name.empty() ? "bias" : name + ".bias";
-  }
-
   void visit_parameters(const std::function<void(Parameter<T>&)>& visit) override {
     visit(weight_);
     if (has_bias_) visit(bias_);

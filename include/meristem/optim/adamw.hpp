@@ -1,6 +1,8 @@
 // Adam with decoupled weight decay.
 #pragma once
 
+#include <vector>
+
 #include <meristem/kernels/optimizer.cuh>
 #include <meristem/optim/optimizer.hpp>
 
@@ -10,12 +12,13 @@ struct AdamWOptions {
   double learning_rate = 1e-3;
   double beta1 = 0.9;
   double beta2 = 0.999;
-  double epsilon = 1e-8;       ///< at least 1e-30
-  double weight_decay = 1e-2;  ///< decoupled: w = w - learning_rate · weight_decay · w; biases are not decayed
+  double epsilon = 1e-8;        ///< at least 1e-30
+  double weight_decay = 1e-2;   ///< decoupled: w = w - learning_rate · weight_decay · w; biases are not decayed
+  GrowthRate growth_rate = {};  ///< of weights that join by growth: constant_rate(), norm_ratio() or rewarm()
 };
 
-/// I. Loshchilov, F. Hutter, "Decoupled weight decay regularization" (2019). The bias correction counts the optimiser's
-/// steps, also for weights that joined later with zero moments.
+/// I. Loshchilov, F. Hutter, "Decoupled weight decay regularization" (2019). The bias correction counts the steps
+/// of each weight: one that joins later begins as all others did, with a first step of about the learning rate.
 template <Real T>
 class AdamW final : public Optimizer<T> {
  public:
@@ -32,6 +35,7 @@ class AdamW final : public Optimizer<T> {
                          "lie in [1e-30, 1]");
     detail::check_not_negative("AdamW", "weight_decay", options.weight_decay);
     this->set_learning_rate(options.learning_rate);
+    this->set_growth_rate(options.growth_rate);
   }
 
   [[nodiscard]] std::string_view kind() const override { return "AdamW"; }
@@ -39,14 +43,18 @@ class AdamW final : public Optimizer<T> {
 
  protected:
   void update(Context& ctx, nn::Parameter<T>& parameter) override {
-    const kernels::AdamWStep step{.learning_rate = this->learning_rate(),
-                                  .beta1 = options_.beta1,
-                                  .beta2 = options_.beta2,
-                                  .epsilon = options_.epsilon,
-                                  .weight_decay = parameter.decays ? options_.weight_decay : 0.0,
-                                  .step = this->steps()};
+    const auto [stages, of_element] = this->stages(ctx, parameter);
+    std::vector<kernels::AdamWStep> steps;
+    for (const auto& stage : stages) {
+      steps.push_back({.learning_rate = stage.learning_rate,
+                       .beta1 = options_.beta1,
+                       .beta2 = options_.beta2,
+                       .epsilon = options_.epsilon,
+                       .weight_decay = this->weight_decay_of(parameter, options_.weight_decay),
+                       .step = stage.steps});
+    }
     std::vector<Tensor<T>>& moments = this->moments(ctx, parameter, 2);
-    kernels::adamw_step<T>(ctx, step, parameter.gradient, moments[0], moments[1], parameter.value);
+    kernels::adamw_step<T>(ctx, steps, of_element, parameter.gradient, moments[0], moments[1], parameter.value);
   }
 
  private:

@@ -1,6 +1,8 @@
 // Stochastic gradient descent with momentum.
 #pragma once
 
+#include <vector>
+
 #include <meristem/kernels/optimizer.cuh>
 #include <meristem/optim/optimizer.hpp>
 
@@ -12,10 +14,12 @@ struct SgdOptions {
   double dampening = 0.0;
   double weight_decay = 0.0;  ///< added to the gradient as weight_decay · w; biases are not decayed
   bool nesterov = false;
+  GrowthRate growth_rate = {};  ///< of weights that join by growth: constant_rate(), norm_ratio() or rewarm()
 };
 
 /// v = momentum · v + (1 - dampening) · g, w = w - learning_rate · v, as in PyTorch, I. Sutskever et al., "On the
-/// importance of initialization and momentum in deep learning" (2013).
+/// importance of initialization and momentum in deep learning" (2013). In the first step of a weight v = g, also of one
+/// that joins later.
 template <Real T>
 class Sgd final : public Optimizer<T> {
  public:
@@ -32,6 +36,7 @@ class Sgd final : public Optimizer<T> {
       throw ArgumentError("Sgd: nesterov needs a momentum above 0 and a dampening of 0");
     }
     this->set_learning_rate(options.learning_rate);
+    this->set_growth_rate(options.growth_rate);
   }
 
   [[nodiscard]] std::string_view kind() const override { return "Sgd"; }
@@ -39,13 +44,17 @@ class Sgd final : public Optimizer<T> {
 
  protected:
   void update(Context& ctx, nn::Parameter<T>& parameter) override {
-    const kernels::SgdStep step{.learning_rate = this->learning_rate(),
-                                .momentum = options_.momentum,
-                                .dampening = options_.dampening,
-                                .weight_decay = parameter.decays ? options_.weight_decay : 0.0,
-                                .nesterov = options_.nesterov};
+    const auto [stages, of_element] = this->stages(ctx, parameter);
+    std::vector<kernels::SgdStep> steps;
+    for (const auto& stage : stages) {
+      steps.push_back({.learning_rate = stage.learning_rate,
+                       .momentum = options_.momentum,
+                       .dampening = stage.steps == 1 ? 0.0 : options_.dampening,
+                       .weight_decay = this->weight_decay_of(parameter, options_.weight_decay),
+                       .nesterov = options_.nesterov});
+    }
     const View<T> buffer = options_.momentum > 0.0 ? this->moments(ctx, parameter, 1)[0].view() : View<T>(nullptr, {0});
-    kernels::sgd_step<T>(ctx, step, parameter.gradient, buffer, parameter.value);
+    kernels::sgd_step<T>(ctx, steps, of_element, parameter.gradient, buffer, parameter.value);
   }
 
  private:

@@ -1,0 +1,22 @@
+// Whether a network's numbers are numbers.
+#pragma once
+
+#include <string>
+
+#include <meristem/kernels/reduce.cuh>
+#include <meristem/nn/layer.hpp>
+
+namespace meristem::inline MERISTEM_BACKEND::nn {
+
+/// Throws NumericError, which starts with `where` and names the parameter or buffer, if one of the network's numbers is
+/// NaN or infinite. Reads all of them and waits for the device.
+template <Real T>
+void check_finite(Context& ctx, Layer<T>& network, const std::string& where) {
+  const auto check = [&](const auto& tensor) {
+    kernels::check_finite(ctx, tensor.value.view(), concat(where, ": ", tensor.name));
+  };
+  network.visit_parameters(check);
+  network.visit_buffers(check);
+}
+
+}  // namespace meristem::inline MERISTEM_BACKEND::nn
