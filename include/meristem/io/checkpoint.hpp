@@ -17,6 +17,7 @@
 #include <meristem/core/dtype.hpp>
 #include <meristem/core/tensor.hpp>
 #include <meristem/io/architecture.hpp>
+#include <meristem/io/finite.hpp>
 #include <meristem/io/format.hpp>
 #include <meristem/io/json_text.hpp>
 #include <meristem/io/safetensors.hpp>
@@ -67,13 +68,15 @@ template <Real T>
 /// architecture, parameters and buffers with their ids, the optimiser's steps, learning rate, options and moments, the
 /// Context's seed, random streams and ids, and `state`, whatever else the program needs to go on. Numbers in `state`
 /// come back to the last bit, except NaN and infinities. Waits for the device. Throws IoError if the file cannot be
-/// written and ArgumentError for a network that `architecture` cannot write down or that is not the optimiser's.
+/// written, NumericError for a parameter or buffer that is not finite, and ArgumentError for a network that
+/// `architecture` cannot write down or that is not the optimiser's; the old file then stays.
 template <Real T>
 void save_checkpoint(const std::string& path, Context& ctx, nn::Layer<T>& network, optim::Optimizer<T>& optimizer,
                      const Json& state = Json::object(), const LayerKinds<T>& kinds = {}) {
   if (&optimizer.network() != &network) {
     throw ArgumentError(concat(path, ": the optimiser is of another network; give the one that it trains"));
   }
+  detail::require_finite<T>(ctx, network, path);
   Safetensors file;
   Json parameters = Json::array(), buffers = Json::array();
   network.visit_parameters([&](nn::Parameter<T>& parameter) {
@@ -116,7 +119,7 @@ template <Real T>
 class Checkpoint {
  public:
   /// Throws IoError if the file cannot be read; DataError if it is no checkpoint, of another version, truncated,
-  /// altered, or of another element type.
+  /// altered, of another element type, or with a parameter or buffer that is not finite.
   explicit Checkpoint(const std::string& path) : Checkpoint(Safetensors::read(path)) {}
 
   /// As above, of a file that was read already.
@@ -133,6 +136,10 @@ class Checkpoint {
     seed_ = members.whole("seed");
     random_streams_ = members.whole("random_streams");
     ids_ = members.whole("ids");
+    constexpr std::uint64_t most = std::uint64_t{1} << 62;
+    if (random_streams_ > most || ids_ > most) {
+      throw DataError(concat(where, ": ", random_streams_, " random streams or ", ids_, " ids cannot be"));
+    }
     std::set<std::string> expected;
     std::set<nn::ParameterId> ids;
     const auto read_entry = [&](const Json& value, bool learned) {
@@ -146,6 +153,7 @@ class Checkpoint {
         if (!expected.insert(name).second) throw DataError(concat(where, ": '", name, "' is listed twice"));
       };
       expect("network." + read.name);
+      detail::require_finite<T>(file_, "network." + read.name);
       if (learned) {
         read.decays = entry.flag("decays");
         read.moments = entry.whole("moments");
@@ -169,7 +177,7 @@ class Checkpoint {
     optimizer_kind_ = optimizer.text("kind");
     const std::uint64_t steps = optimizer.whole("steps");
     learning_rate_ = optimizer.real("learning_rate");
-    if (steps > std::uint64_t{INT64_MAX} || !(learning_rate_ >= 0.0) || !std::isfinite(learning_rate_)) {
+    if (steps > most || !(learning_rate_ >= 0.0) || !std::isfinite(learning_rate_)) {
       throw DataError(
           concat(where, ": the optimiser's steps (", steps, ") or learning rate (", learning_rate_, ") cannot be"));
     }
