@@ -491,9 +491,8 @@ class Fixture {
     write(root / "picture.gif", "GIF89a..");
     write(root / "cut.png", pixel().substr(0, 40));
     write(root / "cut.jpg", std::string("\xff\xd8\xff\xe0\0\4\0\0", 8));
-    std::string huge = pixel();
-    huge[18] = huge[19] = huge[22] = huge[23] = '\xff';
-    write(root / "huge.png", huge);
+    write(root / "huge.png",
+          program::png_signature + program::png_header(65'535, 65'535, 8, 2) + program::png_data("no more"));
 
     fs::create_directories(root / "page/report.html");
     for (const char* name : {"busy.part", "busy_page/report.html.part"}) {
