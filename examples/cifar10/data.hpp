@@ -7,6 +7,7 @@
 #include <string>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include <meristem/data/image_folder.hpp>
 #include <meristem/meristem.hpp>
@@ -14,6 +15,7 @@
 #include "events.hpp"
 #include "interrupt.hpp"
 #include "options.hpp"
+#include "recognise.hpp"
 
 namespace cifar10 {
 
@@ -23,36 +25,6 @@ struct Data {
   ms::data::ImageSet train, test;
   std::string description, remark;
 };
-
-/// True for a folder with images in folders, and without the files of CIFAR-10.
-inline bool is_image_folder(const std::filesystem::path& folder) {
-  std::error_code ignored;
-  if (std::filesystem::exists(folder / "data_batch_1.bin", ignored)) return false;
-  for (std::filesystem::directory_iterator entry(folder, ignored), end; entry != end; entry.increment(ignored)) {
-    if (ignored) break;
-    if (entry->is_directory(ignored) && !entry->path().filename().string().starts_with('.')) return true;
-  }
-  return false;
-}
-
-/// Throws DataError for folders in which someone may well have put CIFAR-10 or pictures, but not as they are read.
-inline void require_known_folder(const std::filesystem::path& folder) {
-  std::error_code ignored;
-  const std::string name = folder.string();
-  if (!std::filesystem::is_directory(folder, ignored) ||
-      std::filesystem::exists(folder / "data_batch_1.bin", ignored)) {
-    return;
-  }
-  if (std::filesystem::exists(folder / "cifar-10-batches-bin/data_batch_1.bin", ignored)) {
-    throw ms::DataError(ms::concat(name, ": CIFAR-10 is one folder further down; give --data ",
-                                   (folder / "cifar-10-batches-bin").string()));
-  }
-  if (!is_image_folder(folder) && !ms::data::detail::entries_of(folder, false).empty()) {
-    throw ms::DataError(
-        ms::concat(name, ": its pictures have no classes; put those of a class into a folder with the class's name, ",
-                   (folder / "CLASS/*.jpg").string()));
-  }
-}
 
 /// Files that were left out, as a person wants to read it.
 inline std::string left_out(const std::vector<ms::data::UnreadableFile>& files) {
@@ -64,14 +36,38 @@ inline std::string left_out(const std::vector<ms::data::UnreadableFile>& files) 
   return text;
 }
 
+/// What lies in a folder of pictures and is not read, as a person wants to read it; empty if there is nothing.
+inline std::string passed_over(const ms::data::ImageFolder& read) {
+  std::string text = ms::data::detail::counted(read.other_files);
+  if (!text.empty()) text = "files that are no pictures of a class: " + text;
+  if (!read.other_folders.empty()) {
+    text += ms::concat(text.empty() ? "" : "; ", read.other_folders.size() == 1 ? "the folder " : "folders: ",
+                       ms::data::detail::names_of(read.other_folders));
+  }
+  return text.empty() ? "" : "not read are " + text;
+}
+
+/// The classes with their numbers of images, or the first of very many.
+inline std::string shown_classes(const ms::data::ImageSet& set) {
+  constexpr std::size_t shown = 20;
+  std::vector<std::int64_t> count(set.class_names.size());
+  for (const std::int32_t label : set.labels) ++count[static_cast<std::size_t>(label)];
+  std::string text = "classes:";
+  for (std::size_t i = 0; i < std::min(count.size(), shown); ++i) {
+    text += ms::concat(i == 0 ? " " : ", ", set.class_names[i], " (", count[i], ")");
+  }
+  if (count.size() > shown) text += ms::concat(" and ", count.size() - shown, " more");
+  return text;
+}
+
 inline Data load(const Options& o, const Listeners& listeners) {
   Data data;
   const std::filesystem::path here = "./cifar-10-batches-bin";
   std::error_code ignored;
   const bool built_in = o.data.empty() && !std::filesystem::is_directory(here, ignored);
   const std::filesystem::path folder = o.data.empty() ? here : std::filesystem::path(o.data);
-  if (!built_in) require_known_folder(folder);
-  const bool pictures = !built_in && is_image_folder(folder);
+  const DataKind kind = built_in ? DataKind::cifar10 : recognise(folder);
+  const bool pictures = kind == DataKind::pictures;
   if (o.image_size && !pictures) {
     throw ms::ArgumentError(
         "--image-size belongs to --data with a folder of JPEG and PNG files; other images are 32 x 32: leave it out");
@@ -96,13 +92,21 @@ inline Data load(const Options& o, const Listeners& listeners) {
     ms::data::ImageFolder read =
         ms::data::image_folder(folder, {.height = side, .width = side, .before_file = still("reading pictures")});
     if (!read.unreadable.empty()) listeners.tell(Warning{left_out(read.unreadable)});
+    if (const std::string others = passed_over(read); !others.empty()) listeners.tell(Warning{others});
     data.train = std::move(read.train);
     data.test = std::move(read.test);
     if (data.train.classes() < 2) {
       throw ms::DataError(ms::concat(folder.string(), ": '", data.train.class_names.front(),
                                      "' is its only class; put pictures of at least two into folders"));
     }
+    // By name they come class by class: the first images would be those of the first classes.
+    if (o.images > 0 && o.images < data.train.size()) data.train = data.train.take_evenly(o.images);
     data.description = ms::concat("pictures in ", folder.string(), ", ", data.train.classes(), " classes");
+    data.remark = shown_classes(data.train);
+  } else if (kind == DataKind::cifar100) {
+    data.train = ms::data::cifar100(folder, ms::data::Split::train);
+    data.test = ms::data::cifar100(folder, ms::data::Split::test);
+    data.description = "CIFAR-100 from " + folder.string();
   } else {
     data.train = ms::data::cifar10(folder, ms::data::Split::train);
     data.test = ms::data::cifar10(folder, ms::data::Split::test);

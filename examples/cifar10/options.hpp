@@ -212,13 +212,14 @@ class CommandLine {
 
     group_ = "Data";
     add("--data", "DIR", folder(o.data),
-        "folder with the binary version of CIFAR-10 (data_batch_1.bin, ...); without it ./cifar-10-batches-bin is read "
-        "if it is there, and else procedural images are built in. Or a folder of pictures: a folder of JPEG or PNG "
-        "files "
-        "for each class");
+        "folder with the binary version of CIFAR-10 (data_batch_1.bin, ...) or CIFAR-100 (train.bin, test.bin), or "
+        "with "
+        "a folder of JPEG or PNG files for each class; without it ./cifar-10-batches-bin is read if it is there, and "
+        "else procedural images are built in");
     add("--image-size", "N", number<std::int64_t>(o.image_size, 8, 512),
         "height and width to which the pictures of such a folder are brought", "32");
-    add("--images", "N", number<std::int64_t>(o.images, 0, billion), "train on the first N images; 0 takes all");
+    add("--images", "N", number<std::int64_t>(o.images, 0, billion),
+        "train on the first N images, of pictures on N drawn evenly from all classes; 0 takes all");
 
     group_ = "Network";
     add("--model", "NAME", one_of(o.model, {"resnet18", "resnet18-strided", "vgg", "mlp"}), "network to train");
@@ -357,13 +358,19 @@ class CommandLine {
       app_.parse(argc, argv);
       const std::vector<std::string> extras = app_.remaining();
       if (extras.empty()) return clashes();
-      const bool looks_like_option = extras.front().starts_with('-');
-      if (extras.front() == "classify") return refuse("classify comes first: cifar10 classify MODEL IMAGE...");
-      if (extras.front() == "export") return refuse("export comes first: cifar10 export MODEL --safetensors FILE");
-      return refuse(looks_like_option
-                        ? "there is no option " + extras.front() + similar(extras.front())
-                        : "'" + extras.front() +
-                              "' belongs to no option; leave it out, or give the name of its option before it");
+      const std::string& first = extras.front();
+      if (first.starts_with('-')) return refuse("there is no option " + first + instead_of(first));
+      if (first == "classify") return refuse("classify comes first: cifar10 classify MODEL IMAGE...");
+      if (first == "export") return refuse("export comes first: cifar10 export MODEL --safetensors FILE");
+      for (const char* word : {"train", "fit", "run", "start"}) {
+        if (first == word) return refuse("training needs no word; leave '" + first + "' out");
+      }
+      for (const char* word : {"test", "eval", "evaluate", "predict"}) {
+        if (first == word) {
+          return refuse("there is no command '" + first + "'; cifar10 classify MODEL IMAGE... asks a trained network");
+        }
+      }
+      return refuse("'" + first + "' belongs to no option; leave it out, or give the name of its option before it");
     } catch (const CLI::Success& help) {
       return app_.exit(help);
     } catch (const CLI::ArgumentMismatch& mismatch) {
@@ -481,21 +488,77 @@ class CommandLine {
         ->group(group_);
   }
 
-  /// The option that was most likely meant, as the end of a sentence.
-  [[nodiscard]] std::string similar(const std::string& given) const {
-    const std::string text = given.substr(0, given.find('='));
-    std::string best;
-    std::size_t least = std::max<std::size_t>(2, text.size() / 3) + 1;
+  /// What to do instead of an option that there is not, as the end of a sentence; empty if nobody knows.
+  [[nodiscard]] std::string instead_of(const std::string& given) const {
+    std::string text = given.substr(0, given.find('='));
+    text.erase(0, text.find_first_not_of('-'));
+    for (char& c : text) c = c == '_' ? '-' : static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    if (const std::string hint = hint_for_other_programs(text); !hint.empty()) return hint;
+    std::vector<std::string> begun;
+    std::string closest;
+    // One slip, in longer names two or three; what is further away is another word.
+    std::size_t least = std::max<std::size_t>(1, text.size() / 4) + 1;
     for (const CLI::Option* option : app_.get_options()) {
       for (const std::string& name : option->get_lnames()) {
-        const std::size_t distance = edits(text, "--" + name);
+        if (text == "no-" + name) return "; --" + name + " is off unless it is given: leave it out";
+        if (text.size() > 2 && name.starts_with(text)) begun.push_back(name);
+        const std::size_t distance = edits(text, name);
         if (distance < least) {
           least = distance;
-          best = "; did you mean --" + name + "?";
+          closest = name;
         }
       }
     }
-    return best;
+    if (closest.empty() && begun.size() == 1) closest = begun[0];
+    return closest.empty() ? "" : "; did you mean --" + closest + "?";
+  }
+
+  /// What people type who come from other programs.
+  [[nodiscard]] static std::string hint_for_other_programs(const std::string& name) {
+    struct Known {
+      std::string names;  ///< with a blank around each
+      std::string hint;
+    };
+    static const std::vector<Known> all = {
+        {" batch-size batchsize bs b train-batch-size mini-batch-size ", "--batch"},
+        {" lr learningrate base-lr init-lr initial-lr max-lr ", "--learning-rate"},
+        {" wd weightdecay l2 ", "--weight-decay"},
+        {" arch a architecture net network backbone model-name ", "--model"},
+        {" opt optim ", "--optimizer"},
+        {" scheduler lr-scheduler lr-schedule sched ", "--schedule"},
+        {" num-epochs n-epochs max-epochs nb-epochs total-epochs ", "--epochs"},
+        {" dataset data-dir data-path data-root datadir root train-dir ", "--data"},
+        {" img-size imgsz input-size resolution crop-size ", "--image-size"},
+        {" num-samples max-samples train-size subset limit ", "--images"},
+        {" smoothing ", "--label-smoothing"},
+        {" aug augmentation data-augmentation ", "--augment"},
+        {" hidden-size hidden-sizes hidden-dim hidden-units ", "--hidden"},
+        {" save save-path save-dir save-model ckpt output out o ", "--checkpoint"},
+        {" load restore resume-from load-checkpoint pretrained finetune ", "--resume"},
+        {" log-dir logdir tensorboard wandb plot ", "--report"},
+        {" random-seed manual-seed ", "--seed"},
+        {" max-params params ", "--max-parameters"},
+        {" grow-method growth-method ", "--method"},
+        {" workers num-workers j threads num-threads ",
+         "pictures are read before training starts, and OMP_NUM_THREADS=N in the environment sets the threads: leave "
+         "it "
+         "out"},
+        {" dropout drop drop-rate dropout-rate ",
+         "the networks here have no dropout: leave it out, or give --weight-decay or --label-smoothing"},
+        {" gpu gpus gpu-id cuda no-cuda devices ",
+         "the program cifar10_cuda runs on the GPU, cifar10 on the CPU: start that, and leave the option out"},
+        {" amp fp16 bf16 half precision dtype ", "training is in float32 always: leave it out"},
+        {" num-classes n-classes nb-classes classes ", "the data says how many classes there are: leave it out"},
+        {" evaluate eval test predict inference ",
+         "every epoch is tested, and cifar10 classify MODEL IMAGE... asks a trained network: leave it out"},
+        {" print-freq log-interval log-every verbose v ",
+         "every epoch is printed, and with --json every step: leave it out"},
+    };
+    for (const Known& known : all) {
+      if (known.names.find(" " + name + " ") == std::string::npos) continue;
+      return known.hint.starts_with("--") ? "; did you mean " + known.hint + "?" : "; " + known.hint;
+    }
+    return "";
   }
 
   static int refuse(const std::string& sentence) {

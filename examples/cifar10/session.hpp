@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <new>
 #include <optional>
 #include <span>
 #include <string>
@@ -236,6 +237,17 @@ class Session {
                                 .epoch_so_far = at_.training});
       interrupt::check("training");
     }
+    require_finite_weights();
+  }
+
+  /// A step sees only what the one before it did to the weights. Throws NumericError, which names the parameter.
+  void require_finite_weights() {
+    const std::string where = ms::concat("training: after step ", optimizer_->steps(), ": ");
+    const auto check = [&](const std::string& name, const ms::Tensor<float>& value) {
+      if (!value.empty()) ms::kernels::check_finite(ctx_, value.view(), where + name);
+    };
+    net_->visit_parameters([&](ms::nn::Parameter<float>& parameter) { check(parameter.name, parameter.value); });
+    net_->visit_buffers([&](ms::nn::Buffer<float>& buffer) { check(buffer.name, buffer.value); });
   }
 
   /// Maps take much memory; rows do not.
@@ -251,6 +263,11 @@ class Session {
       const ms::nn::Trace<float> trace = net_->forward(ctx_, batch.images, pass);
       const ms::nn::LossValue<float> value =
           ms::nn::CrossEntropy{}.operator()<float>(ctx_, trace.output, batch.labels, false);
+      if (!std::isfinite(value.mean)) {
+        throw ms::NumericError(ms::concat(phase, ": the loss is ", std::isnan(value.mean) ? "nan" : "infinite",
+                                          ", as outputs of the network are too large for ", ms::dtype_name<float>,
+                                          "; lower the learning rate (--learning-rate)"));
+      }
       const std::int64_t samples = batch.labels.size();
       total += {value.mean, static_cast<double>(value.correct) / static_cast<double>(samples), samples};
       if (answers) append_answers(ctx_, trace.output, batch.labels, *answers);
@@ -354,7 +371,8 @@ class Session {
                                    " has; give the same by --data"));
   }
 
-  /// Writes a checkpoint if there is to be one. If that fails the last good one stays, and training goes on.
+  /// Writes a checkpoint if there is to be one. If that fails, whatever the reason, the last good one stays and
+  /// training goes on. Throws NumericError for weights that are not finite: nothing is left to go on with.
   void save() {
     const std::string& path = o_->checkpoint;
     if (path.empty()) return;
@@ -366,16 +384,22 @@ class Session {
       ms::io::save_checkpoint<float>(
           path, ctx_, *net_, *optimizer_,
           saved_state(now, given_, fingerprints_[0], fingerprints_[1], history_->text(), data_.train));
-    } catch (const ms::IoError& error) {
-      save_failed_ = true;
-      listeners_->tell(
-          Warning{error.message() + (last_checkpoint_.empty() ? "; nothing is saved yet, training goes on"
-                                                              : "; the last checkpoint stays, training goes on")});
-      return;
+    } catch (const ms::NumericError&) {
+      throw;
+    } catch (const ms::Error& error) {
+      return not_saved(error.message());
+    } catch (const std::bad_alloc&) {
+      return not_saved(path + ": memory ran out while it was written");
     }
     save_failed_ = false;
     last_checkpoint_ = path;
     listeners_->tell(CheckpointSaved{.path = path, .epoch = at_.epoch, .step = at_.step});
+  }
+
+  void not_saved(const std::string& why) {
+    save_failed_ = true;
+    listeners_->tell(Warning{why + (last_checkpoint_.empty() ? "; nothing is saved yet, training goes on"
+                                                             : "; the last checkpoint stays, training goes on")});
   }
 
   const Options* o_;

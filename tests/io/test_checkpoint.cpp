@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -281,6 +282,11 @@ TEST_CASE("checkpoint: content that contradicts itself is refused even with the 
   CHECK(contains(changed([](auto& run) { run["parameters"][0]["moments"] = -1; }), "'moments' is no whole number"));
   CHECK(contains(changed([](auto& run) { run["optimizer"]["steps"] = 1e3; }), "'steps' is no whole number"));
   CHECK(contains(changed([](auto& run) { run["optimizer"]["learning_rate"] = -1; }), "learning rate (-1) cannot be"));
+  // The next step, stream or id would wrap around.
+  CHECK(contains(changed([](auto& run) { run["optimizer"]["steps"] = INT64_MAX; }), "steps (9223372036854775807)"));
+  CHECK(contains(changed([](auto& run) { run["random_streams"] = UINT64_MAX; }),
+                 "18446744073709551615 random streams or "));
+  CHECK(contains(changed([](auto& run) { run["ids"] = UINT64_MAX; }), "or 18446744073709551615 ids cannot be"));
   CHECK(contains(changed([](auto& run) { run["parameters"] = 1; }), "'parameters' is no list"));
   const auto parameter = [&](const char* name, const ms::io::Json& value) {
     return changed([&](auto& run) { run["parameters"][0][name] = value; });
@@ -313,6 +319,36 @@ TEST_CASE("checkpoint: content that contradicts itself is refused even with the 
   CHECK(contains(after_change(small.path, nothing, "", "more"), "the tensor 'more' belongs to nothing"));
   CHECK(contains(after_change(small.path, nothing, "optimizer.0.layer1.weight", "optimizer.0.layer1.weight"),
                  "tensor 'optimizer.0.layer1.weight' has shape (1), its parameter (2, 36)"));
+}
+
+TEST_CASE("checkpoint: numbers that are not finite are neither written nor read") {
+  Small small("finite");
+  const std::vector<std::byte> good = ms::io::read_file(small.path);
+  ms::nn::Parameter<float>& weight = *ms::nn::parameters(small.net).at(2);
+  REQUIRE(weight.name == "layer2.weight");
+  std::vector<float> values = ms::to_host(small.ctx, weight.value);
+  values[5] = std::nanf("");
+  weight.value = ms::from_host<float>(small.ctx, weight.value.shape(), values);
+  CHECK(contains(message_of<ms::NumericError>(
+                     [&] { ms::io::save_checkpoint<float>(small.path, small.ctx, small.net, small.sgd); }),
+                 small.path + " is not written: layer2.weight: element 5 of (4, 2) is nan"));
+  CHECK(ms::io::read_file(small.path) == good);
+
+  const ms::io::Safetensors original = ms::io::Safetensors::read(small.path);
+  ms::io::Safetensors file;
+  file.metadata() = original.metadata();
+  for (const auto& [name, tensor] : original.tensors()) {
+    ms::Shape shape;
+    for (const std::int64_t extent : tensor.shape) shape.append(extent);
+    std::vector<std::byte> bytes(tensor.bytes.begin(), tensor.bytes.end());
+    const float infinite = -HUGE_VALF;
+    if (name == "network.layer1.bias") std::memcpy(bytes.data() + sizeof(float), &infinite, sizeof(float));
+    file.add<float>(name, shape, std::move(bytes));
+  }
+  file.metadata()["checksum"] = ms::io::detail::hexadecimal(file.checksum("checksum"));
+  file.write(small.path);
+  CHECK(contains(message_of<ms::DataError>([&] { (void)ms::io::load_checkpoint<float>(small.path); }),
+                 small.path + ": tensor 'network.layer1.bias': element 1 of (2) is -inf"));
 }
 
 TEST_CASE("checkpoint: what cannot be restored leaves network, optimiser and Context alone") {

@@ -1,10 +1,12 @@
 #include <doctest/doctest.h>
 #include <unistd.h>
 
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
 #include <numeric>
 #include <span>
@@ -12,6 +14,7 @@
 #include <vector>
 
 #include <meristem/io/architecture.hpp>
+#include <meristem/io/file.hpp>
 #include <meristem/io/layout.hpp>
 #include <meristem/io/model.hpp>
 #include <meristem/io/onnx.hpp>
@@ -404,6 +407,197 @@ TEST_CASE("model: files that do not hold their network are refused, with file an
   std::string architecture = ms::io::architecture<float>(net);
   architecture.replace(architecture.find("\"out_features\":2"), 16, "\"out_features\":90000000");
   CHECK(contains(changed(set("architecture", architecture)), "would make the network larger than the 65570 numbers"));
+  std::filesystem::remove(path);
+}
+
+TEST_CASE("load_weights: a PyTorch state_dict goes into a network of the same shape, by names and axes") {
+  ms::Context ctx;
+  Net net;
+  net.add<Conv2d<float>>("conv", ctx, 2, 3, Conv2dOptions{.kernel = {2, 1}});
+  net.add<BatchNorm<float>>("bn", ctx, 3);
+  net.add<Flatten<float>>("flatten");
+  net.add<Linear<float>>("fc", ctx, 2 * 3 * 3, 2, LinearOptions{.bias = false});
+  const ms::Shape sample = {3, 3, 2};
+  // As torch.nn.Conv2d(2, 3, (2, 1)), BatchNorm2d(3), Flatten(), Linear(18, 2, bias=False) keep it; every element is
+  // its place in the order there.
+  const std::string path = path_of("state_dict");
+  const auto write = [&](const std::function<void(ms::io::Safetensors&)>& more, const std::string& without = "") {
+    ms::io::Safetensors file;
+    const auto add = [&](const std::string& name, const ms::Shape& shape, float first) {
+      if (name == without) return;
+      std::vector<float> values(static_cast<std::size_t>(shape.size()));
+      std::iota(values.begin(), values.end(), first);
+      file.add<float>(ctx, name, ms::from_host<float>(ctx, shape, values).view());
+    };
+    add("conv.weight", {3, 2, 2, 1}, 0);
+    add("conv.bias", {3}, 100);
+    add("bn.weight", {3}, 200);
+    add("bn.bias", {3}, 300);
+    add("bn.running_mean", {3}, 400);
+    add("bn.running_var", {3}, 500);
+    file.add<std::int64_t>("bn.num_batches_tracked", {}, std::vector<std::byte>(8));
+    add("fc.weight", {2, 18}, 0);
+    more(file);
+    file.write(path);
+  };
+  const auto nothing = [](ms::io::Safetensors&) {};
+  const auto numbers = [&] {
+    std::map<std::string, std::vector<float>> all;
+    net.visit_parameters([&](Parameter<float>& p) { all[p.name] = ms::to_host(ctx, p.value); });
+    net.visit_buffers([&](Buffer<float>& b) { all[b.name] = ms::to_host(ctx, b.value); });
+    return all;
+  };
+  const auto before = numbers();
+  const auto complaint = [&](const ms::Shape& shape) {
+    const std::string message = message_of<ms::DataError>(
+        [&] { ms::io::load_weights<float>(ctx, net, path, ms::io::ModelLayout::pytorch, shape); });
+    CHECK(numbers() == before);
+    return message;
+  };
+
+  // All that does not fit, at once.
+  write(
+      [&](ms::io::Safetensors& file) {
+        file.add<float>("fc.bias", {2}, std::vector<std::byte>(8));
+        file.add<double>("bn.weight", {3}, std::vector<std::byte>(24));
+      },
+      "bn.weight");
+  Net wider;
+  wider.add<Conv2d<float>>("conv", ctx, 2, 4, Conv2dOptions{.kernel = {2, 1}});
+  wider.add<BatchNorm<float>>("norm", ctx, 4);
+  CHECK(message_of<ms::DataError>([&] {
+          ms::io::load_weights<float>(ctx, wider, path, ms::io::ModelLayout::pytorch);
+        }) == path +
+                  ": does not fit the network: tensor 'conv.weight' has shape (3, 2, 2, 1); (4, 2, 2, 1) is "
+                  "expected; tensor 'conv.bias' has shape (3); (4) is expected; there is no 'norm.weight' of shape "
+                  "(4); there is no 'norm.bias' of shape (4); there is no 'norm.running_mean' of shape (4); there is "
+                  "no 'norm.running_var' of shape (4); 'bn.bias' of shape (3) is not in the network; "
+                  "'bn.running_mean' of shape (3) is not in the network; 'bn.running_var' of shape (3) is not in the "
+                  "network; 'bn.weight' of shape (3) is not in the network; 'fc.bias' of shape (2) is not in the "
+                  "network; 'fc.weight' of shape (2, 18) is not in the network");
+  CHECK(complaint(sample) == path +
+                                 ": does not fit the network: tensor 'bn.weight' has dtype F64; F32 (float32) is "
+                                 "expected; 'fc.bias' of shape (2) is not in the network");
+  write(
+      [&](ms::io::Safetensors& file) {
+        const float nan[] = {1.0f, std::nanf(""), 2.0f};
+        file.add<float>(
+            "bn.weight", {3},
+            std::vector<std::byte>(std::as_bytes(std::span(nan)).begin(), std::as_bytes(std::span(nan)).end()));
+      },
+      "bn.weight");
+  CHECK(contains(complaint(sample), ": does not fit the network: tensor 'bn.weight': element 1 of (3) is nan"));
+  write(nothing);
+  CHECK(contains(
+      message_of<ms::ArgumentError>([&] { ms::io::load_weights<float>(ctx, net, path, ms::io::ModelLayout::pytorch); }),
+      "flatten (Flatten): sample is missing; PyTorch's order of its features follows from the height and "
+      "width of its maps: give the shape of one sample, such as (32, 32, 3)"));
+  CHECK_THROWS_AS(ms::io::load_weights<float>(ctx, net, path + "x", ms::io::ModelLayout::meristem), ms::IoError);
+  CHECK(contains(
+      message_of<ms::DataError>([&] { ms::io::load_weights<float>(ctx, net, path, ms::io::ModelLayout::meristem); }),
+      "tensor 'conv.weight' has shape (3, 2, 2, 1); (3, 2, 1, 2) is expected; there is no "
+      "'bn.running_variance' of shape (3); 'bn.num_batches_tracked' of shape () is not in the network"));
+  REQUIRE(numbers() == before);
+
+  ms::io::load_weights<float>(ctx, net, path, ms::io::ModelLayout::pytorch, sample);
+  const auto after = numbers();
+  for (int out = 0; out < 3; ++out) {
+    for (int y = 0; y < 2; ++y) {
+      for (int in = 0; in < 2; ++in) {
+        CHECK(after.at("conv.weight")[static_cast<std::size_t>((out * 2 + y) * 2 + in)] ==
+              static_cast<float>((out * 2 + in) * 2 + y));
+      }
+    }
+  }
+  CHECK(after.at("conv.bias") == std::vector<float>{100, 101, 102});
+  CHECK(after.at("bn.weight") == std::vector<float>{200, 201, 202});
+  CHECK(after.at("bn.bias") == std::vector<float>{300, 301, 302});
+  CHECK(after.at("bn.running_mean") == std::vector<float>{400, 401, 402});
+  CHECK(after.at("bn.running_variance") == std::vector<float>{500, 501, 502});
+  for (int row = 0; row < 2; ++row) {
+    for (int y = 0; y < 2; ++y) {
+      for (int x = 0; x < 3; ++x) {
+        for (int c = 0; c < 3; ++c) {
+          CHECK(after.at("fc.weight")[static_cast<std::size_t>(row * 18 + (y * 3 + x) * 3 + c)] ==
+                static_cast<float>(row * 18 + (c * 2 + y) * 3 + x));
+        }
+      }
+    }
+  }
+  std::filesystem::remove(path);
+}
+
+TEST_CASE("model, onnx: numbers that are not finite are neither written nor read") {
+  ms::Context ctx;
+  Net net = ms::models::mlp<float>(ctx, {.inputs = 2, .hidden = {3}, .classes = 2});
+  const ms::io::ModelInfo info{.sample = {2}};
+  for (const auto layout : {ms::io::ModelLayout::meristem, ms::io::ModelLayout::pytorch}) {
+    const std::string path = path_of("finite");
+    ms::io::save_model<float>(path, ctx, net, info, layout);
+    const std::vector<std::byte> good = ms::io::read_file(path);
+    const auto parameters_of_net = parameters(net);
+    Parameter<float>& bias = *parameters_of_net.at(3);
+    REQUIRE(bias.name == "layer2.bias");
+    const ms::Tensor<float> kept = ms::clone(ctx, bias.value);
+    for (const float bad : {std::nanf(""), HUGE_VALF, -HUGE_VALF}) {
+      const char* const word = std::isnan(bad) ? "nan" : bad > 0 ? "inf" : "-inf";
+      bias.value = ms::from_host<float>(ctx, {2}, std::vector<float>{0.0f, bad});
+      for (const auto& write :
+           std::vector<std::function<void()>>{[&] { ms::io::save_model<float>(path, ctx, net, info, layout); },
+                                              [&] { ms::io::save_onnx<float>(path, ctx, net, info); }}) {
+        CHECK(contains(message_of<ms::NumericError>(write),
+                       ms::concat(path, " is not written: layer2.bias: element 1 of (2) is ", word)));
+      }
+      CHECK(ms::io::read_file(path) == good);
+      // The same bytes in the file.
+      const ms::io::Safetensors file = ms::io::Safetensors::read(path);
+      const std::size_t at =
+          static_cast<std::size_t>(file.at("layer2.bias").bytes.data() - file.tensors().begin()->second.bytes.data());
+      std::vector<std::byte> changed = good;
+      std::size_t data = 0;
+      for (const auto& [name, tensor] : file.tensors()) data += tensor.bytes.size();
+      std::memcpy(changed.data() + changed.size() - data + at + sizeof(float), &bad, sizeof(bad));
+      CHECK(contains(message_of<ms::DataError>(
+                         [&] { (void)ms::io::load_model<float>(ctx, ms::io::Safetensors::parse(changed, "x")); }),
+                     ms::concat("x: tensor 'layer2.bias': element 1 of (2) is ", word)));
+    }
+    bias.value = ms::clone(ctx, kept);
+    std::filesystem::remove(path);
+  }
+  // Finite in float64, but not in the float32 of ONNX.
+  ms::nn::Sequential<double> wide;
+  wide.add<Linear<double>>("linear", ctx, 1, 1);
+  wide.visit_parameters(
+      [&](Parameter<double>& p) { p.value = ms::from_host<double>(ctx, p.value.shape(), std::vector<double>{1e300}); });
+  const std::string path = path_of("wide");
+  CHECK(contains(message_of<ms::NumericError>([&] { ms::io::save_onnx<double>(path, ctx, wide, {.sample = {1}}); }),
+                 path + " is not written: linear.weight: one of its numbers is beyond float32"));
+  CHECK_FALSE(std::filesystem::exists(path));
+}
+
+TEST_CASE("model, onnx: a sample that is missing is asked for, where it is needed") {
+  ms::Context ctx;
+  const std::string path = path_of("sample");
+  Net net = ms::models::mlp<float>(ctx, {.inputs = 12, .hidden = {3}, .classes = 2});
+  CHECK(message_of<ms::ArgumentError>([&] { ms::io::save_onnx<float>(path, ctx, net, {}); }) ==
+        path +
+            ": info.sample is missing; an ONNX model tells the shape of its input: give that of one sample, such as "
+            "(32, 32, 3) for maps or (784) for features");
+  Net flat;
+  flat.add<Flatten<float>>("flatten");
+  flat.add<Linear<float>>("layer1", ctx, 12, 2);
+  CHECK(contains(message_of<ms::ArgumentError>(
+                     [&] { ms::io::save_model<float>(path, ctx, flat, {}, ms::io::ModelLayout::pytorch); }),
+                 "flatten (Flatten): sample is missing; "));
+  CHECK_FALSE(std::filesystem::exists(path));
+  // Orders without a Flatten do not depend on it.
+  Net conv;
+  conv.add<Conv2d<float>>("conv", ctx, 3, 2);
+  conv.add<GlobalAveragePool<float>>("pool");
+  conv.add<Linear<float>>("linear", ctx, 2, 2);
+  ms::io::save_model<float>(path, ctx, conv, {}, ms::io::ModelLayout::pytorch);
+  ms::io::Model<float> back = ms::io::load_model<float>(ctx, path);
+  CHECK(output(ctx, back.network, {2, 5, 5, 3}) == output(ctx, conv, {2, 5, 5, 3}));
   std::filesystem::remove(path);
 }
 

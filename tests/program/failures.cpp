@@ -48,7 +48,7 @@ TEST_CASE("failures: an incomplete folder in the place where the program looks b
   std::filesystem::create_directory(folder.path() / "cifar-10-batches-bin");
   const Outcome outcome = program::run_in(folder.path(), MERISTEM_CIFAR10, {});
   CHECK(outcome.exit_code == 1);
-  CHECK(contains(outcome.err, "./cifar-10-batches-bin/data_batch_1.bin: no such file or folder"));
+  CHECK(contains(outcome.err, "./cifar-10-batches-bin: the folder is empty"));
 }
 
 TEST_CASE("failures: training that runs away") {
@@ -65,6 +65,52 @@ TEST_CASE("failures: training that runs away") {
     CHECK(contains(outcome.err, "lower the learning rate"));
     CHECK_FALSE(contains(outcome.out, "result"));
   }
+}
+
+TEST_CASE("failures: weights that are no numbers any more after the last step of an epoch") {
+  const Folder folder;
+  program::write_cifar(folder.path() / "data");
+  // One step an epoch, whose weight decay multiplies the weights by -1e12; tanh keeps the loss finite until they are
+  // beyond float32, which is after the fourth.
+  const auto run = [&](const char* epochs, const char* checkpoint) {
+    return program::run_in(
+        folder.path(), MERISTEM_CIFAR10,
+        {"--model",         "mlp",  "--hidden",       "1",    "--data",       "data",    "--batch",    "100",
+         "--epochs",        epochs, "--method",       "none", "--activation", "tanh",    "--schedule", "constant",
+         "--learning-rate", "1e6",  "--weight-decay", "1e6",  "--checkpoint", checkpoint});
+  };
+  CHECK(run("3", "good").exit_code == 0);
+  const std::string good = program::read(folder.path() / "good");
+  const Outcome outcome = run("4", "saved");
+  CAPTURE(outcome.err);
+  CHECK(outcome.exit_code == 1);
+  CHECK(program::lines_of(outcome.err).size() == 1);
+  CHECK(contains(outcome.err, "cifar10: training: after step 4: layer1.weight: element 0 of (1, 3072) is nan; lower "));
+  CHECK(contains(outcome.out, "epoch 3/4"));
+  CHECK_FALSE(contains(outcome.out, "epoch 4/4"));
+  CHECK_FALSE(contains(outcome.out, "result"));
+  // What was saved after the third epoch is still there, and a run goes on from it to the same end.
+  const Outcome asked = program::run_in(folder.path(), MERISTEM_CIFAR10, {"classify", "saved", "--model-card"});
+  CHECK(asked.exit_code == 0);
+  CHECK(contains(asked.out, "so far 3 steps"));
+  const Outcome again = program::run_in(folder.path(), MERISTEM_CIFAR10, {"--resume", "saved", "--data", "data"});
+  CHECK(again.exit_code == 1);
+  CHECK(contains(again.err, "after step 4: layer1.weight"));
+  CHECK(program::read(folder.path() / "good") == good);
+}
+
+TEST_CASE("failures: answers in testing that are no numbers") {
+  const Folder folder;
+  program::write_cifar(folder.path());
+  const Outcome outcome =
+      program::run({"--model", "mlp", "--data", folder.path().string(), "--batch", "100", "--epochs", "8", "--method",
+                    "none", "--learning-rate", "1e6", "--schedule", "constant"});
+  CAPTURE(outcome.err);
+  CHECK(outcome.exit_code == 1);
+  CHECK(program::lines_of(outcome.err).size() == 1);
+  CHECK(contains(outcome.err, "cifar10: testing: the loss is nan"));
+  CHECK(contains(outcome.err, "lower the learning rate"));
+  CHECK_FALSE(contains(outcome.out, "result"));
 }
 
 TEST_CASE("failures: layers that cannot grow") {

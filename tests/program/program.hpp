@@ -94,42 +94,52 @@ inline void write_cifar(const std::filesystem::path& folder) {
   write_batch(folder / "test_batch.bin", 20);
 }
 
-/// A PNG of one colour, stored without compression, byte by byte.
-inline std::string png(int side, unsigned char red, unsigned char green, unsigned char blue) {
-  const auto big = [](std::uint32_t value) {
-    return std::string{static_cast<char>(value >> 24), static_cast<char>(value >> 16), static_cast<char>(value >> 8),
-                       static_cast<char>(value)};
-  };
-  const auto chunk = [&](const std::string& name, const std::string& data) {
-    std::uint32_t crc = 0xffffffff;
-    for (const char c : name + data) {
-      crc ^= static_cast<unsigned char>(c);
-      for (int k = 0; k < 8; ++k) crc = crc & 1 ? 0xedb88320 ^ crc >> 1 : crc >> 1;
-    }
-    return big(static_cast<std::uint32_t>(data.size())) + name + data + big(~crc);
-  };
-  std::string raw;
-  for (int y = 0; y < side; ++y) {
-    raw += '\0';
-    for (int x = 0; x < side; ++x) raw += {static_cast<char>(red), static_cast<char>(green), static_cast<char>(blue)};
+/// The four bytes of a number, the largest digit first.
+inline std::string big_endian(std::uint32_t value) {
+  return {static_cast<char>(value >> 24), static_cast<char>(value >> 16), static_cast<char>(value >> 8),
+          static_cast<char>(value)};
+}
+
+/// A chunk of a PNG file with its checksum, bit by bit.
+inline std::string png_chunk(const std::string& type, const std::string& data) {
+  std::uint32_t crc = 0xffffffff;
+  for (const char c : type + data) {
+    crc ^= static_cast<unsigned char>(c);
+    for (int k = 0; k < 8; ++k) crc = crc & 1 ? 0xedb88320 ^ crc >> 1 : crc >> 1;
   }
+  return big_endian(static_cast<std::uint32_t>(data.size())) + type + data + big_endian(~crc);
+}
+
+inline const std::string png_signature = "\x89PNG\r\n\x1a\n";
+
+inline std::string png_header(std::uint32_t width, std::uint32_t height, int depth, int colour_type) {
+  return png_chunk("IHDR", big_endian(width) + big_endian(height) +
+                               std::string{static_cast<char>(depth), static_cast<char>(colour_type), 0, 0, 0});
+}
+
+/// Image data, rows with their filter bytes, stored without compression; at most 65,535 bytes.
+inline std::string png_data(const std::string& raw) {
   std::uint32_t a = 1, b = 0;
   for (const char c : raw) {
     a = (a + static_cast<unsigned char>(c)) % 65521;
     b = (b + a) % 65521;
   }
   const auto length = static_cast<std::uint16_t>(raw.size());
-  std::string stream = {'\x78',
-                        '\x01',
-                        '\x01',
-                        static_cast<char>(length),
-                        static_cast<char>(length >> 8),
-                        static_cast<char>(~length),
-                        static_cast<char>(~length >> 8)};
-  stream += raw + big(b << 16 | a);
-  const std::string size = big(static_cast<std::uint32_t>(side));
-  return "\x89PNG\r\n\x1a\n" + chunk("IHDR", size + size + std::string("\x08\x02\x00\x00\x00", 5)) +
-         chunk("IDAT", stream) + chunk("IEND", "");
+  return png_chunk("IDAT",
+                   std::string{'\x78', '\x01', '\x01', static_cast<char>(length), static_cast<char>(length >> 8),
+                               static_cast<char>(~length), static_cast<char>(~length >> 8)} +
+                       raw + big_endian(b << 16 | a));
+}
+
+/// A PNG of one colour.
+inline std::string png(int side, unsigned char red, unsigned char green, unsigned char blue) {
+  std::string raw;
+  for (int y = 0; y < side; ++y) {
+    raw += '\0';
+    for (int x = 0; x < side; ++x) raw += {static_cast<char>(red), static_cast<char>(green), static_cast<char>(blue)};
+  }
+  const auto size = static_cast<std::uint32_t>(side);
+  return png_signature + png_header(size, size, 8, 2) + png_data(raw) + png_chunk("IEND", "");
 }
 
 inline void write(const std::filesystem::path& path, const std::string& content) {

@@ -127,7 +127,31 @@ std::vector<Wrong> wrong_words() {
       {words("--grow_every 2"), 2, "there is no option --grow_every", "did you mean --grow-every?"},
       {words("--optimiser sgd"), 2, "there is no option --optimiser", "did you mean --optimizer?"},
       {words("--chekpoint x"), 2, "there is no option --chekpoint", "did you mean --checkpoint?"},
-      {{"--no-augment"}, 2, "there is no option --no-augment", "did you mean --augment?"},
+      {{"--no-augment"}, 2, "there is no option --no-augment", "--augment is off unless it is given: leave it out"},
+      // From other programs.
+      {words("--batch-size 64"), 2, "there is no option --batch-size; did you mean --batch?", help},
+      {words("--batch_size 64"), 2, "there is no option --batch_size; did you mean --batch?", help},
+      {words("-b 64"), 2, "there is no option -b; did you mean --batch?", help},
+      {words("--lr 0.1"), 2, "there is no option --lr; did you mean --learning-rate?", help},
+      {words("-lr=0.1"), 2, "there is no option -lr=0.1; did you mean --learning-rate?", help},
+      {words("--wd 0"), 2, "there is no option --wd; did you mean --weight-decay?", help},
+      {words("--weight_decay 0"), 2, "there is no option --weight_decay; did you mean --weight-decay?", help},
+      {words("--arch resnet18"), 2, "there is no option --arch; did you mean --model?", help},
+      {words("--lr-scheduler cosine"), 2, "there is no option --lr-scheduler; did you mean --schedule?", help},
+      {words("--num_epochs 3"), 2, "there is no option --num_epochs; did you mean --epochs?", help},
+      {words("--data-dir data"), 2, "there is no option --data-dir; did you mean --data?", help},
+      {words("--save x"), 2, "there is no option --save; did you mean --checkpoint?", help},
+      {words("--output x"), 2, "there is no option --output; did you mean --checkpoint?", help},
+      {words("--load x"), 2, "there is no option --load; did you mean --resume?", help},
+      {words("--label 0.1"), 2, "there is no option --label; did you mean --label-smoothing?", help},
+      {words("--workers 4"), 2, "there is no option --workers; pictures are read before", "OMP_NUM_THREADS=N"},
+      {words("-j 4"), 2, "there is no option -j; pictures are read before", "leave it out"},
+      {words("--dropout 0.5"), 2, "there is no option --dropout; the networks here have no dropout", "leave it out"},
+      {words("--gpu 0"), 2, "there is no option --gpu; the program cifar10_cuda runs on the GPU", "start that"},
+      {words("--num-classes 10"), 2, "there is no option --num-classes; the data says", "leave it out"},
+      {{"--evaluate"}, 2, "there is no option --evaluate; every epoch is tested", "cifar10 classify MODEL IMAGE..."},
+      {words("train --data data"), 2, "training needs no word", "leave 'train' out"},
+      {words("eval --data data"), 2, "there is no command 'eval'", "cifar10 classify MODEL IMAGE..."},
       {{"-x"}, 2, "there is no option -x", help},
       {{"--batches-per-second"}, 2, "there is no option --batches-per-second", help},
       {{"tiny"}, 2, "'tiny' belongs to no option", "leave it out, or give the name of its option before it"},
@@ -168,16 +192,18 @@ std::vector<Wrong> wrong_words() {
 }
 
 std::vector<Wrong> wrong_data() {
-  const std::string download = "download the binary version (cifar-10-binary.tar.gz) from https://www.cs.toronto.edu",
-                    folders = "put JPEG or PNG files into a folder for each class";
+  const std::string download = "download the binary version (cifar-10-binary.tar.gz) from https://www.cs.toronto.edu";
   std::vector<Wrong> all;
   const auto add = [&](const std::string& folder, const std::string& name, const std::string& remedy) {
     all.push_back({words("--model mlp --data " + folder), 1, name, remedy});
   };
   add("absent", "absent: no such file or folder", download);
-  add("data/test_batch.bin", "data/test_batch.bin: not a folder", "name the folder that holds its .bin files");
+  add("data/test_batch.bin", "data/test_batch.bin: is one file of a data set", "--data data\n");
+  add("text", "text: is a file, not a folder", "give the folder that holds its .bin files");
+  add("pictures/a/1.png", "pictures/a/1.png: is a single picture", "give a folder that holds a folder of pictures");
   add("data/test_batch.bin/x", "data/test_batch.bin/x: ", download);
-  add("empty", "empty/data_batch_1.bin: no such file or folder", download);
+  add("empty", "empty: the folder is empty", download);
+  add("parquet", "parquet: the folder holds only files that are not read (1 .json, 2 .parquet)", download);
   add("no_third", "no_third/data_batch_3.bin: no such file or folder", download);
   add("no_test", "no_test/test_batch.bin: no such file or folder", download);
   add("folder_test", "folder_test/test_batch.bin: not a file", download);
@@ -187,22 +213,42 @@ std::vector<Wrong> wrong_data() {
   add("no_bytes", "no_bytes/data_batch_3.bin: the file is empty", download);
   add("label", "label/data_batch_3.bin: record 0 has label 10", download);
   add("test_label", "test_label/test_batch.bin: record 0 has label 200", download);
-  add("cifar100", "cifar100/data_batch_1.bin: no such file or folder", download);
-  add("python", "python/data_batch_1.bin: no such file or folder", download);
+  add("cifar100", "cifar100/test.bin: no such file or folder", "cifar-100-binary.tar.gz");
+  add("python", "python: holds CIFAR-10 as pickled for Python, which is not read", download);
+  add("python100", "python100: holds CIFAR-100 as pickled for Python, which is not read", download);
+  add("matlab", "matlab: holds CIFAR-10 for Matlab, which is not read", download);
+  add("above_python", "above_python: its folder cifar-10-batches-py holds CIFAR-10 as pickled for Python", download);
+  add("downloads/cifar-10-binary.tar.gz", "downloads/cifar-10-binary.tar.gz: is an archive",
+      "unpack it (tar -xf downloads/cifar-10-binary.tar.gz) and give the folder that comes out of it");
+  add("downloads", "downloads: holds the archive cifar-10-binary.tar.gz", "unpack it (tar -xf downloads/");
   add("above", "above: CIFAR-10 is one folder further down", "give --data above/cifar-10-batches-bin");
+  add("above_100", "above_100: CIFAR-100 is one folder further down", "give --data above_100/cifar-100-binary");
   add("loop", "loop: cannot be reached", "check the name and the rights");
   add(std::string(300, 'n'), ": cannot be reached: File name too long", "check the name and the rights");
 
   add("flat", "flat: its pictures have no classes", "put those of a class into a folder with the class's name");
-  add("no_pictures", "pictures in no_pictures to train on: there is no image that can be read", folders);
-  add("unreadable", "unreadable/a/text.png: neither JPEG nor PNG", "convert it to one of them");
+  add("no_pictures", "no_pictures: 1 of 1 class folders has no JPEG or PNG file directly inside: a (empty)",
+      "put pictures there, or move such folders elsewhere");
+  add("other_endings",
+      "other_endings: 2 of 4 class folders have no JPEG or PNG file directly inside: birds (6 .webp), fish (the folder "
+      "2023); ",
+      "put pictures there, or move such folders elsewhere");
+  add("unreadable", "unreadable/a: no picture of this class can be read (1 file is left out); the first: ",
+      "unreadable/a/text.png: neither JPEG nor PNG, whatever its name says; convert it to one of them");
+  add("parts", "parts: its only folders are test1 and train, which are named as parts of a data set and not as classes",
+      "put the pictures of each class into a folder of its own, parts/train/CLASS");
+  add("no_labels", "no_labels: pictures of test lie in no folders of classes", "give no_labels/train, of which a part");
+  add("above_pictures", "above_pictures: there is no picture in its folder pictures, but in folders of",
+      "if a and b are classes, give above_pictures/pictures");
+  add("pictures/a", "pictures/a: its pictures have no classes; if the folder is one of them", "--data pictures/\n");
   add("few", "pictures in few to test on: there is no image that can be read", "at least 6 in one of them");
   add("one_class", "one_class: 'a' is its only class", "put pictures of at least two into folders");
   add("other_class", "other_class/test/c: the class has no folder in other_class/train",
       "move it or add images to train on");
-  add("no_tests", "pictures in no_tests to test on: there is no image that can be read", folders);
+  add("no_tests", "no_tests/test: 1 of 1 class folders has no JPEG or PNG file directly inside: a (empty)",
+      "put pictures there");
   all.push_back({words("--data pictures/a --image-size 16"), 1, "pictures/a: its pictures have no classes",
-                 "put those of a class into a folder"});
+                 "give the one above it, --data pictures/\n"});
   // Whatever else is asked for.
   all.push_back({words("--data absent --json"), 1, "absent: no such file or folder", download});
   all.push_back(
@@ -415,16 +461,26 @@ class Fixture {
     program::write_batch(root / "test_label/test_batch.bin", 2, 200);
     program::write_batch(root / "other_data/data_batch_1.bin", 19);
     write(root / "cifar100/train.bin", std::string(3074, '\1'));
-    write(root / "cifar100/test.bin", std::string(3074, '\1'));
-    write(root / "python/data_batch_1", "\x80\x04");
+    write(root / "above_100/cifar-100-binary/train.bin", std::string(3074, '\1'));
+    for (const char* name :
+         {"python/data_batch_1", "python100/train", "python100/test", "python100/meta", "matlab/data_batch_1.mat",
+          "above_python/cifar-10-batches-py/data_batch_1", "downloads/cifar-10-binary.tar.gz", "parquet/0.parquet",
+          "parquet/1.parquet", "parquet/infos.json"}) {
+      write(root / name, "\x80\x04");
+    }
     fs::create_symlink("loop", root / "loop");
 
     for (int i = 1; i <= 6; ++i) {
-      for (const char* name : {"pictures/a", "pictures/b", "one_class/a", "other_class/train/a", "other_class/train/b",
-                               "no_tests/train/a", "no_tests/train/b"}) {
+      for (const char* name :
+           {"pictures/a", "pictures/b", "one_class/a", "other_class/train/a", "other_class/train/b", "no_tests/train/a",
+            "no_tests/train/b", "other_endings/cats", "other_endings/dogs", "other_endings/fish/2023", "parts/train",
+            "parts/test1", "no_labels/train/a", "no_labels/train/b", "no_labels/test", "above_pictures/pictures/a",
+            "above_pictures/pictures/b"}) {
         write(root / name / (std::to_string(i) + ".png"), pixel());
       }
+      write(root / "other_endings/birds" / (std::to_string(i) + ".webp"), "RIFF");
     }
+    write(root / "other_endings/__MACOSX/._cats", "");
     for (const char* name : {"flat/1.png", "few/a/1.png", "few/b/1.png", "other_class/test/c/1.png"}) {
       write(root / name, pixel());
     }
@@ -435,9 +491,8 @@ class Fixture {
     write(root / "picture.gif", "GIF89a..");
     write(root / "cut.png", pixel().substr(0, 40));
     write(root / "cut.jpg", std::string("\xff\xd8\xff\xe0\0\4\0\0", 8));
-    std::string huge = pixel();
-    huge[18] = huge[19] = huge[22] = huge[23] = '\xff';
-    write(root / "huge.png", huge);
+    write(root / "huge.png",
+          program::png_signature + program::png_header(65'535, 65'535, 8, 2) + program::png_data("no more"));
 
     fs::create_directories(root / "page/report.html");
     for (const char* name : {"busy.part", "busy_page/report.html.part"}) {

@@ -8,7 +8,6 @@
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
-#include <initializer_list>
 #include <memory>
 #include <span>
 #include <string>
@@ -20,6 +19,8 @@
 
 #include <meristem/core/config.hpp>
 #include <meristem/core/error.hpp>
+#include <meristem/data/jpeg_file.hpp>
+#include <meristem/data/png_file.hpp>
 
 namespace meristem::inline MERISTEM_BACKEND {
 namespace data {
@@ -37,145 +38,106 @@ inline constexpr std::int64_t largest_image_pixels = std::int64_t{1} << 26;
 
 namespace detail {
 
-/// Whether the Huffman tables of a JPEG file hold at most 255 codes (162 are the most that 8-bit images need; ITU T.81,
-/// K.3) and every scan names tables that came before it. stb_image before 2.29 writes past its table for more than 256
-/// codes, takes the last of 256 for none, and decodes by tables that were never filled.
-[[nodiscard]] inline bool jpeg_tables_fit(std::span<const std::uint8_t> bytes) {
-  const auto byte = [&](std::size_t at) { return at < bytes.size() ? std::size_t{bytes[at]} : std::size_t{0}; };
-  bool known[2][4] = {};  // [DC, AC][table]
-  bool framed = false, progressive = false;
-  for (std::size_t at = 2; at < bytes.size();) {
-    if (byte(at) != 0xff) {
-      ++at;
-      continue;
+/// What stb_image makes of a file: (height, width, channels) bytes, 4 channels if `alpha`, else 3. Throws DataError.
+[[nodiscard]] inline std::vector<std::uint8_t> decode_by_stb(std::span<const std::uint8_t> bytes, bool alpha,
+                                                             const PlainFile& plain, const std::string& name,
+                                                             const char* kind) {
+  int width = 0, height = 0, channels = 0;
+  const int wanted = alpha ? 4 : 3;
+  const std::unique_ptr<stbi_uc, void (*)(void*)> decoded(
+      stbi_load_from_memory(bytes.data(), static_cast<int>(bytes.size()), &width, &height, &channels, wanted),
+      stbi_image_free);
+  if (!decoded) {
+    const char* const given = stbi_failure_reason();
+    const std::string reason = given == nullptr ? "unknown reason" : given;
+    if (reason == "outofmem") {
+      throw DataError(
+          concat(name, ": memory ran out for ", plain.width, " x ", plain.height, " pixels; make it smaller"));
     }
-    while (byte(at) == 0xff) ++at;
-    const std::size_t marker = byte(at++);
-    // Neither stuffed bytes of compressed data nor restarts have a segment.
-    if (marker == 0 || (marker >= 0xd0 && marker <= 0xd8)) continue;
-    const std::size_t length = byte(at) << 8 | byte(at + 1);
-    if (marker == 0xd9 || length < 2) return true;
-    if (marker >= 0xc0 && marker <= 0xc2 && !framed) {
-      framed = true;
-      progressive = marker == 0xc2;
-    } else if (marker == 0xc4) {
-      for (std::size_t table = at + 2; table < at + length;) {
-        const std::size_t kind = byte(table) >> 4, number = byte(table) & 15;
-        std::size_t codes = 0;
-        for (std::size_t bits = 1; bits <= 16; ++bits) codes += byte(table + bits);
-        if (codes > 255 || kind > 1 || number > 3) return false;
-        known[kind][number] = true;
-        table += 17 + codes;
-      }
-    } else if (marker == 0xda) {
-      const std::size_t components = byte(at + 2), first = byte(at + 3 + 2 * components);
-      const bool refines = byte(at + 5 + 2 * components) >> 4 != 0;
-      for (std::size_t i = 0; i < components; ++i) {
-        const std::size_t tables = byte(at + 4 + 2 * i), dc = tables >> 4, ac = tables & 15;
-        if (dc > 3 || ac > 3) return false;
-        if ((!progressive || (first == 0 && !refines)) && !known[0][dc]) return false;
-        if ((!progressive || first != 0) && !known[1][ac]) return false;
-      }
+    if (plain.end_missing) {
+      throw DataError(concat(name, ": damaged ", kind, " file (its end marker is missing, and what is there cannot be ",
+                             "decoded: ", reason, "); copy it again or remove it"));
     }
-    at += length;
+    throw DataError(concat(name, ": damaged ", kind, " file (", reason, "); copy it again or remove it"));
   }
-  return true;
+  const std::size_t size = static_cast<std::size_t>(plain.width * plain.height) * static_cast<std::size_t>(wanted);
+  return {decoded.get(), decoded.get() + size};
 }
 
-/// The number in these bytes, the largest digit first.
-[[nodiscard]] inline std::size_t big_endian(std::span<const std::uint8_t> bytes) {
-  std::size_t number = 0;
-  for (const std::uint8_t byte : bytes) number = number << 8 | byte;
-  return number;
-}
-
-/// Whether every chunk of a PNG file ends within it; stb_image takes memory for what a chunk says it holds.
-[[nodiscard]] inline bool png_chunks_fit(std::span<const std::uint8_t> bytes) {
-  for (std::size_t at = 8; at + 8 <= bytes.size();) {
-    const std::size_t length = big_endian(bytes.subspan(at, 4));
-    if (length > bytes.size() - at - 8) return false;
-    at += 12 + length;
+/// The image as the camera was held: turned and mirrored as EXIF's `orientation`, 1 to 8, says.
+[[nodiscard]] inline Image upright(Image image, int orientation) {
+  if (orientation == 1) return image;
+  const bool swapped = orientation >= 5;
+  const bool flips_rows = orientation == 3 || orientation == 4 || orientation == 6 || orientation == 7;
+  const bool flips_columns = orientation == 2 || orientation == 3 || orientation == 7 || orientation == 8;
+  Image result{.pixels = std::vector<std::uint8_t>(image.pixels.size()),
+               .height = swapped ? image.width : image.height,
+               .width = swapped ? image.height : image.width};
+  std::uint8_t* to = result.pixels.data();
+  for (std::int64_t y = 0; y < result.height; ++y) {
+    for (std::int64_t x = 0; x < result.width; ++x, to += 3) {
+      std::int64_t row = swapped ? x : y, column = swapped ? y : x;
+      if (flips_rows) row = image.height - 1 - row;
+      if (flips_columns) column = image.width - 1 - column;
+      std::copy_n(image.pixels.data() + 3 * (row * image.width + column), 3, to);
+    }
   }
-  return true;
-}
-
-/// The most pixels of this width that a file of so many bytes can hold. DEFLATE shrinks at most to 1/1032; a JPEG file
-/// spends a bit at least on a block of 64 pixels.
-[[nodiscard]] inline std::int64_t most_pixels(std::span<const std::uint8_t> bytes, bool png) {
-  const std::int64_t length = std::ssize(bytes);
-  if (!png || bytes.size() < 26) return 1024 * length;
-  const std::int64_t samples = bytes[25] == 2 ? 3 : bytes[25] == 4 ? 2 : bytes[25] == 6 ? 4 : 1;
-  return 1032 * length * 8 / (samples * std::max<std::int64_t>(bytes[24], 1));
+  return result;
 }
 
 }  // namespace detail
 
-/// The image in the bytes of a JPEG or PNG file; `name` is for messages. What is transparent is shown on white;
-/// orientation tags and colour profiles are not looked at. Throws DataError for another format, for a header that
-/// promises more pixels than the file can hold or than 2^26, and for damaged content.
+/// The image in the bytes of a JPEG or PNG file; `name` is for messages. What is transparent is shown on white; the
+/// image is turned as EXIF's orientation says; colour profiles and gamma are not looked at. An end marker may be
+/// missing if nothing else is. Throws DataError for another format or a kind of these that is not known (the sentence
+/// says which), for a header that promises more pixels than the file can hold or than 2^26, and for damaged content.
 [[nodiscard]] inline Image decode_image(std::span<const std::uint8_t> bytes, const std::string& name) {
-  const auto starts_with = [&](std::initializer_list<int> signature) {
-    return bytes.size() > signature.size() && std::equal(signature.begin(), signature.end(), bytes.begin());
-  };
-  const bool png = starts_with({0x89, 'P', 'N', 'G'});
+  const bool png = detail::starts_with(bytes, "\x89PNG");
   if (bytes.empty()) throw DataError(concat(name, ": the file is empty; copy it again or remove it"));
-  if (!png && !starts_with({0xff, 0xd8})) {
+  if (!png && !detail::starts_with(bytes, "\xff\xd8")) {
     throw DataError(concat(name, ": neither JPEG nor PNG, whatever its name says; convert it to one of them"));
   }
   if (std::ssize(bytes) > largest_image_file) {
     throw DataError(concat(name, ": ", bytes.size() >> 20, " MiB are too many for an image; the limit is ",
                            largest_image_file >> 20, " MiB: make it smaller"));
   }
-  const auto damaged = [&] {
-    const char* reason = stbi_failure_reason();
-    return DataError(concat(name, ": damaged ", png ? "PNG" : "JPEG", " file (", reason ? reason : "unknown reason",
-                            "); copy it again or remove it"));
-  };
-  if (!png && !detail::jpeg_tables_fit(bytes)) {
-    throw DataError(
-        concat(name, ": damaged JPEG file (a Huffman table is missing or too large); copy it again or remove it"));
-  }
-  if (png && !detail::png_chunks_fit(bytes)) {
-    throw DataError(concat(name, ": damaged PNG file (a chunk is longer than the file); copy it again or remove it"));
-  }
-  const auto promises = [&](std::int64_t width, std::int64_t height, const char* rest) {
-    return DataError(concat(name, ": its header promises ", width, " x ", height, " pixels, ", rest));
-  };
-  const char* const too_many = "more than the limit of 2^26; make it smaller";
-  if (png && bytes.size() >= 24) {
-    // stb_image only says that it does not know a PNG file of more than 2^30 samples.
-    const std::uint64_t width = detail::big_endian(bytes.subspan(16, 4)),
-                        height = detail::big_endian(bytes.subspan(20, 4));
-    if (width <= INT32_MAX && height <= INT32_MAX && width * height > std::uint64_t{largest_image_pixels}) {
-      throw promises(static_cast<std::int64_t>(width), static_cast<std::int64_t>(height), too_many);
-    }
-  }
-  const int length = static_cast<int>(bytes.size());
-  int width = 0, height = 0, channels = 0;
-  if (!stbi_info_from_memory(bytes.data(), length, &width, &height, &channels)) throw damaged();
+  const detail::PlainFile plain = png ? detail::plain_png(bytes, name) : detail::JpegWalk(bytes, name).run();
+  const std::int64_t width = plain.width, height = plain.height;
   if (width < 1 || height < 1) {
     throw DataError(concat(name, ": ", width, " x ", height, " pixels are no image; remove the file"));
   }
-  const std::int64_t pixels = std::int64_t{width} * height;
-  if (pixels > largest_image_pixels) throw promises(width, height, too_many);
-  if (pixels > detail::most_pixels(bytes, png)) {
-    throw promises(width, height, "which no file of its length can hold; copy it again or remove it");
+  const auto promises = [&](const char* rest) {
+    return DataError(concat(name, ": its header promises ", width, " x ", height, " pixels, ", rest));
+  };
+  if (height > largest_image_pixels / width) throw promises("more than the limit of 2^26; make it smaller");
+  if (width * height > (png ? detail::most_png_pixels(plain) : detail::most_jpeg_pixels(plain))) {
+    throw promises("which no file of its length can hold; copy it again or remove it");
   }
-  const int wanted = channels == 2 || channels == 4 ? 4 : 3;
-  const std::unique_ptr<stbi_uc, void (*)(void*)> decoded(
-      stbi_load_from_memory(bytes.data(), length, &width, &height, &channels, wanted), stbi_image_free);
-  if (!decoded) throw damaged();
-  Image image{.pixels = {}, .height = height, .width = width};
-  image.pixels.resize(static_cast<std::size_t>(3) * static_cast<std::size_t>(width) * static_cast<std::size_t>(height));
-  const std::size_t step = static_cast<std::size_t>(wanted);
-  for (std::size_t p = 0; p < image.pixels.size() / 3; ++p) {
-    for (std::size_t c = 0; c < 3; ++c) {
-      const unsigned value = decoded.get()[step * p + c];
-      const unsigned opaque = wanted == 4 ? decoded.get()[step * p + 3] : 255;
-      image.pixels[3 * p + c] = static_cast<std::uint8_t>((value * opaque + 255 * (255 - opaque) + 127) / 255);
+  std::vector<std::uint8_t> decoded;
+  if (png) {
+    decoded = detail::decode_by_stb(plain.bytes, true, plain, name, "PNG");
+  } else {
+    decoded = detail::decode_by_stb(detail::with_end(plain.bytes, 0), false, plain, name, "JPEG");
+    // What follows an image that is whole does not show.
+    if (plain.end_missing &&
+        decoded != detail::decode_by_stb(detail::with_end(plain.bytes, 0x55), false, plain, name, "JPEG")) {
+      throw DataError(
+          concat(name, ": damaged JPEG file (it ends in the midst of the image); copy it again or remove it"));
     }
   }
-  return image;
+  Image image{.pixels = std::move(decoded), .height = height, .width = width};
+  if (png) {
+    std::vector<std::uint8_t> shown(image.pixels.size() / 4 * 3);
+    for (std::size_t p = 0; p < shown.size() / 3; ++p) {
+      const unsigned opaque = image.pixels[4 * p + 3];
+      for (std::size_t c = 0; c < 3; ++c) {
+        shown[3 * p + c] =
+            static_cast<std::uint8_t>((image.pixels[4 * p + c] * opaque + 255 * (255 - opaque) + 127) / 255);
+      }
+    }
+    image.pixels = std::move(shown);
+  }
+  return detail::upright(std::move(image), plain.orientation);
 }
 
 /// The image in a JPEG or PNG file. Throws IoError for a file that is missing or cannot be read, otherwise as

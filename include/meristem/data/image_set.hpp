@@ -151,6 +151,32 @@ struct ImageSet {
     return result;
   }
 
+  /// `count` images, as many of each class as there are to be had, those of a class spread evenly over the set. Throws
+  /// as `take`.
+  [[nodiscard]] ImageSet take_evenly(std::int64_t count) const {
+    if (count < 0 || count > size()) {
+      throw ArgumentError(concat(source, ": cannot take ", count, " images from a set of ", size()));
+    }
+    std::vector<std::vector<std::int64_t>> of_class(class_names.size());
+    for (std::int64_t i = 0; i < size(); ++i) {
+      of_class.at(static_cast<std::size_t>(labels[static_cast<std::size_t>(i)])).push_back(i);
+    }
+    // What the small classes lack, the larger ones give.
+    std::stable_sort(of_class.begin(), of_class.end(),
+                     [](const auto& a, const auto& b) { return a.size() < b.size(); });
+    std::vector<std::int64_t> taken;
+    for (std::size_t c = 0; c < of_class.size(); ++c) {
+      const std::int64_t members = std::ssize(of_class[c]);
+      const std::int64_t share = (count - std::ssize(taken)) / (std::ssize(of_class) - static_cast<std::int64_t>(c));
+      const std::int64_t number = std::min(members, share);
+      for (std::int64_t i = 0; i < number; ++i) {
+        taken.push_back(of_class[c][static_cast<std::size_t>(i * members / number)]);
+      }
+    }
+    std::sort(taken.begin(), taken.end());
+    return subset(taken);
+  }
+
   /// One pass over the images in normalised batches of `batch_size`; see loader.hpp, which defines these.
   template <Real T = float>
   [[nodiscard]] Loader<T> batches(Context& ctx, std::int64_t batch_size) const&;

@@ -17,6 +17,7 @@
 #include <meristem/core/dtype.hpp>
 #include <meristem/core/tensor.hpp>
 #include <meristem/io/architecture.hpp>
+#include <meristem/io/finite.hpp>
 #include <meristem/io/format.hpp>
 #include <meristem/io/json_text.hpp>
 #include <meristem/io/safetensors.hpp>
@@ -124,19 +125,31 @@ template <Real T>
 }  // namespace detail
 
 /// Writes where training stands to `path`, so that the old file is there until the new one is complete: the network's
+<<<<<<< HEAD
 /// architecture, parameters and buffers with their ids, the optimiser's steps, rates, groups, options, moments and what
 /// it knows of growth, the Context's seed, random streams and ids, and `state`, whatever else the program needs to go
 /// on. Numbers in `state` come back to the last bit, except NaN and infinities. Waits for the device. Throws IoError if
 /// the file cannot be written, NumericError that names the parameter or buffer for numbers that are not finite, and
 /// ArgumentError for a network that `architecture` cannot write down or that is not the optimiser's; the old file is
 /// still there then.
+=======
+/// architecture, parameters and buffers with their ids, the optimiser's steps, learning rate, options and moments, the
+/// Context's seed, random streams and ids, and `state`, whatever else the program needs to go on. Numbers in `state`
+/// come back to the last bit, except NaN and infinities. Waits for the device. Throws IoError if the file cannot be
+/// written, NumericError for a parameter or buffer that is not finite, and ArgumentError for a network that
+/// `architecture` cannot write down or that is not the optimiser's; the old file then stays.
+>>>>>>> files
 template <Real T>
 void save_checkpoint(const std::string& path, Context& ctx, nn::Layer<T>& network, optim::Optimizer<T>& optimizer,
                      const Json& state = Json::object(), const LayerKinds<T>& kinds = {}) {
   if (&optimizer.network() != &network) {
     throw ArgumentError(concat(path, ": the optimiser is of another network; give the one that it trains"));
   }
+<<<<<<< HEAD
   nn::check_finite(ctx, network, path);
+=======
+  detail::require_finite<T>(ctx, network, path);
+>>>>>>> files
   Safetensors file;
   Json parameters = Json::array(), buffers = Json::array();
   network.visit_parameters([&](nn::Parameter<T>& parameter) {
@@ -187,7 +200,7 @@ template <Real T>
 class Checkpoint {
  public:
   /// Throws IoError if the file cannot be read; DataError if it is no checkpoint, of another version, truncated,
-  /// altered, or of another element type.
+  /// altered, of another element type, or with a parameter or buffer that is not finite.
   explicit Checkpoint(const std::string& path) : Checkpoint(Safetensors::read(path)) {}
 
   /// As above, of a file that was read already.
@@ -204,6 +217,7 @@ class Checkpoint {
     seed_ = members.whole("seed");
     random_streams_ = members.whole("random_streams");
     ids_ = members.whole("ids");
+<<<<<<< HEAD
     const detail::Members optimizer(where + ": optimizer", members.member("optimizer"));
     optimizer_kind_ = optimizer.text("kind");
     const std::uint64_t steps = optimizer.whole("steps");
@@ -215,6 +229,12 @@ class Checkpoint {
     steps_ = static_cast<std::int64_t>(steps);
     growth_rate_ = detail::parse_growth_rate(where + ": optimizer", optimizer.member("growth_rate"));
     optimizer_options_ = optimizer.member("options");
+=======
+    constexpr std::uint64_t most = std::uint64_t{1} << 62;
+    if (random_streams_ > most || ids_ > most) {
+      throw DataError(concat(where, ": ", random_streams_, " random streams or ", ids_, " ids cannot be"));
+    }
+>>>>>>> files
     std::set<std::string> expected;
     std::set<nn::ParameterId> ids;
     const auto read_entry = [&](const Json& value, bool learned) {
@@ -228,6 +248,7 @@ class Checkpoint {
         if (!expected.insert(name).second) throw DataError(concat(where, ": '", name, "' is listed twice"));
       };
       expect("network." + read.name);
+      detail::require_finite<T>(file_, "network." + read.name);
       if (learned) {
         read.decays = entry.flag("decays");
         read.moments = entry.whole("moments");
@@ -257,6 +278,19 @@ class Checkpoint {
     for (const auto& [name, tensor] : file_.tensors()) {
       if (expected.count(name) == 0) throw DataError(concat(source(), ": the tensor '", name, "' belongs to nothing"));
     }
+<<<<<<< HEAD
+=======
+    const detail::Members optimizer(where + ": optimizer", members.member("optimizer"));
+    optimizer_kind_ = optimizer.text("kind");
+    const std::uint64_t steps = optimizer.whole("steps");
+    learning_rate_ = optimizer.real("learning_rate");
+    if (steps > most || !(learning_rate_ >= 0.0) || !std::isfinite(learning_rate_)) {
+      throw DataError(
+          concat(where, ": the optimiser's steps (", steps, ") or learning rate (", learning_rate_, ") cannot be"));
+    }
+    steps_ = static_cast<std::int64_t>(steps);
+    optimizer_options_ = optimizer.member("options");
+>>>>>>> files
   }
 
   /// What messages call the file.

@@ -89,11 +89,12 @@ namespace detail {
 template <Real T>
 class TorchWalk {
  public:
-  /// Returns the shape of the output.
-  Shape run(nn::Layer<T>& layer, const Shape& input) {
-    const Shape output = layer.output_shape(input);
+  /// Returns the shape of the output; nothing if that of the input is not known, which only a Flatten needs.
+  std::optional<Shape> run(nn::Layer<T>& layer, const std::optional<Shape>& input) {
+    std::optional<Shape> output;
+    if (input) output = layer.output_shape(*input);
     if (auto* sequential = dynamic_cast<nn::Sequential<T>*>(&layer)) {
-      Shape shape = input;
+      std::optional<Shape> shape = input;
       for (nn::Layer<T>* child : sequential->children()) shape = run(*child, shape);
     } else if (auto* residual = dynamic_cast<nn::Residual<T>*>(&layer)) {
       require_order(layer);
@@ -102,11 +103,17 @@ class TorchWalk {
         require_order(*branch);
       }
     } else if (dynamic_cast<nn::Flatten<T>*>(&layer)) {
-      if (input.rank() > 4 || input.rank() == 3) {
-        throw ArgumentError(concat(layer.label(), ": PyTorch's order is defined for maps (n, H, W, C); got ", input));
+      if (!input) {
+        throw ArgumentError(concat(layer.label(),
+                                   ": sample is missing; PyTorch's order of its features follows from the height and "
+                                   "width of its maps: give the shape of one sample, such as (32, 32, 3)"));
       }
-      if (input.rank() == 4 && input[1] * input[2] > 1 && input[3] > 1) {
-        flattened_ = Shape{input[1], input[2], input[3]};
+      const Shape& maps = *input;
+      if (maps.rank() > 4 || maps.rank() == 3) {
+        throw ArgumentError(concat(layer.label(), ": PyTorch's order is defined for maps (n, H, W, C); got ", maps));
+      }
+      if (maps.rank() == 4 && maps[1] * maps[2] > 1 && maps[3] > 1) {
+        flattened_ = Shape{maps[1], maps[2], maps[3]};
         flatten_ = layer.label();
       }
     } else if (auto* linear = dynamic_cast<nn::Linear<T>*>(&layer)) {
@@ -190,13 +197,20 @@ class TorchWalk {
 
 }  // namespace detail
 
+/// The shape of a sample that is not known.
+[[nodiscard]] inline bool unknown_sample(const Shape& sample) { return sample == Shape{0}; }
+
 /// Names and orders in PyTorch of all parameters and buffers of a network whose samples have the shape `sample`, such
-/// as (32, 32, 3). Throws ShapeError if the network does not take them, and ArgumentError where no order of its own
-/// tensors makes up for PyTorch's order of maps.
+/// as (32, 32, 3); (0), if it is not known, will do for networks without a Flatten. Throws ShapeError if the network
+/// does not take them, and ArgumentError for a missing sample and where no order of the network's own tensors makes up
+/// for PyTorch's order of maps.
 template <Real T>
 [[nodiscard]] std::vector<TorchTensor> torch_layout(nn::Layer<T>& network, const Shape& sample) {
-  Shape input{1};
-  for (int i = 0; i < sample.rank(); ++i) input.append(sample[i]);
+  std::optional<Shape> input;
+  if (!unknown_sample(sample)) {
+    input = Shape{1};
+    for (int i = 0; i < sample.rank(); ++i) input->append(sample[i]);
+  }
   detail::TorchWalk<T> walk;
   walk.run(network, input);
   walk.require_order(network);

@@ -17,6 +17,7 @@
 #include <meristem/core/tensor.hpp>
 #include <meristem/data/image_set.hpp>
 #include <meristem/io/architecture.hpp>
+#include <meristem/io/finite.hpp>
 #include <meristem/io/format.hpp>
 #include <meristem/io/json_text.hpp>
 #include <meristem/io/layout.hpp>
@@ -58,6 +59,11 @@ void for_each_tensor(nn::Layer<T>& network, const std::function<void(const std::
   network.visit_buffers([&](nn::Buffer<T>& buffer) { use(buffer.name, buffer.value); });
 }
 
+/// What PyTorch's norms count; nothing here needs it.
+[[nodiscard]] inline bool counts_batches(const StoredTensor& tensor) {
+  return tensor.dtype == "I64" && tensor.shape.empty();
+}
+
 [[nodiscard]] inline ModelInfo read_info(const Safetensors& file) {
   ModelInfo info;
   const auto json = [&](const char* name) {
@@ -97,12 +103,14 @@ void for_each_tensor(nn::Layer<T>& network, const std::function<void(const std::
 
 }  // namespace detail
 
-/// Writes a network as AtomicFile does. For PyTorch's layout `info.sample` is needed. Waits for the device. Throws
-/// IoError if the file cannot be written; ArgumentError for a network that `architecture` cannot write down or that has
-/// no equivalent in PyTorch's order, and for strings that are not UTF-8; ShapeError if it does not take `info.sample`.
+/// Writes a network as AtomicFile does. For PyTorch's layout of a network with a Flatten `info.sample` is needed. Waits
+/// for the device. Throws IoError if the file cannot be written; ArgumentError if `info.sample` is missing, for a
+/// network that `architecture` cannot write down or that has no equivalent in PyTorch's order, and for strings that are
+/// not UTF-8; ShapeError if it does not take `info.sample`; NumericError for weights that are not finite.
 template <Real T>
 void save_model(const std::string& path, Context& ctx, nn::Layer<T>& network, const ModelInfo& info = {},
                 ModelLayout layout = ModelLayout::meristem, const LayerKinds<T>& kinds = {}) {
+  detail::require_finite<T>(ctx, network, path);
   Safetensors file;
   auto& metadata = file.metadata();
   metadata["meristem.format"] = detail::model_format;
@@ -139,7 +147,7 @@ void save_model(const std::string& path, Context& ctx, nn::Layer<T>& network, co
 
 /// The network in a file that was read already, and what was saved with it, from either layout. Throws DataError, which
 /// names file and tensor, for a file that is no model or of another version or element type, and for tensors that are
-/// missing, of another shape, or not in the network.
+/// missing, of another shape, not finite, or not in the network.
 template <Real T>
 [[nodiscard]] Model<T> load_model(Context& ctx, const Safetensors& file, const LayerKinds<T>& kinds = {}) {
   detail::require_format(file, detail::model_format, model_version);
@@ -165,14 +173,14 @@ template <Real T>
     used.insert(stored_name);
     const StoredTensor& stored =
         file.at<T>(stored_name, found == torch.end() ? value.shape() : found->second.torch_shape);
+    detail::require_finite<T>(file, stored_name);
     std::vector<T> values(stored.bytes.size() / sizeof(T));
     if (!values.empty()) std::memcpy(values.data(), stored.bytes.data(), stored.bytes.size());
     if (found != torch.end()) values = from_torch<T>(found->second, values);
     value = from_host<T>(ctx, value.shape(), values);
   });
   for (const auto& [name, tensor] : file.tensors()) {
-    // PyTorch counts batches in its norms.
-    const bool counter = layout == "pytorch" && tensor.dtype == "I64" && tensor.shape.empty();
+    const bool counter = layout == "pytorch" && detail::counts_batches(tensor);
     if (used.count(name) == 0 && !counter) {
       throw DataError(concat(file.source(), ": the tensor '", name, "' is not in the network"));
     }
@@ -184,6 +192,60 @@ template <Real T>
 template <Real T>
 [[nodiscard]] Model<T> load_model(Context& ctx, const std::string& path, const LayerKinds<T>& kinds = {}) {
   return load_model<T>(ctx, Safetensors::read(path), kinds);
+}
+
+/// Puts the tensors of any safetensors file, such as a PyTorch `state_dict` that safetensors.torch.save_file wrote,
+/// into a network that is there already. Names are matched by path. In PyTorch's layout a file has the names and orders
+/// that `torch_layout` gives for `sample`, which networks with a Flatten need, and PyTorch's counters of batches are
+/// passed over. Throws DataError, which lists all that does not fit (tensors that are missing, of another shape or
+/// dtype, not finite, or not in the network), and as `torch_layout`; the network is then as it was.
+template <Real T>
+void load_weights(Context& ctx, nn::Layer<T>& network, const Safetensors& file, ModelLayout layout,
+                  const Shape& sample = {0}) {
+  std::map<std::string, TorchTensor> torch;
+  if (layout == ModelLayout::pytorch) {
+    for (TorchTensor& tensor : torch_layout(network, sample)) torch.emplace(tensor.name, std::move(tensor));
+  }
+  std::string problems;
+  const auto problem = [&](const std::string& sentence) { problems += (problems.empty() ? "" : "; ") + sentence; };
+  std::set<std::string> used;
+  std::vector<std::pair<Tensor<T>*, std::vector<T>>> staged;
+  detail::for_each_tensor<T>(network, [&](const std::string& name, Tensor<T>& value) {
+    const auto found = torch.find(name);
+    const bool reordered = found != torch.end();
+    const std::string& stored_name = reordered ? found->second.torch_name : name;
+    const Shape& shape = reordered ? found->second.torch_shape : value.shape();
+    used.insert(stored_name);
+    if (file.tensors().count(stored_name) == 0) {
+      return problem(concat("there is no '", stored_name, "' of shape ", shape));
+    }
+    try {
+      const StoredTensor& stored = file.at<T>(stored_name, shape);
+      detail::require_finite<T>(file, stored_name);
+      std::vector<T> values(stored.bytes.size() / sizeof(T));
+      if (!values.empty()) std::memcpy(values.data(), stored.bytes.data(), stored.bytes.size());
+      if (reordered) values = from_torch<T>(found->second, values);
+      staged.emplace_back(&value, std::move(values));
+    } catch (const DataError& error) {
+      problem(error.message().substr(file.source().size() + 2));
+    }
+  });
+  for (const auto& [name, tensor] : file.tensors()) {
+    if (used.count(name) != 0 || (layout == ModelLayout::pytorch && detail::counts_batches(tensor))) continue;
+    problem(concat("'", name, "' of shape ", tensor.shape_text(), " is not in the network"));
+  }
+  if (!problems.empty()) throw DataError(concat(file.source(), ": does not fit the network: ", problems));
+  // Allocated before anything changes.
+  std::vector<Tensor<T>> values;
+  for (const auto& [value, numbers] : staged) values.push_back(from_host<T>(ctx, value->shape(), numbers));
+  for (std::size_t i = 0; i < staged.size(); ++i) *staged[i].first = std::move(values[i]);
+}
+
+/// As above, of a file. Throws IoError too if it cannot be read.
+template <Real T>
+void load_weights(Context& ctx, nn::Layer<T>& network, const std::string& path, ModelLayout layout,
+                  const Shape& sample = {0}) {
+  load_weights<T>(ctx, network, Safetensors::read(path), layout, sample);
 }
 
 }  // namespace meristem::inline MERISTEM_BACKEND::io

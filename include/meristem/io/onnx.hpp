@@ -1,6 +1,7 @@
 // Export to ONNX, as runtimes elsewhere read it: maps are (n, C, H, W) there, numbers float32, the batch is open.
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <set>
@@ -15,6 +16,7 @@
 #include <meristem/core/tensor.hpp>
 #include <meristem/io/architecture.hpp>
 #include <meristem/io/file.hpp>
+#include <meristem/io/finite.hpp>
 #include <meristem/io/format.hpp>
 #include <meristem/io/json_text.hpp>
 #include <meristem/io/layout.hpp>
@@ -294,18 +296,32 @@ class OnnxWriter {
 /// Writes a network, as it computes in evaluation, as an ONNX model of opset 17 (19 if there is a dilated
 /// AveragePool2d) with one input, `input`, of shape (batch, C, H, W) or (batch, features), and one output, `output`;
 /// `info.sample` is the shape of one sample here, (H, W, C) or (features). Class names and normalisation go into its
-/// metadata. Numbers become float32. The file is written as by AtomicFile. Throws ArgumentError for layers that ONNX
-/// has no words for, and a model of 2 GiB or more, which protobuf cannot hold; ShapeError if the network does not take
-/// `info.sample`; IoError.
+/// metadata. Numbers become float32. The file is written as by AtomicFile. Throws ArgumentError without `info.sample`,
+/// for layers that ONNX has no words for, and a model of 2 GiB or more, which protobuf cannot hold; ShapeError if the
+/// network does not take `info.sample`; NumericError for numbers that are not finite; IoError.
 template <Real T>
 void save_onnx(const std::string& path, Context& ctx, nn::Layer<T>& network, const ModelInfo& info) {
+  if (unknown_sample(info.sample)) {
+    throw ArgumentError(concat(path,
+                               ": info.sample is missing; an ONNX model tells the shape of its input: give that of one "
+                               "sample, such as (32, 32, 3) for maps or (784) for features"));
+  }
+  detail::require_finite<T>(ctx, network, path);
   OnnxGraph graph = detail::OnnxWriter<T>(ctx).run(network, info.sample);
   graph.metadata.emplace_back("class_names", json_text(info.class_names, path + ": class names"));
   graph.metadata.emplace_back(
       "normalization",
       json_text({{"mean", info.normalization.mean}, {"stddev", info.normalization.stddev}}, path + ": normalization"));
   std::size_t bytes = 0;
-  for (const OnnxConstant& constant : graph.constants) bytes += constant.values.size() * sizeof(float);
+  for (const OnnxConstant& constant : graph.constants) {
+    bytes += constant.values.size() * sizeof(float);
+    // From float64 they may have come.
+    for (const float value : constant.values) {
+      if (std::isfinite(value)) continue;
+      throw NumericError(concat(path, " is not written: ", constant.name,
+                                ": one of its numbers is beyond float32, in which ONNX files are written"));
+    }
+  }
   constexpr std::size_t most = (std::size_t{1} << 31) - (std::size_t{1} << 20);
   if (bytes > most) {
     throw ArgumentError(
