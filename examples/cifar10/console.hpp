@@ -113,10 +113,15 @@ class Console final : public Listener {
   void on(const RunStarted& event) override {
     started_ = event;
     head("network", meristem::concat(event.model, ", ", shown_size(event.network)));
-    head("training", meristem::concat(meristem::grouped(event.epochs), event.epochs == 1 ? " epoch" : " epochs", " of ",
-                                      meristem::grouped(event.steps), event.steps == 1 ? " step; " : " steps; ",
-                                      event.optimizer, ", learning rate ", event.learning_rate,
-                                      event.falling ? " falling to 0" : "", "; seed ", event.seed));
+    head("training",
+         meristem::concat(meristem::grouped(event.epochs), event.epochs == 1 ? " epoch" : " epochs", " of ",
+                          meristem::grouped(event.steps), event.steps == 1 ? " step; " : " steps; ", event.optimizer,
+                          ", learning rate ", event.learning_rate,
+                          event.held > 0 ? meristem::concat(" for ", event.held, event.held == 1 ? " epoch" : " epochs",
+                                                            ", then falling to 0")
+                          : event.falling ? " falling to 0"
+                                          : "",
+                          "; seed ", event.seed));
     head("growth", event.growth);
     if (!event.resumed_from.empty()) {
       head("resumed", meristem::concat("from ", event.resumed_from, " in epoch ", event.resumed_epoch, " after step ",

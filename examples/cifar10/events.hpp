@@ -48,7 +48,8 @@ struct RunStarted {
   NetworkState network;
   std::int64_t epochs = 0, steps = 0;  ///< steps of an epoch
   double learning_rate = 0.0;
-  bool falling = false;  ///< whether the learning rate falls to 0
+  bool falling = false;   ///< whether the learning rate falls to 0
+  std::int64_t held = 0;  ///< epochs before it does
   std::uint64_t seed = 0;
   std::string resumed_from;  ///< a checkpoint, or empty
   std::int64_t resumed_epoch = 0, resumed_step = 0;

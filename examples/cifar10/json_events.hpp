@@ -52,6 +52,7 @@ inline Json to_json(const RunStarted& event) {
                {"steps", event.steps},
                {"learning_rate", event.learning_rate},
                {"falling", event.falling},
+               {"held", event.held},
                {"seed", event.seed}};
   if (!event.resumed_from.empty()) {
     json["resumed"] = {{"from", event.resumed_from}, {"epoch", event.resumed_epoch}, {"step", event.resumed_step}};

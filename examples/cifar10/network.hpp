@@ -60,9 +60,12 @@ inline ms::grow::GrowerOptions grower_options(const Options& o) {
   options.where = where_of(o.where.value_or(o.is_mlp() ? "all" : "together"));
   options.sites = o.layers;
   options.fan_out = o.fan_out == "centre" ? ms::grow::FanOut::centre : ms::grow::FanOut::full;
-  options.max_units = o.units.value_or(8);
-  if (!o.is_mlp() && !o.units) options.max_unit_share = 1.0 / 8;
-  options.significance = o.significance;
+  ms::grow::HowMany rule =
+      o.is_mlp() || o.units ? ms::grow::HowMany::fixed(o.units.value_or(8)) : ms::grow::HowMany::of_outputs(1.0 / 4);
+  rule.significance = o.least_significance();
+  // With a threshold only what stands out of the noise and lowers the loss.
+  rule.insist = rule.significance == 0.0;
+  options.how_many = rule;
   options.damping = o.damping;
   options.statistics_samples = o.statistics_samples.value_or(o.is_mlp() ? 10'000 : 2'000);
   options.search_samples = o.search_samples.value_or(o.is_mlp() ? 1'000 : 500);
@@ -74,16 +77,17 @@ inline ms::grow::GrowerOptions grower_options(const Options& o) {
   return options;
 }
 
-/// Throws ArgumentError if --max-parameters leaves no room for a single unit; a network that goes on may have used it up.
+/// Throws ArgumentError if --max-parameters leaves no room for a single unit; a network that goes on may have used it
+/// up.
 inline void require_room(const Options& o, ms::nn::Layer<float>& net, const std::vector<ms::grow::Site<float>>& sites) {
   if (o.max_parameters == 0 || !o.resume.empty()) return;
   const std::int64_t parameters = ms::nn::parameter_count(net);
   std::int64_t least = ms::grow::unlimited;
   for (const auto& site : sites) least = std::min(least, ms::grow::least_unit_parameters(site));
   if (o.max_parameters - parameters >= least) return;
-  throw ms::ArgumentError(ms::concat("--max-parameters: ", o.max_parameters, " leaves no room to grow: the network has ",
-                                     parameters, " and the smallest unit adds ", least, "; give at least ",
-                                     parameters + least, ", or --method none"));
+  throw ms::ArgumentError(
+      ms::concat("--max-parameters: ", o.max_parameters, " leaves no room to grow: the network has ", parameters,
+                 " and the smallest unit adds ", least, "; give at least ", parameters + least, ", or --method none"));
 }
 
 /// The layers with weights, in the order data flows; shortcuts come after the block's body.

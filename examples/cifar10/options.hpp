@@ -38,18 +38,16 @@ struct Options {
   std::optional<double> learning_rate;
   double momentum = 0.9;
   double weight_decay = 5e-4;
-  std::string schedule = "cosine";
+  std::string schedule = "hold-cosine";
   double label_smoothing = 0.0;
   bool augment = false;
   std::string method = "tiny";
   std::optional<std::string> where;
   std::vector<std::string> layers;
   std::string fan_out = "full";
-  std::int64_t grow_every = 1;
-  std::optional<std::int64_t> grow_until;
+  std::optional<std::vector<std::int64_t>> grow_after;
   std::optional<std::int64_t> units;
-  double significance = 1.0;
-  double damping = 1e-3;
+  std::optional<double> significance, damping;
   std::optional<std::int64_t> statistics_samples;
   std::optional<std::int64_t> search_samples;
   std::int64_t max_parameters = 0;
@@ -64,21 +62,62 @@ struct Options {
     return learning_rate.value_or(optimizer != "sgd" ? 0.001 : is_mlp() ? 0.02 : 0.1);
   }
 
-  /// In words: when the network grows, in `steps` growth steps, and by how much.
-  [[nodiscard]] std::string growth_plan(std::int64_t steps) const {
-    using meristem::concat;
-    if (method == "none") return "none";
-    if (steps == 0) return "none: no growth step falls into these epochs (--epochs, --grow-every, --grow-until)";
-    const std::string every = grow_every == 1 ? "epoch" : std::to_string(grow_every) + " epochs";
-    std::string most = "1/8 of what a layer feeds";
-    if (is_mlp() || units) {
-      const std::int64_t count = units.value_or(8);
-      most = concat(count, count == 1 ? " unit" : " units", " a layer");
+  /// Epochs after which the network grows, ascending; never after the last one, which would leave it untrained. By
+  /// default a perceptron grows after each of the first two thirds, others after a third and after half of them.
+  [[nodiscard]] std::vector<std::int64_t> growth_epochs() const {
+    std::vector<std::int64_t> result;
+    const auto add = [&](std::int64_t epoch) {
+      if (epoch >= 1 && epoch < epochs && (result.empty() || result.back() < epoch)) result.push_back(epoch);
+    };
+    if (grow_after) {
+      for (const std::int64_t epoch : *grow_after) add(epoch);
+    } else if (is_mlp()) {
+      for (std::int64_t epoch = 1; epoch <= epochs * 2 / 3; ++epoch) add(epoch);
+    } else {
+      add(epochs / 3);
+      add(epochs / 2);
     }
-    return concat(method, ", ", meristem::grouped(steps), steps == 1 ? " step" : " steps", ": after every ", every,
-                  " up to epoch ", steps * grow_every, ", at most ", most);
+    return result;
   }
+  /// Epochs before the learning rate falls; with and without growth the same, so that runs can be compared.
+  [[nodiscard]] std::int64_t hold_epochs() const {
+    const std::vector<std::int64_t> growths = growth_epochs();
+    return schedule == "hold-cosine" && !growths.empty() ? growths.back() : 0;
+  }
+  /// By default a perceptron takes what stands out of the noise, others the number that was asked for.
+  [[nodiscard]] double least_significance() const { return significance.value_or(is_mlp() ? 1.0 : 0.0); }
+
+  /// In words: when the network grows, and by how much.
+  [[nodiscard]] std::string growth_plan() const;
 };
+
+/// Numbers in ascending order as `4,6` or `1-20`.
+inline std::string as_ranges(const std::vector<std::int64_t>& numbers) {
+  std::string text;
+  for (std::size_t i = 0; i < numbers.size(); ++i) {
+    std::size_t last = i;
+    while (last + 1 < numbers.size() && numbers[last + 1] == numbers[last] + 1) ++last;
+    text += (text.empty() ? "" : ",") + std::to_string(numbers[i]);
+    if (last > i) text += (last > i + 1 ? "-" : ",") + std::to_string(numbers[last]);
+    i = last;
+  }
+  return text;
+}
+
+inline std::string Options::growth_plan() const {
+  using meristem::concat;
+  if (method == "none") return "none";
+  const std::vector<std::int64_t> when = growth_epochs();
+  if (when.empty()) return "none: no growth step falls into these epochs (--epochs, --grow-after)";
+  std::string most = "1/4 of what a layer feeds";
+  if (is_mlp() || units) {
+    const std::int64_t count = units.value_or(8);
+    most = concat(count, count == 1 ? " unit" : " units", " a layer");
+  }
+  return concat(method, ", ", when.size(), when.size() == 1 ? " step" : " steps", ": after epoch",
+                when.size() == 1 ? " " : "s ", as_ranges(when), ", ", least_significance() > 0.0 ? "at most " : "",
+                most);
+}
 
 /// Characters to insert, remove or exchange, capitals apart, to make `b` of `a` (Levenshtein's distance).
 inline std::size_t edits(const std::string& a, const std::string& b) {
@@ -187,6 +226,27 @@ inline Accepts widths(std::optional<std::vector<std::int64_t>>& target) {
           }};
 }
 
+/// Epochs in ascending order.
+inline Accepts epochs(std::optional<std::vector<std::int64_t>>& target) {
+  return {"epochs ", "in ascending order, such as 4,6 or 1-20", "", [&target](const std::string& text) {
+            constexpr std::int64_t most = 1'000'000;
+            std::vector<std::int64_t> given;
+            for (std::size_t begin = 0; begin <= text.size();) {
+              const std::size_t end = std::min(text.find(',', begin), text.size());
+              const std::string part = text.substr(begin, end - begin);
+              const std::size_t dash = part.find('-');
+              const auto first = parse_number<std::int64_t>(part.substr(0, dash), 1, most);
+              const auto last =
+                  dash == std::string::npos ? first : parse_number<std::int64_t>(part.substr(dash + 1), 1, most);
+              if (!first || !last || *last < *first || (!given.empty() && *first <= given.back())) return false;
+              for (std::int64_t epoch = *first; epoch <= *last; ++epoch) given.push_back(epoch);
+              begin = end + 1;
+            }
+            target = given;
+            return true;
+          }};
+}
+
 inline Accepts folder(std::string& target) {
   return {"the name of a folder", "", "", [&target](const std::string& text) {
             target = text;
@@ -241,7 +301,9 @@ class CommandLine {
         "for sgd 0.02 with an mlp, else 0.1; for adamw 0.001");
     add("--momentum", "X", number(o.momentum, 0.0, 1.0), "momentum of sgd");
     add("--weight-decay", "X", number(o.weight_decay, 0.0, 1e6), "weight decay");
-    add("--schedule", "NAME", one_of(o.schedule, {"constant", "cosine"}), "learning rate over time");
+    add("--schedule", "NAME", one_of(o.schedule, {"hold-cosine", "cosine", "constant"}),
+        "learning rate over time: at its peak until the last growth step, with or without growth, then falling to 0; "
+        "falling from the start; or never");
     add("--label-smoothing", "X", number(o.label_smoothing, 0.0, 0.99),
         "share of the target that is spread over all classes");
     app_.add_flag("--augment", o.augment,
@@ -260,15 +322,15 @@ class CommandLine {
     add("--grow-layers", "NAME,...", layer_names(o.layers), "grow only these layers", "all that can grow");
     add("--fan-out", "NAME", one_of(o.fan_out, {"full", "centre"}),
         "what a unit feeds of the next convolution: all taps of its kernel or the one in the centre");
-    add("--grow-every", "N", number<std::int64_t>(o.grow_every, 1, 1'000'000), "epochs between growth steps");
-    add("--grow-until", "N", number<std::int64_t>(o.grow_until, 0, 1'000'000), "last epoch after which to grow",
-        "two thirds of the epochs");
-    add("--units", "N", number<std::int64_t>(o.units, 1, 65536), "most units added to a layer in one growth step",
-        "8 with an mlp, else an eighth of the channels that the next convolution puts out");
+    add("--grow-after", "N,N-N,...", epochs(o.grow_after), "epochs after which to grow",
+        "a third and half of them; with an mlp each of the first two thirds");
+    add("--units", "N", number<std::int64_t>(o.units, 1, 65536),
+        "units added to a layer in one growth step, fewer with a significance",
+        "8 with an mlp, else a quarter of the channels that the next convolution puts out");
     add("--significance", "X", number(o.significance, 0.0, 1000.0),
-        "units weaker than this many times the noise are not added");
+        "units weaker than this many times the noise are not added", "1 with an mlp, else 0");
     add("--damping", "X", number(o.damping, 0.0, 1e6),
-        "added to the inputs' second moments before solving for units, in units of their mean");
+        "added to each input's mean square before solving for units, in units of it", "chosen by cross-validation");
     add("--statistics-samples", "N", number<std::int64_t>(o.statistics_samples, 1, billion),
         "images measured in a growth step", "10000 with an mlp, else 2000");
     add("--search-samples", "N", number<std::int64_t>(o.search_samples, 1, billion),
@@ -456,11 +518,10 @@ class CommandLine {
             {"--grow-where", o.where.value_or(o.is_mlp() ? "all" : "together")},
             {"--grow-layers", o.layers.empty() ? "its default" : list(o.layers)},
             {"--fan-out", o.fan_out},
-            {"--grow-every", concat(o.grow_every)},
-            {"--grow-until", concat(o.grow_until.value_or(o.epochs * 2 / 3))},
+            {"--grow-after", as_ranges(o.growth_epochs())},
             {"--units", o.is_mlp() ? concat(o.units.value_or(8)) : maybe(o.units)},
-            {"--significance", exact(o.significance)},
-            {"--damping", exact(o.damping)},
+            {"--significance", exact(o.least_significance())},
+            {"--damping", o.damping ? exact(*o.damping) : "its default"},
             {"--statistics-samples", concat(o.statistics_samples.value_or(o.is_mlp() ? 10'000 : 2'000))},
             {"--search-samples", concat(o.search_samples.value_or(o.is_mlp() ? 1'000 : 500))},
             {"--max-parameters", concat(o.max_parameters)},

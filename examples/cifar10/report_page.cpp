@@ -161,8 +161,11 @@ class Page {
     const Json& testing = result_.is_object() ? part(result_, "testing") : part(last, "testing");
     out_ += "<h1>" + escaped(title()) + "</h1><p>" + whole(real(data_, "training")) + " images to train on, " +
             whole(real(data_, "testing")) + " to test. " + escaped(text(run_, "optimizer")) + ", learning rate " +
-            number(real(run_, "learning_rate")) + (part(run_, "falling") == true ? " falling to 0" : "") + "; seed " +
-            (part(run_, "seed").is_number() ? part(run_, "seed").dump() : "–") + "; " + escaped(device_) +
+            number(real(run_, "learning_rate")) +
+            (real(run_, "held") > 0          ? " for " + whole(real(run_, "held")) + " epochs, then falling to 0"
+             : part(run_, "falling") == true ? " falling to 0"
+                                             : "") +
+            "; seed " + (part(run_, "seed").is_number() ? part(run_, "seed").dump() : "–") + "; " + escaped(device_) +
             ". Growth: " + escaped(text(run_, "growth")) + ".</p><dl class=\"facts\">";
     fact("test accuracy", percent(real(testing, "accuracy")));
     fact("epochs", number(done, 6) + " of " + number(planned, 6) + (result_.is_object() ? "" : " so far"));

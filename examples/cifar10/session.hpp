@@ -170,20 +170,21 @@ class Session {
     steps_ = (data_.train.size() + o.batch - 1) / o.batch;
     schedule_.emplace(ms::optim::ScheduleOptions{
         .peak = peak,
-        .decay = o.schedule == "cosine" ? ms::optim::Decay::cosine : ms::optim::Decay::constant,
+        .decay = o.schedule == "constant" ? ms::optim::Decay::constant : ms::optim::Decay::cosine,
+        .hold_steps = o.hold_epochs() * steps_,
         .total_steps = o.epochs * steps_});
-    // Growth after the last epoch would not be trained.
-    grow_until_ = std::min(o.grow_until.value_or(o.epochs * 2 / 3), o.epochs - 1);
+    growth_epochs_ = o.growth_epochs();
     image_ = ms::Shape{1, data_.train.height, data_.train.width, data_.train.channels};
     RunStarted started{.model = o.model,
                        .optimizer = o.optimizer,
-                       .growth = o.growth_plan(grower_ ? grow_until_ / o.grow_every : 0),
+                       .growth = grower_ ? o.growth_plan() : "none",
                        .hidden_names = {},
                        .network = state(),
                        .epochs = o.epochs,
                        .steps = steps_,
                        .learning_rate = peak,
-                       .falling = o.schedule == "cosine",
+                       .falling = o.schedule != "constant",
+                       .held = o.hold_epochs(),
                        .seed = o.seed,
                        .resumed_from = o.resume,
                        .resumed_epoch = at_.epoch,
@@ -291,7 +292,7 @@ class Session {
   }
 
   [[nodiscard]] bool grows_now() const {
-    return grower_ && at_.epoch % o_->grow_every == 0 && at_.epoch <= grow_until_;
+    return grower_ && std::binary_search(growth_epochs_.begin(), growth_epochs_.end(), at_.epoch);
   }
 
   void grow() {
@@ -416,7 +417,8 @@ class Session {
   std::vector<ms::grow::Site<float>> sites_;
   std::optional<ms::grow::Grower<float>> grower_;
   std::optional<ms::optim::Schedule> schedule_;
-  std::int64_t steps_ = 0, grow_until_ = 0;
+  std::int64_t steps_ = 0;
+  std::vector<std::int64_t> growth_epochs_;
   ms::Shape image_{1};
   Progress at_;
   bool grew_ = false;

@@ -384,46 +384,32 @@ TEST_CASE("checkpoint: what cannot be restored leaves network, optimiser and Con
   CHECK(ms::io::load_checkpoint<float>(small.path).state() == ms::io::Json{{"epoch", 3}});
 }
 
-TEST_CASE("checkpoint: numbers that are not finite are neither written nor taken, and the good file stays") {
-  Small small("finite");
+TEST_CASE("checkpoint: moments that are not finite are neither written nor read, and the good file stays") {
+  Small small("finite moments");
   const std::vector<std::byte> good = ms::io::read_file(small.path);
   auto* const parameter = ms::nn::parameters(small.net)[0];
-  const ms::Shape shape = parameter->value.shape();
-  const auto weights = ms::to_host(small.ctx, parameter->value);
-  const auto save = [&] {
-    return message_of<ms::NumericError>(
-        [&] { ms::io::save_checkpoint<float>(small.path, small.ctx, small.net, small.sgd); });
-  };
-  const auto with = [&](std::vector<float> numbers, std::size_t at, float bad) {
-    numbers[at] = bad;
-    return ms::from_host<float>(small.ctx, shape, numbers);
-  };
-  parameter->value = with(weights, 5, std::nanf(""));
-  CHECK(contains(save(), small.path + ": layer1.weight: element 5 of (2, 36) is nan"));
-  parameter->value = ms::from_host<float>(small.ctx, shape, weights);
   auto& moment = small.sgd.state(parameter->id)[0];
-  moment = with(ms::to_host(small.ctx, moment), 3, INFINITY);
-  CHECK(contains(save(), small.path + ": moment 0 of layer1.weight: element 3 of (2, 36) is inf"));
+  std::vector<float> numbers = ms::to_host(small.ctx, moment);
+  numbers[3] = INFINITY;
+  moment = ms::from_host<float>(small.ctx, parameter->value.shape(), numbers);
+  CHECK(contains(message_of<ms::NumericError>(
+                     [&] { ms::io::save_checkpoint<float>(small.path, small.ctx, small.net, small.sgd); }),
+                 "moment 0 of layer1.weight: element 3 of (2, 36) is inf"));
   CHECK(ms::io::read_file(small.path) == good);
   // A file that somebody else wrote.
   ms::io::Safetensors file;
   const ms::io::Safetensors original = ms::io::Safetensors::read(small.path);
   file.metadata() = original.metadata();
   for (const auto& [name, tensor] : original.tensors()) {
-    std::vector<float> numbers = ms::to_host(small.ctx, original.tensor<float>(small.ctx, name));
-    if (name == "network.layer2.bias") numbers[1] = std::nanf("");
+    std::vector<float> values = ms::to_host(small.ctx, original.tensor<float>(small.ctx, name));
+    if (name == "optimizer.0.layer2.bias") values[1] = std::nanf("");
     ms::Shape extents;
     for (const std::int64_t extent : tensor.shape) extents.append(extent);
-    file.add<float>(small.ctx, name, ms::from_host<float>(small.ctx, extents, numbers).view());
+    file.add<float>(small.ctx, name, ms::from_host<float>(small.ctx, extents, values).view());
   }
   file.metadata()["checksum"] = ms::io::detail::hexadecimal(file.checksum("checksum"));
-  const ms::io::Checkpoint<float> spoiled(std::move(file));
-  const auto before = everything(small.ctx, small.net, small.sgd);
-  ms::Context elsewhere;
-  CHECK(contains(message_of<ms::DataError>([&] { (void)spoiled.network(elsewhere); }),
-                 "element 1 of 'network.layer2.bias' is not finite; take another file"));
-  CHECK_THROWS_AS(spoiled.restore(small.ctx, small.net, small.sgd), ms::DataError);
-  CHECK(everything(small.ctx, small.net, small.sgd) == before);
+  CHECK(contains(message_of<ms::DataError>([&] { (void)ms::io::Checkpoint<float>(std::move(file)); }),
+                 "tensor 'optimizer.0.layer2.bias': element 1 of (4) is nan"));
 }
 
 TEST_SUITE_END();

@@ -171,8 +171,8 @@ TEST_CASE("resume: a run that was killed at any moment goes on from the last che
   const Folder folder;
   program::write_cifar(folder.path() / "data");
   const auto data = folder.path() / "data";
-  const std::vector<std::string> arguments = growing(
-      data, {"--model", "mlp", "--hidden", "4,3", "--epochs", "60", "--grow-every", "10", "--grow-layers", "layer2"});
+  const std::vector<std::string> arguments = growing(data, {"--model", "mlp", "--hidden", "4,3", "--epochs", "60",
+                                                            "--grow-after", "10,20,30,40", "--grow-layers", "layer2"});
   const std::string whole = (folder.path() / "whole").string(), file = (folder.path() / "killed").string();
   REQUIRE(program::run(joined(arguments, {"--checkpoint", whole})).exit_code == 0);
   const char* wanted = std::getenv("MERISTEM_KILLS");

@@ -43,7 +43,7 @@ std::vector<std::string> small_run(const std::filesystem::path& data, std::vecto
 std::vector<std::string> small_convolutions(const std::string& model, const std::filesystem::path& data,
                                             std::vector<std::string> more) {
   more.insert(more.end(), {"--model", model, "--channels", model == "vgg" ? "8" : "2", "--width", "1/4", "--data",
-                           data.string(), "--epochs", "3", "--significance", "0", "--batch", "20", "--units", "2"});
+                           data.string(), "--epochs", "3", "--grow-after", "1,2", "--batch", "20", "--units", "2"});
   return more;
 }
 
@@ -68,8 +68,9 @@ void check_method(const std::string& method) {
   const auto lines = lines_of(outcome.out);
   CHECK(contains(outcome.out, "data      CIFAR-10 from " + folder.path().string() + ": 100 to train, 20 to test\n"));
   CHECK(contains(outcome.out, "network   mlp, hidden 4-3, 12,347 parameters\n"));
-  CHECK(contains(outcome.out, "training  3 epochs of 5 steps; sgd, learning rate 0.02 falling to 0; seed 0\n"));
-  CHECK(contains(outcome.out, "growth    " + method + ", 2 steps: after every epoch up to epoch 2, at most 2 units"));
+  CHECK(contains(outcome.out,
+                 "training  3 epochs of 5 steps; sgd, learning rate 0.02 for 2 epochs, then falling to 0; seed 0\n"));
+  CHECK(contains(outcome.out, "growth    " + method + ", 2 steps: after epochs 1,2, at most 2 units"));
   CHECK(count(lines,
               "epoch [123]/3   loss [0-9.e+]+   accuracy [0-9.]+ % train, [0-9.]+ % test   [0-9,]+ parameters   "
               "[0-9.]+ s") == 3);
@@ -105,7 +106,8 @@ void check_model(const std::string& model, const std::string& layer, const std::
   CHECK(outcome.err == "");
   const auto lines = lines_of(outcome.out);
   CHECK(count(lines, "network   " + model + ", hidden ([0-9]+-){7}[0-9]+, [0-9,]+ parameters") == 1);
-  CHECK(contains(outcome.out, "training  3 epochs of 5 steps; sgd, learning rate 0.1 falling to 0; seed 0\n"));
+  CHECK(contains(outcome.out,
+                 "training  3 epochs of 5 steps; sgd, learning rate 0.1 for 2 epochs, then falling to 0; seed 0\n"));
   CHECK(count(lines, "growth after epoch [12]") == 2);
   CHECK(count(lines, "  layer +bottleneck +unexpressed +units +gamma +predicted +measured +params +sec") == 2);
   const std::string numbers = " +[0-9.e-]+ +[0-9.]+ % +[0-9]+";
@@ -179,7 +181,7 @@ TEST_CASE("runs: very many hidden layers are summed up") {
 TEST_CASE("runs: growth that no epoch is left for is said to be none") {
   const Folder folder;
   program::write_cifar(folder.path());
-  const Outcome outcome = program::run(small_run(folder.path(), {"--grow-every", "3"}));
+  const Outcome outcome = program::run(small_run(folder.path(), {"--grow-after", "3"}));
   REQUIRE(outcome.exit_code == 0);
   CHECK(contains(outcome.out, "growth    none: no growth step falls into these epochs"));
   CHECK_FALSE(contains(outcome.out, "bottleneck"));
@@ -189,9 +191,9 @@ TEST_CASE("runs: growth steps come when they were asked for") {
   const Folder folder;
   program::write_cifar(folder.path());
   const Outcome outcome = program::run({"--model", "mlp", "--data", folder.path().string(), "--epochs", "7",
-                                        "--grow-every", "2", "--grow-until", "5", "--hidden", "4", "--units", "1"});
+                                        "--grow-after", "2,4,7", "--hidden", "4", "--units", "1"});
   REQUIRE(outcome.exit_code == 0);
-  CHECK(contains(outcome.out, "2 steps: after every 2 epochs up to epoch 4, at most 1 unit a layer\n"));
+  CHECK(contains(outcome.out, "2 steps: after epochs 2,4, at most 1 unit a layer\n"));
   CHECK(count(lines_of(outcome.out), "growth after epoch [24]") == 2);
   CHECK(count(lines_of(outcome.out), "growth after epoch .*") == 2);
 }

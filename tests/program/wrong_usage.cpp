@@ -59,8 +59,8 @@ std::vector<Wrong> wrong_values() {
   whole("--images", {"-5", "many", "1e3"}, "0", "1000000000");
   whole("--batch", {"0", "-128", "inf"}, "1", "1000000");
   whole("--channels", {"0", "-16", "4097", "1/16", ""}, "1", "4096");
-  whole("--grow-every", {"0", "-1", "never"}, "1", "1000000");
-  whole("--grow-until", {"-1", "end"}, "0", "1000000");
+  add_values(all, "--grow-after", {"0", "-1", "never", "", "4,", "4,2", "3-2", "2,2", "1-", "1.5", "1000001"},
+             "epochs in ascending order, such as 4,6 or 1-20");
   whole("--units", {"0", "-8", "65537", "half"}, "1", "65536");
   whole("--statistics-samples", {"0", "all"}, "1", "1000000000");
   whole("--search-samples", {"0", "-1"}, "1", "1000000000");
@@ -96,7 +96,7 @@ std::vector<Wrong> wrong_values() {
   add_values(all, "--grow-layers", {"", ",", "conv1,", ",conv1", "conv1,,conv2", "conv1,conv2,conv1"},
              "names of layers such as stage1.block1.conv1, each once, only commas between");
   add_values(all, "--optimizer", {"adam", "SGD"}, "one of sgd, adamw");
-  add_values(all, "--schedule", {"linear"}, "one of constant, cosine");
+  add_values(all, "--schedule", {"linear"}, "one of hold-cosine, cosine, constant");
   add_values(all, "--data", {""}, "the name of a folder");
   add_values(all, "--report", {""}, "the name of a folder");
   add_values(all, "--checkpoint", {""}, "the name of a file");
@@ -124,7 +124,7 @@ std::vector<Wrong> wrong_words() {
       {words("-epochs 3"), 2, "there is no option -epochs", "did you mean --epochs?"},
       {words("--epoch 3"), 2, "there is no option --epoch", "did you mean --epochs?"},
       {words("--lerning-rate=0.1"), 2, "there is no option --lerning-rate=0.1", "did you mean --learning-rate?"},
-      {words("--grow_every 2"), 2, "there is no option --grow_every", "did you mean --grow-every?"},
+      {words("--grow_after 2"), 2, "there is no option --grow_after", "did you mean --grow-after?"},
       {words("--optimiser sgd"), 2, "there is no option --optimiser", "did you mean --optimizer?"},
       {words("--chekpoint x"), 2, "there is no option --chekpoint", "did you mean --checkpoint?"},
       {{"--no-augment"}, 2, "there is no option --no-augment", "--augment is off unless it is given: leave it out"},
@@ -321,20 +321,21 @@ std::vector<Wrong> wrong_checkpoints() {
                  "--checkpoint text: the file is there already", "choose another name"});
   all.push_back({words("--resume saved --data data --report text"), 2, "--report text: ", "choose another"});
   // A run goes on with its own options.
-  for (const auto& [option, value, was] : std::vector<std::array<std::string, 3>>{{"--batch", "10", "20"},
-                                                                                  {"--seed", "4", "3"},
-                                                                                  {"--epochs", "3", "1"},
-                                                                                  {"--model", "vgg", "mlp"},
-                                                                                  {"--hidden", "9,9", "1"},
-                                                                                  {"--learning-rate", "0.5", "0.02"},
-                                                                                  {"--optimizer", "adamw", "sgd"},
-                                                                                  {"--method", "tiny", "none"},
-                                                                                  {"--images", "50", "0"},
-                                                                                  {"--momentum", "0.5", "0.9"},
-                                                                                  {"--schedule", "constant", "cosine"},
-                                                                                  {"--activation", "tanh", "relu"},
-                                                                                  {"--weight-decay", "0", "0.0005"},
-                                                                                  {"--label-smoothing", "0.1", "0"}}) {
+  for (const auto& [option, value, was] :
+       std::vector<std::array<std::string, 3>>{{"--batch", "10", "20"},
+                                               {"--seed", "4", "3"},
+                                               {"--epochs", "3", "1"},
+                                               {"--model", "vgg", "mlp"},
+                                               {"--hidden", "9,9", "1"},
+                                               {"--learning-rate", "0.5", "0.02"},
+                                               {"--optimizer", "adamw", "sgd"},
+                                               {"--method", "tiny", "none"},
+                                               {"--images", "50", "0"},
+                                               {"--momentum", "0.5", "0.9"},
+                                               {"--schedule", "constant", "hold-cosine"},
+                                               {"--activation", "tanh", "relu"},
+                                               {"--weight-decay", "0", "0.0005"},
+                                               {"--label-smoothing", "0.1", "0"}}) {
     all.push_back({{"--resume", "saved", "--data", "data", option, value},
                    2,
                    option + " " + value + " contradicts saved, saved with " + was,

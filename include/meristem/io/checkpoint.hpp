@@ -125,31 +125,19 @@ template <Real T>
 }  // namespace detail
 
 /// Writes where training stands to `path`, so that the old file is there until the new one is complete: the network's
-<<<<<<< HEAD
 /// architecture, parameters and buffers with their ids, the optimiser's steps, rates, groups, options, moments and what
 /// it knows of growth, the Context's seed, random streams and ids, and `state`, whatever else the program needs to go
 /// on. Numbers in `state` come back to the last bit, except NaN and infinities. Waits for the device. Throws IoError if
 /// the file cannot be written, NumericError that names the parameter or buffer for numbers that are not finite, and
 /// ArgumentError for a network that `architecture` cannot write down or that is not the optimiser's; the old file is
 /// still there then.
-=======
-/// architecture, parameters and buffers with their ids, the optimiser's steps, learning rate, options and moments, the
-/// Context's seed, random streams and ids, and `state`, whatever else the program needs to go on. Numbers in `state`
-/// come back to the last bit, except NaN and infinities. Waits for the device. Throws IoError if the file cannot be
-/// written, NumericError for a parameter or buffer that is not finite, and ArgumentError for a network that
-/// `architecture` cannot write down or that is not the optimiser's; the old file then stays.
->>>>>>> files
 template <Real T>
 void save_checkpoint(const std::string& path, Context& ctx, nn::Layer<T>& network, optim::Optimizer<T>& optimizer,
                      const Json& state = Json::object(), const LayerKinds<T>& kinds = {}) {
   if (&optimizer.network() != &network) {
     throw ArgumentError(concat(path, ": the optimiser is of another network; give the one that it trains"));
   }
-<<<<<<< HEAD
-  nn::check_finite(ctx, network, path);
-=======
-  detail::require_finite<T>(ctx, network, path);
->>>>>>> files
+  nn::check_finite(ctx, network, path + " is not written");
   Safetensors file;
   Json parameters = Json::array(), buffers = Json::array();
   network.visit_parameters([&](nn::Parameter<T>& parameter) {
@@ -217,24 +205,21 @@ class Checkpoint {
     seed_ = members.whole("seed");
     random_streams_ = members.whole("random_streams");
     ids_ = members.whole("ids");
-<<<<<<< HEAD
+    constexpr std::uint64_t most = std::uint64_t{1} << 62;
+    if (random_streams_ > most || ids_ > most) {
+      throw DataError(concat(where, ": ", random_streams_, " random streams or ", ids_, " ids cannot be"));
+    }
     const detail::Members optimizer(where + ": optimizer", members.member("optimizer"));
     optimizer_kind_ = optimizer.text("kind");
     const std::uint64_t steps = optimizer.whole("steps");
     learning_rate_ = optimizer.real("learning_rate");
-    if (steps >= std::uint64_t{INT64_MAX} || !(learning_rate_ >= 0.0) || !std::isfinite(learning_rate_)) {
+    if (steps > most || !(learning_rate_ >= 0.0) || !std::isfinite(learning_rate_)) {
       throw DataError(
           concat(where, ": the optimiser's steps (", steps, ") or learning rate (", learning_rate_, ") cannot be"));
     }
     steps_ = static_cast<std::int64_t>(steps);
     growth_rate_ = detail::parse_growth_rate(where + ": optimizer", optimizer.member("growth_rate"));
     optimizer_options_ = optimizer.member("options");
-=======
-    constexpr std::uint64_t most = std::uint64_t{1} << 62;
-    if (random_streams_ > most || ids_ > most) {
-      throw DataError(concat(where, ": ", random_streams_, " random streams or ", ids_, " ids cannot be"));
-    }
->>>>>>> files
     std::set<std::string> expected;
     std::set<nn::ParameterId> ids;
     const auto read_entry = [&](const Json& value, bool learned) {
@@ -255,6 +240,7 @@ class Checkpoint {
         for (std::size_t i = 0; i < read.moments; ++i) {
           const std::string name = concat("optimizer.", i, ".", read.name);
           expect(name);
+          detail::require_finite<T>(file_, name);
           if (file_.at(name).shape != file_.at("network." + read.name).shape) {
             throw DataError(concat(source(), ": tensor '", name, "' has shape ", file_.at(name).shape_text(),
                                    ", its parameter ", file_.at("network." + read.name).shape_text()));
@@ -278,19 +264,6 @@ class Checkpoint {
     for (const auto& [name, tensor] : file_.tensors()) {
       if (expected.count(name) == 0) throw DataError(concat(source(), ": the tensor '", name, "' belongs to nothing"));
     }
-<<<<<<< HEAD
-=======
-    const detail::Members optimizer(where + ": optimizer", members.member("optimizer"));
-    optimizer_kind_ = optimizer.text("kind");
-    const std::uint64_t steps = optimizer.whole("steps");
-    learning_rate_ = optimizer.real("learning_rate");
-    if (steps > most || !(learning_rate_ >= 0.0) || !std::isfinite(learning_rate_)) {
-      throw DataError(
-          concat(where, ": the optimiser's steps (", steps, ") or learning rate (", learning_rate_, ") cannot be"));
-    }
-    steps_ = static_cast<std::int64_t>(steps);
-    optimizer_options_ = optimizer.member("options");
->>>>>>> files
   }
 
   /// What messages call the file.
@@ -366,7 +339,7 @@ class Checkpoint {
     for (const Entry& entry : parameters_) {
       std::vector<Tensor<T>> moments;
       for (std::size_t i = 0; i < entry.moments; ++i) {
-        moments.push_back(finite(ctx, concat("optimizer.", i, ".", entry.name)));
+        moments.push_back(file_.template tensor<T>(ctx, concat("optimizer.", i, ".", entry.name)));
       }
       staged.moments.push_back(std::move(moments));
       staged.first_steps.push_back(entry.first_steps);
@@ -423,16 +396,6 @@ class Checkpoint {
     }
   };
 
-  /// A tensor of the file. Throws DataError if one of its numbers is not finite.
-  [[nodiscard]] Tensor<T> finite(Context& ctx, const std::string& name) const {
-    Tensor<T> tensor = file_.template tensor<T>(ctx, name);
-    const std::int64_t index = tensor.empty() ? -1 : kernels::first_non_finite(ctx, tensor.view());
-    if (index >= 0) {
-      throw DataError(concat(source(), ": element ", index, " of '", name, "' is not finite; take another file"));
-    }
-    return tensor;
-  }
-
   [[nodiscard]] Staged stage(Context& ctx, nn::Layer<T>& network) const {
     Staged staged;
     std::size_t parameters = 0, buffers = 0;
@@ -448,12 +411,13 @@ class Checkpoint {
     };
     network.visit_parameters([&](nn::Parameter<T>& parameter) {
       const Entry& entry = next(parameter.name, parameter.value.shape(), parameters_, parameters);
-      staged.values.push_back(
-          {&parameter, nullptr, &entry, finite(ctx, "network." + entry.name), zeros<T>(ctx, parameter.value.shape())});
+      staged.values.push_back({&parameter, nullptr, &entry, file_.template tensor<T>(ctx, "network." + entry.name),
+                               zeros<T>(ctx, parameter.value.shape())});
     });
     network.visit_buffers([&](nn::Buffer<T>& buffer) {
       const Entry& entry = next(buffer.name, buffer.value.shape(), buffers_, buffers);
-      staged.values.push_back({nullptr, &buffer, &entry, finite(ctx, "network." + entry.name), Tensor<T>()});
+      staged.values.push_back(
+          {nullptr, &buffer, &entry, file_.template tensor<T>(ctx, "network." + entry.name), Tensor<T>()});
     });
     if (parameters != parameters_.size() || buffers != buffers_.size()) {
       throw DataError(concat(source(), ": lists more parameters or buffers than its architecture has"));

@@ -1,4 +1,4 @@
-// NaN and infinities are neither written into files of networks nor read from them.
+// NaN and infinities are not read from files of networks.
 #pragma once
 
 #include <cmath>
@@ -7,26 +7,11 @@
 #include <string>
 
 #include <meristem/core/config.hpp>
-#include <meristem/core/context.hpp>
 #include <meristem/core/dtype.hpp>
 #include <meristem/core/error.hpp>
-#include <meristem/core/tensor.hpp>
 #include <meristem/io/safetensors.hpp>
-#include <meristem/kernels/reduce.cuh>
-#include <meristem/nn/layer.hpp>
 
 namespace meristem::inline MERISTEM_BACKEND::io::detail {
-
-/// Throws NumericError, which names the file and the tensor, if a parameter or buffer of a network that is to be
-/// written to `path` is not finite. Waits for the device.
-template <Real T>
-void require_finite(Context& ctx, nn::Layer<T>& network, const std::string& path) {
-  const auto check = [&](const std::string& name, const Tensor<T>& value) {
-    if (!value.empty()) kernels::check_finite(ctx, value.view(), concat(path, " is not written: ", name));
-  };
-  network.visit_parameters([&](nn::Parameter<T>& parameter) { check(parameter.name, parameter.value); });
-  network.visit_buffers([&](nn::Buffer<T>& buffer) { check(buffer.name, buffer.value); });
-}
 
 /// Throws DataError, which names the file and the tensor, if an element of a stored tensor of elements T is not finite.
 template <Real T>

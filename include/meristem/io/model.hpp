@@ -22,6 +22,7 @@
 #include <meristem/io/json_text.hpp>
 #include <meristem/io/layout.hpp>
 #include <meristem/io/safetensors.hpp>
+#include <meristem/nn/finite.hpp>
 
 namespace meristem::inline MERISTEM_BACKEND::io {
 
@@ -110,7 +111,7 @@ void for_each_tensor(nn::Layer<T>& network, const std::function<void(const std::
 template <Real T>
 void save_model(const std::string& path, Context& ctx, nn::Layer<T>& network, const ModelInfo& info = {},
                 ModelLayout layout = ModelLayout::meristem, const LayerKinds<T>& kinds = {}) {
-  detail::require_finite<T>(ctx, network, path);
+  nn::check_finite<T>(ctx, network, path + " is not written");
   Safetensors file;
   auto& metadata = file.metadata();
   metadata["meristem.format"] = detail::model_format;

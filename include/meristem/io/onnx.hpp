@@ -16,12 +16,12 @@
 #include <meristem/core/tensor.hpp>
 #include <meristem/io/architecture.hpp>
 #include <meristem/io/file.hpp>
-#include <meristem/io/finite.hpp>
 #include <meristem/io/format.hpp>
 #include <meristem/io/json_text.hpp>
 #include <meristem/io/layout.hpp>
 #include <meristem/io/model.hpp>
 #include <meristem/io/onnx_graph.hpp>
+#include <meristem/nn/finite.hpp>
 
 namespace meristem::inline MERISTEM_BACKEND::io {
 
@@ -306,7 +306,7 @@ void save_onnx(const std::string& path, Context& ctx, nn::Layer<T>& network, con
                                ": info.sample is missing; an ONNX model tells the shape of its input: give that of one "
                                "sample, such as (32, 32, 3) for maps or (784) for features"));
   }
-  detail::require_finite<T>(ctx, network, path);
+  nn::check_finite<T>(ctx, network, path + " is not written");
   OnnxGraph graph = detail::OnnxWriter<T>(ctx).run(network, info.sample);
   graph.metadata.emplace_back("class_names", json_text(info.class_names, path + ": class names"));
   graph.metadata.emplace_back(

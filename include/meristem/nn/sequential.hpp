@@ -47,7 +47,7 @@ class Sequential final : public Layer<T> {
     for (Child& child : layers_) child.layer->set_name(path_of(child.name));
   }
 
-  /// Keeps a name for something else than a layer.
+  /// Keeps a name for the other branch of a container that holds this one.
   void reserve_name(std::string name) { reserved_ = std::move(name); }
 
   [[nodiscard]] std::size_t size() const noexcept { return layers_.size(); }
@@ -152,9 +152,11 @@ class Sequential final : public Layer<T> {
     if (name.empty() || name.find('.') != std::string::npos) {
       throw ArgumentError(concat(this->label(), ": '", name, "' is no name for a layer; use letters, digits and _"));
     }
-    bool taken = name == reserved_;
-    for (const Child& child : layers_) taken = taken || child.name == name;
-    if (taken) {
+    if (name == reserved_) {
+      throw ArgumentError(concat(this->label(), ": '", name, "' is the name of the other branch; choose another name"));
+    }
+    for (const Child& child : layers_) {
+      if (child.name != name) continue;
       throw ArgumentError(concat(this->label(), ": there is a layer named '", name, "' already; choose another name"));
     }
   }
