@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include <meristem/grow/diagnosis.hpp>
 #include <meristem/grow/report.hpp>
 #include <meristem/train/trainer.hpp>
 
@@ -127,6 +128,8 @@ struct Pictures {
   std::string filter_layer;
   std::int64_t filter_count = 0;  ///< of which `filters` shows the first
   std::vector<Image> filters;
+  std::vector<meristem::grow::SiteDiagnosis> units;  ///< how they fare, by layer and growth step
+  double learning_rate = 0.0;                        ///< of the last step
 };
 
 /// Whoever wants to know. What is not overridden is not of interest.

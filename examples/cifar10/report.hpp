@@ -66,6 +66,21 @@ class Report final : public Listener {
     pictures_["filter_count"] = event.filter_count;
     pictures_["filters"] = Json::array();
     for (const auto& filter : event.filters) pictures_["filters"].push_back(uri(filter));
+    pictures_["learning_rate"] = event.learning_rate;
+    pictures_["units"] = Json::array();
+    for (const auto& site : event.units) {
+      for (const auto& stage : site.stages) {
+        pictures_["units"].push_back({{"name", site.name},
+                                      {"first_step", stage.first_step},
+                                      {"units", stage.units},
+                                      {"fan_in_norm", stage.fan_in_norm},
+                                      {"fan_out_norm", stage.fan_out_norm},
+                                      {"norm_weight", stage.norm_weight},
+                                      {"relative_gradient", stage.relative_gradient},
+                                      {"fan_out_gradient", stage.fan_out_gradient},
+                                      {"dead", stage.dead}});
+      }
+    }
   }
   void on(const EpochDone&) override { write(); }
   void on(const GrowthDone&) override { write(); }

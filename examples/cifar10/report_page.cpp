@@ -134,6 +134,7 @@ class Page {
       spectra();
       growth_tables();
     }
+    units();
     confusion();
     filters();
     examples();
@@ -408,6 +409,38 @@ class Page {
       card(table + "</tbody></table></div>", "After epoch " + number(real(growth, "epoch"), 6));
       out_ += "<div style=\"height:12px\"></div>";
     }
+    out_ += "</section>";
+  }
+
+  void units() {
+    const Json& rows = part(pictures_, "units");
+    if (rows.empty()) return;
+    section(
+        "units", "How the units fare",
+        "Units of each layer by when they joined, with the gradients of one batch: the mean norm of the weights that "
+        "make a unit and of those that read it, the root mean square of the weights of the normalisation between, "
+        "learning rate · ‖g‖/‖w‖ of both, which is about the angle by which a step turns them, and the share that is "
+        "zero on the whole batch. New units that training can make use of come close to the others.");
+    const double rate = real(pictures_, "learning_rate"), steps = real(run_, "steps");
+    std::string table =
+        "<div class=\"wide\"><table><thead><tr><th>layer</th><th>joined</th><th>units</th><th>fan-in</th><th>norm</th>"
+        "<th>fan-out</th><th>turn of fan-in</th><th>turn of fan-out</th><th>dead</th></tr></thead><tbody>";
+    for (const Json& row : rows) {
+      const auto cell = [&](const std::string& value) { table += "<td>" + escaped(value) + "</td>"; };
+      const double joined = real(row, "first_step") - 1.0;
+      table += "<tr>";
+      cell(text(row, "name"));
+      cell(joined <= 0.0 || !(steps > 0.0) ? "start" : "epoch " + number(joined / steps, 6));
+      cell(whole(real(row, "units")));
+      cell(number(real(row, "fan_in_norm")));
+      cell(number(real(row, "norm_weight")));
+      cell(number(real(row, "fan_out_norm")));
+      cell(number(rate * real(row, "relative_gradient")));
+      cell(number(rate * real(row, "fan_out_gradient")));
+      cell(percent(real(row, "dead"), 0));
+      table += "</tr>";
+    }
+    card(table + "</tbody></table></div>");
     out_ += "</section>";
   }
 

@@ -276,13 +276,22 @@ class Session {
     return total;
   }
 
+  [[nodiscard]] Pictures pictures_of(const std::vector<Answer>& answers) {
+    Pictures pictures = make_pictures(ctx_, *net_, data_.test, answers);
+    const auto batch = data_.train.batches<float>(ctx_, std::min(o_->batch, data_.train.size())).batch(0);
+    pictures.units =
+        ms::grow::diagnose<float>(ctx_, *net_, *optimizer_, sites_, batch.images.view(), batch.labels.view(), loss_);
+    pictures.learning_rate = optimizer_->learning_rate();
+    return pictures;
+  }
+
   void test_epoch() {
     const auto start = std::chrono::steady_clock::now();
     std::vector<Answer> answers;
     const ms::train::Metrics testing = test(listeners_->want_pictures() ? &answers : nullptr, "testing");
     at_.epoch_seconds += seconds_since(start);
     at_.tested = true;
-    if (listeners_->want_pictures()) listeners_->tell(make_pictures(ctx_, *net_, data_.test, answers));
+    if (listeners_->want_pictures()) listeners_->tell(pictures_of(answers));
     listeners_->tell(EpochDone{.epoch = at_.epoch,
                                .epochs = o_->epochs,
                                .training = at_.training,
@@ -331,7 +340,7 @@ class Session {
   void end() {
     std::vector<Answer> answers;
     const ms::train::Metrics testing = test(listeners_->want_pictures() ? &answers : nullptr, "testing");
-    if (listeners_->want_pictures()) listeners_->tell(make_pictures(ctx_, *net_, data_.test, answers));
+    if (listeners_->want_pictures()) listeners_->tell(pictures_of(answers));
     listeners_->tell(RunEnded{.testing = testing,
                               .network = state(),
                               .seconds = at_.seconds + seconds_since(start_),

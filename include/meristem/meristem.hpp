@@ -11,6 +11,7 @@
 #include <meristem/data/cifar.hpp>
 #include <meristem/data/loader.hpp>
 #include <meristem/data/synthetic.hpp>
+#include <meristem/grow/diagnosis.hpp>
 #include <meristem/grow/grower.hpp>
 #include <meristem/models/mlp.hpp>
 #include <meristem/models/resnet.hpp>

@@ -1,5 +1,5 @@
-// How units fare that joined at different times: the scales of their weights, how fast training moves them, and how many
-// of them are dead.
+// How units fare that joined at different times: the scales of their weights, how fast training moves them, and how
+// many of them are dead.
 #pragma once
 
 #include <cmath>
@@ -11,8 +11,9 @@
 #include <vector>
 
 #include <meristem/core/tensor.hpp>
-#include <meristem/grow/normalize.hpp>
 #include <meristem/grow/site.hpp>
+#include <meristem/grow/unit_effects.hpp>
+#include <meristem/kernels/reduce.cuh>
 #include <meristem/nn/layer.hpp>
 #include <meristem/nn/loss.hpp>
 #include <meristem/optim/optimizer.hpp>
@@ -41,7 +42,7 @@ struct SiteDiagnosis {
 
 namespace detail {
 
-/// Mean squares of what the consumers of sites read, number by number of a sample's last axis.
+/// Sums of squares of what the consumers of sites read, number by number of a sample's last axis.
 template <Real T>
 class ConsumerInputs final : public nn::Taps<T> {
  public:
@@ -49,7 +50,13 @@ class ConsumerInputs final : public nn::Taps<T> {
 
   void on_forward(Context& ctx, const nn::Layer<T>& layer, View<const T> input) override {
     for (std::size_t i = 0; i < sites_->size(); ++i) {
-      if ((*sites_)[i].consumer.layer() == &layer) squares[i] = mean_squares<T>(ctx, input);
+      if ((*sites_)[i].consumer.layer() != &layer) continue;
+      const View<const T> rows = input.as_matrix();
+      Tensor<T> products(ctx, rows.shape()), sums(ctx, {rows.extent(1)});
+      for_each(ctx, rows.size(), Multiply<T>{rows.data_handle(), rows.data_handle(), products.data()});
+      kernels::column_sums<T>(ctx, products.view(), sums, kernels::Accumulate::overwrite);
+      const std::vector<T> values = to_host(ctx, sums);
+      squares[i].assign(values.begin(), values.end());
     }
   }
   void on_backward(Context&, const nn::Layer<T>&, View<const T>, View<const T>) override {}
@@ -62,7 +69,8 @@ class ConsumerInputs final : public nn::Taps<T> {
 };
 
 /// Σ v² over the numbers of each index of one axis.
-[[nodiscard]] inline std::vector<double> squares_along(const Shape& shape, int axis, const std::vector<double>& values) {
+[[nodiscard]] inline std::vector<double> squares_along(const Shape& shape, int axis,
+                                                       const std::vector<double>& values) {
   std::int64_t inner = 1;
   for (int i = axis + 1; i < shape.rank(); ++i) inner *= shape[i];
   std::vector<double> result(static_cast<std::size_t>(shape[axis]), 0.0);
