@@ -11,17 +11,26 @@ fail() {
   exit 1
 }
 
-"$program" --images 100 --test-images 50 --epochs 3 --grow-every 1 --grow-until 2 --seeds 2 --units 2 \
-  --methods tiny,gradmax-copied,net2wider --out first >table
-for method in small large tiny gradmax-copied net2wider; do
-  grep -q "^| $method | [0-9.]* ± [0-9.]* | [0-9]* | " table || fail "no row for $method in $(cat table)"
-  # three epochs of two seeds
-  [ "$(grep -c "^$method,[01],[123],[0-9.]*,[0-9.]*,[0-9.]*$" first.csv)" -eq 6 ] || fail "lines of $method in first.csv"
+"$program" --images 100 --test-images 50 --epochs 3 --grow-after 1/2 --seeds 2 --units 2 --learning-rate 0.05 \
+  --methods tiny,gradmax-copied,tiny:split=even:damping=0.001:rate=2/1,net2wider:shrink=0.5:perturb=0.1 --out first >table
+for method in small large large-equal tiny gradmax-copied tiny:split=even:damping=0.001:rate=2/1 \
+  net2wider:shrink=0.5:perturb=0.1; do
+  grep -q "^| $method | [0-9.]* ± [0-9.]* | [0-9.]* | [0-9]* | " table || fail "no row for $method in $(cat table)"
+  # Three epochs of two seeds; as many as it takes for as many operations.
+  lines=$(grep -c "^$method,[01],[0-9]\(,[0-9.]*\)\{6\}$" first.csv)
+  [ "$lines" -eq 6 ] || [ $method = large-equal ] || fail "lines of $method in first.csv"
   grep -q ">$method</text>" first.svg || fail "the plot does not name $method"
 done
-# The copies and what grew at once have the widths of the network that was large from the beginning.
-[ "$(grep '^large,0,3,' first.csv | cut -d, -f4)" = "$(grep '^net2wider,0,3,' first.csv | cut -d, -f4)" ] ||
+# The copies have the widths of the network that was large from the beginning.
+field() { grep "^$1,0,$2," first.csv | cut -d, -f"$3"; }
+[ "$(field large 3 4)" = "$(field net2wider:shrink=0.5:perturb=0.1 3 4)" ] ||
   fail "net2wider ends with another size than large"
+# As many operations as the mean of the first method's seeds, to a batch: half an epoch of large's.
+awk -F, -v each="$(field large 1 5)" '
+  $1 == "tiny" && $3 == 3 { wanted += $5 / 2 }
+  $1 == "large-equal" && $2 == 0 { done = $5 }
+  END { exit !(done - wanted < each / 2 && wanted - done < each / 2) }' first.csv ||
+  fail "large-equal did not do as much as tiny"
 if grep -qiE 'nan|inf' first.svg first.csv; then fail "a number is not finite"; fi
 # Ticks and other numbers are round: at most one digit behind the point.
 if grep -qE '>-?[0-9]*\.[0-9]{2,}[kMGTP]?</text>' first.svg; then fail "an odd number in the plot"; fi
@@ -33,3 +42,8 @@ if "$program" --redraw bad.csv --out third 2>message; then fail "a table of some
 grep -q "bad.csv does not begin with 'method,seed,epoch" message || fail "said of bad.csv: $(cat message)"
 if "$program" --methods magic --out third 2>message; then fail "an unknown method was accepted"; fi
 grep -q "there is no growth method 'magic'" message || fail "said of magic: $(cat message)"
+if "$program" --methods tiny:colour=red --out third 2>message; then fail "an unknown setting was accepted"; fi
+grep -q "'colour=red' in 'tiny:colour=red' is no setting=value; settings are damping" message ||
+  fail "said of colour: $(cat message)"
+if "$program" --grow-after 3/2 --out third 2>message; then fail "epochs out of order were accepted"; fi
+grep -q "give epochs in order" message || fail "said of 3/2: $(cat message)"
