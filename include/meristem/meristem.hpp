@@ -13,6 +13,7 @@
 #include <meristem/data/synthetic.hpp>
 #include <meristem/grow/diagnosis.hpp>
 #include <meristem/grow/grower.hpp>
+#include <meristem/grow/solver.hpp>
 #include <meristem/models/mlp.hpp>
 #include <meristem/models/resnet.hpp>
 #include <meristem/models/vgg.hpp>
