@@ -184,6 +184,16 @@ TEST_CASE("dlpack: what is not taken is refused before an element is read, and s
     DlpackProducer misaligned({3, 4});
     misaligned.tensor().byte_offset = 6;
     CHECK(dlpack_refusal<ArgumentError>(misaligned).find("which is not a multiple of 4") != std::string::npos);
+    // Sums and products that wrap around.
+    DlpackProducer offset({3, 4});
+    offset.tensor().byte_offset = UINT64_MAX - 7;
+    CHECK(dlpack_refusal<ShapeError>(offset) ==
+          "DLPack: the tensor's elements would begin 18446744073709551608 bytes behind its address, beyond the end of "
+          "memory; ask who exported it");
+    DlpackProducer large({std::int64_t{1} << 62});
+    CHECK(dlpack_refusal<ShapeError>(large) ==
+          "a view of shape (4611686018427387904) of elements of 4 bytes would reach "
+          "beyond the end of memory; check the shape");
   }
   ms::Context ctx;
   CHECK(support::message_of<ArgumentError>([&] { static_cast<void>(ms::interop::from_dlpack<float>(ctx, nullptr)); }) ==

@@ -24,10 +24,17 @@ namespace detail {
 template <class T>
 void require_usable([[maybe_unused]] const Context& ctx, const T* data, const Shape& shape) {
   if (shape.size() == 0) return;
+  const std::uintptr_t address = reinterpret_cast<std::uintptr_t>(data);
+  std::size_t bytes = 0;
+  if (__builtin_mul_overflow(static_cast<std::size_t>(shape.size()), sizeof(T), &bytes) || bytes > PTRDIFF_MAX ||
+      bytes > UINTPTR_MAX - address) {
+    throw ShapeError(concat("a view of shape ", shape, " of elements of ", sizeof(T),
+                            " bytes would reach beyond the end of memory; check the shape"));
+  }
   if (data == nullptr) {
     throw ShapeError(concat("a view of shape ", shape, " needs data, but the pointer is null"));
   }
-  if (reinterpret_cast<std::uintptr_t>(data) % alignof(T) != 0) {
+  if (address % alignof(T) != 0) {
     throw ArgumentError(concat("a view of shape ", shape, " of elements of ", sizeof(T), " bytes starts at address ",
                                static_cast<const void*>(data), ", which is not a multiple of ", alignof(T),
                                "; copy the elements to aligned memory first"));
@@ -53,8 +60,8 @@ void require_usable([[maybe_unused]] const Context& ctx, const T* data, const Sh
 /// A view of contiguous elements, the last axis innermost, in memory that the caller keeps alive for as long as the
 /// view is used; on the GPU until the context's stream has done what was started with it. `data` points to host memory
 /// in programs for the CPU, to device, managed or pinned memory in programs for the GPU. Throws, before anything is
-/// read, ShapeError for a null pointer to a non-empty shape, and ArgumentError for a misaligned pointer and, on the
-/// GPU, for memory of the host or of another GPU.
+/// read, ShapeError for a null pointer to a non-empty shape and for one that reaches beyond memory, and ArgumentError
+/// for a misaligned pointer and, on the GPU, for memory of the host or of another GPU.
 template <class T>
 [[nodiscard]] View<T> wrap(const Context& ctx, T* data, const Shape& shape) {
   detail::require_usable<std::remove_const_t<T>>(ctx, data, shape);

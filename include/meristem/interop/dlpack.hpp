@@ -140,7 +140,7 @@ inline void require_row_major(const Shape& shape, const std::int64_t* strides) {
 /// A view of a DLPack tensor's elements, without copying; the tensor's owner keeps them alive while the view is used.
 /// On the GPU the producer's work on them has to be ordered before the context's stream. Throws, before an element is
 /// read, ArgumentError for another device, another element type and a misaligned address, and ShapeError for a null
-/// pointer, more than 5 axes, negative extents and strides that are not row-major.
+/// pointer, more than 5 axes, negative extents, strides that are not row-major, and sizes and offsets beyond memory.
 template <DlpackElement T>
 [[nodiscard]] View<T> view_of_dlpack(const Context& ctx, const DLTensor& tensor) {
   using Element = std::remove_const_t<T>;
@@ -166,7 +166,11 @@ template <DlpackElement T>
   if (tensor.data == nullptr) {
     throw ShapeError(concat("DLPack: a tensor of shape ", shape, " needs data, but the pointer is null"));
   }
-  const std::uintptr_t address = reinterpret_cast<std::uintptr_t>(tensor.data) + tensor.byte_offset;
+  std::uintptr_t address = 0;
+  if (__builtin_add_overflow(reinterpret_cast<std::uintptr_t>(tensor.data), tensor.byte_offset, &address)) {
+    throw ShapeError(concat("DLPack: the tensor's elements would begin ", tensor.byte_offset,
+                            " bytes behind its address, beyond the end of memory; ask who exported it"));
+  }
   return wrap(ctx, reinterpret_cast<T*>(address), shape);
 }
 
