@@ -121,9 +121,9 @@ struct Saved {
             ms::concat(checkpoint.source(), ": was saved by another program; give a file that --checkpoint wrote"));
       }
       const auto& p = state.at("progress");
-      at.epoch = p.at("epoch");
-      at.step = p.at("step");
-      at.training = {p.at("loss"), p.at("accuracy"), p.at("samples")};
+      at.epoch = whole(p.at("epoch"));
+      at.step = whole(p.at("step"));
+      at.training = {p.at("loss"), p.at("accuracy"), whole(p.at("samples"))};
       at.tested = p.at("tested");
       at.epoch_seconds = p.at("epoch_seconds");
       at.seconds = p.at("seconds");
@@ -136,9 +136,9 @@ struct Saved {
       testing = state.at("data").at("testing");
       history = state.at("history");
       const auto& i = state.at("input");
-      input = {.height = i.at("height"),
-               .width = i.at("width"),
-               .channels = i.at("channels"),
+      input = {.height = whole(i.at("height")),
+               .width = whole(i.at("width")),
+               .channels = whole(i.at("channels")),
                .classes = i.at("classes").get<std::vector<std::string>>(),
                .normalization = {.mean = i.at("mean").get<std::vector<double>>(),
                                  .stddev = i.at("stddev").get<std::vector<double>>()}};
@@ -146,11 +146,20 @@ struct Saved {
       throw ms::DataError(ms::concat(checkpoint.source(), ": the state of the run is damaged (", error.what(),
                                      "); take another checkpoint"));
     }
-    if (at.epoch < 1 || at.step < 0 || at.training.samples < 0) {
-      throw ms::DataError(ms::concat(checkpoint.source(),
-                                     ": the state of the run has numbers that cannot be; take another checkpoint"));
-    }
+    if (at.epoch < 1) fail();
     input.check(checkpoint.source());
+  }
+
+ private:
+  [[noreturn]] void fail() const {
+    throw ms::DataError(
+        ms::concat(checkpoint.source(), ": the state of the run has numbers that cannot be; take another checkpoint"));
+  }
+  /// A number of steps, samples or pixels.
+  [[nodiscard]] std::int64_t whole(const ms::io::Json& number) const {
+    constexpr std::int64_t most = std::int64_t{1} << 53;
+    if (!number.is_number_unsigned() || number.get<std::uint64_t>() > std::uint64_t{most}) fail();
+    return number.get<std::int64_t>();
   }
 };
 

@@ -91,6 +91,15 @@ TEST_CASE("wrap: every misuse is a sentence, and nothing is read") {
           static_cast<void>(ms::adopt(ctx, std::make_shared<int>(0), reinterpret_cast<float*>(std::uintptr_t{6}), {1}));
         }).find("0x6, which is not a multiple of 4") != std::string::npos);
   CHECK_THROWS_AS(static_cast<void>(ms::adopt<float>(ctx, std::make_shared<int>(0), nullptr, {1})), ms::ShapeError);
+  // 2^61 times 8 bytes wrap around to none; 2^59 of them end beyond the last address.
+  for (const int power : {61, 59}) {
+    const ms::Shape shape = {std::int64_t{1} << power};
+    const auto at = reinterpret_cast<double*>(~std::uintptr_t{7} - (std::uintptr_t{1} << 61));
+    CHECK(support::message_of<ms::ShapeError>([&] { static_cast<void>(ms::wrap(ctx, at, shape)); }) ==
+          ms::concat("a view of shape ", shape,
+                     " of elements of 8 bytes would reach beyond the end of memory; check the ", "shape"));
+    CHECK_THROWS_AS(static_cast<void>(ms::adopt(ctx, std::make_shared<int>(0), at, shape)), ms::ShapeError);
+  }
   WrapForeign foreign({1, 2, 3, 4, 5, 6});
   CHECK(
       support::message_of<ms::ArgumentError>([&] { static_cast<void>(ms::adopt(ctx, nullptr, foreign.data, {6})); }) ==

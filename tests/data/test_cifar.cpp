@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -245,6 +246,13 @@ TEST_CASE("cifar: a truncated or empty file is named with its size") {
   folder.write("test_batch.bin", {});
   CHECK(data_complaint([&] { return cifar10(folder.path(), Split::test); }) ==
         path + ": the file is empty; " + remedy10);
+  // A hole of whole records, where the file system takes one.
+  std::error_code unable;
+  fs::resize_file(path, std::uintmax_t{3073} << 21, unable);
+  if (!unable) {
+    CHECK(data_complaint([&] { return cifar10(folder.path(), Split::test); }) ==
+          path + ": 6146 MiB are too many for a file of CIFAR-10; the limit is 4096 MiB; " + remedy10);
+  }
   // A CIFAR-10 file is no CIFAR-100 file.
   folder.write("test.bin", cifar10_records(0, 1));
   CHECK(data_complaint([&] {

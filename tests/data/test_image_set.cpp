@@ -59,6 +59,25 @@ TEST_CASE("image_set: sizes and images") {
   CHECK_THROWS_AS((void)set.image(-1), ms::ArgumentError);
 }
 
+TEST_CASE("image_set: an even share of every class, spread over the set") {
+  ImageSet set;
+  set.height = set.width = set.channels = 1;
+  set.class_names = {"a", "b", "c", "none"};
+  for (int i = 0; i < 10; ++i) set.labels.push_back(0);
+  for (int i = 0; i < 2; ++i) set.labels.push_back(1);
+  for (int i = 0; i < 10; ++i) set.labels.push_back(2);
+  for (std::size_t i = 0; i < set.labels.size(); ++i) set.pixels.push_back(static_cast<std::uint8_t>(i));
+  const auto taken = [&](std::int64_t count) { return set.take_evenly(count).pixels; };
+  CHECK(taken(0).empty());
+  CHECK(taken(22) == set.pixels);
+  // b gives its two; of four each, places 0, 10/4, 20/4, 30/4.
+  CHECK(taken(10) == std::vector<std::uint8_t>{0, 2, 5, 7, 10, 11, 12, 14, 17, 19});
+  // A share that cannot be even gives the rest to larger classes.
+  CHECK(set.take_evenly(4).labels == std::vector<std::int32_t>{0, 1, 2, 2});
+  CHECK_THROWS_AS((void)set.take_evenly(23), ms::ArgumentError);
+  CHECK_THROWS_AS((void)set.take_evenly(-1), ms::ArgumentError);
+}
+
 TEST_CASE("image_set: check names what does not agree") {
   ImageSet set = small_set();
   SUBCASE("extent") {
@@ -77,6 +96,14 @@ TEST_CASE("image_set: check names what does not agree") {
   SUBCASE("surplus pixels") {
     set.pixels.push_back(0);
     CHECK(complaint(set) == "small: 3 labels of 1 x 2 x 2 images need 12 pixel bytes; there are 13");
+  }
+  SUBCASE("products that would wrap around") {
+    // 2^32 * 2^32 * 4 would be 0.
+    set.height = set.width = std::int64_t{1} << 32;
+    set.channels = 4;
+    CHECK(complaint(set) ==
+          "small: 3 labels of 4294967296 x 4294967296 x 4 images need more than 2^63 pixel bytes; "
+          "there are 12");
   }
   SUBCASE("label too large") {
     set.labels[1] = 2;

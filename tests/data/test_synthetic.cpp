@@ -123,6 +123,11 @@ TEST_CASE("synthetic: fewer than one image is refused") {
   }
 }
 
+TEST_CASE("synthetic: so many images that their bytes could not be counted are refused") {
+  CHECK_THROWS_WITH_AS((void)synthetic({.images = std::int64_t{1} << 62}),
+                       doctest::Contains("at most 2147483648 are drawn"), ms::ArgumentError);
+}
+
 TEST_SUITE_END();
 
 }  // namespace data_synthetic_test

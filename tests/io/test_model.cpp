@@ -232,7 +232,9 @@ TEST_CASE("architecture: text that describes no network is refused, with the lay
       {build_complaint(
            R"("kind":"Conv2d","in_channels":0,"out_channels":0,"bias":true,"kernel":[2000000000,2000000000],)" +
            window),
-       "its kernel is too large"},
+       "the field 'kernel' must be a whole number from 1 to 65536"},
+      {build_complaint(R"("kind":"MaxPool2d","kernel":[2,2],"stride":[1,1],"padding":[0,65537],"dilation":[1,1])"),
+       "the field 'padding' must be a whole number from 0 to 65536"},
       {build_complaint(R"("kind":"Conv2d","in_channels":1,"out_channels":1,"bias":true,"kernel":[0,1],)" + window),
        "the field 'kernel' must be a whole number from 1"},
       {build_complaint(R"("kind":"MaxPool2d","kernel":[2],)" + window), "'kernel' must be a list of two numbers"},

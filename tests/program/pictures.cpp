@@ -328,6 +328,11 @@ TEST_CASE("pictures: another shape keeps the middle") {
   CHECK(ms::data::resize_image(pattern(1, 300), 2, 2).pixels.size() == 12);
   CHECK_THROWS_AS((void)ms::data::resize_image(ms::data::Image{}, 2, 2), ms::ArgumentError);
   CHECK_THROWS_AS((void)ms::data::resize_image(wide, 0, 2), ms::ArgumentError);
+  // Products that would wrap around to little, and pixels that are not there.
+  CHECK_THROWS_AS((void)ms::data::resize_image(wide, std::int64_t{1} << 32, std::int64_t{1} << 32), ms::ArgumentError);
+  CHECK_THROWS_AS((void)ms::data::resize_image({.pixels = {}, .height = 2, .width = 2}, 2, 2), ms::ArgumentError);
+  CHECK_THROWS_AS((void)ms::data::image_folder("/", {.height = std::int64_t{1} << 32, .width = std::int64_t{1} << 32}),
+                  ms::ArgumentError);
 }
 
 TEST_CASE("pictures: what is refused, and with which sentence") {

@@ -29,6 +29,8 @@ namespace detail {
 inline constexpr std::int64_t cifar_side = 32;
 inline constexpr std::int64_t cifar_plane = cifar_side * cifar_side;
 inline constexpr std::int64_t cifar_image = 3 * cifar_plane;
+/// Twenty times the largest file that is published.
+inline constexpr std::int64_t largest_cifar_file = std::int64_t{1} << 32;
 
 /// How the files of one CIFAR version are laid out and where to get them.
 struct CifarFormat {
@@ -67,6 +69,10 @@ inline std::int64_t count_cifar_records(const std::filesystem::path& path, const
   const auto bytes = static_cast<std::int64_t>(std::filesystem::file_size(path, error));
   if (error) throw IoError(concat(path.string(), ": its size cannot be read: ", error.message(), "; check the disk"));
   if (bytes == 0) throw DataError(concat(path.string(), ": the file is empty; ", format.remedy()));
+  if (bytes > largest_cifar_file) {
+    throw DataError(concat(path.string(), ": ", bytes >> 20, " MiB are too many for a file of ", format.name,
+                           "; the limit is ", largest_cifar_file >> 20, " MiB; ", format.remedy()));
+  }
   if (bytes % format.record_bytes() != 0) {
     throw DataError(concat(path.string(), ": truncated, or not the binary version of ", format.name, ": ", bytes,
                            " bytes are no multiple of the record size ", format.record_bytes(), "; ", format.remedy()));
@@ -128,7 +134,7 @@ inline void read_cifar(const std::filesystem::path& directory, const std::vector
 /// CIFAR-10 from `directory` (the unpacked `cifar-10-batches-bin`): `data_batch_1.bin` to `data_batch_5.bin` in that
 /// order, or `test_batch.bin`. Files may hold any whole number of records. Both splits are normalised by the mean and
 /// standard deviation of the 50,000 training images. Throws IoError for what is missing or unreadable, DataError for a
-/// truncated or empty file or a label above 9.
+/// truncated, empty or larger file than 4 GiB or a label above 9.
 [[nodiscard]] inline ImageSet cifar10(const std::filesystem::path& directory, Split split) {
   ImageSet set;
   set.source = concat("CIFAR-10 ", to_string(split), " set in ", directory.string());

@@ -205,11 +205,18 @@ struct AxisTaps {
 }  // namespace detail
 
 /// The middle of the image, as large as the shape of the result allows, at another size: means over the covered area
-/// where it shrinks, else bilinear. Throws ArgumentError for a size below 1 or an empty image.
+/// where it shrinks, else bilinear. Throws ArgumentError for a size below 1 or beyond 2^26 pixels, an empty image, and
+/// one whose pixels are not as many as it says.
 [[nodiscard]] inline Image resize_image(const Image& image, std::int64_t height, std::int64_t width) {
-  if (height < 1 || width < 1 || image.height < 1 || image.width < 1) {
-    throw ArgumentError(concat("resize_image: ", image.height, " x ", image.width, " to ", height, " x ", width,
-                               "; every extent must be at least 1"));
+  for (const auto& [rows, columns] : {std::pair(height, width), std::pair(image.height, image.width)}) {
+    if (rows < 1 || columns < 1 || rows > largest_image_pixels / columns) {
+      throw ArgumentError(concat("resize_image: ", image.height, " x ", image.width, " to ", height, " x ", width,
+                                 "; every extent must be at least 1, and an image at most 2^26 pixels"));
+    }
+  }
+  if (std::ssize(image.pixels) != 3 * image.height * image.width) {
+    throw ArgumentError(concat("resize_image: ", image.height, " x ", image.width, " pixels take ",
+                               3 * image.height * image.width, " bytes; got ", image.pixels.size()));
   }
   // The largest part of the image with the result's shape.
   const std::int64_t crop_width = std::clamp<std::int64_t>(image.height * width / height, 1, image.width);

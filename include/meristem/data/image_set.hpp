@@ -89,9 +89,14 @@ struct ImageSet {
                              " (height x width x channels); every extent must be at least 1"));
     }
     if (empty()) throw DataError(concat(source, ": the data set is empty; it needs at least one image"));
-    if (std::ssize(pixels) / image_bytes() != size() || std::ssize(pixels) % image_bytes() != 0) {
+    std::int64_t bytes = 0;
+    const bool fits = !__builtin_mul_overflow(height, width, &bytes) &&
+                      !__builtin_mul_overflow(bytes, channels, &bytes) &&
+                      !__builtin_mul_overflow(bytes, size(), &bytes);
+    if (!fits || std::ssize(pixels) != bytes) {
       throw DataError(concat(source, ": ", labels.size(), " labels of ", height, " x ", width, " x ", channels,
-                             " images need ", size() * image_bytes(), " pixel bytes; there are ", pixels.size()));
+                             " images need ", fits ? std::to_string(bytes) : "more than 2^63",
+                             " pixel bytes; there are ", pixels.size()));
     }
     for (std::size_t i = 0; i < labels.size(); ++i) {
       if (labels[i] < 0 || labels[i] >= classes()) {

@@ -170,10 +170,14 @@ inline void draw_synthetic(const SyntheticOptions& options, std::int64_t index, 
 }  // namespace detail
 
 /// Ten classes of 32 x 32 x 3 images, in equal numbers (to within one). A pure function of the options. Throws
-/// ArgumentError for fewer than 1 image, and what before_some throws.
+/// ArgumentError for fewer than 1 image or more than 2^31, and what before_some throws.
 [[nodiscard]] inline ImageSet synthetic(const SyntheticOptions& options = {}) {
+  constexpr std::int64_t most = std::int64_t{1} << 31;
   if (options.images < 1) {
     throw ArgumentError(concat("synthetic: ", options.images, " images were asked for; at least 1 is needed"));
+  }
+  if (options.images > most) {
+    throw ArgumentError(concat("synthetic: ", options.images, " images were asked for; at most ", most, " are drawn"));
   }
   ImageSet set;
   set.source = concat("built-in synthetic ", to_string(options.split), " set");

@@ -188,8 +188,6 @@ template <Real T>
                                     .dilation = fields.extent("dilation", 1),
                                     .bias = fields.flag("bias"),
                                     .init = nn::Init::zeros};
-    // Without channels the extents of the kernel are multiplied all the same.
-    if (options.kernel.size() > LayerFields::max_size) fields.fail("its kernel is too large");
     fields.claim({{options.kernel.size(), out, in}, {options.bias ? out : 0}});
     return std::make_unique<nn::Conv2d<T>>(ctx, in, out, options);
   }

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
+#include <exception>
 #include <filesystem>
 #include <span>
 #include <string>
@@ -48,7 +49,7 @@ class Descriptor {
 
 }  // namespace detail
 
-/// The bytes of a file. Throws IoError if it cannot be read or is no regular file.
+/// The bytes of a file. Throws IoError if it cannot be read, is no regular file or does not fit into memory.
 [[nodiscard]] inline std::vector<std::byte> read_file(const std::string& path) {
   const detail::Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (!file.open()) {
@@ -60,7 +61,12 @@ class Descriptor {
     throw IoError(concat(path, ": cannot be examined: ", detail::system_message(errno)));
   }
   if (!S_ISREG(status.st_mode)) throw IoError(concat(path, ": is no regular file; name a file"));
-  std::vector<std::byte> bytes(static_cast<std::size_t>(status.st_size));
+  std::vector<std::byte> bytes;
+  try {
+    bytes.resize(static_cast<std::size_t>(status.st_size));
+  } catch (const std::exception&) {  // std::bad_alloc or std::length_error
+    throw IoError(concat(path, ": its ", status.st_size, " bytes do not fit into memory; give a smaller file"));
+  }
   std::size_t done = 0;
   while (done < bytes.size()) {
     const ssize_t count = ::read(file.get(), bytes.data() + done, bytes.size() - done);

@@ -34,7 +34,11 @@ class HistoryLine {
   }
   [[nodiscard]] std::int64_t count(const char* key) const {
     const nlohmann::json& member = find(key);
-    if (!member.is_number_integer()) refuse(concat("has no whole number at '", key, "'"));
+    // Unsigned numbers beyond that would become negative.
+    if (!member.is_number_integer() ||
+        (member.is_number_unsigned() && member.get<std::uint64_t>() > std::uint64_t{INT64_MAX})) {
+      refuse(concat("has no whole number at '", key, "'"));
+    }
     return member.get<std::int64_t>();
   }
   [[nodiscard]] double number(const char* key) const { return as_number(find(key), key); }

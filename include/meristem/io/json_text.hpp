@@ -13,6 +13,7 @@
 
 #include <meristem/core/config.hpp>
 #include <meristem/core/error.hpp>
+#include <meristem/core/text.hpp>
 
 namespace meristem::inline MERISTEM_BACKEND::io {
 
@@ -47,7 +48,8 @@ class JsonBuilder {
   bool start_array(std::size_t) { return open(Json::array()); }
   bool end_array() { return close(); }
   bool parse_error(std::size_t position, const std::string&, const nlohmann::detail::exception& error) {
-    const std::string text = error.what();
+    // It quotes what was read, which may be anything.
+    const std::string text = to_utf8(error.what());
     // nlohmann's messages start with a code in brackets.
     const std::size_t end = text.find("] ");
     return refuse(

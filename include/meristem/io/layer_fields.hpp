@@ -42,6 +42,8 @@ class LayerFields {
  public:
   /// The largest number that a field of sizes may hold; products of two cannot overflow.
   static constexpr std::int64_t max_size = (std::int64_t{1} << 31) - 1;
+  /// The largest extent of a window, so that sizes of maps stay far from overflowing.
+  static constexpr std::int64_t max_extent = 65'536;
 
   /// `path` is the layer's path name. Both other arguments must outlive the object.
   LayerFields(detail::BuildUse& use, std::string path, const Json& value)
@@ -69,13 +71,13 @@ class LayerFields {
 
   /// A whole number from `least` to `max_size`.
   [[nodiscard]] std::int64_t size(const std::string& name, std::int64_t least = 0) {
-    return size_of(name, field(name), least);
+    return size_of(name, field(name), least, max_size);
   }
-  /// [rows, columns], each as `size`.
+  /// [rows, columns], each a whole number from `least` to `max_extent`.
   [[nodiscard]] Extent2 extent(const std::string& name, std::int64_t least = 0) {
     const Json& both = field(name);
     if (!both.is_array() || both.size() != 2) fail(concat("the field '", name, "' must be a list of two numbers"));
-    return {size_of(name, both[0], least), size_of(name, both[1], least)};
+    return {size_of(name, both[0], least, max_extent), size_of(name, both[1], least, max_extent)};
   }
   /// A finite number.
   [[nodiscard]] double real(const std::string& name) {
@@ -119,11 +121,12 @@ class LayerFields {
   }
 
  private:
-  [[nodiscard]] std::int64_t size_of(const std::string& name, const Json& number, std::int64_t least) const {
+  [[nodiscard]] std::int64_t size_of(const std::string& name, const Json& number, std::int64_t least,
+                                     std::int64_t most) const {
     const bool whole = number.is_number_integer();
-    if (!whole || (number.is_number_unsigned() && number.get<std::uint64_t>() > std::uint64_t{max_size}) ||
+    if (!whole || (number.is_number_unsigned() && number.get<std::uint64_t>() > static_cast<std::uint64_t>(most)) ||
         number.get<std::int64_t>() < least) {
-      fail(concat("the field '", name, "' must be a whole number from ", least, " to ", max_size));
+      fail(concat("the field '", name, "' must be a whole number from ", least, " to ", most));
     }
     return number.get<std::int64_t>();
   }

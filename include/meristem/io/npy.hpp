@@ -43,6 +43,21 @@ struct NpyArray {
 
 namespace detail {
 
+/// Whether NumPy takes `descr` for the element type that .npy files call `dtype`, such as f4, =f4 and float32 for <f4.
+[[nodiscard]] inline bool names_npy_dtype(std::string descr, std::string_view dtype) {
+  const bool one_byte = dtype.back() == '1';
+  if (!descr.empty() && (descr[0] == '<' || descr[0] == '=' || descr[0] == '|' || (descr[0] == '>' && one_byte))) {
+    descr.erase(0, 1);
+  }
+  if (descr == dtype.substr(1)) return true;
+  const char* const names[][3] = {
+      {"f4", "f", "float32"}, {"f8", "d", "float64"}, {"i4", "i", "int32"}, {"i8", "q", "int64"}, {"u1", "B", "uint8"}};
+  for (const auto& [code, letter, name] : names) {
+    if (dtype.substr(1) == code && (descr == letter || descr == name)) return true;
+  }
+  return false;
+}
+
 /// The header: a Python dictionary such as {'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }.
 class NpyHeader {
  public:
@@ -54,7 +69,7 @@ class NpyHeader {
       expect(':');
       if (key == "descr" && !has_descr) {
         has_descr = true;
-        if (peek() != '\'' && peek() != '"') {
+        if (peek() == '[' || peek() == '(') {
           throw DataError(concat(source, ": its elements are structures; an array of single numbers is expected"));
         }
         descr_ = string();
@@ -72,7 +87,7 @@ class NpyHeader {
       if (peek() != '}') expect(',');
     }
     expect('}');
-    if (peek() != '\0') fail("something follows the closing brace");
+    if ((void)peek(), !rest_.empty()) fail("something follows the closing brace");
     if (!has_descr || !has_order || !has_shape) fail("descr, fortran_order or shape is missing");
   }
 
@@ -91,17 +106,29 @@ class NpyHeader {
     rest_.remove_prefix(at == std::string_view::npos ? rest_.size() : at);
     return rest_.empty() ? '\0' : rest_.front();
   }
+  /// The next characters for a message, on one line.
+  [[nodiscard]] std::string next() const {
+    std::string text(rest_.substr(0, 20));
+    for (char& c : text) c = c >= ' ' && c <= '~' ? c : '?';
+    return text;
+  }
   void expect(char wanted) {
-    if (peek() != wanted || rest_.empty())
-      fail(concat("'", wanted, "' is expected before '", rest_.substr(0, 20), "'"));
+    if (peek() != wanted || rest_.empty()) fail(concat("'", wanted, "' is expected before '", next(), "'"));
     rest_.remove_prefix(1);
   }
   [[nodiscard]] std::string string() {
+    // Python 2 could mark text so.
+    if ((peek() == 'u' || rest_.starts_with('U')) && rest_.size() > 1 && (rest_[1] == '\'' || rest_[1] == '"')) {
+      rest_.remove_prefix(1);
+    }
     const char quote = peek();
-    if (quote != '\'' && quote != '"') fail(concat("a string is expected before '", rest_.substr(0, 20), "'"));
+    if (quote != '\'' && quote != '"') fail(concat("a string is expected before '", next(), "'"));
     const std::size_t end = rest_.find(quote, 1);
     if (end == std::string_view::npos) fail("a string does not end");
     const std::string result(rest_.substr(1, end - 1));
+    for (const char c : result) {
+      if (c < ' ' || c > '~' || c == '\\') fail("a string in it has characters that no name of its parts has");
+    }
     rest_.remove_prefix(end + 1);
     return result;
   }
@@ -117,19 +144,30 @@ class NpyHeader {
     return word;
   }
   void read_shape() {
+    if (peek() == '[') fail("its shape is a list, not a tuple");
     expect('(');
+    bool comma = false;
     while (peek() != ')') {
+      if (shape_.rank() > 0 && !comma) expect(',');
       std::int64_t extent = -1;
+      const char first = peek();
       const auto [end, error] = std::from_chars(rest_.data(), rest_.data() + rest_.size(), extent);
-      if (error != std::errc() || extent < 0) fail("an extent of the shape is no whole number from 0 up");
-      rest_.remove_prefix(static_cast<std::size_t>(end - rest_.data()));
+      const auto digits = static_cast<std::size_t>(end - rest_.data());
+      if (error != std::errc() || extent < 0 || (first == '0' && digits > 1 && extent != 0)) {
+        fail(concat("an extent of the shape is not plainly a whole number from 0 up: '", next(), "'"));
+      }
+      rest_.remove_prefix(digits);
+      // Python 2 writes long numbers so, as NumPy on 64-bit Windows had them.
+      if (rest_.starts_with('L')) rest_.remove_prefix(1);
       if (shape_.rank() == Shape::max_rank) {
         throw DataError(concat(*source_, ": the array has more than ", int{Shape::max_rank}, " axes, which are taken"));
       }
       shape_.append(extent);
-      if (peek() != ')') expect(',');
+      comma = peek() == ',';
+      if (comma) expect(',');
     }
     expect(')');
+    if (shape_.rank() == 1 && !comma) fail("its shape is a number, not a tuple");
   }
 
   const std::string* source_;
@@ -141,9 +179,9 @@ class NpyHeader {
 
 }  // namespace detail
 
-/// The array in the bytes of a .npy file of version 1.0, 2.0 or 3.0; messages call it `source`. Throws DataError, which
-/// says what was found and what is taken, for other files, element types other than T, Fortran order, and a size that
-/// is not what the header says. Takes no more memory than the bytes.
+/// The array in the bytes of a .npy file of version 1.0, 2.0 or 3.0, also as Python 2 wrote it; messages call it
+/// `source`. Throws DataError, which says what was found and what is taken, for other files, element types other than
+/// T, Fortran order, and a size that is not what the header says. Takes no more memory than the bytes.
 template <class T>
 [[nodiscard]] NpyArray<T> parse_npy(std::span<const std::byte> bytes, const std::string& source) {
   static_assert(!npy_dtype<T>.empty(), "arrays are of float, double, int32, int64 or uint8");
@@ -167,7 +205,7 @@ template <class T>
   }
   const char* const text = reinterpret_cast<const char*>(bytes.data()) + magic + width;
   const detail::NpyHeader header(std::string_view(text, length), source);
-  if (header.descr() != npy_dtype<T> && !(sizeof(T) == 1 && header.descr() == "<u1")) {
+  if (!detail::names_npy_dtype(header.descr(), npy_dtype<T>)) {
     throw DataError(concat(source, ": its elements are '", header.descr(), "'; '", npy_dtype<T>, "' (", dtype_name<T>,
                            ", little-endian) is expected: convert it with astype"));
   }
@@ -182,7 +220,13 @@ template <class T>
   } catch (const ShapeError& error) {
     throw DataError(concat(source, ": ", error.message()));
   }
-  if (data.size() % sizeof(T) != 0 || data.size() / sizeof(T) != static_cast<std::uint64_t>(size)) {
+  if (data.size() / sizeof(T) > static_cast<std::uint64_t>(size) ||
+      (data.size() / sizeof(T) == static_cast<std::uint64_t>(size) && data.size() % sizeof(T) != 0)) {
+    throw DataError(concat(source, ": ", data.size() - static_cast<std::size_t>(size) * sizeof(T),
+                           " bytes follow the array of shape ", header.shape(), " of '", npy_dtype<T>,
+                           "'; give each array a file of its own"));
+  }
+  if (data.size() / sizeof(T) != static_cast<std::uint64_t>(size)) {
     throw DataError(concat(source, ": an array of shape ", header.shape(), " of '", npy_dtype<T>,
                            "' does not take the ", data.size(),
                            " bytes that follow the header; it is truncated or damaged"));

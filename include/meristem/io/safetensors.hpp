@@ -34,13 +34,16 @@ struct StoredType {
   std::int64_t bytes;
 };
 /// Element types of the format that take whole bytes.
-inline constexpr std::array<StoredType, 15> stored_types = {{{"F64", 8},
+inline constexpr std::array<StoredType, 18> stored_types = {{{"F64", 8},
+                                                             {"C64", 8},
                                                              {"F32", 4},
                                                              {"F16", 2},
                                                              {"BF16", 2},
                                                              {"F8_E4M3", 1},
                                                              {"F8_E5M2", 1},
                                                              {"F8_E8M0", 1},
+                                                             {"F8_E4M3FNUZ", 1},
+                                                             {"F8_E5M2FNUZ", 1},
                                                              {"I64", 8},
                                                              {"I32", 4},
                                                              {"I16", 2},
@@ -180,9 +183,9 @@ class Safetensors {
                                  name == "__metadata__" ? "reserved" : "taken",
                                  "; give each tensor a name of its own"));
     }
-    if (bytes.size() != static_cast<std::size_t>(shape.size()) * sizeof(T)) {
-      throw ShapeError(concat("safetensors: tensor '", name, "' of shape ", shape, " needs ",
-                              static_cast<std::size_t>(shape.size()) * sizeof(T), " bytes; got ", bytes.size()));
+    if (bytes.size() % sizeof(T) != 0 || bytes.size() / sizeof(T) != static_cast<std::size_t>(shape.size())) {
+      throw ShapeError(concat("safetensors: tensor '", name, "' of shape ", shape, " needs ", shape.size(), " times ",
+                              sizeof(T), " bytes; got ", bytes.size()));
     }
     StoredTensor tensor;
     tensor.dtype = stored_dtype<T>;
@@ -300,13 +303,16 @@ inline StoredTensor Safetensors::entry(const std::string& where, const Json& val
   tensor.dtype = value["dtype"].get<std::string>();
   const std::int64_t element = detail::stored_bytes(tensor.dtype);
   if (element == 0) {
-    throw DataError(concat(where, " has dtype '", tensor.dtype, "', which is not known here; F32 and F64 are"));
+    throw DataError(
+        concat(where, " has dtype '", tensor.dtype,
+               "', which is none of the types of whole bytes that are known here; convert it, for instance to F32"));
   }
   std::int64_t size = element;
   bool fits = true, empty = false;
   if (!value["shape"].is_array()) throw DataError(concat(where, ": shape is no list"));
   for (const Json& extent : value["shape"]) {
-    if (!whole_number(extent)) throw DataError(concat(where, ": shape has an entry that is no whole number from 0 up"));
+    if (!whole_number(extent))
+      throw DataError(concat(where, ": shape has an entry that is no whole number from 0 to 2^63 - 1"));
     tensor.shape.push_back(extent.get<std::int64_t>());
     empty = empty || tensor.shape.back() == 0;
     fits = fits && !__builtin_mul_overflow(size, tensor.shape.back(), &size);
@@ -355,6 +361,7 @@ inline Safetensors Safetensors::parse(std::vector<std::byte> content, const std:
       result.tensors_.emplace(name, entry(concat(source, ": tensor '", name, "'"), value, data));
       continue;
     }
+    if (value.is_null()) continue;
     if (!value.is_object()) throw DataError(concat(source, ": __metadata__ is no object"));
     for (const auto& [key, string] : value.items()) {
       if (!string.is_string()) throw DataError(concat(source, ": __metadata__ entry '", key, "' is no string"));
