@@ -11,6 +11,8 @@
 
 #include <meristem/models/resnet.hpp>
 #include <meristem/nn/batch_norm.hpp>
+#include <meristem/nn/conv2d.hpp>
+#include <meristem/nn/flatten.hpp>
 #include <meristem/nn/group_norm.hpp>
 #include <meristem/nn/layer_norm.hpp>
 #include <meristem/nn/linear.hpp>
@@ -164,6 +166,21 @@ TEST_CASE("layers: backward without the trace of a forward is told") {
   Net other;
   const auto trace = other.forward(ctx, input, {});
   CHECK(refused(net, trace) == "Sequential" + told);
+}
+
+TEST_CASE("layers: sizes that overflow are told, and empty batches have costs") {
+  ms::Context ctx;
+  constexpr std::int64_t big = std::int64_t{1} << 40;
+  ms::nn::Flatten<float> flatten;
+  CHECK_THROWS_AS((void)flatten.output_shape({1, big, big}), ms::ShapeError);
+  CHECK(flatten.output_shape({1, big, 0, big}) == ms::Shape{1, 0});
+  ms::nn::Conv2d<float> conv(ctx, 1, 8, ms::nn::Conv2dOptions{.kernel = 3, .padding = 1 << 30});
+  CHECK_THROWS_AS((void)conv.multiply_adds({8, 4, 4, 1}), ms::ShapeError);
+  CHECK_THROWS_AS(ms::nn::Linear<float>(ctx, big, big), ms::ShapeError);
+  ms::nn::Linear<float> linear(ctx, 5, 3);
+  CHECK(linear.multiply_adds({0, 5}) == 15);
+  CHECK(linear.multiply_adds({7, 2, 5}) == 30);
+  CHECK_THROWS_AS((void)linear.multiply_adds({1, big, big / 1024, 5}), ms::ShapeError);
 }
 
 TEST_SUITE_END();

@@ -505,6 +505,41 @@ TEST_CASE("optimizers: weights whose gradient stays 0 stay what they are") {
   support::check_same_bits(ms::to_host(ctx, linear.weight().value), before);
 }
 
+TEST_CASE("optimizers: moments that were put back by hand go on at their age") {
+  ms::Context ctx;
+  ms::nn::Linear<double> linear(ctx, 1, 1, {.bias = false}), same(ctx, 1, 1, {.bias = false});
+  same.weight().value = ms::clone(ctx, linear.weight().value);
+  for (auto* layer : {&linear, &same}) layer->weight().gradient = ms::from_host<double>(ctx, {1, 1}, {0.3});
+  AdamW adamw(linear, {}), resumed(same, {});
+  for (int t = 0; t < 5; ++t) adamw.step(ctx);
+  same.weight().value = ms::clone(ctx, linear.weight().value);
+  for (const auto& moment : adamw.state(linear.weight().id)) {
+    resumed.state(same.weight().id).push_back(ms::clone(ctx, moment));
+  }
+  resumed.set_steps(adamw.steps());
+  adamw.step(ctx);
+  resumed.step(ctx);
+  support::check_same_bits(ms::to_host(ctx, same.weight().value), ms::to_host(ctx, linear.weight().value));
+}
+
+TEST_CASE("optimizers: a parameter that joins later counts its own steps") {
+  // As PyTorch counts, by parameter.
+  ms::Context ctx;
+  ms::nn::Sequential<double> net;
+  const auto add = [&](const char* name) {
+    auto& layer = net.add<ms::nn::Linear<double>>(name, ctx, 1, 1, ms::nn::LinearOptions{.bias = false});
+    layer.weight().value = ms::from_host<double>(ctx, {1, 1}, {1.0});
+    layer.weight().gradient = ms::from_host<double>(ctx, {1, 1}, {0.3});
+    return &layer;
+  };
+  add("a");
+  AdamW adamw(net, {.learning_rate = 1e-3, .weight_decay = 0.0});
+  for (int t = 0; t < 100; ++t) adamw.step(ctx);
+  auto* const late = add("b");
+  adamw.step(ctx);
+  CHECK(1.0 - ms::to_host(ctx, late->weight().value)[0] == doctest::Approx(1e-3).epsilon(1e-6));
+}
+
 TEST_CASE("optimizers: the learning rate can change between steps") {
   ms::Context ctx;
   ms::nn::Linear<double> linear(ctx, 1, 1, {.bias = false});

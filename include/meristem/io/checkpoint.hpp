@@ -251,11 +251,12 @@ class Checkpoint {
                                                      file_.at("network." + read.name).shape, steps_);
         read.group.learning_rate_factor = entry.real("learning_rate_factor");
         if (!entry.member("weight_decay").is_null()) read.group.weight_decay = entry.real("weight_decay");
-        for (const double number : {read.group.learning_rate_factor, read.group.weight_decay.value_or(0.0)}) {
-          if (!(number >= 0.0 && std::isfinite(number))) {
-            throw DataError(concat(place, ": a learning rate factor or weight decay of ", number, " cannot be"));
-          }
-        }
+        const auto require_rate = [&](double number) {
+          if (number >= 0.0 && std::isfinite(number)) return;
+          throw DataError(concat(place, ": a learning rate factor or weight decay of ", number, " cannot be"));
+        };
+        require_rate(read.group.learning_rate_factor);
+        require_rate(read.group.weight_decay.value_or(0.0));
       }
       return read;
     };

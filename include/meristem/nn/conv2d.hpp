@@ -60,7 +60,7 @@ class Conv2d final : public WeightedLayer<T> {
 
   [[nodiscard]] std::int64_t multiply_adds(const Shape& input) const override {
     const Shape output = output_shape(input);
-    return output[1] * output[2] * weight_.value.size();
+    return Shape({output[1], output[2], weight_.value.size()}).size();
   }
 
   [[nodiscard]] Trace<T> forward(Context& ctx, View<const T> input, const Pass<T>&) override {

@@ -15,9 +15,9 @@ class Flatten final : public Layer<T> {
 
   [[nodiscard]] Shape output_shape(const Shape& input) const override {
     if (input.rank() == 0) throw ShapeError(concat(this->label(), ": the input has no batch axis"));
-    std::int64_t features = 1;
-    for (int axis = 1; axis < input.rank(); ++axis) features *= input[axis];
-    return {input[0], features};
+    Shape features;
+    for (int axis = 1; axis < input.rank(); ++axis) features.append(input[axis]);
+    return {input[0], features.size()};
   }
 
   [[nodiscard]] Trace<T> forward(Context&, View<const T> input, const Pass<T>&) override {

@@ -48,7 +48,7 @@ class Linear final : public WeightedLayer<T> {
   }
 
   [[nodiscard]] std::int64_t multiply_adds(const Shape& input) const override {
-    return in_features() == 0 ? 0 : input.size() / input[0] * out_features();
+    return Shape({input.with(0, 1).size(), out_features()}).size();
   }
 
   [[nodiscard]] Trace<T> forward(Context& ctx, View<const T> input, const Pass<T>&) override {
