@@ -28,7 +28,7 @@ void require_usable([[maybe_unused]] const Context& ctx, const T* data, const Sh
   if (data == nullptr) {
     throw ShapeError(concat("a view of shape ", shape, " needs data, but the pointer is null"));
   }
-  if (address % alignof(T) != 0) {
+  if (reinterpret_cast<std::uintptr_t>(data) % alignof(T) != 0) {
     throw ArgumentError(concat("a view of shape ", shape, " of elements of ", sizeof(T), " bytes starts at address ",
                                static_cast<const void*>(data), ", which is not a multiple of ", alignof(T),
                                "; copy the elements to aligned memory first"));
