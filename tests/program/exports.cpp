@@ -238,7 +238,7 @@ TEST_CASE("export: files that hold no network of this kind are refused, by class
   }
   // Without the shape of a sample nobody can tell how PyTorch orders the weights.
   content = program::read(torch);
-  changed("\"[32,32,3]\"", "\"[0]\"", {"the layout cannot be undone: layer1 (Linear)"});
+  changed("\"[32,32,3]\"", "\"[0]\"", {"the layout cannot be undone: flatten (Flatten): sample is missing"});
   program::write(bad, "no model, but text of some length");
   refused(bad, {"no safetensors file"});
   refused(onnx, {"no safetensors file"});
