@@ -44,7 +44,8 @@ enum class Normalization {
   faint,
 };
 
-/// How the amplitude of a unit is shared out between its fan-in and its fan-out, whose product alone is given.
+/// How the amplitude of a unit is shared out between its fan-in and its fan-out, whose product alone is given. A method
+/// that fixes the amplitude fixes both sides, and its units go in as they are.
 enum class Split {
   /// Evenly, √γ on both sides.
   even,

@@ -60,11 +60,11 @@ double carry_out(Context& ctx, nn::Layer<T>& network, optim::Optimizer<T>& optim
   search_options.largest *= static_cast<double>(proposal.positions);
   const double first = detail::first_amplitude(search_options, loss_before, report.slope);
   const auto split = [&](double at) {
-    if (options.amplitude.split == Split::balanced) {
+    if (options.amplitude.split == Split::balanced && proposal.search_amplitude) {
       proposal.insertion.split = balanced_split<T>(ctx, site, proposal.insertion, at);
     }
   };
-  if (!proposal.homogeneous) split(proposal.search_amplitude ? first : gamma.value_or(first));
+  if (!proposal.homogeneous) split(first);
   LineSearchResult search;
   bool vanishing = false;
   if (gamma) {
