@@ -406,6 +406,28 @@ TEST_CASE("grower policy: a number of units that is insisted on goes in where no
   }
 }
 
+TEST_CASE("grower policy: new channels get a norm weight as large as today's, unless they are to be split evenly") {
+  const auto set = checks(400);
+  for (const bool balanced : {true, false}) {
+    CAPTURE(balanced);
+    Trained t(set, maps);
+    GrowerOptions options{.sites = {"block.conv1"}, .how_many = ms::grow::HowMany::fixed(2)};
+    if (!balanced) options.amplitude.split = ms::grow::Split::even;
+    Grower grower(t.net, t.sgd, options);
+    const auto& norm = *grower.sites().at(0).norm;
+    const auto before = ms::to_host(t.ctx, norm.weight().value);
+    double squares = 0.0;
+    for (const double weight : before) squares += weight * weight / static_cast<double>(before.size());
+    REQUIRE(grower.grow(t.ctx, set).added() == 2);
+    const auto after = ms::to_host(t.ctx, norm.weight().value);
+    for (std::size_t k = before.size(); k < after.size(); ++k) {
+      // But for the norm's epsilon of 1e-5 beside variances of about 1.
+      if (balanced) CHECK(after[k] == doctest::Approx(std::sqrt(squares)).epsilon(1e-3));
+      if (!balanced) CHECK(after[k] < 0.5 * std::sqrt(squares));
+    }
+  }
+}
+
 TEST_CASE("grower policy: rejected growth leaves every bit, the random stream included") {
   const auto set = checks(200);
   for (const Build build : {mlp, maps}) {
