@@ -125,6 +125,7 @@ inline void checkpoint(Bytes input) {
   const auto optimizer = read.optimizer(net);
   read.restore(ctx, net, *optimizer);
   require(optimizer->steps() >= 0, "checkpoint: steps");
+  optimizer->step(ctx);
 }
 
 inline void model(Bytes input) {

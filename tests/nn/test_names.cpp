@@ -123,7 +123,7 @@ TEST_CASE("names: two parameters of one name, and names outside the layer's, are
                  "layer1 (Own): the name 'weight' of one of its parameters or buffers does not begin with 'layer1.'"));
   auto& block = net.add<ms::nn::Residual<float>>("block");
   CHECK(contains(refused([&] { block.body().add<ms::nn::Linear<float>>("shortcut", ctx, 2, 2); }),
-                 "'shortcut' is the name of the other branch"));
+                 "'shortcut' is the name of the other branch; choose another"));
   CHECK(refused([&] { net.append("layer2", nullptr); }) == "Sequential: the layer 'layer2' is a null pointer");
 }
 

@@ -370,7 +370,7 @@ std::vector<Wrong> wrong_classify() {
   add("no_bytes/data_batch_3.bin pictures/a/1.png", 1, "has 0 bytes", whole);
   add("cut_half --model-card", 1, "cut_half: ", whole);
   add("weights_changed --model-card", 1, "weights_changed: its content does not match", "take another one");
-  add("version --model-card", 1, "version: has version 2 of the format", "use the meristem that wrote it");
+  add("version --model-card", 1, "version: has version 3 of the format", "use the meristem that wrote it");
   add("foreign.safetensors --model-card", 1, "foreign.safetensors: ", whole);
   add("other_program --model-card", 1, "other_program: was saved by another program", whole);
   add("model.safetensors pictures/a/1.png", 1, "model.safetensors: does not say what images it reads",
@@ -418,7 +418,7 @@ std::vector<Wrong> wrong_export() {
   add("text --onnx new", 1, "text: ", whole);
   add("cut_half --safetensors new", 1, "cut_half: ", whole);
   add("weights_changed --onnx new", 1, "weights_changed: its content does not match", "take another one");
-  add("version --onnx new", 1, "version: has version 2 of the format", "use the meristem that wrote it");
+  add("version --onnx new", 1, "version: has version 3 of the format", "use the meristem that wrote it");
   add("model.safetensors --onnx new", 1, "model.safetensors: does not say what images it reads", "save it with sample");
   add("foreign.safetensors --onnx new", 1, "foreign.safetensors: ", whole);
   all.push_back({words("--seed 1 export"), 2, "export comes first", "cifar10 export MODEL"});

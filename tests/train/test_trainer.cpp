@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -249,7 +250,7 @@ TEST_CASE("trainer: a parameter or a loss that is not finite is named") {
   numbers[1] = -1e308;
   last.value = ms::from_host<double>(ctx, last.value.shape(), numbers);
   const auto text = message();
-  CHECK(contains(text, "training: the loss of step 1 is "));
+  CHECK(contains(text, "training: step 1: the loss is "));
   CHECK(contains(text, "lower the learning rate (0.1) or look at the data"));
 }
 
@@ -274,7 +275,7 @@ TEST_CASE("trainer: bad batches are told and change nothing") {
 
   const auto mislabelled = support::make_batch<float>(ctx, {2, 12}, std::vector<double>(24, 0.5), {0, 3});
   CHECK(contains(message_of<ms::DataError>([&] { (void)ms::train::step(ctx, net, mislabelled, sgd); }),
-                 "the label of row 1 is 3"));
+                 "training: step 2: softmax_cross_entropy: the label of row 1 is 3"));
 
   support::check_same_bits(numbers_of<float>(ctx, net, sgd), before);
   CHECK(sgd.steps() == 1);
@@ -309,7 +310,7 @@ TEST_CASE("trainer: evaluation names what made the loss not finite") {
                                          std::isnan(bad) ? "nan" : "inf")));
   }
   last.value = ms::from_host<double>(ctx, last.value.shape(), {1e308, -1e308, 0.0});
-  CHECK(contains(message(), "evaluation: the loss of samples 0 to 9 is "));
+  CHECK(contains(message(), "evaluation: samples 0 to 9: the loss is "));
   // Numbers that a layer keeps without learning them.
   ms::nn::Sequential<double> normed;
   normed.add<ms::nn::Flatten<double>>("flatten");
@@ -322,6 +323,17 @@ TEST_CASE("trainer: evaluation names what made the loss not finite") {
                  "evaluation: samples 0 to 28: norm.running_mean: element 7 of (12) is nan"));
 }
 
+TEST_CASE("trainer: evaluation tells the batch with a label out of range") {
+  ms::Context ctx;
+  auto net = ms::models::mlp<float>(ctx, {.inputs = 12, .hidden = {}, .classes = 2});
+  auto set = small_set(29);
+  std::fill(set.labels.begin(), set.labels.end(), 1);
+  set.labels[15] = 2;
+  CHECK(contains(
+      message_of<ms::DataError>([&] { (void)ms::train::evaluate(ctx, net, set, 10); }),
+      "evaluation: samples 10 to 19: softmax_cross_entropy: the label of row 5 is 2, but the logits have 2 classes"));
+}
+
 TEST_CASE("trainer: weights that the last step spoiled are told by what looks at the network next") {
   // An infinite input hides behind tanh from the loss, not from the gradient.
   ms::Context ctx({.seed = 5});
@@ -330,6 +342,8 @@ TEST_CASE("trainer: weights that the last step spoiled are told by what looks at
   auto x = support::normal_values<double>(7 * 12, 5);
   x[40] = std::numeric_limits<double>::infinity();
   (void)ms::train::step(ctx, net, support::make_batch<double>(ctx, {7, 12}, x, labels), sgd);
+  CHECK(contains(message_of<ms::NumericError>([&] { ms::nn::check_gradients(ctx, net, "step 1"); }),
+                 "step 1: gradient of layer1.weight: element "));
   const auto named = [](const std::string& text) { return contains(text, "layer1.weight: element "); };
   CHECK(named(message_of<ms::NumericError>([&] { ms::nn::check_finite(ctx, net, "after training"); })));
   CHECK(named(message_of<ms::NumericError>([&] { (void)ms::train::evaluate(ctx, net, small_set(5)); })));

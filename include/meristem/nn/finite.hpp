@@ -19,4 +19,12 @@ void check_finite(Context& ctx, Layer<T>& network, const std::string& where) {
   network.visit_buffers(check);
 }
 
+/// The same for the gradients of the parameters, for a training loop that wants to know before it steps.
+template <Real T>
+void check_gradients(Context& ctx, Layer<T>& network, const std::string& where) {
+  network.visit_parameters([&](Parameter<T>& parameter) {
+    kernels::check_finite(ctx, parameter.gradient.view(), concat(where, ": gradient of ", parameter.name));
+  });
+}
+
 }  // namespace meristem::inline MERISTEM_BACKEND::nn

@@ -43,7 +43,7 @@ class Residual final : public Layer<T> {
       throw ArgumentError(concat("Residual: the activation of the sum is ", activation_, "; choose relu or identity"));
     }
     set_name("");
-    body_.reserve_name("shortcut");
+    body_.reserve_name("shortcut", "the name of the other branch");
   }
 
   [[nodiscard]] std::string_view kind() const override { return "Residual"; }

@@ -47,8 +47,11 @@ class Sequential final : public Layer<T> {
     for (Child& child : layers_) child.layer->set_name(path_of(child.name));
   }
 
-  /// Keeps a name for the other branch of a container that holds this one.
-  void reserve_name(std::string name) { reserved_ = std::move(name); }
+  /// Keeps a name for something else than a layer: `what` completes "'name' is".
+  void reserve_name(std::string name, std::string what) {
+    reserved_ = std::move(name);
+    reserved_for_ = std::move(what);
+  }
 
   [[nodiscard]] std::size_t size() const noexcept { return layers_.size(); }
   /// Throws ArgumentError if there is no such layer.
@@ -153,10 +156,11 @@ class Sequential final : public Layer<T> {
       throw ArgumentError(concat(this->label(), ": '", name, "' is no name for a layer; use letters, digits and _"));
     }
     if (name == reserved_) {
-      throw ArgumentError(concat(this->label(), ": '", name, "' is the name of the other branch; choose another name"));
+      throw ArgumentError(concat(this->label(), ": '", name, "' is ", reserved_for_, "; choose another"));
     }
-    for (const Child& child : layers_) {
-      if (child.name != name) continue;
+    bool taken = false;
+    for (const Child& child : layers_) taken = taken || child.name == name;
+    if (taken) {
       throw ArgumentError(concat(this->label(), ": there is a layer named '", name, "' already; choose another name"));
     }
   }
@@ -184,7 +188,7 @@ class Sequential final : public Layer<T> {
   }
 
   std::vector<Child> layers_;
-  std::string reserved_;
+  std::string reserved_, reserved_for_;
 };
 
 }  // namespace meristem::inline MERISTEM_BACKEND::nn

@@ -165,10 +165,16 @@ class Optimizer {
     return tensors;
   }
 
-  /// For `update`: how far the parameter's elements have come and the rate of each. Throws ShapeError for a parameter
+  /// For `update`: how far the parameter's elements have come and the rate of each. An optimiser to whose step the age
+  /// of an element is nothing gets one stage for all where their rates are the same. Throws ShapeError for a parameter
   /// that changed its shape without the optimiser.
-  [[nodiscard]] Stages stages(Context& ctx, const nn::Parameter<T>& parameter) {
+  [[nodiscard]] Stages stages(Context& ctx, const nn::Parameter<T>& parameter, bool age_matters = true) {
     Known& known = known_[parameter.id];
+    if (!age_matters && growth_rate_.rule == GrowthRate::Rule::constant) {
+      return {{{.steps = std::max<std::int64_t>(steps_ - known.first_steps.base + 1, 1),
+                .learning_rate = learning_rate_ * known.group.learning_rate_factor}},
+              {}};
+    }
     const Shape& shape = parameter.value.shape();
     if (known.stages_of != known.first_steps || known.shape != shape) {
       if (!known.first_steps.fits(shape)) {

@@ -44,7 +44,9 @@ class Sgd final : public Optimizer<T> {
 
  protected:
   void update(Context& ctx, nn::Parameter<T>& parameter) override {
-    const auto [stages, of_element] = this->stages(ctx, parameter);
+    // Only the first step of a momentum buffer with dampening is another.
+    const bool age_matters = options_.momentum > 0.0 && options_.dampening != 0.0;
+    const auto [stages, of_element] = this->stages(ctx, parameter, age_matters);
     std::vector<kernels::SgdStep> steps;
     for (const auto& stage : stages) {
       steps.push_back({.learning_rate = stage.learning_rate,

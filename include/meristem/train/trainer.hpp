@@ -40,23 +40,33 @@ struct Metrics {
 };
 
 namespace detail {
-/// Throws NumericError for a mean loss that is not finite: it names the input or the parameter that is to blame, if one
-/// is, or else `loss` with `remedy`.
-template <Real T>
-void require_finite(Context& ctx, nn::Layer<T>& network, View<const T> inputs, double mean, const std::string& where,
-                    const std::string& loss, const std::string& remedy) {
-  if (std::isfinite(mean)) return;
-  kernels::check_finite(ctx, inputs, where + ": the input batch");
-  nn::check_finite(ctx, network, where);
-  throw NumericError(concat(loss, " is ", std::isnan(mean) ? "nan" : "infinite", "; ", remedy));
+/// The loss of a batch. Throws DataError for labels out of range and NumericError for a mean that is not finite, which
+/// names the input or the parameter that is to blame, if one is. Messages start with `where()`.
+template <Real T, class Where>
+[[nodiscard]] nn::LossValue<T> checked_loss(Context& ctx, nn::Layer<T>& network, View<const T> inputs,
+                                            View<const T> output, View<const std::int32_t> labels,
+                                            const nn::CrossEntropy& loss, bool with_gradient, const Where& where,
+                                            double learning_rate = 0.0) {
+  nn::LossValue<T> value;
+  try {
+    value = loss.template operator()<T>(ctx, output, labels, with_gradient);
+  } catch (const DataError& error) {
+    throw DataError(concat(where(), ": ", error.message()));
+  }
+  if (std::isfinite(value.mean)) return value;
+  kernels::check_finite(ctx, inputs, where() + ": the input batch");
+  nn::check_finite(ctx, network, where());
+  throw NumericError(
+      concat(where(), ": the loss is ", std::isnan(value.mean) ? "nan" : "infinite", "; lower the learning rate",
+             learning_rate > 0.0 ? concat(" (", learning_rate, ")") : std::string(), " or look at the data"));
 }
 }  // namespace detail
 
 /// Forward, backward and one step of the optimiser on a batch with images and labels. The optimiser is of the network
-/// or of a part of it, which alone learns then. Throws ArgumentError if it is of another one, and NumericError, before
-/// any weight changes, if the loss is not finite; it names the input or parameter that is to blame, if one is.
-/// Gradients are not looked at: weights that they spoil are told by the next step or evaluation and by what saves the
-/// network.
+/// or of a part of it, which alone learns then. Throws ArgumentError if it is of another one, DataError for labels out
+/// of range, and NumericError if the loss is not finite; it names the input or parameter that is to blame, if one is.
+/// No weight has changed then; running statistics have seen the batch. Gradients are not looked at: weights that they
+/// spoil are told by the next step or evaluation and by what saves the network.
 template <Real T, class Batch>
 Metrics step(Context& ctx, nn::Layer<T>& network, const Batch& batch, optim::Optimizer<T>& optimizer,
              const nn::CrossEntropy& loss = {}) {
@@ -66,36 +76,32 @@ Metrics step(Context& ctx, nn::Layer<T>& network, const Batch& batch, optim::Opt
   const nn::Pass<T> pass{};
   const View<const T> inputs = batch.images;
   const nn::Trace<T> trace = network.forward(ctx, inputs, pass);
-  nn::LossValue<T> value = loss.template operator()<T>(ctx, trace.output, batch.labels);
+  const auto where = [&] { return concat("training: step ", optimizer.steps() + 1); };
+  nn::LossValue<T> value = detail::checked_loss<T>(ctx, network, inputs, trace.output, batch.labels, loss, true, where,
+                                                   optimizer.learning_rate());
   const std::int64_t samples = inputs.extent(0);
-  if (!std::isfinite(value.mean)) {
-    const std::int64_t number = optimizer.steps() + 1;
-    detail::require_finite(ctx, network, inputs, value.mean, concat("training: step ", number),
-                           concat("training: the loss of step ", number),
-                           concat("lower the learning rate (", optimizer.learning_rate(), ") or look at the data"));
-  }
   (void)network.backward(ctx, inputs, trace, std::move(value.gradient), pass);
   optimizer.step(ctx);
   return {value.mean, static_cast<double>(value.correct) / static_cast<double>(samples), samples};
 }
 
-/// Loss and accuracy over a whole set, in evaluation mode. Throws DataError for a set without samples, and NumericError
-/// for a loss that is not finite: it names the batch of inputs or the parameter that is to blame, if one is.
+/// Loss and accuracy over a whole set, in evaluation mode. Throws DataError for a set without samples and for labels
+/// out of range, and NumericError for a loss that is not finite: it names the batch of inputs or the parameter that is
+/// to blame, if one is.
 template <Real T, class Set>
 Metrics evaluate(Context& ctx, nn::Layer<T>& network, const Set& set, std::int64_t batch_size = 1000,
                  const nn::CrossEntropy& loss = {}) {
   const nn::Pass<T> pass{.mode = nn::Mode::evaluation};
   Metrics total;
   for (const auto& batch : set.template batches<T>(ctx, batch_size)) {
-    const nn::Trace<T> trace = network.forward(ctx, batch.images, pass);
-    const nn::LossValue<T> value = loss.template operator()<T>(ctx, trace.output, batch.labels, false);
-    const std::int64_t samples = batch.labels.size();
-    if (!std::isfinite(value.mean)) {
-      const std::string which = concat("samples ", total.samples, " to ", total.samples + samples - 1);
-      detail::require_finite<T>(ctx, network, batch.images, value.mean, concat("evaluation: ", which),
-                                concat("evaluation: the loss of ", which),
-                                "the network has left the range of its numbers; lower the learning rate");
-    }
+    const View<const T> inputs = batch.images;
+    const nn::Trace<T> trace = network.forward(ctx, inputs, pass);
+    const std::int64_t samples = inputs.extent(0);
+    const auto where = [&] {
+      return concat("evaluation: samples ", total.samples, " to ", total.samples + samples - 1);
+    };
+    const nn::LossValue<T> value =
+        detail::checked_loss<T>(ctx, network, inputs, trace.output, batch.labels, loss, false, where);
     total += {value.mean, static_cast<double>(value.correct) / static_cast<double>(samples), samples};
   }
   if (total.samples == 0) throw DataError("evaluation: the data set is empty; it needs at least one sample");
