@@ -115,14 +115,14 @@ def without(data, markers):
 
 
 def jpeg():
-    """The bytes of a file, sampled so that decoders agree on how colours are enlarged."""
+    """The bytes of a file."""
     mode = draw.choice(["RGB", "RGB", "L", "CMYK"])
     # Of pictures of a few columns libjpeg enlarges the colours otherwise.
     width, height = draw.randint(8, 48), draw.randint(8, 48)
     noise = Image.frombytes(mode, (6, 6), bytes(draw.randrange(256) for _ in range(36 * len(mode))))
     options = {"quality": draw.choice([50, 75, 95]), "progressive": draw.random() < 0.3, "optimize": draw.random() < 0.3}
     if mode == "RGB":
-        options["subsampling"] = draw.choice([0, 2])
+        options["subsampling"] = draw.choice([0, 1, 2])
     if draw.random() < 0.3:
         options["restart_marker_blocks"] = draw.randint(1, 9)
     if draw.random() < 0.4:

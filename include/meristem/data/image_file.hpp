@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <memory>
 #include <span>
 #include <string>
@@ -38,7 +39,7 @@ inline constexpr std::int64_t largest_image_pixels = std::int64_t{1} << 26;
 
 namespace detail {
 
-/// What stb_image makes of a file: (height, width, channels) bytes, 4 channels if `alpha`, else 3. Throws DataError.
+/// What stb_image makes of a file: (height, columns, channels) bytes, 4 channels if `alpha`, else 3. Throws DataError.
 [[nodiscard]] inline std::vector<std::uint8_t> decode_by_stb(std::span<const std::uint8_t> bytes, bool alpha,
                                                              const PlainFile& plain, const std::string& name,
                                                              const char* kind) {
@@ -60,8 +61,34 @@ namespace detail {
     }
     throw DataError(concat(name, ": damaged ", kind, " file (", reason, "); copy it again or remove it"));
   }
-  const std::size_t size = static_cast<std::size_t>(plain.width * plain.height) * static_cast<std::size_t>(wanted);
-  return {decoded.get(), decoded.get() + size};
+  return {decoded.get(), decoded.get() + std::int64_t{wanted} * width * height};
+}
+
+/// Of (height, columns, 3) samples as they are in a JPEG file with components of half the columns: RGB, with the column
+/// put right in which stb_image takes the neighbour for the nearer of two samples, and without a column that was asked
+/// for too much. YCbCr becomes RGB as in JFIF 1.02, rounded as by libjpeg.
+inline void mend_half_columns(const PlainFile& plain, std::vector<std::uint8_t>& pixels) {
+  const std::int64_t columns = plain.width + plain.width % 2;
+  const auto byte = [](int value) { return static_cast<std::uint8_t>(std::clamp(value, 0, 255)); };
+  std::uint8_t* to = pixels.data();
+  for (std::int64_t y = 0; y < plain.height; ++y) {
+    std::uint8_t* const row = pixels.data() + 3 * columns * y;
+    for (std::int64_t c = 0; c < 3 && columns > 2; ++c) {
+      if (!plain.half_columns[c]) continue;
+      std::uint8_t* const wrong = row + 3 * (columns - 2) + c;
+      // It is a quarter of the last sample and three of the one before; the last stands in the last column.
+      const int last = wrong[3], before = std::clamp((4 * *wrong - last + 1) / 3, 0, 255);
+      *wrong = static_cast<std::uint8_t>((3 * last + before + 2) / 4);
+    }
+    for (std::int64_t x = 0; x < plain.width; ++x, to += 3) {
+      const int first = row[3 * x], second = row[3 * x + 1], third = row[3 * x + 2];
+      const int cb = second - 128, cr = third - 128;
+      to[0] = plain.ycc ? byte(first + ((91881 * cr + 32768) >> 16)) : byte(first);
+      to[1] = plain.ycc ? byte(first + ((-22554 * cb - 46802 * cr + 32768) >> 16)) : byte(second);
+      to[2] = plain.ycc ? byte(first + ((116130 * cb + 32768) >> 16)) : byte(third);
+    }
+  }
+  pixels.resize(static_cast<std::size_t>(3 * plain.width * plain.height));
 }
 
 /// The image as the camera was held: turned and mirrored as EXIF's `orientation`, 1 to 8, says.
@@ -124,6 +151,9 @@ namespace detail {
       throw DataError(
           concat(name, ": damaged JPEG file (it ends in the midst of the image); copy it again or remove it"));
     }
+  }
+  if (std::any_of(std::begin(plain.half_columns), std::end(plain.half_columns), [](bool half) { return half; })) {
+    detail::mend_half_columns(plain, decoded);
   }
   Image image{.pixels = std::move(decoded), .height = height, .width = width};
   if (png) {

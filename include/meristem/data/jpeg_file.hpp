@@ -32,7 +32,7 @@ class JpegWalk {
     std::vector<std::uint8_t>& out = plain_.bytes;
     out = {0xff, 0xd8};
     if (components_.size() > 1) {
-      const auto transform = static_cast<std::uint8_t>(colour_transform());
+      const auto transform = static_cast<std::uint8_t>(half_columns() ? 0 : colour_transform());
       out.insert(out.end(), {0xff, 0xee, 0, 14, 'A', 'd', 'o', 'b', 'e', 0, 100, 0, 0, 0, 0, transform});
     }
     out.insert(out.end(), body_.begin(), body_.end());
@@ -128,6 +128,7 @@ class JpegWalk {
     if (count != 1 && count != 3 && count != 4) throw other(concat(count, " colour components"));
     body_.insert(body_.end(), {0xff, static_cast<std::uint8_t>(marker)});
     const std::size_t header = body_.size();
+    width_at_ = header + 5;
     append(start, content.size() + 2);
     for (std::size_t i = 0; i < count; ++i) {
       const std::size_t sampling = content[7 + 3 * i];
@@ -232,6 +233,25 @@ class JpegWalk {
         1, parts(width, 8 * largest(&Component::horizontal)) * parts(height, 8 * largest(&Component::vertical)));
   }
 
+  /// Whether components have half the columns and all rows, of which stb_image makes a wrong column; the file then asks
+  /// for them as they are, and for an even width: the columns are there.
+  [[nodiscard]] bool half_columns() {
+    if (components_.size() != 3 || plain_.width > 65'534) return false;
+    bool any = false;
+    for (std::size_t i = 0; i < 3; ++i) {
+      const Component& c = components_[i];
+      plain_.half_columns[i] =
+          largest(&Component::horizontal) == 2 * c.horizontal && largest(&Component::vertical) == c.vertical;
+      any = any || plain_.half_columns[i];
+    }
+    if (!any) return false;
+    plain_.ycc = colour_transform() == 1;
+    const std::int64_t even = plain_.width + plain_.width % 2;
+    body_[width_at_] = static_cast<std::uint8_t>(even >> 8);
+    body_[width_at_ + 1] = static_cast<std::uint8_t>(even);
+    return true;
+  }
+
   /// In Adobe's numbers, as libjpeg decides: 0 for RGB or CMYK, 1 for YCbCr, 2 for YCCK.
   [[nodiscard]] int colour_transform() const {
     if (components_.size() == 4) return adobe_ < 0 || adobe_ == 0 ? 0 : 2;
@@ -249,7 +269,7 @@ class JpegWalk {
   bool progressive_ = false, jfif_ = false, exif_ = false, any_table_ = false, done_ = false;
   int adobe_ = -1;
   bool known_[2][4] = {};  // [DC, AC][table]
-  std::size_t restart_interval_ = 0;
+  std::size_t restart_interval_ = 0, width_at_ = 0;
   std::int64_t scans_ = 0;
 };
 

@@ -23,6 +23,10 @@ struct PlainFile {
   std::vector<std::uint8_t> bytes;
   std::int64_t width = 0, height = 0;
   int orientation = 1;
+  /// Of a JPEG file with components of half the columns: stb_image is to give them as they are, one column more if the
+  /// width is odd; see `mend_half_columns`.
+  bool half_columns[3] = {};
+  bool ycc = false;  ///< whether these are YCbCr, else RGB
   /// Of a JPEG file without an end marker: where it has to be shown that nothing of the image is missing.
   bool end_missing = false;
 };
