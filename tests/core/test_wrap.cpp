@@ -95,9 +95,9 @@ TEST_CASE("wrap: every misuse is a sentence, and nothing is read") {
   for (const int power : {61, 59}) {
     const ms::Shape shape = {std::int64_t{1} << power};
     const auto at = reinterpret_cast<double*>(~std::uintptr_t{7} - (std::uintptr_t{1} << 61));
-    CHECK(support::message_of<ms::ShapeError>([&] { static_cast<void>(ms::wrap(ctx, at, shape)); }) ==
-          ms::concat("a view of shape ", shape,
-                     " of elements of 8 bytes would reach beyond the end of memory; check the ", "shape"));
+    const auto message = support::message_of<ms::ShapeError>([&] { static_cast<void>(ms::wrap(ctx, at, shape)); });
+    CHECK(message.find(power == 61 ? "8 bytes each, exceed 2^63 - 1 bytes" : "ends beyond the last address") !=
+          std::string::npos);
     CHECK_THROWS_AS(static_cast<void>(ms::adopt(ctx, std::make_shared<int>(0), at, shape)), ms::ShapeError);
   }
   WrapForeign foreign({1, 2, 3, 4, 5, 6});

@@ -70,7 +70,7 @@ void check_method(const std::string& method) {
   CHECK(contains(outcome.out, "network   mlp, hidden 4-3, 12,347 parameters\n"));
   CHECK(contains(outcome.out,
                  "training  3 epochs of 5 steps; sgd, learning rate 0.02 for 2 epochs, then falling to 0; seed 0\n"));
-  CHECK(contains(outcome.out, "growth    " + method + ", 2 steps: after epochs 1,2, at most 2 units"));
+  CHECK(contains(outcome.out, "growth    " + method + ", 2 steps: after epochs 1,2, 2 units a layer\n"));
   CHECK(count(lines,
               "epoch [123]/3   loss [0-9.e+]+   accuracy [0-9.]+ % train, [0-9.]+ % test   [0-9,]+ parameters   "
               "[0-9.]+ s") == 3);
@@ -265,8 +265,8 @@ TEST_CASE("runs: convolutions grow by a share of what they feed unless a number 
                     "--batch", "20", "--grow-layers", "stage4.block1.conv1"});
   CAPTURE(outcome.out);
   REQUIRE(outcome.exit_code == 0);
-  CHECK(contains(outcome.out, "1 step: after every epoch up to epoch 1, at most 1/8 of what a layer feeds\n"));
-  CHECK(count(lines_of(outcome.out), "  stage4.block1.conv1 .* 2 \\+ 4 .*") == 1);  // of 32 channels
+  CHECK(contains(outcome.out, "1 step: after epoch 1, 1/4 of what a layer feeds\n"));
+  CHECK(count(lines_of(outcome.out), "  stage4.block1.conv1 .* 2 \\+ 8 .*") == 1);  // of 32 channels
 }
 
 TEST_CASE("runs: only the layers that were asked for are measured") {
