@@ -75,6 +75,10 @@ int main(int argc, char** argv) {
   cifar10::CommandLine command_line(options, methods);
   if (const auto exit_code = command_line.parse(argc, argv)) return *exit_code;
   cifar10::interrupt::watch();
+  const auto less_memory = [&] {
+    return ms::concat("lower ", options.is_mlp() ? "--hidden" : "--channels",
+                      ", --units, --batch or --max-parameters\n");
+  };
   try {
     return run(options, command_line);
   } catch (const cifar10::Interrupted&) {
@@ -82,12 +86,14 @@ int main(int argc, char** argv) {
   } catch (const ms::ArgumentError& error) {
     std::cerr << "cifar10: " << error.message() << '\n';
     return 2;
+  } catch (const ms::MemoryError& error) {
+    std::cerr << "cifar10: " << error.message() << "; " << less_memory();
+    return 1;
   } catch (const ms::Error& error) {
     std::cerr << "cifar10: " << error.message() << '\n';
     return 1;
   } catch (const std::bad_alloc&) {
-    std::cerr << "cifar10: memory ran out; lower " << (options.is_mlp() ? "--hidden" : "--channels")
-              << ", --units, --batch or --max-parameters\n";
+    std::cerr << "cifar10: memory ran out; " << less_memory();
     return 1;
   } catch (const std::exception& error) {
     std::cerr << "cifar10: " << error.what() << '\n';
