@@ -98,7 +98,8 @@ double carry_out(Context& ctx, nn::Layer<T>& network, optim::Optimizer<T>& optim
     }
     report.added = proposal.insertion.units;
     if (vanishing) {
-      report.note = detail::joined("no amplitude lowers the loss: the units went in at a vanishing one", report.note);
+      report.note =
+          detail::joined("no amplitude lowers the loss enough: the units went in at a vanishing one", report.note);
     }
   } else {
     report.note = detail::joined(gamma ? concat("rejected: the loss at the amplitude ", *gamma, " is not finite")

@@ -41,8 +41,8 @@ struct HowMany {
   double explained = 1.0;
   /// c of the threshold on λ below which a unit is noise; 0 keeps every unit that is not rounding error.
   double significance = 0.0;
-  /// Where no amplitude lowers the loss, the units go in at one that next to nothing depends on, for training to make
-  /// use of; otherwise that site gets none.
+  /// Where no amplitude lowers the loss enough, the units go in at one that next to nothing depends on, for training to
+  /// make use of; otherwise that site gets none.
   bool insist = false;
   std::map<std::string, std::int64_t> targets = {};  ///< widths by site name, never exceeded; others are not limited
   /// Width that a site never exceeds, by a function of its size.

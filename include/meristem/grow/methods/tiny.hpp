@@ -70,13 +70,14 @@ class Tiny final : public GrowthMethod {
   [[nodiscard]] Choice choose(Context& ctx, const SiteMoments& site) const override {
     const Problem problem(ctx, options_, site);
     Choice choice;
-    choice.damping =
-        site.damping
-            ? *site.damping
-            : cross_validated_damping(ctx, site.n, site.noise,
-                                      [&](double share, const Tensor<double>& fitted, const Tensor<double>& held_out) {
-                                        return problem.gain(share, fitted, held_out);
-                                      });
+    choice.damping = site.damping.value_or(usual_damping);
+    // Where no unit is wanted there is nothing to validate.
+    if (!site.damping && site.max_units > 0) {
+      choice.damping = cross_validated_damping(
+          ctx, site.n, site.noise, [&](double share, const Tensor<double>& fitted, const Tensor<double>& held_out) {
+            return problem.gain(share, fitted, held_out);
+          });
+    }
     if (site.significance > 0.0) {
       // One draw of the noise scatters about its edge by some per cent: a tenth is added, so that c = 1 seldom lets
       // noise pass.
