@@ -16,7 +16,7 @@
 #include <cstdint>
 #include <optional>
 
-#include <meristem/grow/patch_statistics.hpp>
+#include <meristem/grow/statistics/patch_statistics.hpp>
 #include <meristem/kernels/conv2d.cuh>
 
 #include "conv_work.hpp"

@@ -17,9 +17,9 @@
 #include <cstdint>
 #include <vector>
 
-#include <meristem/grow/measurement.hpp>
-#include <meristem/grow/site.hpp>
-#include <meristem/grow/statistics.hpp>
+#include <meristem/grow/measure/measurement.hpp>
+#include <meristem/grow/measure/row_statistics.hpp>
+#include <meristem/grow/units/site.hpp>
 #include <meristem/models/mlp.hpp>
 #include <meristem/models/resnet.hpp>
 #include <meristem/nn/loss.hpp>

@@ -24,8 +24,8 @@
 
 #include <meristem/core/blas.hpp>
 #include <meristem/core/solver.hpp>
-#include <meristem/grow/solver.hpp>
-#include <meristem/grow/units.hpp>
+#include <meristem/grow/solve/solve.hpp>
+#include <meristem/grow/solve/units.hpp>
 
 #include "support.hpp"
 

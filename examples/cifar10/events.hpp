@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include <meristem/grow/diagnosis.hpp>
+#include <meristem/grow/measure/diagnosis.hpp>
 #include <meristem/grow/report.hpp>
 #include <meristem/train/trainer.hpp>
 

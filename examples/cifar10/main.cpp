@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include <meristem/grow/methods.hpp>
+#include <meristem/grow/methods/methods.hpp>
 #include <meristem/meristem.hpp>
 
 #include "classify.hpp"

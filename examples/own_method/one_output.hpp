@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include <meristem/grow/method.hpp>
+#include <meristem/grow/methods/method.hpp>
 
 namespace own_method {
 

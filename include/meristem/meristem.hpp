@@ -11,9 +11,9 @@
 #include <meristem/data/cifar.hpp>
 #include <meristem/data/loader.hpp>
 #include <meristem/data/synthetic.hpp>
-#include <meristem/grow/diagnosis.hpp>
 #include <meristem/grow/grower.hpp>
-#include <meristem/grow/solver.hpp>
+#include <meristem/grow/measure/diagnosis.hpp>
+#include <meristem/grow/solve/solve.hpp>
 #include <meristem/models/mlp.hpp>
 #include <meristem/models/resnet.hpp>
 #include <meristem/models/vgg.hpp>

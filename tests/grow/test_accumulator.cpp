@@ -8,7 +8,7 @@
 #include <type_traits>
 #include <vector>
 
-#include <meristem/grow/accumulator.hpp>
+#include <meristem/grow/statistics/accumulator.hpp>
 #include <support/check.hpp>
 
 namespace grow_accumulator_test {

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include <meristem/grow/amplitude.hpp>
+#include <meristem/grow/policy/amplitude.hpp>
 #include <support/check.hpp>
 
 namespace grow_amplitude_test {

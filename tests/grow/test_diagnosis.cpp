@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <vector>
 
-#include <meristem/grow/diagnosis.hpp>
-#include <meristem/grow/insertion.hpp>
+#include <meristem/grow/measure/diagnosis.hpp>
+#include <meristem/grow/units/insertion.hpp>
 #include <meristem/optim/sgd.hpp>
 #include <meristem/train/trainer.hpp>
 #include <support/method_problem.hpp>

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include <meristem/grow/edit.hpp>
+#include <meristem/grow/units/edit.hpp>
 #include <meristem/nn/activation.hpp>
 #include <meristem/nn/linear.hpp>
 #include <meristem/nn/sequential.hpp>

@@ -11,9 +11,9 @@
 #include <string>
 #include <vector>
 
-#include <meristem/grow/edit.hpp>
-#include <meristem/grow/prune.hpp>
-#include <meristem/grow/site.hpp>
+#include <meristem/grow/units/edit.hpp>
+#include <meristem/grow/units/prune.hpp>
+#include <meristem/grow/units/site.hpp>
 #include <meristem/io/checkpoint.hpp>
 #include <meristem/nn/activation.hpp>
 #include <meristem/nn/linear.hpp>

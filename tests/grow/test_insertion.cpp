@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include <meristem/grow/insertion.hpp>
+#include <meristem/grow/units/insertion.hpp>
 #include <meristem/nn/loss.hpp>
 #include <meristem/optim/adamw.hpp>
 #include <meristem/optim/sgd.hpp>

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include <meristem/grow/solver.hpp>
+#include <meristem/grow/solve/solve.hpp>
 #include <support/map_problem.hpp>
 
 namespace grow_map_growth_test {

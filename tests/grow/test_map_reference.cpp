@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include <meristem/grow/map_statistics.hpp>
+#include <meristem/grow/measure/map_statistics.hpp>
 #include <support/npy.hpp>
 #include <support/plain_maps.hpp>
 

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include <meristem/grow/map_statistics.hpp>
+#include <meristem/grow/measure/map_statistics.hpp>
 #include <support/plain_maps.hpp>
 
 namespace grow_map_statistics_test {

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include <meristem/grow/measure.hpp>
+#include <meristem/grow/measure/measurer.hpp>
 #include <support/method_problem.hpp>
 
 namespace grow_methods_test {

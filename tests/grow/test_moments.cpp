@@ -2,7 +2,7 @@
 
 #include <limits>
 
-#include <meristem/grow/solver.hpp>
+#include <meristem/grow/solve/solve.hpp>
 #include <support/growth_problem.hpp>
 
 namespace grow_moments_test {

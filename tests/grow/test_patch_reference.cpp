@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include <meristem/grow/patch_statistics.hpp>
+#include <meristem/grow/statistics/patch_statistics.hpp>
 #include <support/check.hpp>
 #include <support/npy.hpp>
 

@@ -8,8 +8,8 @@
 #include <utility>
 #include <vector>
 
-#include <meristem/grow/accumulator.hpp>
-#include <meristem/grow/patch_statistics.hpp>
+#include <meristem/grow/statistics/accumulator.hpp>
+#include <meristem/grow/statistics/patch_statistics.hpp>
 #include <support/check.hpp>
 
 namespace grow_patch_statistics_test {

@@ -7,13 +7,13 @@
 #include <string>
 #include <vector>
 
-#include <meristem/grow/budget.hpp>
-#include <meristem/grow/edit.hpp>
-#include <meristem/grow/how_many.hpp>
-#include <meristem/grow/insertion.hpp>
-#include <meristem/grow/samples.hpp>
-#include <meristem/grow/when.hpp>
-#include <meristem/grow/where.hpp>
+#include <meristem/grow/policy/budget.hpp>
+#include <meristem/grow/policy/how_many.hpp>
+#include <meristem/grow/policy/samples.hpp>
+#include <meristem/grow/policy/when.hpp>
+#include <meristem/grow/policy/where.hpp>
+#include <meristem/grow/units/edit.hpp>
+#include <meristem/grow/units/insertion.hpp>
 #include <meristem/models/mlp.hpp>
 #include <meristem/models/resnet.hpp>
 #include <meristem/models/vgg.hpp>

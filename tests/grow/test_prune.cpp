@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include <meristem/grow/prune.hpp>
+#include <meristem/grow/units/prune.hpp>
 #include <meristem/models/mlp.hpp>
 #include <meristem/nn/batch_norm.hpp>
 #include <meristem/nn/dropout.hpp>

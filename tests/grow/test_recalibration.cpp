@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include <meristem/grow/edit.hpp>
-#include <meristem/grow/recalibration.hpp>
+#include <meristem/grow/units/edit.hpp>
+#include <meristem/grow/units/recalibration.hpp>
 #include <meristem/nn/conv2d.hpp>
 #include <meristem/nn/linear.hpp>
 #include <meristem/nn/residual.hpp>

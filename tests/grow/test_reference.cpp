@@ -5,7 +5,7 @@
 #include <fstream>
 #include <string>
 
-#include <meristem/grow/solver.hpp>
+#include <meristem/grow/solve/solve.hpp>
 #include <support/growth_problem.hpp>
 #include <support/npy.hpp>
 

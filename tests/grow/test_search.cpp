@@ -7,9 +7,9 @@
 #include <utility>
 #include <vector>
 
-#include <meristem/grow/normalize.hpp>
-#include <meristem/grow/search.hpp>
-#include <meristem/grow/site.hpp>
+#include <meristem/grow/policy/normalize.hpp>
+#include <meristem/grow/policy/search.hpp>
+#include <meristem/grow/units/site.hpp>
 #include <meristem/models/mlp.hpp>
 #include <meristem/nn/batch_norm.hpp>
 #include <meristem/nn/dropout.hpp>

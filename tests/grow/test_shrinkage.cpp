@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include <meristem/grow/random_signs.hpp>
-#include <meristem/grow/shrinkage.hpp>
+#include <meristem/grow/solve/shrinkage.hpp>
+#include <meristem/grow/statistics/random_signs.hpp>
 #include <support/growth_problem.hpp>
 #include <support/method_problem.hpp>
 #include <support/plain_maps.hpp>

@@ -1,6 +1,6 @@
 #include <doctest/doctest.h>
 
-#include <meristem/grow/solver.hpp>
+#include <meristem/grow/solve/solve.hpp>
 #include <support/growth_problem.hpp>
 
 namespace grow_significance_test {

@@ -3,7 +3,7 @@
 #include <string>
 #include <vector>
 
-#include <meristem/grow/site.hpp>
+#include <meristem/grow/units/site.hpp>
 #include <meristem/models/mlp.hpp>
 #include <meristem/models/resnet.hpp>
 #include <meristem/models/vgg.hpp>

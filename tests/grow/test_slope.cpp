@@ -4,12 +4,12 @@
 #include <cmath>
 #include <vector>
 
-#include <meristem/grow/edit.hpp>
-#include <meristem/grow/insertion.hpp>
-#include <meristem/grow/site.hpp>
-#include <meristem/grow/solver.hpp>
-#include <meristem/grow/statistics.hpp>
-#include <meristem/grow/unit_effects.hpp>
+#include <meristem/grow/measure/row_statistics.hpp>
+#include <meristem/grow/measure/unit_effects.hpp>
+#include <meristem/grow/solve/solve.hpp>
+#include <meristem/grow/units/edit.hpp>
+#include <meristem/grow/units/insertion.hpp>
+#include <meristem/grow/units/site.hpp>
 #include <meristem/models/mlp.hpp>
 #include <meristem/nn/loss.hpp>
 #include <support/check.hpp>

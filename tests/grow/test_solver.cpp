@@ -1,7 +1,7 @@
 // The growth step against plain double loops: golden values, the facts of the method, invariants, the joint solution.
 #include <doctest/doctest.h>
 
-#include <meristem/grow/solver.hpp>
+#include <meristem/grow/solve/solve.hpp>
 #include <support/growth_problem.hpp>
 
 namespace grow_solver_test {

@@ -3,8 +3,8 @@
 #include <limits>
 #include <vector>
 
-#include <meristem/grow/site.hpp>
-#include <meristem/grow/statistics.hpp>
+#include <meristem/grow/measure/row_statistics.hpp>
+#include <meristem/grow/units/site.hpp>
 #include <meristem/models/mlp.hpp>
 #include <support/check.hpp>
 

@@ -9,9 +9,9 @@
 #include <utility>
 #include <vector>
 
-#include <meristem/grow/edit.hpp>
-#include <meristem/grow/insertion.hpp>
-#include <meristem/grow/site.hpp>
+#include <meristem/grow/units/edit.hpp>
+#include <meristem/grow/units/insertion.hpp>
+#include <meristem/grow/units/site.hpp>
 #include <meristem/models/mlp.hpp>
 #include <meristem/nn/batch_norm.hpp>
 #include <meristem/nn/dropout.hpp>

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <vector>
 
-#include <meristem/grow/triplets.hpp>
+#include <meristem/grow/solve/triplets.hpp>
 #include <support/check.hpp>
 
 namespace grow_triplets_test {

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include <meristem/grow/unit_effects.hpp>
+#include <meristem/grow/measure/unit_effects.hpp>
 #include <support/map_problem.hpp>
 #include <support/plain_maps.hpp>
 

@@ -1,7 +1,7 @@
 // Covariances that are singular, badly scaled or ill-conditioned, by both routes, against plain double loops.
 #include <doctest/doctest.h>
 
-#include <meristem/grow/solver.hpp>
+#include <meristem/grow/solve/solve.hpp>
 #include <support/growth_problem.hpp>
 
 namespace grow_whitening_test {

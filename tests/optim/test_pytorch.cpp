@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <vector>
 
-#include <meristem/grow/edit.hpp>
+#include <meristem/grow/units/edit.hpp>
 #include <meristem/optim/adamw.hpp>
 #include <meristem/optim/sgd.hpp>
 #include <optim/pytorch_trajectories.hpp>

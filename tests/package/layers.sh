@@ -5,10 +5,15 @@ cd "$1"
 
 # Data flows down this list: a file includes only its own folder and what stands above it.
 layers=(core interop kernels nn models optim grow data io train)
+# So do the rooms of grow; the first two know no network. Its values (report.hpp, history.hpp) are open to all of them.
+rooms=(statistics solve units methods measure policy)
 
 # shellcheck disable=SC2016  # awk expands these
-find include/meristem kernels/meristem -name '*.hpp' -o -name '*.cuh' | sort | xargs awk -v order="${layers[*]}" '
-  BEGIN { count = split(order, names, " "); for (i = 1; i <= count; ++i) rank[names[i]] = i }
+find include/meristem kernels/meristem -name '*.hpp' -o -name '*.cuh' | sort | xargs awk -v order="${layers[*]}" -v rooms="${rooms[*]}" '
+  BEGIN {
+    count = split(order, names, " "); for (i = 1; i <= count; ++i) rank[names[i]] = i
+    count = split(rooms, names, " "); for (i = 1; i <= count; ++i) room[names[i]] = i
+  }
   function complain(what) { print FILENAME ":" FNR ": " what; bad = 1 }
   FNR == 1 {
     ++files
@@ -23,6 +28,14 @@ find include/meristem kernels/meristem -name '*.hpp' -o -name '*.cuh' | sort | x
     if (target_depth == 2) complain("the entry header includes this file, not the other way round")
     else if (layer != "entry" && rank[target[2]] > rank[layer])
       complain(layer " stands above " target[2] " and must not include " pieces[2])
+    if (layer == "grow" && depth == 5) {
+      here = parts[4]
+      if (!(here in room)) complain("folder grow/" here " is not in the list of rooms")
+      if (room[here] <= 2 && target[2] != "core" && target[2] != "kernels" && target[3] != here)
+        complain("grow/" here " needs no network and must not include " pieces[2])
+      if (target[2] == "grow" && target_depth == 4 && room[target[3]] > room[here])
+        complain("grow/" here " stands above grow/" target[3] " and must not include " pieces[2])
+    }
   }
   END {
     print files " files"

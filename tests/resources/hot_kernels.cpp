@@ -1,7 +1,7 @@
 // Everything a training step and a growth step launch, in float32, compiled for its report of registers and spills.
 // The second type is there where statistics are kept in it. Nothing here runs.
-#include <meristem/grow/patch_covariance.hpp>
-#include <meristem/grow/patch_cross_covariance.hpp>
+#include <meristem/grow/statistics/patch_covariance.hpp>
+#include <meristem/grow/statistics/patch_cross_covariance.hpp>
 #include <meristem/kernels/covariance.cuh>
 #include <meristem/kernels/cross_covariance.cuh>
 #include <meristem/nn/activation.hpp>

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include <meristem/grow/solver.hpp>
+#include <meristem/grow/solve/solve.hpp>
 #include <support/check.hpp>
 #include <support/dense.hpp>
 

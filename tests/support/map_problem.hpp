@@ -7,11 +7,11 @@
 #include <utility>
 #include <vector>
 
-#include <meristem/grow/edit.hpp>
-#include <meristem/grow/measurement.hpp>
-#include <meristem/grow/recalibration.hpp>
-#include <meristem/grow/site.hpp>
-#include <meristem/grow/statistics.hpp>
+#include <meristem/grow/measure/measurement.hpp>
+#include <meristem/grow/measure/row_statistics.hpp>
+#include <meristem/grow/units/edit.hpp>
+#include <meristem/grow/units/recalibration.hpp>
+#include <meristem/grow/units/site.hpp>
 #include <meristem/nn/activation.hpp>
 #include <meristem/nn/batch_norm.hpp>
 #include <meristem/nn/conv2d.hpp>

@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include <meristem/grow/methods.hpp>
+#include <meristem/grow/methods/methods.hpp>
 #include <support/growth_problem.hpp>
 #include <support/map_problem.hpp>
 

@@ -13,20 +13,20 @@
 #include <utility>
 #include <vector>
 
-#include <meristem/grow/budget.hpp>
-#include <meristem/grow/carry_out.hpp>
 #include <meristem/grow/history.hpp>
-#include <meristem/grow/insertion.hpp>
-#include <meristem/grow/measure.hpp>
-#include <meristem/grow/measurement.hpp>
-#include <meristem/grow/method.hpp>
+#include <meristem/grow/measure/measurement.hpp>
+#include <meristem/grow/measure/measurer.hpp>
+#include <meristem/grow/methods/method.hpp>
 #include <meristem/grow/options.hpp>
-#include <meristem/grow/prune.hpp>
-#include <meristem/grow/replay.hpp>
+#include <meristem/grow/policy/budget.hpp>
+#include <meristem/grow/policy/carry_out.hpp>
+#include <meristem/grow/policy/replay.hpp>
+#include <meristem/grow/policy/samples.hpp>
+#include <meristem/grow/policy/when.hpp>
 #include <meristem/grow/report.hpp>
-#include <meristem/grow/samples.hpp>
-#include <meristem/grow/site.hpp>
-#include <meristem/grow/when.hpp>
+#include <meristem/grow/units/insertion.hpp>
+#include <meristem/grow/units/prune.hpp>
+#include <meristem/grow/units/site.hpp>
 #include <meristem/nn/loss.hpp>
 #include <meristem/optim/optimizer.hpp>
 

@@ -9,15 +9,15 @@
 #include <string>
 #include <vector>
 
-#include <meristem/grow/amplitude.hpp>
-#include <meristem/grow/budget.hpp>
 #include <meristem/grow/history.hpp>
-#include <meristem/grow/how_many.hpp>
-#include <meristem/grow/map_statistics.hpp>
-#include <meristem/grow/methods.hpp>
-#include <meristem/grow/samples.hpp>
-#include <meristem/grow/site.hpp>
-#include <meristem/grow/where.hpp>
+#include <meristem/grow/measure/map_statistics.hpp>
+#include <meristem/grow/methods/methods.hpp>
+#include <meristem/grow/policy/amplitude.hpp>
+#include <meristem/grow/policy/budget.hpp>
+#include <meristem/grow/policy/how_many.hpp>
+#include <meristem/grow/policy/samples.hpp>
+#include <meristem/grow/policy/where.hpp>
+#include <meristem/grow/units/site.hpp>
 #include <meristem/nn/loss.hpp>
 
 namespace meristem::inline MERISTEM_BACKEND::grow {

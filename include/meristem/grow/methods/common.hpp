@@ -12,7 +12,7 @@
 
 #include <meristem/core/context.hpp>
 #include <meristem/core/philox.hpp>
-#include <meristem/grow/method.hpp>
+#include <meristem/grow/methods/method.hpp>
 
 namespace meristem::inline MERISTEM_BACKEND::grow {
 

@@ -10,8 +10,8 @@
 #include <vector>
 
 #include <meristem/core/philox.hpp>
-#include <meristem/grow/method.hpp>
 #include <meristem/grow/methods/common.hpp>
+#include <meristem/grow/methods/method.hpp>
 
 namespace meristem::inline MERISTEM_BACKEND::grow {
 

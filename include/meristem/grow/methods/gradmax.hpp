@@ -8,10 +8,10 @@
 #include <utility>
 #include <vector>
 
-#include <meristem/grow/matrix_ops.hpp>
-#include <meristem/grow/method.hpp>
 #include <meristem/grow/methods/common.hpp>
-#include <meristem/grow/triplets.hpp>
+#include <meristem/grow/methods/method.hpp>
+#include <meristem/grow/solve/matrix_ops.hpp>
+#include <meristem/grow/solve/triplets.hpp>
 
 namespace meristem::inline MERISTEM_BACKEND::grow {
 

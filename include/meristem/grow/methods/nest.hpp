@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include <meristem/grow/method.hpp>
 #include <meristem/grow/methods/common.hpp>
+#include <meristem/grow/methods/method.hpp>
 
 namespace meristem::inline MERISTEM_BACKEND::grow {
 

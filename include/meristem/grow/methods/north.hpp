@@ -11,9 +11,9 @@
 
 #include <meristem/core/blas.hpp>
 #include <meristem/core/solver.hpp>
-#include <meristem/grow/method.hpp>
 #include <meristem/grow/methods/common.hpp>
-#include <meristem/grow/triplets.hpp>
+#include <meristem/grow/methods/method.hpp>
+#include <meristem/grow/solve/triplets.hpp>
 
 namespace meristem::inline MERISTEM_BACKEND::grow {
 

@@ -5,8 +5,8 @@
 #include <utility>
 #include <vector>
 
-#include <meristem/grow/method.hpp>
 #include <meristem/grow/methods/common.hpp>
+#include <meristem/grow/methods/method.hpp>
 
 namespace meristem::inline MERISTEM_BACKEND::grow {
 

@@ -8,10 +8,10 @@
 #include <utility>
 #include <vector>
 
-#include <meristem/grow/matrix_ops.hpp>
-#include <meristem/grow/method.hpp>
 #include <meristem/grow/methods/common.hpp>
+#include <meristem/grow/methods/method.hpp>
 #include <meristem/grow/methods/tiny.hpp>
+#include <meristem/grow/solve/matrix_ops.hpp>
 
 namespace meristem::inline MERISTEM_BACKEND::grow {
 
@@ -31,8 +31,8 @@ struct NaturalScore {
 /// that raise the natural expansion score most, S⊥^{-1/2} u_k with the triplets of S⊥^{-1/2} N E^{-1/2}, at the scale
 /// of today's weights, and fan-outs of zero; only where the score grows by more than `least_ratio` of itself.
 ///
-/// The paper sets the thresholds of the score for each experiment; 0.01, the default of `least_ratio`, is this library's
-/// own choice. Fan-ins are the best ones of the activation linearised at 0. Only width grows, not depth.
+/// The paper sets the thresholds of the score for each experiment; 0.01, the default of `least_ratio`, is this
+/// library's own choice. Fan-ins are the best ones of the activation linearised at 0. Only width grows, not depth.
 class Senn final : public GrowthMethod {
  public:
   struct Options {

@@ -8,11 +8,11 @@
 #include <vector>
 
 #include <meristem/core/blas.hpp>
-#include <meristem/grow/matrix_ops.hpp>
-#include <meristem/grow/method.hpp>
-#include <meristem/grow/shrinkage.hpp>
-#include <meristem/grow/units.hpp>
-#include <meristem/grow/whitening.hpp>
+#include <meristem/grow/methods/method.hpp>
+#include <meristem/grow/solve/matrix_ops.hpp>
+#include <meristem/grow/solve/shrinkage.hpp>
+#include <meristem/grow/solve/units.hpp>
+#include <meristem/grow/solve/whitening.hpp>
 #include <meristem/kernels/elementwise.cuh>
 
 namespace meristem::inline MERISTEM_BACKEND::grow {

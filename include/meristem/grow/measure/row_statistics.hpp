@@ -11,10 +11,10 @@
 #include <utility>
 #include <vector>
 
-#include <meristem/grow/accumulator.hpp>
-#include <meristem/grow/moments.hpp>
-#include <meristem/grow/random_signs.hpp>
-#include <meristem/grow/site.hpp>
+#include <meristem/grow/solve/moments.hpp>
+#include <meristem/grow/statistics/accumulator.hpp>
+#include <meristem/grow/statistics/random_signs.hpp>
+#include <meristem/grow/units/site.hpp>
 #include <meristem/kernels/reduce.cuh>
 #include <meristem/nn/layer.hpp>
 #include <meristem/nn/loss.hpp>

@@ -10,9 +10,8 @@
 #include <vector>
 
 #include <meristem/core/tensor.hpp>
-#include <meristem/grow/edit.hpp>
-#include <meristem/grow/site.hpp>
-#include <meristem/grow/statistics.hpp>
+#include <meristem/grow/units/edit.hpp>
+#include <meristem/grow/units/site.hpp>
 #include <meristem/kernels/grow_copy.cuh>
 #include <meristem/nn/loss.hpp>
 #include <meristem/optim/optimizer.hpp>

@@ -12,9 +12,9 @@
 #include <meristem/core/launch.hpp>
 #include <meristem/core/tensor.hpp>
 #include <meristem/core/window.hpp>
-#include <meristem/grow/accumulator.hpp>
-#include <meristem/grow/offset_sums.hpp>
-#include <meristem/grow/patch_geometry.hpp>
+#include <meristem/grow/statistics/accumulator.hpp>
+#include <meristem/grow/statistics/offset_sums.hpp>
+#include <meristem/grow/statistics/patch_geometry.hpp>
 
 namespace meristem::inline MERISTEM_BACKEND::grow {
 

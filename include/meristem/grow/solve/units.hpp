@@ -24,9 +24,9 @@
 #include <meristem/core/solver.hpp>
 #include <meristem/core/tensor.hpp>
 #include <meristem/core/view.hpp>
-#include <meristem/grow/matrix_ops.hpp>
-#include <meristem/grow/triplets.hpp>
-#include <meristem/grow/whitening.hpp>
+#include <meristem/grow/solve/matrix_ops.hpp>
+#include <meristem/grow/solve/triplets.hpp>
+#include <meristem/grow/solve/whitening.hpp>
 
 namespace meristem::inline MERISTEM_BACKEND::grow {
 

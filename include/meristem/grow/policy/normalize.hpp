@@ -9,10 +9,10 @@
 #include <vector>
 
 #include <meristem/core/tensor.hpp>
-#include <meristem/grow/amplitude.hpp>
-#include <meristem/grow/edit.hpp>
-#include <meristem/grow/insertion.hpp>
-#include <meristem/grow/site.hpp>
+#include <meristem/grow/policy/amplitude.hpp>
+#include <meristem/grow/units/edit.hpp>
+#include <meristem/grow/units/insertion.hpp>
+#include <meristem/grow/units/site.hpp>
 #include <meristem/kernels/batch_norm.cuh>
 #include <meristem/kernels/elementwise.cuh>
 #include <meristem/nn/layer.hpp>

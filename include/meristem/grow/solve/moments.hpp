@@ -13,7 +13,7 @@
 #include <meristem/core/error.hpp>
 #include <meristem/core/tensor.hpp>
 #include <meristem/core/view.hpp>
-#include <meristem/grow/matrix_ops.hpp>
+#include <meristem/grow/solve/matrix_ops.hpp>
 
 namespace meristem::inline MERISTEM_BACKEND::grow {
 

@@ -5,16 +5,16 @@
 #include <optional>
 #include <utility>
 
-#include <meristem/grow/amplitude.hpp>
-#include <meristem/grow/edit.hpp>
-#include <meristem/grow/insertion.hpp>
-#include <meristem/grow/measurement.hpp>
-#include <meristem/grow/normalize.hpp>
+#include <meristem/grow/measure/measurement.hpp>
 #include <meristem/grow/options.hpp>
-#include <meristem/grow/recalibration.hpp>
+#include <meristem/grow/policy/amplitude.hpp>
+#include <meristem/grow/policy/normalize.hpp>
+#include <meristem/grow/policy/search.hpp>
 #include <meristem/grow/report.hpp>
-#include <meristem/grow/search.hpp>
-#include <meristem/grow/site.hpp>
+#include <meristem/grow/units/edit.hpp>
+#include <meristem/grow/units/insertion.hpp>
+#include <meristem/grow/units/recalibration.hpp>
+#include <meristem/grow/units/site.hpp>
 #include <meristem/optim/optimizer.hpp>
 
 namespace meristem::inline MERISTEM_BACKEND::grow {

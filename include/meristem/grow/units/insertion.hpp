@@ -9,8 +9,8 @@
 #include <vector>
 
 #include <meristem/core/tensor.hpp>
-#include <meristem/grow/edit.hpp>
-#include <meristem/grow/site.hpp>
+#include <meristem/grow/units/edit.hpp>
+#include <meristem/grow/units/site.hpp>
 
 namespace meristem::inline MERISTEM_BACKEND::grow {
 

@@ -11,8 +11,8 @@
 #include <vector>
 
 #include <meristem/core/tensor.hpp>
-#include <meristem/grow/site.hpp>
-#include <meristem/grow/unit_effects.hpp>
+#include <meristem/grow/measure/unit_effects.hpp>
+#include <meristem/grow/units/site.hpp>
 #include <meristem/kernels/reduce.cuh>
 #include <meristem/nn/layer.hpp>
 #include <meristem/nn/loss.hpp>

@@ -12,16 +12,16 @@
 #include <vector>
 
 #include <meristem/core/tensor.hpp>
-#include <meristem/grow/accumulator.hpp>
-#include <meristem/grow/consumer_products.hpp>
-#include <meristem/grow/matrix_ops.hpp>
-#include <meristem/grow/moments.hpp>
-#include <meristem/grow/patch_statistics.hpp>
-#include <meristem/grow/random_signs.hpp>
-#include <meristem/grow/shrinkage.hpp>
-#include <meristem/grow/site.hpp>
-#include <meristem/grow/units.hpp>
-#include <meristem/grow/whitening.hpp>
+#include <meristem/grow/measure/consumer_products.hpp>
+#include <meristem/grow/solve/matrix_ops.hpp>
+#include <meristem/grow/solve/moments.hpp>
+#include <meristem/grow/solve/shrinkage.hpp>
+#include <meristem/grow/solve/units.hpp>
+#include <meristem/grow/solve/whitening.hpp>
+#include <meristem/grow/statistics/accumulator.hpp>
+#include <meristem/grow/statistics/patch_statistics.hpp>
+#include <meristem/grow/statistics/random_signs.hpp>
+#include <meristem/grow/units/site.hpp>
 #include <meristem/kernels/conv2d.cuh>
 #include <meristem/kernels/elementwise.cuh>
 #include <meristem/kernels/reduce.cuh>

@@ -11,7 +11,7 @@
 #include <meristem/core/config.hpp>
 #include <meristem/core/error.hpp>
 #include <meristem/core/shape.hpp>
-#include <meristem/grow/site.hpp>
+#include <meristem/grow/units/site.hpp>
 #include <meristem/nn/layer.hpp>
 
 namespace meristem::inline MERISTEM_BACKEND::grow {

@@ -19,8 +19,8 @@
 #include <meristem/core/launch.hpp>
 #include <meristem/core/tensor.hpp>
 #include <meristem/core/window.hpp>
-#include <meristem/grow/accumulator.hpp>
-#include <meristem/grow/patch_geometry.hpp>
+#include <meristem/grow/statistics/accumulator.hpp>
+#include <meristem/grow/statistics/patch_geometry.hpp>
 #include <meristem/kernels/elementwise.cuh>
 #include <meristem/kernels/offset_products.cuh>
 

@@ -6,10 +6,10 @@
 
 #include <meristem/core/error.hpp>
 #include <meristem/core/text.hpp>
-#include <meristem/grow/method.hpp>
 #include <meristem/grow/methods/copies.hpp>
 #include <meristem/grow/methods/firefly.hpp>
 #include <meristem/grow/methods/gradmax.hpp>
+#include <meristem/grow/methods/method.hpp>
 #include <meristem/grow/methods/nest.hpp>
 #include <meristem/grow/methods/north.hpp>
 #include <meristem/grow/methods/random.hpp>

@@ -10,10 +10,10 @@
 #include <utility>
 #include <vector>
 
-#include <meristem/grow/measurement.hpp>
-#include <meristem/grow/methods.hpp>
-#include <meristem/grow/site.hpp>
-#include <meristem/grow/statistics.hpp>
+#include <meristem/grow/measure/measurement.hpp>
+#include <meristem/grow/measure/row_statistics.hpp>
+#include <meristem/grow/methods/methods.hpp>
+#include <meristem/grow/units/site.hpp>
 #include <meristem/nn/layer.hpp>
 #include <meristem/nn/loss.hpp>
 

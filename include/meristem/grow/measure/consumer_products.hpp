@@ -6,7 +6,7 @@
 #include <meristem/core/blas.hpp>
 #include <meristem/core/launch.hpp>
 #include <meristem/core/tensor.hpp>
-#include <meristem/grow/site.hpp>
+#include <meristem/grow/units/site.hpp>
 #include <meristem/kernels/conv2d.cuh>
 #include <meristem/kernels/elementwise.cuh>
 #include <meristem/kernels/reduce.cuh>

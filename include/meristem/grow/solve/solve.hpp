@@ -20,11 +20,11 @@
 #include <meristem/core/error.hpp>
 #include <meristem/core/tensor.hpp>
 #include <meristem/core/view.hpp>
-#include <meristem/grow/matrix_ops.hpp>
-#include <meristem/grow/moments.hpp>
-#include <meristem/grow/significance.hpp>
-#include <meristem/grow/units.hpp>
-#include <meristem/grow/whitening.hpp>
+#include <meristem/grow/solve/matrix_ops.hpp>
+#include <meristem/grow/solve/moments.hpp>
+#include <meristem/grow/solve/significance.hpp>
+#include <meristem/grow/solve/units.hpp>
+#include <meristem/grow/solve/whitening.hpp>
 
 namespace meristem::inline MERISTEM_BACKEND::grow {
 

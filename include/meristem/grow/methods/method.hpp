@@ -13,9 +13,9 @@
 
 #include <meristem/core/error.hpp>
 #include <meristem/core/tensor.hpp>
-#include <meristem/grow/insertion.hpp>
-#include <meristem/grow/moments.hpp>
-#include <meristem/grow/units.hpp>
+#include <meristem/grow/solve/moments.hpp>
+#include <meristem/grow/solve/units.hpp>
+#include <meristem/grow/units/insertion.hpp>
 
 namespace meristem::inline MERISTEM_BACKEND::grow {
 

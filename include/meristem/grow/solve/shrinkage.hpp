@@ -8,9 +8,9 @@
 
 #include <meristem/core/blas.hpp>
 #include <meristem/core/tensor.hpp>
-#include <meristem/grow/matrix_ops.hpp>
-#include <meristem/grow/moments.hpp>
-#include <meristem/grow/units.hpp>
+#include <meristem/grow/solve/matrix_ops.hpp>
+#include <meristem/grow/solve/moments.hpp>
+#include <meristem/grow/solve/units.hpp>
 #include <meristem/kernels/elementwise.cuh>
 
 namespace meristem::inline MERISTEM_BACKEND::grow {

@@ -7,10 +7,10 @@
 
 #include <meristem/core/blas.hpp>
 #include <meristem/core/tensor.hpp>
-#include <meristem/grow/method.hpp>
-#include <meristem/grow/site.hpp>
-#include <meristem/grow/unit_effects.hpp>
-#include <meristem/grow/unit_path.hpp>
+#include <meristem/grow/measure/unit_effects.hpp>
+#include <meristem/grow/measure/unit_path.hpp>
+#include <meristem/grow/methods/method.hpp>
+#include <meristem/grow/units/site.hpp>
 #include <meristem/kernels/conv2d.cuh>
 #include <meristem/kernels/reduce.cuh>
 

@@ -2,6 +2,6 @@
 // Verbockhaven et al., "Growing tiny networks", TMLR 2024). Streaming and mergeable; maps are NHWC.
 #pragma once
 
-#include <meristem/grow/patch_covariance.hpp>
-#include <meristem/grow/patch_cross_covariance.hpp>
-#include <meristem/grow/patch_geometry.hpp>
+#include <meristem/grow/statistics/patch_covariance.hpp>
+#include <meristem/grow/statistics/patch_cross_covariance.hpp>
+#include <meristem/grow/statistics/patch_geometry.hpp>

@@ -9,7 +9,7 @@
 #include <meristem/core/error.hpp>
 #include <meristem/grow/history.hpp>
 #include <meristem/grow/report.hpp>
-#include <meristem/grow/site.hpp>
+#include <meristem/grow/units/site.hpp>
 
 namespace meristem::inline MERISTEM_BACKEND::grow {
 

@@ -8,8 +8,8 @@
 
 #include <meristem/core/blas.hpp>
 #include <meristem/core/tensor.hpp>
-#include <meristem/grow/insertion.hpp>
-#include <meristem/grow/site.hpp>
+#include <meristem/grow/units/insertion.hpp>
+#include <meristem/grow/units/site.hpp>
 #include <meristem/kernels/activation.cuh>
 #include <meristem/kernels/conv2d.cuh>
 #include <meristem/kernels/elementwise.cuh>

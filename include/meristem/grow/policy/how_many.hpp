@@ -13,8 +13,8 @@
 
 #include <meristem/core/config.hpp>
 #include <meristem/core/error.hpp>
-#include <meristem/grow/site.hpp>
-#include <meristem/grow/units.hpp>
+#include <meristem/grow/solve/units.hpp>
+#include <meristem/grow/units/site.hpp>
 
 namespace meristem::inline MERISTEM_BACKEND::grow {
 

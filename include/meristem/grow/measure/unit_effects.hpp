@@ -10,10 +10,10 @@
 
 #include <meristem/core/blas.hpp>
 #include <meristem/core/tensor.hpp>
-#include <meristem/grow/consumer_products.hpp>
-#include <meristem/grow/insertion.hpp>
-#include <meristem/grow/site.hpp>
-#include <meristem/grow/unit_path.hpp>
+#include <meristem/grow/measure/consumer_products.hpp>
+#include <meristem/grow/measure/unit_path.hpp>
+#include <meristem/grow/units/insertion.hpp>
+#include <meristem/grow/units/site.hpp>
 #include <meristem/kernels/elementwise.cuh>
 #include <meristem/kernels/reduce.cuh>
 

@@ -11,17 +11,17 @@
 #include <utility>
 #include <vector>
 
-#include <meristem/grow/candidate_gradients.hpp>
-#include <meristem/grow/goal_means.hpp>
-#include <meristem/grow/insertion.hpp>
-#include <meristem/grow/map_statistics.hpp>
-#include <meristem/grow/method.hpp>
+#include <meristem/grow/measure/candidate_gradients.hpp>
+#include <meristem/grow/measure/goal_means.hpp>
+#include <meristem/grow/measure/map_statistics.hpp>
+#include <meristem/grow/measure/row_statistics.hpp>
+#include <meristem/grow/measure/unit_effects.hpp>
+#include <meristem/grow/methods/method.hpp>
 #include <meristem/grow/methods/tiny.hpp>
 #include <meristem/grow/report.hpp>
-#include <meristem/grow/shrinkage.hpp>
-#include <meristem/grow/site.hpp>
-#include <meristem/grow/statistics.hpp>
-#include <meristem/grow/unit_effects.hpp>
+#include <meristem/grow/solve/shrinkage.hpp>
+#include <meristem/grow/units/insertion.hpp>
+#include <meristem/grow/units/site.hpp>
 
 namespace meristem::inline MERISTEM_BACKEND::grow {
 
