@@ -16,7 +16,7 @@
 #include <meristem/core/tensor.hpp>
 #include <meristem/core/view.hpp>
 #include <meristem/core/window.hpp>
-#include <meristem/grow/accumulator.hpp>
+#include <meristem/grow/statistics/accumulator.hpp>
 #include <meristem/kernels/patch_rows.cuh>
 #include <meristem/kernels/reduce.cuh>
 #include <meristem/kernels/require.hpp>
