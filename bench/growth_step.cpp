@@ -52,8 +52,8 @@ struct Setup {
 
   template <class Use>
   void pass(const std::vector<ms::grow::Site<float>>& some, Use&& use) {
-    ms::grow::visit_sites<float>(context(), net, some, images, ms::View<const std::int32_t>(labels),
-                                 ms::nn::CrossEntropy{}, use);
+    ms::grow::visit_sites<float>(context(), net, some, {.inputs = images, .labels = labels}, ms::nn::CrossEntropy{},
+                                 use);
   }
 };
 
@@ -167,7 +167,10 @@ void mlp_train_step(benchmark::State& state) {
   bench::measure(state,
                  {2.0 * Perceptron::forward + Perceptron::backward,
                   2.0 * bench::bytes_of(one.images) + 7.0 * sizeof(float) * parameters},
-                 [&] { benchmark::DoNotOptimize(ms::train::step<float>(context(), one.net, one, sgd)); });
+                 [&] {
+                   benchmark::DoNotOptimize(
+                       ms::train::step<float>(context(), one.net, {.inputs = one.images, .labels = one.labels}, sgd));
+                 });
 }
 BENCHMARK(mlp_train_step)->Name("growth_step/mlp_train_step")->Apply(bench::rows);
 
@@ -185,7 +188,7 @@ void mlp_statistics(benchmark::State& state, bool gather_input_covariance) {
     work.bytes += sizeof(float) * (covariance ? p * p : 0.0);
   }
   bench::measure(state, work, [&] {
-    ms::grow::visit_sites<float>(context(), one.net, one.sites, one.images, ms::View<const std::int32_t>(one.labels),
+    ms::grow::visit_sites<float>(context(), one.net, one.sites, {.inputs = one.images, .labels = one.labels},
                                  ms::nn::CrossEntropy{},
                                  [&](ms::Context& ctx, std::size_t i, Maps unit, Maps consumer, Maps goal) {
                                    all[i].update(ctx, unit, consumer, goal);

@@ -137,7 +137,8 @@ void cross_entropy(benchmark::State& state) {
   for (std::int32_t i = 0; i < 8192; ++i) classes.push_back(i % 10);
   const auto labels = ms::from_host<std::int32_t>(context(), {8192}, classes);
   bench::measure(state, {0.0, bytes_of(logits, logits, labels)}, [&] {
-    const auto value = nn::CrossEntropy{}.operator()<float>(context(), logits, ms::View<const std::int32_t>(labels));
+    const auto value =
+        nn::CrossEntropy{}(context(), ms::View<const float>(logits), ms::View<const std::int32_t>(labels));
     benchmark::DoNotOptimize(value.mean);
   });
 }
@@ -146,7 +147,7 @@ BENCHMARK(cross_entropy)->Name("layers/cross_entropy")->Apply(bench::rows);
 void squared_error(benchmark::State& state) {
   const auto output = bench::normal_matrix({8192, 10}, 1), target = bench::normal_matrix({8192, 10}, 2);
   bench::measure(state, {0.0, bytes_of(output, target, output)}, [&] {
-    const auto value = nn::SquaredError{}.operator()<float>(context(), output, ms::View<const float>(target));
+    const auto value = nn::SquaredError{}(context(), ms::View<const float>(output), target);
     benchmark::DoNotOptimize(value.mean);
   });
 }

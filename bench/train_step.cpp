@@ -20,16 +20,13 @@ using bench::context;
 
 constexpr std::int64_t batch_size = 128;
 
-struct Batch {
-  ms::Tensor<float> images;
-  ms::Tensor<std::int32_t> labels;
-};
+using Batch = ms::nn::Batch<float>;
 
 Batch random_batch() {
   std::vector<std::int32_t> labels;
   for (std::int64_t i = 0; i < batch_size; ++i) labels.push_back(static_cast<std::int32_t>(i % 10));
-  return {bench::normal_matrix<float>({batch_size, 32, 32, 3}, 1),
-          ms::from_host<std::int32_t>(context(), {batch_size}, labels)};
+  return {.inputs = bench::normal_matrix<float>({batch_size, 32, 32, 3}, 1),
+          .labels = ms::from_host<std::int32_t>(context(), {batch_size}, labels)};
 }
 
 /// Multiply-adds of the first layer that has some, for one sample.
@@ -49,7 +46,7 @@ void run(benchmark::State& state, ms::nn::Sequential<float> net) {
   const auto parameters = static_cast<double>(ms::nn::parameter_count(net));
   const bench::Work work{batch_size * (6.0 * static_cast<double>(net.multiply_adds(one)) -
                                        2.0 * static_cast<double>(first_layer(net, one))),
-                         bench::bytes_of(batch.images) + 7.0 * parameters * sizeof(float)};
+                         bench::bytes_of(batch.inputs) + 7.0 * parameters * sizeof(float)};
   bench::flush_caches();
   ctx.memory()->reset_peak();
   bench::measure(state, work, [&] { ms::train::step<float>(ctx, net, batch, sgd); });

@@ -73,7 +73,7 @@ inline ms::grow::GrowerOptions grower_options(const Options& o) {
   if (!o.is_mlp()) options.batch_size = o.batch;
   if (o.max_parameters > 0) options.budget.parameters = o.max_parameters;
   options.budget.must_leave_room = false;  // require_room says it in the options' own words
-  options.loss = {.label_smoothing = o.label_smoothing};
+  options.loss = ms::nn::CrossEntropy{.label_smoothing = o.label_smoothing};
   return options;
 }
 

@@ -36,54 +36,14 @@ inline double seconds_since(std::chrono::steady_clock::time_point start) {
 }
 
 /// The training images as growth sees them: before each batch the program may be asked to stop, and says it is alive.
-class WatchedSet {
- public:
-  WatchedSet(const ms::data::ImageSet& set, const Listeners& listeners) : set_(&set), listeners_(&listeners) {}
-  WatchedSet(ms::data::ImageSet&& set, const Listeners& listeners)
-      : owned_(std::make_shared<ms::data::ImageSet>(std::move(set))), set_(owned_.get()), listeners_(&listeners) {}
-
-  [[nodiscard]] std::int64_t size() const { return set_->size(); }
-  [[nodiscard]] WatchedSet subset(std::span<const std::int64_t> indices) const {
-    return WatchedSet(set_->subset(indices), *listeners_);
-  }
-
-  template <ms::Real T>
-  class Batches {
-   public:
-    Batches(ms::data::Loader<T> loader, const Listeners& listeners)
-        : loader_(std::move(loader)), listeners_(&listeners) {}
-    struct Iterator {
-      typename ms::data::Loader<T>::Iterator at;
-      const Listeners* listeners;
-      const auto& operator*() const {
-        interrupt::check("growth");
-        listeners->tell(StillBusy{"growing"});
-        return *at;
-      }
-      Iterator& operator++() {
-        ++at;
-        return *this;
-      }
-      friend bool operator==(const Iterator& it, std::default_sentinel_t end) { return it.at == end; }
-    };
-    [[nodiscard]] Iterator begin() const { return {loader_.begin(), listeners_}; }
-    [[nodiscard]] std::default_sentinel_t end() const { return {}; }
-
-   private:
-    ms::data::Loader<T> loader_;
-    const Listeners* listeners_;
-  };
-
-  template <ms::Real T>
-  [[nodiscard]] Batches<T> batches(ms::Context& ctx, std::int64_t batch_size) const {
-    return Batches<T>(ms::data::Loader<T>(ctx, *set_, batch_size), *listeners_);
-  }
-
- private:
-  std::shared_ptr<ms::data::ImageSet> owned_;
-  const ms::data::ImageSet* set_;
-  const Listeners* listeners_;
-};
+inline ms::nn::BatchSource<float> watched(const ms::data::ImageSet& set, const Listeners& listeners) {
+  return {set.size(), [images = ms::data::ImageBatches<float>(set), &listeners](ms::Context& ctx,
+                                                                                std::span<const std::int64_t> indices) {
+            interrupt::check("growth");
+            listeners.tell(StillBusy{"growing"});
+            return images(ctx, indices);
+          }};
+}
 
 class Session {
  public:
@@ -261,9 +221,8 @@ class Session {
     for (const auto& batch : data_.test.batches<float>(ctx_, test_batch())) {
       interrupt::check(phase);
       listeners_->tell(StillBusy{"testing"});
-      const ms::nn::Trace<float> trace = net_->forward(ctx_, batch.images, pass);
-      const ms::nn::LossValue<float> value =
-          ms::nn::CrossEntropy{}.operator()<float>(ctx_, trace.output, batch.labels, false);
+      const ms::nn::Trace<float> trace = net_->forward(ctx_, batch.inputs, pass);
+      const ms::nn::LossValue<float> value = ms::nn::CrossEntropy{}(ctx_, trace.output, batch.labels, false);
       if (!std::isfinite(value.mean)) {
         throw ms::NumericError(ms::concat(phase, ": the loss is ", std::isnan(value.mean) ? "nan" : "infinite",
                                           ", as outputs of the network are too large for ", ms::dtype_name<float>,
@@ -279,8 +238,7 @@ class Session {
   [[nodiscard]] Pictures pictures_of(const std::vector<Answer>& answers) {
     Pictures pictures = make_pictures(ctx_, *net_, data_.test, answers);
     const auto batch = data_.train.batches<float>(ctx_, std::min(o_->batch, data_.train.size())).batch(0);
-    pictures.units =
-        ms::grow::diagnose<float>(ctx_, *net_, *optimizer_, sites_, batch.images.view(), batch.labels.view(), loss_);
+    pictures.units = ms::grow::diagnose<float>(ctx_, *net_, *optimizer_, sites_, batch, loss_);
     pictures.learning_rate = optimizer_->learning_rate();
     return pictures;
   }
@@ -306,7 +264,7 @@ class Session {
 
   void grow() {
     interrupt::check(growing);
-    const WatchedSet images(data_.train, *listeners_);
+    const auto images = watched(data_.train, *listeners_);
     GrowthDone done;
     done.epoch = at_.epoch;
     if (o_->is_mlp()) {

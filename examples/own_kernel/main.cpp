@@ -19,7 +19,6 @@
 
 namespace ms = meristem;
 using ms::own_kernel::Swish;
-using own_kernel::Spirals;
 using own_kernel::spirals;
 
 /// Largest difference between a gradient and the central difference of sum(w y), in units of the largest gradient.
@@ -83,7 +82,7 @@ int main() {
     net.add<Swish<double>>("swish2", ctx);
     net.add<ms::nn::Linear<double>>("layer3", ctx, 2, 2);
 
-    const Spirals train = spirals(4000, 1), test = spirals(1000, 2);
+    const auto train = spirals(4000, 1), test = spirals(1000, 2);
     const auto batches = train.batches<double>(ctx, 100);
     ms::optim::AdamW<double> optimizer(net, {.learning_rate = 0.02});
     ms::grow::Grower<double> grower(net, optimizer, {.max_units = 4, .significance = 0.0, .statistics_samples = 2000});

@@ -10,6 +10,7 @@
 #include <meristem/core/wrap.hpp>
 #include <meristem/data/cifar.hpp>
 #include <meristem/data/loader.hpp>
+#include <meristem/data/sample_set.hpp>
 #include <meristem/data/synthetic.hpp>
 #include <meristem/grow/grower.hpp>
 #include <meristem/grow/measure/diagnosis.hpp>
@@ -18,6 +19,7 @@
 #include <meristem/models/resnet.hpp>
 #include <meristem/models/vgg.hpp>
 #include <meristem/nn/activation.hpp>
+#include <meristem/nn/batch.hpp>
 #include <meristem/nn/batch_norm.hpp>
 #include <meristem/nn/conv2d.hpp>
 #include <meristem/nn/dropout.hpp>

@@ -74,7 +74,7 @@ Pass walk(ms::Context& ctx, const ImageSet& set, std::int64_t batch_size, const 
   for (const auto& batch : set.batches(ctx, batch_size, options)) {
     pass.sizes.push_back(batch.size());
     const auto labels = ms::to_host(ctx, batch.labels);
-    const auto images = ms::to_host(ctx, batch.images);
+    const auto images = ms::to_host(ctx, batch.inputs);
     pass.labels.insert(pass.labels.end(), labels.begin(), labels.end());
     pass.images.insert(pass.images.end(), images.begin(), images.end());
   }
@@ -116,12 +116,12 @@ TEST_CASE("loader: batches hold the normalised images and their labels") {
   std::int64_t first = 0;
   for (const auto& batch : set.batches<double>(ctx, 3)) {
     const std::int64_t count = std::min<std::int64_t>(3, 7 - first);
-    CHECK(batch.images.shape() == ms::Shape{count, 3, 5, 2});
+    CHECK(batch.inputs.shape() == ms::Shape{count, 3, 5, 2});
     CHECK(batch.labels.shape() == ms::Shape{count});
     std::vector<std::int64_t> indices(static_cast<std::size_t>(count));
     std::iota(indices.begin(), indices.end(), first);
     const auto expected = normalized(set, indices);
-    const auto images = ms::to_host(ctx, batch.images);
+    const auto images = ms::to_host(ctx, batch.inputs);
     const auto labels = ms::to_host(ctx, batch.labels);
     for (std::size_t k = 0; k < images.size(); ++k) {
       INFO("batch from ", first, ", element ", k);
@@ -137,7 +137,7 @@ TEST_CASE("loader: batches hold the normalised images and their labels") {
 TEST_CASE("loader: float32 images are the rounded float64 ones") {
   ms::Context ctx;
   const ImageSet set = numbered(4);
-  const auto single = ms::to_host(ctx, set.batches<float>(ctx, 4).batch(0).images);
+  const auto single = ms::to_host(ctx, set.batches<float>(ctx, 4).batch(0).inputs);
   const std::vector<std::int64_t> all = {0, 1, 2, 3};
   const auto expected = normalized(set, all);
   REQUIRE(single.size() == expected.size());
@@ -212,7 +212,7 @@ TEST_CASE("loader: a batch does not depend on which were loaded before") {
   const auto loader = set.batches(ctx, 6, options);
   const Pass pass = walk(ctx, set, 6, options);
   for (const std::int64_t index : {3, 1, 2, 0, 3}) {
-    const auto images = ms::to_host(ctx, loader.batch(index).images);
+    const auto images = ms::to_host(ctx, loader.batch(index).inputs);
     const auto begin = pass.images.begin() + index * 6 * 30;
     CHECK(images == std::vector<float>(begin, begin + std::ssize(images)));
   }

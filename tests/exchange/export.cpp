@@ -143,8 +143,8 @@ void write_logits(const fs::path& folder, const std::string& name, const std::st
   ms::io::write_npy<std::uint8_t>(base + ".pixels.npy", {test.size(), test.height, test.width, test.channels},
                                   std::span<const std::uint8_t>(test.pixels));
   const auto batch = test.batches<float>(ctx, test.size()).batch(0);
-  ms::io::write_npy<float>(base + ".input.npy", ctx, batch.images.view());
-  ms::io::write_npy<float>(base + ".logits.npy", ctx, logits(ctx, net, batch.images.view()).view());
+  ms::io::write_npy<float>(base + ".input.npy", ctx, batch.inputs.view());
+  ms::io::write_npy<float>(base + ".logits.npy", ctx, logits(ctx, net, batch.inputs.view()).view());
 }
 
 void write_all(const fs::path& folder) {

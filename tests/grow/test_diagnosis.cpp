@@ -46,10 +46,7 @@ TEST_CASE("diagnosis: norms, gradients and dead units by growth stage, for every
     ms::optim::Sgd<double> sgd(problem.net, {.learning_rate = 0.1, .momentum = 0.9});
     const auto& site = problem.site;
     const std::int64_t before = site.width();
-    struct {
-      ms::View<const double> images;
-      ms::View<const std::int32_t> labels;
-    } const batch{problem.x, problem.labels};
+    const ms::nn::BatchView<double> batch{.inputs = problem.x, .labels = problem.labels};
     for (int step = 0; step < 3; ++step) ms::train::step<double>(ctx, problem.net, batch, sgd, problem.criterion);
     ms::grow::Insertion insertion =
         problem.propose(site, 2, {.method = ms::grow::random_units(), .significance = 0.0}).insertion;
@@ -63,8 +60,8 @@ TEST_CASE("diagnosis: norms, gradients and dead units by growth stage, for every
     ms::grow::apply<double>(ctx, ms::grow::make_edit<double>(ctx, site, insertion, 1.0), problem.net, &sgd);
     ms::train::step<double>(ctx, problem.net, batch, sgd, problem.criterion);
 
-    const auto found =
-        ms::grow::diagnose<double>(ctx, problem.net, sgd, {site}, problem.x, problem.labels.view(), problem.criterion);
+    const auto found = ms::grow::diagnose<double>(ctx, problem.net, sgd, {site},
+                                                  batch, problem.criterion);
     REQUIRE(found.size() == 1);
     CHECK(found[0].name == site.name);
     REQUIRE(found[0].stages.size() == 2);
@@ -113,7 +110,7 @@ TEST_CASE("diagnosis: a site without units has no stages") {
   const auto x = ms::from_host<float>(ctx, {5, 4}, support::normal_values<float>(20, 1));
   const auto labels = ms::from_host<std::int32_t>(ctx, {5}, std::vector<std::int32_t>{0, 1, 1, 0, 1});
   const auto found =
-      ms::grow::diagnose<float>(ctx, net, sgd, ms::grow::find_sites<float>(net), x.view(), labels.view());
+      ms::grow::diagnose<float>(ctx, net, sgd, ms::grow::find_sites<float>(net), {.inputs = x, .labels = labels});
   REQUIRE(found.size() == 2);
   CHECK(found[0].stages.empty());
   CHECK(found[1].stages.size() == 1);

@@ -53,7 +53,7 @@ struct Net {
 };
 
 template <class T>
-support::PlainBatch<T> batch_of_step(ms::Context& ctx, int step) {
+ms::nn::Batch<T> batch_of_step(ms::Context& ctx, int step) {
   const auto x = support::normal_values<T>(9 * 6, 40 + static_cast<std::uint64_t>(step));
   return support::make_batch<T>(ctx, {9, 6}, support::to_double(x), {0, 1, 2, 2, 1, 0, 0, 2, 1});
 }
@@ -66,7 +66,7 @@ void train(ms::Context& ctx, Net<T>& net, Optimizer<T>& optimizer, int steps) {
 template <class T>
 std::vector<T> outputs(ms::Context& ctx, Net<T>& net) {
   const auto batch = batch_of_step<T>(ctx, 99);
-  return ms::to_host(ctx, net.net.forward(ctx, batch.images, {}).output);
+  return ms::to_host(ctx, net.net.forward(ctx, batch.inputs, {}).output);
 }
 
 /// Shape and numbers of a tensor on the host.

@@ -3,6 +3,8 @@
 
 #include <cmath>
 #include <cstdint>
+#include <numeric>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -182,21 +184,20 @@ void check_growth(Where where) {
   }
 }
 
-/// A set of which every subset is the whole: statistics, line search and test see the same samples.
-struct Undivided {
-  const ms::data::ImageSet& set;
-  [[nodiscard]] std::int64_t size() const { return 5 * set.size(); }
-  [[nodiscard]] const ms::data::ImageSet& subset(const std::vector<std::int64_t>& indices) const {
-    REQUIRE(indices.size() == static_cast<std::size_t>(set.size()));
-    return set;
-  }
-};
+/// A source of which every batch is the whole set: statistics, line search and test see the same samples.
+ms::nn::BatchSource<float> undivided(const ms::data::ImageSet& set) {
+  return {5 * set.size(), [&set](ms::Context& ctx, std::span<const std::int64_t> indices) {
+            std::vector<std::int64_t> all(indices.size());
+            std::iota(all.begin(), all.end(), std::int64_t{0});
+            return set.batch<float>(ctx, all);
+          }};
+}
 
 /// Gives every norm the statistics of a set as its running ones, so that both modes are one function there.
 void settle(ms::Context& ctx, Net& net, const ms::data::ImageSet& set) {
   ms::grow::NormInputs<float> inputs;
   for (const auto& batch : set.batches<float>(ctx, set.size())) {
-    (void)net.forward(ctx, batch.images, {.measuring = true, .taps = &inputs});
+    (void)net.forward(ctx, batch.inputs, {.measuring = true, .taps = &inputs});
   }
   for (const auto& [norm, channels] : inputs.all()) {
     auto& layer = const_cast<ms::nn::BatchNorm<float>&>(*norm);
@@ -212,8 +213,8 @@ void settle(ms::Context& ctx, Net& net, const ms::data::ImageSet& set) {
 double distance_of_modes(ms::Context& ctx, Net& net, const ms::data::ImageSet& set) {
   double difference = 0.0, norm = 0.0;
   for (const auto& batch : set.batches<float>(ctx, set.size())) {
-    const auto a = ms::to_host(ctx, net.forward(ctx, batch.images, {.measuring = true}).output);
-    const auto b = ms::to_host(ctx, net.forward(ctx, batch.images, {.mode = ms::nn::Mode::evaluation}).output);
+    const auto a = ms::to_host(ctx, net.forward(ctx, batch.inputs, {.measuring = true}).output);
+    const auto b = ms::to_host(ctx, net.forward(ctx, batch.inputs, {.mode = ms::nn::Mode::evaluation}).output);
     for (std::size_t i = 0; i < a.size(); ++i) {
       difference += (static_cast<double>(a[i]) - b[i]) * (static_cast<double>(a[i]) - b[i]);
       norm += static_cast<double>(a[i]) * a[i];
@@ -452,7 +453,7 @@ TEST_CASE("grower of maps: after growth, evaluation computes what the line searc
       settle(ctx, net, set);
       // Some twenty layers whose rounding errors a norm of few values may enlarge.
       REQUIRE(distance_of_modes(ctx, net, set) < 1e-4);
-      const auto report = grower.grow(ctx, Undivided{set});
+      const auto report = grower.grow(ctx, undivided(set));
       CHECK(report.added() >= 4);
       CHECK(distance_of_modes(ctx, net, set) < 1e-3);
     }

@@ -7,6 +7,8 @@
 #include <functional>
 #include <limits>
 #include <memory>
+#include <numeric>
+#include <span>
 #include <sstream>
 #include <string>
 #include <utility>
@@ -176,7 +178,7 @@ TEST_CASE("grower policy: the best site by gain, by gain per parameter and by ga
       Grower grower(t.net, t.sgd, lenient(where));
       ms::grow::InputShapes<double> shapes;
       for (const auto& batch : set.batches<double>(t.ctx, 1)) {
-        (void)t.net.forward(t.ctx, batch.images, {.measuring = true, .taps = &shapes});
+        (void)t.net.forward(t.ctx, batch.inputs, {.measuring = true, .taps = &shapes});
         break;
       }
       std::vector<ms::grow::UnitCost> costs;
@@ -353,12 +355,12 @@ TEST_CASE("grower policy: a fixed amplitude is taken as it is, and not if the lo
     options.batch_size = 500;
     Grower grower(t.net, t.sgd, options);
     // Search and statistics on the same samples.
-    struct Same {
-      const ms::data::ImageSet& set;
-      [[nodiscard]] std::int64_t size() const { return set.size(); }
-      [[nodiscard]] const ms::data::ImageSet& subset(const std::vector<std::int64_t>&) const { return set; }
+    const auto whole = [&](ms::Context& ctx, std::span<const std::int64_t> indices) {
+      std::vector<std::int64_t> all(indices.size());
+      std::iota(all.begin(), all.end(), std::int64_t{0});
+      return set.batch<double>(ctx, all);
     };
-    const auto site = grower.grow(t.ctx, Same{set}).sites.at(0);
+    const auto site = grower.grow(t.ctx, ms::nn::BatchSource<double>(set.size(), whole)).sites.at(0);
     CHECK(site.added > 0);
     // Second order: γ times a curvature some tens of the slope.
     CHECK(site.measured() == doctest::Approx(site.predicted).epsilon(1e-2));

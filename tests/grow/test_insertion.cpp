@@ -423,7 +423,7 @@ TEST_CASE("insertion: gradients, moments and running statistics follow, and swap
     const auto train = [&](int steps) {
       for (int step = 0; step < steps; ++step) {
         auto trace = net.forward(ctx, x, {});
-        auto value = ms::nn::CrossEntropy{}.operator()<float>(ctx, trace.output, labels.view());
+        auto value = ms::nn::CrossEntropy{}(ctx, trace.output, labels.view());
         (void)net.backward(ctx, x, trace, std::move(value.gradient), {});
         optimizer.step(ctx);
       }

@@ -684,10 +684,10 @@ TEST_CASE("measurer: batches change no result, and a method that reads nothing i
       ms::grow::Measurer<double> measurer(parts.net, parts.criterion);
       const auto proposals = measurer.measure(
           parts.ctx, {parts.site}, method_options(ms::grow::parse_method(name)),
-          [&](const ms::grow::Measurer<double>::Batch& use) {
+          [&](const auto& use) {
             for (std::int64_t begin = 0; begin < parts.n; begin += 13) {
               const std::int64_t end = std::min(begin + 13, parts.n);
-              use(parts.x.view().slice(0, begin, end), parts.labels.view().slice(0, begin, end));
+              use({.inputs = parts.x.view().slice(0, begin, end), .labels = parts.labels.view().slice(0, begin, end)});
             }
           },
           [](const ms::grow::Site<double>&, std::int64_t) { return std::int64_t{2}; });

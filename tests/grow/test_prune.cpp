@@ -30,16 +30,13 @@ namespace {
 using Net = ms::nn::Sequential<double>;
 using Numbers = std::vector<std::vector<double>>;
 
-struct Batch {
-  ms::Tensor<double> images;
-  ms::Tensor<std::int32_t> labels;
-};
+using Batch = ms::nn::Batch<double>;
 
 Batch batch_of(ms::Context& ctx, const ms::Shape& shape, std::uint64_t seed) {
   std::vector<std::int32_t> labels;
   for (std::int64_t i = 0; i < shape[0]; ++i) labels.push_back(static_cast<std::int32_t>(i % 3));
-  return {ms::from_host<double>(ctx, shape, support::normal_values<double>(shape.size(), seed)),
-          ms::from_host<std::int32_t>(ctx, {shape[0]}, labels)};
+  return {.inputs = ms::from_host<double>(ctx, shape, support::normal_values<double>(shape.size(), seed)),
+          .labels = ms::from_host<std::int32_t>(ctx, {shape[0]}, labels)};
 }
 
 Net mlp(ms::Context& ctx) { return ms::models::mlp<double>(ctx, {.inputs = 24, .hidden = {5, 4}, .classes = 3}); }
@@ -74,7 +71,7 @@ Numbers everything(ms::Context& ctx, Net& net, ms::optim::Optimizer<double>& opt
 }
 
 std::vector<double> outputs(ms::Context& ctx, Net& net, const Batch& batch) {
-  return ms::to_host(ctx, net.forward(ctx, batch.images, {.mode = ms::nn::Mode::evaluation}).output);
+  return ms::to_host(ctx, net.forward(ctx, batch.inputs, {.mode = ms::nn::Mode::evaluation}).output);
 }
 
 std::unique_ptr<ms::optim::Optimizer<double>> optimizer_of(Net& net, bool adam) {
@@ -200,14 +197,13 @@ TEST_CASE("prune: the contribution of a unit is the slope of the loss as its out
       return result;
     }();
     const auto show = [&](auto&& use) {
-      for (const Batch& batch : batches)
-        use(ms::View<const double>(batch.images), ms::View<const std::int32_t>(batch.labels));
+      for (const Batch& batch : batches) use(ms::nn::BatchView<double>(batch));
     };
     const auto loss = [&] {
       double total = 0.0;
-      show([&](ms::View<const double> images, ms::View<const std::int32_t> labels) {
-        const auto trace = net.forward(ctx, images, {.measuring = true});
-        total += ms::nn::CrossEntropy{}.operator()<double>(ctx, trace.output, labels, false).mean / 2;
+      show([&](const ms::nn::BatchView<double>& batch) {
+        const auto trace = net.forward(ctx, batch.inputs, {.measuring = true});
+        total += ms::nn::CrossEntropy{}(ctx, trace.output, batch.labels, false).mean / 2;
       });
       return total;
     };

@@ -24,7 +24,6 @@ namespace {
 
 using Net = ms::nn::Sequential<double>;
 using Inputs = ms::View<const double>;
-using Labels = ms::View<const std::int32_t>;
 
 Net maps(ms::Context& ctx) {
   Net net;
@@ -50,7 +49,7 @@ Net maps(ms::Context& ctx) {
 
 /// Three batches, the last of them smaller.
 struct Samples {
-  std::vector<std::pair<ms::Tensor<double>, ms::Tensor<std::int32_t>>> batches;
+  std::vector<ms::nn::Batch<double>> batches;
   int shown = 0;
 
   explicit Samples(ms::Context& ctx) {
@@ -58,25 +57,25 @@ struct Samples {
     for (const std::int64_t n : {5, 5, 3}) {
       std::vector<std::int32_t> labels;
       for (std::int64_t i = 0; i < n; ++i) labels.push_back(static_cast<std::int32_t>(i % 3));
-      batches.emplace_back(ms::from_host<double>(ctx, {n, 4, 4, 2}, support::normal_values<double>(n * 32, ++seed)),
-                           ms::from_host<std::int32_t>(ctx, {n}, labels));
+      batches.push_back(
+          {.inputs = ms::from_host<double>(ctx, {n, 4, 4, 2}, support::normal_values<double>(n * 32, ++seed)),
+           .labels = ms::from_host<std::int32_t>(ctx, {n}, labels)});
     }
   }
 
   template <class Use>
   void operator()(Use&& use) {
     ++shown;
-    for (const auto& [images, labels] : batches) use(Inputs(images), Labels(labels));
+    for (const auto& batch : batches) use(ms::nn::BatchView<double>(batch));
   }
 };
 
 double full_loss(ms::Context& ctx, Net& net, Samples& samples) {
   double total = 0.0, count = 0.0;
-  samples([&](Inputs images, Labels labels) {
-    const auto trace = net.forward(ctx, images, {.measuring = true});
-    total += static_cast<double>(images.extent(0)) *
-             ms::nn::CrossEntropy{}.operator()<double>(ctx, trace.output, labels, false).mean;
-    count += static_cast<double>(images.extent(0));
+  samples([&](const ms::nn::BatchView<double>& batch) {
+    const auto trace = net.forward(ctx, batch.inputs, {.measuring = true});
+    total += static_cast<double>(batch.size()) * ms::nn::CrossEntropy{}(ctx, trace.output, batch, false).mean;
+    count += static_cast<double>(batch.size());
   });
   return total / count;
 }
@@ -108,8 +107,8 @@ TEST_CASE("search pass: the losses of full passes to the last bit, from whatever
   Net net = maps(ctx);
   const auto streams = ctx.random_streams();
   Samples samples(ctx);
-  // What flows into the block, batch by batch: (n, 4, 4, 4) doubles.
-  const std::int64_t one = 5 * 64 * 8;
+  // What flows into the block, (n, 4, 4, 4) doubles, and the batch itself, (n, 4, 4, 2).
+  const std::int64_t one = 5 * (64 + 32) * 8;
   struct Case {
     const char* site;
     std::int64_t memory;
@@ -184,7 +183,7 @@ TEST_CASE("normalisation: new units match what is there") {
     ms::Context one({.seed = 4});
     Samples all(ctx);
     // One batch, so that batch statistics are the same in every pass.
-    const auto samples = [&](auto&& use) { use(Inputs(all.batches[0].first), Labels(all.batches[0].second)); };
+    const auto samples = [&](auto&& use) { use(ms::nn::BatchView<double>(all.batches[0])); };
     const auto site = ms::grow::find_site<double>(net, name);
     const std::int64_t taps = site.consumer.window().kernel.size();
     ms::grow::Insertion units{.units = 2, .inputs = site.fan_in(), .outputs = site.fan_out(), .taps = taps};
@@ -216,13 +215,13 @@ TEST_CASE("normalisation: new units match what is there") {
     const auto consumer_output = [&] {
       Seen seen;
       seen.wanted = behind_consumer;
-      const auto trace = net.forward(ctx, all.batches[0].first, {.measuring = true, .taps = &seen});
+      const auto trace = net.forward(ctx, all.batches[0].inputs, {.measuring = true, .taps = &seen});
       return behind_consumer ? seen.input : ms::to_host(ctx, trace.output);
     };
     const auto producer_output = [&] {
       Seen seen;
       seen.wanted = net.children()[9];
-      (void)net.forward(ctx, all.batches[0].first, {.measuring = true, .taps = &seen});
+      (void)net.forward(ctx, all.batches[0].inputs, {.measuring = true, .taps = &seen});
       return seen.input;
     };
     const std::vector<double> old_output = consumer_output();

@@ -45,20 +45,17 @@ struct Problem {
 
   double visit(const std::vector<ms::grow::Site<double>>& which, const ms::grow::SiteTaps<double>::Visit& use) {
     if (squared) {
-      return ms::grow::visit_sites<double>(ctx, net, which, x, ms::View<const double>(target), ms::nn::SquaredError{},
+      return ms::grow::visit_sites<double>(ctx, net, which, {.inputs = x, .targets = target}, ms::nn::SquaredError{},
                                            use);
     }
-    return ms::grow::visit_sites<double>(ctx, net, which, x, ms::View<const std::int32_t>(labels),
+    return ms::grow::visit_sites<double>(ctx, net, which, {.inputs = x, .labels = labels},
                                          ms::nn::CrossEntropy{.label_smoothing = 0.05}, use);
   }
 
   double loss() {
     const auto trace = net.forward(ctx, x, {});
-    if (squared) return ms::nn::SquaredError{}.operator()<double>(ctx, trace.output, target.view(), false).mean;
-    return ms::nn::CrossEntropy{.label_smoothing = 0.05}
-        .
-        operator()<double>(ctx, trace.output, labels.view(), false)
-        .mean;
+    if (squared) return ms::nn::SquaredError{}(ctx, trace.output, target.view(), false).mean;
+    return ms::nn::CrossEntropy{.label_smoothing = 0.05}(ctx, trace.output, labels.view(), false).mean;
   }
 
   double loss_with(const ms::grow::Edit<double>& edit) {
@@ -183,7 +180,7 @@ TEST_CASE("slope: growth from an empty hidden layer") {
   const auto target = ms::from_host<double>(ctx, {50, 3}, support::normal_values<double>(150, 2));
   ms::grow::SiteStatistics<double> statistics(ctx, sites[0]);
   const double before = ms::grow::visit_sites<double>(
-      ctx, net, sites, x, ms::View<const double>(target), ms::nn::SquaredError{},
+      ctx, net, sites, {.inputs = x, .targets = target}, ms::nn::SquaredError{},
       [&](ms::Context&, std::size_t, ms::View<const double> unit, ms::View<const double> consumer,
           ms::View<const double> goal) { statistics.update(ctx, unit, consumer, goal); });
   const auto solution = ms::grow::solve(ctx, statistics.moments(ctx), {.significance = 0.0});
@@ -192,7 +189,7 @@ TEST_CASE("slope: growth from an empty hidden layer") {
   ms::grow::apply<double>(ctx, edit, net);
   CHECK(sites[0].width() == 3);
   const auto trace = net.forward(ctx, x, {});
-  const double after = ms::nn::SquaredError{}.operator()<double>(ctx, trace.output, target.view(), false).mean;
+  const double after = ms::nn::SquaredError{}(ctx, trace.output, target.view(), false).mean;
   CHECK((before - after) / (1e-4 * (solution.returned_move_decrease + solution.first_order_gain)) ==
         doctest::Approx(1.0).epsilon(0.02));
 }

@@ -160,7 +160,7 @@ TEST_CASE("site taps: the desired update is minus the gradient of the summed los
   std::vector<std::size_t> order;
   std::vector<std::vector<double>> goals(2), weight_gradients(2);
   const double loss = ms::grow::visit_sites<double>(
-      ctx, net, sites, x, ms::View<const double>(target), ms::nn::SquaredError{},
+      ctx, net, sites, {.inputs = x, .targets = target}, ms::nn::SquaredError{},
       [&](ms::Context&, std::size_t i, ms::View<const double> unit, ms::View<const double> consumer,
           ms::View<const double> goal) {
         order.push_back(i);
@@ -183,7 +183,7 @@ TEST_CASE("site taps: the desired update is minus the gradient of the summed los
 
   const ms::nn::Pass<double> pass{};
   const auto trace = net.forward(ctx, x, pass);
-  auto value = ms::nn::SquaredError{}.operator()<double>(ctx, trace.output, ms::View<const double>(target));
+  auto value = ms::nn::SquaredError{}(ctx, trace.output, ms::View<const double>(target));
   CHECK(loss == value.mean);
   (void)net.backward(ctx, x, trace, std::move(value.gradient), pass);
   for (std::size_t i = 0; i < 2; ++i) {

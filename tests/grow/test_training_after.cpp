@@ -30,10 +30,7 @@ namespace {
 
 using Net = ms::nn::Sequential<double>;
 
-struct Batch {
-  ms::Tensor<double> images;
-  ms::Tensor<std::int32_t> labels;
-};
+using Batch = ms::nn::Batch<double>;
 
 Batch batch_of(ms::Context& ctx, std::uint64_t seed) {
   const ms::Shape shape{8, 4, 4, 2};
@@ -42,8 +39,8 @@ Batch batch_of(ms::Context& ctx, std::uint64_t seed) {
   for (std::int64_t i = 0; i < shape[0]; ++i) {
     labels.push_back(static_cast<std::int32_t>(random.below(static_cast<std::uint64_t>(i), 3)));
   }
-  return {ms::from_host<double>(ctx, shape, support::normal_values<double>(shape.size(), seed)),
-          ms::from_host<std::int32_t>(ctx, {shape[0]}, labels)};
+  return {.inputs = ms::from_host<double>(ctx, shape, support::normal_values<double>(shape.size(), seed)),
+          .labels = ms::from_host<std::int32_t>(ctx, {shape[0]}, labels)};
 }
 
 /// Dropout stands where its mask does not depend on a width that grows: one behind a growing layer would draw others.

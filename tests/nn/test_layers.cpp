@@ -237,9 +237,8 @@ TEST_CASE("losses: values and gradients agree with finite differences") {
     CAPTURE(squared);
     const auto evaluate = [&](const std::vector<double>& values, bool gradient) {
       const auto tensor = ms::from_host<double>(ctx, {n, classes}, values);
-      return squared
-                 ? ms::nn::SquaredError{}.operator()<double>(ctx, tensor, target, gradient)
-                 : ms::nn::CrossEntropy{.label_smoothing = 0.1}.operator()<double>(ctx, tensor, label_tensor, gradient);
+      return squared ? ms::nn::SquaredError{}(ctx, tensor.view(), target, gradient)
+                     : ms::nn::CrossEntropy{.label_smoothing = 0.1}(ctx, tensor.view(), label_tensor, gradient);
     };
     const auto value = evaluate(logits, true);
     CHECK(evaluate(logits, false).gradient.empty());

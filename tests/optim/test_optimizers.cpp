@@ -131,9 +131,9 @@ template <class T>
 void backpropagate(ms::Context& ctx, ms::nn::Layer<T>& net, int step) {
   const auto batch = support::make_batch<T>(ctx, {batch_size, widths[0]}, inputs_of_step<T>(step), labels);
   const ms::nn::Pass<T> pass{};
-  const auto trace = net.forward(ctx, batch.images, pass);
+  const auto trace = net.forward(ctx, batch.inputs, pass);
   auto loss = ms::nn::CrossEntropy{}.operator()<T>(ctx, trace.output, batch.labels);
-  (void)net.backward(ctx, batch.images, trace, std::move(loss.gradient), pass);
+  (void)net.backward(ctx, batch.inputs, trace, std::move(loss.gradient), pass);
 }
 
 /// The gradients come from the network, so that only the optimiser is on trial, in both precisions.
@@ -369,7 +369,7 @@ TEST_CASE("optimizers: linear regression reaches the weights that made the data"
         {.peak = rate, .decay = ms::optim::Decay::cosine, .warmup_steps = 0, .total_steps = count});
     for (int t = 0; t < count; ++t) {
       const auto trace = linear.forward(ctx, inputs, {});
-      auto loss = ms::nn::SquaredError{}.operator()<double>(ctx, trace.output, targets);
+      auto loss = ms::nn::SquaredError{}(ctx, trace.output, targets);
       (void)linear.backward(ctx, inputs, trace, std::move(loss.gradient), {});
       optimizer->set_learning_rate(schedule.at(t));
       optimizer->step(ctx);
@@ -405,7 +405,7 @@ TEST_CASE("optimizers: Sgd with weight decay reaches the ridge solution") {
   const auto inputs = ms::from_host<double>(ctx, {4, 1}, x), targets = ms::from_host<double>(ctx, {4, 1}, y);
   for (int t = 0; t < 300; ++t) {
     const auto trace = linear.forward(ctx, inputs, {});
-    auto loss = ms::nn::SquaredError{}.operator()<double>(ctx, trace.output, targets);
+    auto loss = ms::nn::SquaredError{}(ctx, trace.output, targets);
     (void)linear.backward(ctx, inputs, trace, std::move(loss.gradient), {});
     sgd.step(ctx);
   }

@@ -34,7 +34,7 @@ template class meristem::grow::PatchCrossCovariance<float>;
 namespace ms = meristem;
 
 ms::nn::LossValue<float> losses(ms::Context& ctx, ms::View<const float> x, ms::View<const std::int32_t> labels) {
-  return ms::nn::CrossEntropy{}.operator()<float>(ctx, x, labels);
+  return ms::nn::CrossEntropy{}(ctx, x, labels);
 }
 
 void covariances(ms::Context& ctx, ms::View<const float> x, ms::View<float> out) {

@@ -51,7 +51,7 @@ struct MapProblem {
 
   /// Shows the sites of one forward and backward pass to `use`; returns the loss.
   double visit(const std::vector<ms::grow::Site<double>>& sites, const ms::grow::SiteTaps<double>::Visit& use) {
-    return ms::grow::visit_sites<double>(ctx, net, sites, x, ms::View<const std::int32_t>(labels), criterion, use);
+    return ms::grow::visit_sites<double>(ctx, net, sites, {.inputs = x, .labels = labels}, criterion, use);
   }
 
   std::vector<double> outputs(ms::nn::Mode mode) {

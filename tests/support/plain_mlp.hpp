@@ -97,18 +97,13 @@ struct PlainMlp {
   }
 };
 
-/// A batch as training takes it.
 template <class T>
-struct PlainBatch {
-  ms::Tensor<T> images;
-  ms::Tensor<std::int32_t> labels;
-};
-
-template <class T>
-PlainBatch<T> make_batch(ms::Context& ctx, const ms::Shape& shape, const std::vector<double>& x,
-                         const std::vector<std::int32_t>& labels) {
-  return {ms::from_host<T>(ctx, shape, std::vector<T>(x.begin(), x.end())),
-          ms::from_host<std::int32_t>(ctx, {static_cast<std::int64_t>(labels.size())}, labels)};
+ms::nn::Batch<T> make_batch(ms::Context& ctx, const ms::Shape& shape, const std::vector<double>& x,
+                            const std::vector<std::int32_t>& labels) {
+  ms::nn::Batch<T> batch;
+  batch.inputs = ms::from_host<T>(ctx, shape, std::vector<T>(x.begin(), x.end()));
+  batch.labels = ms::from_host<std::int32_t>(ctx, {static_cast<std::int64_t>(labels.size())}, labels);
+  return batch;
 }
 
 /// Every number of every parameter and gradient, in order: what must not change when something fails.

@@ -30,7 +30,7 @@ namespace {
 
 Net net_of(ms::Context& ctx) { return ms::models::mlp<float>(ctx, {.inputs = 6, .hidden = {4}, .classes = 3}); }
 
-support::PlainBatch<float> batch_of(ms::Context& ctx) {
+ms::nn::Batch<float> batch_of(ms::Context& ctx) {
   return support::make_batch<float>(ctx, {5, 6}, support::to_double(support::normal_values<float>(30, 9)),
                                     {0, 1, 2, 2, 1});
 }

@@ -19,6 +19,11 @@ namespace meristem::inline MERISTEM_BACKEND {
 
 class Context;
 
+namespace nn {
+template <Real T>
+struct Batch;
+}
+
 namespace data {
 
 struct BatchOptions;
@@ -84,6 +89,23 @@ struct ImageSet {
 
   /// Throws DataError unless the set has images, its sizes agree and every label names a class.
   void check() const {
+    check_sizes();
+    for (std::int64_t i = 0; i < size(); ++i) (void)label(i);
+  }
+
+  /// The label of image `index`. Throws ArgumentError if there is none, DataError if it names no class.
+  [[nodiscard]] std::int32_t label(std::int64_t index) const {
+    (void)image(index);
+    const std::int32_t value = labels[static_cast<std::size_t>(index)];
+    if (value < 0 || value >= classes()) {
+      throw DataError(concat(source, ": image ", index, " has label ", value, "; the set has ", classes(),
+                             " classes, so labels run from 0 to ", classes() - 1));
+    }
+    return value;
+  }
+
+  /// `check` but for the labels.
+  void check_sizes() const {
     if (height < 1 || width < 1 || channels < 1) {
       throw DataError(concat(source, ": images of ", height, " x ", width, " x ", channels,
                              " (height x width x channels); every extent must be at least 1"));
@@ -97,12 +119,6 @@ struct ImageSet {
       throw DataError(concat(source, ": ", labels.size(), " labels of ", height, " x ", width, " x ", channels,
                              " images need ", fits ? std::to_string(bytes) : "more than 2^63",
                              " pixel bytes; there are ", pixels.size()));
-    }
-    for (std::size_t i = 0; i < labels.size(); ++i) {
-      if (labels[i] < 0 || labels[i] >= classes()) {
-        throw DataError(concat(source, ": image ", i, " has label ", labels[i], "; the set has ", classes(),
-                               " classes, so labels run from 0 to ", classes() - 1));
-      }
     }
     normalization.check(channels);
   }
@@ -182,7 +198,12 @@ struct ImageSet {
     return subset(taken);
   }
 
-  /// One pass over the images in normalised batches of `batch_size`; see loader.hpp, which defines these.
+  /// The images at `indices`, normalised, with their labels: what growth and evaluation read. Throws DataError for an
+  /// inconsistent set, ArgumentError for an index out of range. Defined in loader.hpp, as are those below.
+  template <Real T = float>
+  [[nodiscard]] nn::Batch<T> batch(Context& ctx, std::span<const std::int64_t> indices) const;
+
+  /// One pass over the images in normalised batches of `batch_size`; see loader.hpp.
   template <Real T = float>
   [[nodiscard]] Loader<T> batches(Context& ctx, std::int64_t batch_size) const&;
   template <Real T = float>

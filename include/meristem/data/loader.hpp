@@ -1,4 +1,4 @@
-// One pass over an image set in normalised batches.
+// One pass over a set of samples in batches; images are augmented and normalised on the way.
 #pragma once
 
 #include <algorithm>
@@ -10,6 +10,7 @@
 #include <numeric>
 #include <optional>
 #include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -25,11 +26,12 @@
 #include <meristem/core/tensor.hpp>
 #include <meristem/data/augmentation.hpp>
 #include <meristem/data/image_set.hpp>
+#include <meristem/nn/batch.hpp>
 
 namespace meristem::inline MERISTEM_BACKEND {
 namespace data {
 
-/// How an ImageSet is walked. Order and augmentation are pure functions of (seed, epoch).
+/// How a set is walked. Order and augmentation are pure functions of (seed, epoch).
 struct BatchOptions {
   /// A random order, different in every epoch; otherwise the order of the set.
   bool shuffle = false;
@@ -37,20 +39,10 @@ struct BatchOptions {
   std::int64_t epoch = 0;
   /// By default the seed of the Context.
   std::optional<std::uint64_t> seed = std::nullopt;
+  /// Of images.
   Augmentation augmentation = {};
   /// Leave out the last batch if it is smaller than the others.
   bool drop_last = false;
-};
-
-/// Images of one batch with their labels.
-template <Real T>
-struct Batch {
-  /// (n, height, width, channels), (pixel / 255 - mean) / stddev.
-  Tensor<T> images;
-  /// (n), in [0, classes).
-  Tensor<std::int32_t> labels;
-
-  [[nodiscard]] std::int64_t size() const { return labels.size(); }
 };
 
 /// A random permutation of 0 ... size - 1, a pure function of its arguments. R. Fisher and F. Yates, Statistical Tables
@@ -64,71 +56,39 @@ struct Batch {
   return order;
 }
 
-/// The batches of one pass over an ImageSet, an input range. It refers to the set and the Context, which must outlive
-/// it. Use from one thread at a time.
+/// Turns images of a set into batches: inputs (n, height, width, channels) are (pixel / 255 - mean) / stddev, labels
+/// (n) are in [0, classes). It refers to the set, which must outlive it.
 template <Real T>
-class Loader {
+class ImageBatches {
  public:
-  class Iterator;
-
-  /// Throws ArgumentError for a batch size below 1, a negative epoch or more padding than image; DataError for an
-  /// empty or inconsistent set.
-  Loader(Context& ctx, const ImageSet& set, std::int64_t batch_size, const BatchOptions& options = {})
-      : ctx_(&ctx), set_(&set), batch_size_(batch_size), options_(options), seed_(options.seed.value_or(ctx.seed())) {
-    if (batch_size < 1) {
-      throw ArgumentError(concat("batches: the batch size is ", batch_size, "; it must be at least 1"));
-    }
-    if (options.epoch < 0 || options.epoch >> 40 != 0) {
-      throw ArgumentError(concat("batches: the epoch is ", options.epoch, "; it must be from 0 to 2^40 - 1"));
-    }
-    set.check();
-    options.augmentation.check(set.height, set.width);
-    if (options.drop_last && batch_size > set.size()) {
-      throw ArgumentError(concat("batches: drop_last leaves no batch of ", batch_size, " from the ", set.size(),
-                                 " images of ", set.source, "; choose a smaller batch size"));
-    }
+  /// `augmentation` in the pass `epoch` of the stream `seed`. Throws DataError for a set that is empty or whose sizes
+  /// do not agree, ArgumentError for more padding than image.
+  explicit ImageBatches(const ImageSet& set, const Augmentation& augmentation = {}, std::uint64_t seed = 0,
+                        std::int64_t epoch = 0)
+      : set_(&set), augmentation_(augmentation), seed_(seed), epoch_(epoch) {
+    set.check_sizes();
+    augmentation.check(set.height, set.width);
     fill_table();
-    if (options.shuffle) {
-      order_ = epoch_order(set.size(), seed_, options.epoch);
-    } else {
-      order_.resize(static_cast<std::size_t>(set.size()));
-      std::iota(order_.begin(), order_.end(), std::int64_t{0});
-    }
   }
 
-  /// Number of batches.
-  [[nodiscard]] std::int64_t size() const {
-    return options_.drop_last ? set_->size() / batch_size_ : (set_->size() - 1) / batch_size_ + 1;
-  }
-
-  /// Indices into the set, in the order in which the batches hold them.
-  [[nodiscard]] std::span<const std::int64_t> order() const { return order_; }
-
-  /// Batch `index` of this pass, the same whichever came before. Throws ArgumentError if there is none.
-  [[nodiscard]] Batch<T> batch(std::int64_t index) const {
-    if (index < 0 || index >= size()) {
-      throw ArgumentError(concat("batches: there is no batch ", index, " in a pass of ", size()));
-    }
-    const std::int64_t first = index * batch_size_;
-    const std::int64_t count = std::min(batch_size_, set_->size() - first);
-    const auto indices = order().subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count));
-
+  /// The images at `indices`, in that order. Throws ArgumentError for an index out of range, DataError for a label that
+  /// names no class.
+  [[nodiscard]] nn::Batch<T> operator()(Context& ctx, std::span<const std::int64_t> indices) const {
     std::vector<std::int32_t> labels;
-    for (const std::int64_t image : indices) labels.push_back(set_->labels[static_cast<std::size_t>(image)]);
-    const Shape shape{count, set_->height, set_->width, set_->channels};
+    for (const std::int64_t image : indices) labels.push_back(set_->label(image));
+    const Shape shape{std::ssize(indices), set_->height, set_->width, set_->channels};
+    nn::Batch<T> batch;
 #if MERISTEM_GPU
     staging_.resize(static_cast<std::size_t>(shape.size()));
-    convert(indices, staging_.data());
-    Tensor<T> images = from_host<T>(*ctx_, shape, staging_);
+    convert(ctx, indices, staging_.data());
+    batch.inputs = from_host<T>(ctx, shape, staging_);
 #else
-    Tensor<T> images = meristem::empty<T>(*ctx_, shape);
-    convert(indices, images.data());
+    batch.inputs = meristem::empty<T>(ctx, shape);
+    convert(ctx, indices, batch.inputs.data());
 #endif
-    return {.images = std::move(images), .labels = from_host<std::int32_t>(*ctx_, {count}, labels)};
+    batch.labels = from_host<std::int32_t>(ctx, {std::ssize(indices)}, labels);
+    return batch;
   }
-
-  [[nodiscard]] Iterator begin() const { return Iterator(*this); }
-  [[nodiscard]] std::default_sentinel_t end() const { return {}; }
 
  private:
   /// The normalised value of each of the 256 pixel values, per channel.
@@ -148,12 +108,12 @@ class Loader {
   }
 
   /// Writes the augmented, normalised images at `indices` one after the other, on the threads of the machine.
-  void convert(std::span<const std::int64_t> indices, T* to) const {
+  void convert(Context& ctx, std::span<const std::int64_t> indices, T* to) const {
     const std::int64_t bytes = set_->image_bytes(), channels = set_->channels;
     const std::int64_t count = std::ssize(indices);
-    const Augmentation& augmentation = options_.augmentation;
+    const Augmentation& augmentation = augmentation_;
 #if defined(_OPENMP)
-    const int wanted = ctx_->executor().threads > 0 ? ctx_->executor().threads : omp_get_max_threads();
+    const int wanted = ctx.executor().threads > 0 ? ctx.executor().threads : omp_get_max_threads();
 #pragma omp parallel num_threads(wanted)
 #endif
     {
@@ -165,8 +125,8 @@ class Loader {
         const std::int64_t index = indices[static_cast<std::size_t>(i)];
         const std::uint8_t* pixels = set_->pixels.data() + index * bytes;
         if (augmentation.active()) {
-          augmentation.apply(augmentation.draw(seed_, options_.epoch, index), pixels, set_->height, set_->width,
-                             channels, augmented.data());
+          augmentation.apply(augmentation.draw(seed_, epoch_, index), pixels, set_->height, set_->width, channels,
+                             augmented.data());
           pixels = augmented.data();
         }
         T* image = to + i * bytes;
@@ -177,29 +137,103 @@ class Loader {
     }
   }
 
-  Context* ctx_;
   const ImageSet* set_;
-  std::int64_t batch_size_;
-  BatchOptions options_;
+  Augmentation augmentation_;
   std::uint64_t seed_;
-  std::vector<std::int64_t> order_;
+  std::int64_t epoch_;
   std::vector<std::array<T, 256>> table_;
 #if MERISTEM_GPU
   mutable std::vector<T> staging_;
 #endif
 };
 
+/// The batches of one pass over a set, an input range. It refers to the set and the Context, which must outlive it. Use
+/// from one thread at a time.
+template <Real T>
+class Loader {
+ public:
+  class Iterator;
+
+  /// Throws ArgumentError for a batch size below 1, a negative epoch, augmentation of what are no images, and
+  /// drop_last where it leaves nothing; DataError for an empty source. `name` stands in messages.
+  Loader(Context& ctx, nn::BatchSource<T> source, std::int64_t batch_size, const BatchOptions& options = {},
+         const std::string& name = "the set")
+      : Loader(ctx, std::move(source), batch_size, options, name, false) {}
+
+  /// Of images; throws DataError for an inconsistent set and ArgumentError for more padding than image, too.
+  Loader(Context& ctx, const ImageSet& set, std::int64_t batch_size, const BatchOptions& options = {})
+      : Loader(ctx, images(ctx, set, options), batch_size, options, set.source, true) {}
+
+  /// Number of batches.
+  [[nodiscard]] std::int64_t size() const {
+    return options_.drop_last ? source_.size() / batch_size_ : (source_.size() - 1) / batch_size_ + 1;
+  }
+
+  /// Indices into the set, in the order in which the batches hold them.
+  [[nodiscard]] std::span<const std::int64_t> order() const { return order_; }
+
+  /// Batch `index` of this pass, the same whichever came before. Throws ArgumentError if there is none.
+  [[nodiscard]] nn::Batch<T> batch(std::int64_t index) const {
+    if (index < 0 || index >= size()) {
+      throw ArgumentError(concat("batches: there is no batch ", index, " in a pass of ", size()));
+    }
+    const std::int64_t first = index * batch_size_;
+    const std::int64_t count = std::min(batch_size_, source_.size() - first);
+    return source_.batch(*ctx_, order().subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count)));
+  }
+
+  [[nodiscard]] Iterator begin() const { return Iterator(*this); }
+  [[nodiscard]] std::default_sentinel_t end() const { return {}; }
+
+ private:
+  Loader(Context& ctx, nn::BatchSource<T> source, std::int64_t batch_size, const BatchOptions& options,
+         const std::string& name, bool of_images)
+      : ctx_(&ctx), source_(std::move(source)), batch_size_(batch_size), options_(options) {
+    if (batch_size < 1) {
+      throw ArgumentError(concat("batches: the batch size is ", batch_size, "; it must be at least 1"));
+    }
+    if (options.epoch < 0 || options.epoch >> 40 != 0) {
+      throw ArgumentError(concat("batches: the epoch is ", options.epoch, "; it must be from 0 to 2^40 - 1"));
+    }
+    if (source_.size() == 0) throw DataError(concat("batches: ", name, " is empty; it needs at least one sample"));
+    if (options.augmentation.active() && !of_images) {
+      throw ArgumentError(concat("batches: augmentation is for images, and ", name, " has none"));
+    }
+    if (options.drop_last && batch_size > source_.size()) {
+      throw ArgumentError(concat("batches: drop_last leaves no batch of ", batch_size, " from the ", source_.size(),
+                                 of_images ? " images of " : " samples of ", name, "; choose a smaller batch size"));
+    }
+    if (options.shuffle) {
+      order_ = epoch_order(source_.size(), options.seed.value_or(ctx.seed()), options.epoch);
+    } else {
+      order_.resize(static_cast<std::size_t>(source_.size()));
+      std::iota(order_.begin(), order_.end(), std::int64_t{0});
+    }
+  }
+
+  static nn::BatchSource<T> images(Context& ctx, const ImageSet& set, const BatchOptions& options) {
+    set.check();
+    return {set.size(), ImageBatches<T>(set, options.augmentation, options.seed.value_or(ctx.seed()), options.epoch)};
+  }
+
+  Context* ctx_;
+  nn::BatchSource<T> source_;
+  std::int64_t batch_size_;
+  BatchOptions options_;
+  std::vector<std::int64_t> order_;
+};
+
 /// Walks the batches; each is loaded when the iterator reaches it and freed when it leaves.
 template <Real T>
 class Loader<T>::Iterator {
  public:
-  using value_type = Batch<T>;
+  using value_type = nn::Batch<T>;
   using difference_type = std::ptrdiff_t;
 
   explicit Iterator(const Loader& loader) : loader_(&loader) { load(); }
 
-  [[nodiscard]] const Batch<T>& operator*() const { return batch_; }
-  [[nodiscard]] const Batch<T>* operator->() const { return &batch_; }
+  [[nodiscard]] const nn::Batch<T>& operator*() const { return batch_; }
+  [[nodiscard]] const nn::Batch<T>* operator->() const { return &batch_; }
   Iterator& operator++() {
     ++index_;
     load();
@@ -216,8 +250,13 @@ class Loader<T>::Iterator {
 
   const Loader* loader_;
   std::int64_t index_ = 0;
-  Batch<T> batch_;
+  nn::Batch<T> batch_;
 };
+
+template <Real T>
+nn::Batch<T> ImageSet::batch(Context& ctx, std::span<const std::int64_t> indices) const {
+  return ImageBatches<T>(*this)(ctx, indices);
+}
 
 template <Real T>
 Loader<T> ImageSet::batches(Context& ctx, std::int64_t batch_size) const& {

@@ -9,7 +9,9 @@
 #include <functional>
 #include <limits>
 #include <optional>
+#include <span>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -27,6 +29,7 @@
 #include <meristem/grow/units/insertion.hpp>
 #include <meristem/grow/units/prune.hpp>
 #include <meristem/grow/units/site.hpp>
+#include <meristem/nn/batch.hpp>
 #include <meristem/nn/loss.hpp>
 #include <meristem/optim/optimizer.hpp>
 
@@ -56,14 +59,13 @@ class Grower {
   [[nodiscard]] const std::vector<Site<T>>& sites() const noexcept { return sites_; }
   [[nodiscard]] const GrowerOptions& options() const noexcept { return options_; }
 
-  /// One growth step. `training_set` has size(), subset(indices) and batches<T>(ctx, batch size), whose batches have
-  /// images and labels; data::ImageSet does. `after_site` is called after each site with its report, which it may
-  /// complete. Rejected growth leaves the network as it was to the last bit, and no growth draws random numbers from
-  /// the context. Throws NumericError that names the site for statistics that are not finite, ArgumentError for a
-  /// budget of multiply-adds without room for a single unit at the first step, DataError for a replay that finds other
-  /// units than its history.
-  template <class Set>
-  GrowthReport grow(Context& ctx, const Set& training_set, const std::function<void(SiteReport&)>& after_site = {}) {
+  /// One growth step, measured on samples of `training_set`. `after_site` is called after each site with its report,
+  /// which it may complete. Rejected growth leaves the network as it was to the last bit, and no growth draws random
+  /// numbers from the context. Throws NumericError that names the site for statistics that are not finite,
+  /// ArgumentError for a budget of multiply-adds without room for a single unit at the first step, DataError for a
+  /// replay that finds other units than its history.
+  GrowthReport grow(Context& ctx, const std::type_identity_t<nn::BatchSource<T>>& training_set,
+                    const std::function<void(SiteReport&)>& after_site = {}) {
     const auto start = std::chrono::steady_clock::now();
     choose_samples(ctx, training_set);
     see_shapes(ctx, training_set);
@@ -95,8 +97,8 @@ class Grower {
   }
 
   /// Measures every site and changes nothing: reports with ‖V_goal‖², D_W and Ψ.
-  template <class Set>
-  [[nodiscard]] std::vector<SiteReport> probe(Context& ctx, const Set& training_set) {
+  [[nodiscard]] std::vector<SiteReport> probe(Context& ctx,
+                                              const std::type_identity_t<nn::BatchSource<T>>& training_set) {
     choose_samples(ctx, training_set);
     use_samples(static_cast<std::int64_t>(statistics_indices_.size()));
     const MeasurementOptions options{.method = tiny(), .fan_out = options_.fan_out, .significance = 0.0};
@@ -109,8 +111,7 @@ class Grower {
   }
 
   /// The largest share of the desired update, Ψ / ‖V_goal‖², that a site cannot express; for When::bottleneck.
-  template <class Set>
-  [[nodiscard]] double unexpressed(Context& ctx, const Set& training_set) {
+  [[nodiscard]] double unexpressed(Context& ctx, const std::type_identity_t<nn::BatchSource<T>>& training_set) {
     double share = 0.0;
     for (const SiteReport& site : probe(ctx, training_set)) share = std::max(share, site.unexpressed());
     return share;
@@ -134,12 +135,12 @@ class Grower {
   }
 
  private:
+  using Source = nn::BatchSource<T>;
   using AfterSite = std::function<void(SiteReport&)>;
   using MaxUnits = typename Measurer<T>::MaxUnits;
 
   /// Draws the fixed samples of the statistics and of the line search, once.
-  template <class Set>
-  void choose_samples(Context& ctx, const Set& set) {
+  void choose_samples(Context& ctx, const Source& set) {
     if (set.size() == chosen_from_) return;
     if (set.size() < 1) throw DataError("Grower: the training set is empty; growth needs samples to measure on");
     const ChosenSamples chosen =
@@ -156,30 +157,15 @@ class Grower {
     samples_in_use_ = count;
   }
 
-  /// Calls `use(inputs, labels)` for every batch of some samples.
-  template <class Set, class Use>
-  void for_each_batch(Context& ctx, const Set& set, const std::vector<std::int64_t>& indices, Use&& use) {
-    const auto chosen = set.subset(indices);
-    for (const auto& batch : chosen.template batches<T>(ctx, options_.batch_size)) {
-      use(View<const T>(batch.images), View<const std::int32_t>(batch.labels));
-    }
-  }
-
   /// Shapes of all layers' inputs, for what depends on the sizes of maps. Throws ArgumentError if the budget of
   /// multiply-adds has no room at the first growth step.
-  template <class Set>
-  void see_shapes(Context& ctx, const Set& set) {
+  void see_shapes(Context& ctx, const Source& set) {
     const bool wanted = options_.budget.limits_multiply_adds() || options_.where == Where::best_gain_per_flop;
     if (!wanted && input_shape_.has_value()) return;
     const bool first = !std::exchange(first_step_done_, true);
-    const auto chosen = set.subset(search_indices_);
-    for (const auto& batch : chosen.template batches<T>(ctx, options_.batch_size)) {
-      const View<const T> inputs(batch.images);
-      const View<const T> one(inputs.data_handle(), inputs.shape().with(0, 1));
-      input_shape_ = one.shape();
-      if (wanted) (void)network_->forward(ctx, one, {.measuring = true, .taps = &shapes_});
-      break;
-    }
+    const nn::Batch<T> one = set.batch(ctx, std::span(search_indices_).first(1));
+    input_shape_ = one.inputs.shape();
+    if (wanted) (void)network_->forward(ctx, one.inputs, {.measuring = true, .taps = &shapes_});
     if (!first || !options_.budget.limits_multiply_adds() || !options_.budget.must_leave_room || options_.replay)
       return;
     std::int64_t least = std::numeric_limits<std::int64_t>::max();
@@ -204,13 +190,12 @@ class Grower {
   }
 
   /// Proposals from passes over some samples. Throws NumericError that names the site.
-  template <class Set>
-  std::vector<Proposal> measured(Context& ctx, const Set& set, const std::vector<Site<T>>& sites,
+  std::vector<Proposal> measured(Context& ctx, const Source& set, const std::vector<Site<T>>& sites,
                                  const MeasurementOptions& options, const std::vector<std::int64_t>& indices,
                                  const MaxUnits& max_units) {
     const auto run = [&](const std::vector<Site<T>>& some) {
       return measurer_.measure(
-          ctx, some, options, [&](const typename Measurer<T>::Batch& use) { for_each_batch(ctx, set, indices, use); },
+          ctx, some, options, [&](const auto& use) { set.for_each_batch(ctx, indices, options_.batch_size, use); },
           max_units);
     };
     try {
@@ -233,8 +218,7 @@ class Grower {
   }
 
   /// Proposals for some sites, all from the same passes over the samples. `recorded`: their reports in a history.
-  template <class Set>
-  std::vector<Proposal> measure(Context& ctx, const Set& set, const std::vector<std::size_t>& which,
+  std::vector<Proposal> measure(Context& ctx, const Source& set, const std::vector<std::size_t>& which,
                                 const std::vector<const SiteReport*>& recorded = {}) {
     const std::int64_t most = static_cast<std::int64_t>(statistics_indices_.size());
     std::vector<Proposal> proposals(which.size());
@@ -269,8 +253,7 @@ class Grower {
   }
 
   /// Proposals for `which[i]`, i in `now`, from the first `count` samples.
-  template <class Set>
-  std::vector<Proposal> measure_on(Context& ctx, const Set& set, const std::vector<std::size_t>& which,
+  std::vector<Proposal> measure_on(Context& ctx, const Source& set, const std::vector<std::size_t>& which,
                                    const std::vector<std::size_t>& now, const std::vector<const SiteReport*>& recorded,
                                    std::int64_t count) {
     use_samples(count);
@@ -319,8 +302,7 @@ class Grower {
   }
 
   /// Grows sites in turn, each measured after the ones before it have grown.
-  template <class Set>
-  void one_after_another(Context& ctx, const Set& set, const std::vector<std::size_t>& which, GrowthReport& report,
+  void one_after_another(Context& ctx, const Source& set, const std::vector<std::size_t>& which, GrowthReport& report,
                          const AfterSite& after_site, const std::vector<const SiteReport*>& recorded = {}) {
     for (std::size_t i = 0; i < which.size(); ++i) {
       const std::vector<const SiteReport*> known =
@@ -331,8 +313,7 @@ class Grower {
   }
 
   /// Grows sites that are all measured in the same passes, in the order data flows.
-  template <class Set>
-  void all_at_once(Context& ctx, const Set& set, const std::vector<std::size_t>& which, GrowthReport& report,
+  void all_at_once(Context& ctx, const Source& set, const std::vector<std::size_t>& which, GrowthReport& report,
                    const AfterSite& after_site, const std::vector<const SiteReport*>& recorded = {}) {
     std::vector<Proposal> proposals = measure(ctx, set, which, recorded);
     for (std::size_t i = 0; i < which.size(); ++i) {
@@ -352,8 +333,7 @@ class Grower {
   }
 
   /// Grows the site that gains most by the rule, and reports all.
-  template <class Set>
-  void best_alone(Context& ctx, const Set& set, GrowthReport& report, const AfterSite& after_site) {
+  void best_alone(Context& ctx, const Source& set, GrowthReport& report, const AfterSite& after_site) {
     std::vector<std::size_t> every(sites_.size());
     for (std::size_t i = 0; i < every.size(); ++i) every[i] = i;
     std::vector<Proposal> proposals = measure(ctx, set, every);
@@ -395,8 +375,7 @@ class Grower {
   }
 
   /// The growth step of a history that is next. Throws ArgumentError if there is none or it is not of this network.
-  template <class Set>
-  void replay_event(Context& ctx, const Set& set, GrowthReport& report, const AfterSite& after_site) {
+  void replay_event(Context& ctx, const Source& set, GrowthReport& report, const AfterSite& after_site) {
     const ReplayPlan plan = plan_replay(*options_.replay, replayed_, report.method, sites_);
     report.where = plan.event->report.where;
     if (plan.which.empty()) {
@@ -410,8 +389,7 @@ class Grower {
   }
 
   /// Chooses the amplitude of a proposal and inserts it if that is accepted. `recorded`: its report in a history.
-  template <class Set>
-  SiteReport insert(Context& ctx, const Set& set, const Site<T>& site, Proposal proposal,
+  SiteReport insert(Context& ctx, const Source& set, const Site<T>& site, Proposal proposal,
                     const std::vector<const SiteReport*>& recorded) {
     SiteReport report = std::move(proposal.report);
     const SiteReport* const past = recorded.empty() ? nullptr : recorded.front();
@@ -430,7 +408,7 @@ class Grower {
       return report;
     }
     const auto start = std::chrono::steady_clock::now();
-    const auto show_batches = [&](auto&& use) { for_each_batch(ctx, set, search_indices_, use); };
+    const auto show_batches = [&](auto&& use) { set.for_each_batch(ctx, search_indices_, options_.batch_size, use); };
     operations_ +=
         carry_out<T>(ctx, *network_, *optimizer_, site, options_, proposal,
                      past ? std::optional<double>(past->gamma) : std::nullopt, how_many_.insist, show_batches, report);

@@ -50,7 +50,7 @@ struct GrowerOptions {
   /// What the line search may keep of the activations in front of the site, which growth there does not change.
   std::int64_t search_memory = std::int64_t{256} << 20;
   Budget budget = {};
-  nn::CrossEntropy loss = {};
+  nn::Objective loss = {};  ///< what the network is trained for
   /// Takes sites, numbers of units and amplitudes from a history instead of choosing them: growth step k from its event
   /// k. With the network, data, seed and other options of the run that wrote it, the network gets the same bits.
   std::shared_ptr<const History> replay = nullptr;

@@ -1,11 +1,17 @@
-// Losses: the mean over the batch and its gradient at the network's output.
+// Losses: the mean over the samples of a batch and its gradient at the network's output.
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <type_traits>
 
+#include <meristem/core/error.hpp>
+#include <meristem/core/tensor.hpp>
+#include <meristem/kernels/element_loss.cuh>
 #include <meristem/kernels/mse.cuh>
+#include <meristem/kernels/sample_loss.cuh>
 #include <meristem/kernels/softmax_cross_entropy.cuh>
-#include <meristem/nn/layer.hpp>
+#include <meristem/nn/batch.hpp>
 
 namespace meristem::inline MERISTEM_BACKEND::nn {
 
@@ -13,24 +19,69 @@ namespace meristem::inline MERISTEM_BACKEND::nn {
 template <Real T>
 struct LossValue {
   double mean = 0.0;         ///< over the samples of the batch
-  std::int64_t correct = 0;  ///< samples whose largest logit is at the label (classification only)
+  std::int64_t correct = 0;  ///< answers that are right
+  std::int64_t judged = 0;   ///< answers that are right or wrong: 0 for losses that know no right and wrong
   Tensor<T> gradient;        ///< of `mean`, in the shape of the output; empty if not asked for
 };
 
-/// Softmax and cross-entropy of logits (n, classes) against labels (n) in [0, classes). With label smoothing ε the
-/// target is 1 - ε + ε/classes at the label and ε/classes elsewhere (C. Szegedy et al., 2016).
+namespace detail {
+
+/// The value with room for the gradient.
+template <Real T>
+[[nodiscard]] LossValue<T> room_for_gradient(Context& ctx, const View<const T>& output, bool with_gradient) {
+  LossValue<T> value;
+  if (with_gradient) value.gradient = Tensor<T>(ctx, output.shape());
+  return value;
+}
+
+/// The gradient's view, or none where it was not asked for.
+template <Real T>
+[[nodiscard]] View<T> gradient_of(LossValue<T>& value, bool with_gradient) {
+  return with_gradient ? value.gradient.view() : View<T>();
+}
+
+template <Real T>
+[[nodiscard]] const View<const T>& required_targets(const char* loss, const BatchView<T>& batch) {
+  if (batch.targets.size() > 0) return batch.targets;
+  throw DataError(concat(loss, ": the batch has no targets", batch.labels.size() > 0 ? ", only labels" : "",
+                         "; give it targets, or take a loss for labels"));
+}
+
+}  // namespace detail
+
+/// Softmax and cross-entropy of logits (n, ..., classes), the mean over all rows, against labels (n, ...) in
+/// [0, classes) or, where a batch has none, against targets of the logits' shape: probabilities of the classes. With
+/// label smoothing ε the target is 1 - ε + ε/classes at the label and ε/classes elsewhere (C. Szegedy et al., 2016).
+/// An answer is right if the largest logit is at the label.
 struct CrossEntropy {
   double label_smoothing = 0.0;
 
   template <Real T>
   [[nodiscard]] LossValue<T> operator()(Context& ctx, View<const T> logits, View<const std::int32_t> labels,
                                         bool with_gradient = true) const {
-    LossValue<T> value;
-    if (with_gradient) value.gradient = Tensor<T>(ctx, logits.shape());
-    const auto result = kernels::softmax_cross_entropy(ctx, logits, labels, label_smoothing,
-                                                       with_gradient ? value.gradient.view() : View<T>());
+    LossValue<T> value = detail::room_for_gradient(ctx, logits, with_gradient);
+    const auto result =
+        kernels::softmax_cross_entropy(ctx, logits, labels, label_smoothing, detail::gradient_of(value, with_gradient));
     value.mean = result.loss_mean;
     value.correct = result.correct;
+    value.judged = labels.size();
+    return value;
+  }
+
+  template <Real T>
+  [[nodiscard]] LossValue<T> operator()(Context& ctx, View<const T> logits,
+                                        const std::type_identity_t<BatchView<T>>& batch,
+                                        bool with_gradient = true) const {
+    if (batch.labels.size() > 0 || batch.targets.size() == 0) {
+      if (batch.labels.size() == 0 && batch.size() > 0) {
+        throw DataError("cross-entropy: the batch has neither labels nor targets");
+      }
+      return (*this)(ctx, logits, batch.labels, with_gradient);
+    }
+    LossValue<T> value = detail::room_for_gradient(ctx, logits, with_gradient);
+    value.mean = kernels::soft_cross_entropy<T>(ctx, logits, batch.targets, label_smoothing, value.correct,
+                                                detail::gradient_of(value, with_gradient));
+    value.judged = logits.size() / logits.extent(logits.rank() - 1);
     return value;
   }
 };
@@ -38,13 +89,135 @@ struct CrossEntropy {
 /// Mean over samples of the squared distance Σ (output - target)².
 struct SquaredError {
   template <Real T>
-  [[nodiscard]] LossValue<T> operator()(Context& ctx, View<const T> output, View<const T> target,
+  [[nodiscard]] LossValue<T> operator()(Context& ctx, View<const T> output, View<const std::type_identity_t<T>> target,
                                         bool with_gradient = true) const {
-    LossValue<T> value;
-    if (with_gradient) value.gradient = Tensor<T>(ctx, output.shape());
-    value.mean = kernels::mse(ctx, output, target, with_gradient ? value.gradient.view() : View<T>());
+    LossValue<T> value = detail::room_for_gradient(ctx, output, with_gradient);
+    value.mean = kernels::mse(ctx, output, target, detail::gradient_of(value, with_gradient));
     return value;
   }
+
+  template <Real T>
+  [[nodiscard]] LossValue<T> operator()(Context& ctx, View<const T> output,
+                                        const std::type_identity_t<BatchView<T>>& batch,
+                                        bool with_gradient = true) const {
+    return (*this)(ctx, output, detail::required_targets("squared error", batch), with_gradient);
+  }
+};
+
+/// Mean over samples of Σ e²/2 where |e| ≤ delta, else Σ delta (|e| - delta/2), e = output - target (P. Huber, 1964).
+struct Huber {
+  double delta = 1.0;
+
+  template <Real T>
+  [[nodiscard]] LossValue<T> operator()(Context& ctx, View<const T> output,
+                                        const std::type_identity_t<BatchView<T>>& batch,
+                                        bool with_gradient = true) const {
+    LossValue<T> value = detail::room_for_gradient(ctx, output, with_gradient);
+    value.mean = kernels::huber<T>(ctx, output, detail::required_targets("Huber loss", batch), delta,
+                                   detail::gradient_of(value, with_gradient));
+    return value;
+  }
+};
+
+/// Mean over samples of Σ -t log p - (1 - t) log(1 - p), p = 1 / (1 + exp(-output)), against targets t in [0, 1] or
+/// labels 0 and 1, one for each output. An answer is right if all outputs of the sample lie on the side of 0 on which
+/// their targets lie of 1/2.
+struct BinaryCrossEntropy {
+  template <Real T>
+  [[nodiscard]] LossValue<T> operator()(Context& ctx, View<const T> output,
+                                        const std::type_identity_t<BatchView<T>>& batch,
+                                        bool with_gradient = true) const {
+    LossValue<T> value = detail::room_for_gradient(ctx, output, with_gradient);
+    Tensor<T> from_labels;
+    View<const T> targets = batch.targets;
+    if (batch.labels.size() > 0) {
+      from_labels = Tensor<T>(ctx, output.shape());
+      kernels::binary_targets<T>(ctx, batch.labels, from_labels);
+      targets = from_labels;
+    } else {
+      targets = detail::required_targets("binary cross-entropy", batch);
+    }
+    value.mean = kernels::binary_cross_entropy<T>(ctx, output, targets, value.correct,
+                                                  detail::gradient_of(value, with_gradient));
+    value.judged = output.extent(0);
+    return value;
+  }
+};
+
+/// The mean over samples of a function of your own, which runs on the device, a thread for each sample:
+///
+///   struct Pinball {
+///     double tau;
+///     template <class T>
+///     MERISTEM_HD T operator()(const T* output, const T* target, std::int64_t outputs, T* gradient) const;
+///   };
+///   Objective loss = PerSample{Pinball{0.9}};
+///
+/// It returns the sample's loss and writes the gradient at its `outputs` outputs, unless `gradient` is null. `target`
+/// points at the sample's targets, and is null for a batch without.
+template <class F>
+struct PerSample {
+  F function;
+
+  template <Real T>
+  [[nodiscard]] LossValue<T> operator()(Context& ctx, View<const T> output,
+                                        const std::type_identity_t<BatchView<T>>& batch,
+                                        bool with_gradient = true) const {
+    LossValue<T> value = detail::room_for_gradient(ctx, output, with_gradient);
+    value.mean =
+        kernels::sample_loss<F, T>(ctx, function, output, batch.targets, detail::gradient_of(value, with_gradient));
+    return value;
+  }
+};
+
+/// Whether `loss(ctx, View<const T> output, const BatchView<T>& batch, bool with_gradient)` is a LossValue<T>.
+template <class Loss, class T>
+concept LossOf = std::is_invocable_r_v < LossValue<T>,
+const Loss&, Context&, View<const T>, const BatchView<T>&, bool > ;
+
+/// What training makes small: any loss of float networks, double ones, or both. By default the cross-entropy.
+class Objective {
+ public:
+  Objective() : Objective(CrossEntropy{}) {}
+
+  template <class Loss>
+  requires(!std::is_same_v<std::remove_cvref_t<Loss>, Objective> && (LossOf<Loss, float> || LossOf<Loss, double>))
+      Objective(const Loss& loss) {
+    if constexpr (LossOf<Loss, float>) of_float_ = loss;
+    if constexpr (LossOf<Loss, double>) of_double_ = loss;
+  }
+
+  /// Throws ArgumentError for a loss that does not serve T, ShapeError for a gradient of another shape than the output,
+  /// and what the loss throws.
+  template <Real T>
+  [[nodiscard]] LossValue<T> operator()(Context& ctx, View<const T> output,
+                                        const std::type_identity_t<BatchView<T>>& batch,
+                                        bool with_gradient = true) const {
+    const Function<T>& loss = of<T>();
+    if (!loss) throw ArgumentError(concat("objective: the loss is not made for networks of ", dtype_name<T>));
+    LossValue<T> value = loss(ctx, output, batch, with_gradient);
+    if (with_gradient && value.gradient.shape() != output.shape()) {
+      throw ShapeError(concat("objective: the gradient has shape ", value.gradient.shape(), " for outputs of shape ",
+                              output.shape(), "; they must be equal"));
+    }
+    return value;
+  }
+
+ private:
+  template <class T>
+  using Function = std::function<LossValue<T>(Context&, View<const T>, const BatchView<T>&, bool)>;
+
+  template <Real T>
+  [[nodiscard]] const Function<T>& of() const {
+    if constexpr (std::is_same_v<T, float>) {
+      return of_float_;
+    } else {
+      return of_double_;
+    }
+  }
+
+  Function<float> of_float_;
+  Function<double> of_double_;
 };
 
 }  // namespace meristem::inline MERISTEM_BACKEND::nn

@@ -95,13 +95,14 @@ class ConsumerInputs final : public nn::Taps<T> {
 /// parameters are overwritten; nothing else changes.
 template <Real T>
 [[nodiscard]] std::vector<SiteDiagnosis> diagnose(Context& ctx, nn::Layer<T>& network, optim::Optimizer<T>& optimizer,
-                                                  const std::vector<Site<T>>& sites, View<const T> inputs,
-                                                  View<const std::int32_t> labels, const nn::CrossEntropy& loss = {}) {
+                                                  const std::vector<Site<T>>& sites,
+                                                  const std::type_identity_t<nn::BatchView<T>>& batch,
+                                                  const nn::Objective& loss = {}) {
   detail::ConsumerInputs<T> taps(sites);
   const nn::Pass<T> pass{.measuring = true, .taps = &taps};
-  const nn::Trace<T> trace = network.forward(ctx, inputs, pass);
-  nn::LossValue<T> value = loss.template operator()<T>(ctx, trace.output, labels);
-  (void)network.backward(ctx, inputs, trace, std::move(value.gradient), pass);
+  const nn::Trace<T> trace = network.forward(ctx, batch.inputs, pass);
+  nn::LossValue<T> value = loss(ctx, trace.output, batch);
+  (void)network.backward(ctx, batch.inputs, trace, std::move(value.gradient), pass);
 
   const auto host = [&](const Tensor<T>& tensor) {
     const std::vector<T> values = to_host(ctx, tensor);

@@ -14,6 +14,7 @@
 #include <meristem/grow/measure/row_statistics.hpp>
 #include <meristem/grow/methods/methods.hpp>
 #include <meristem/grow/units/site.hpp>
+#include <meristem/nn/batch.hpp>
 #include <meristem/nn/layer.hpp>
 #include <meristem/nn/loss.hpp>
 
@@ -24,14 +25,13 @@ namespace meristem::inline MERISTEM_BACKEND::grow {
 template <Real T>
 class Measurer {
  public:
-  /// Calls the argument with inputs and labels of every batch of the samples.
-  using Batch = std::function<void(View<const T> inputs, View<const std::int32_t> labels)>;
-  using ForEachBatch = std::function<void(const Batch&)>;
+  /// Calls the argument with every batch of the samples.
+  using ForEachBatch = std::function<void(const std::function<void(const nn::BatchView<T>&)>&)>;
   /// Most units a site may get; the second argument is the number of weights by which an output of the consumer reads
   /// one unit.
   using MaxUnits = std::function<std::int64_t(const Site<T>&, std::int64_t taps)>;
 
-  Measurer(nn::Layer<T>& network, const nn::CrossEntropy& loss) : network_(&network), loss_(loss) {}
+  Measurer(nn::Layer<T>& network, nn::Objective loss) : network_(&network), loss_(std::move(loss)) {}
 
   /// Proposals for some sites, all from the same passes over the samples, in the order of `sites`. Their reports lack
   /// the number of parameters.
@@ -55,12 +55,12 @@ class Measurer {
       }
       if (some.empty()) return;
       std::int64_t batches = 0;
-      for_each_batch([&](View<const T> inputs, View<const std::int32_t> labels) {
+      for_each_batch([&](const nn::BatchView<T>& batch) {
         if (batches++ > 0 && one_batch) return;
-        count(inputs.shape());
-        visit_sites<T>(ctx, *network_, some, inputs, labels, loss_,
+        count(batch.inputs.shape());
+        visit_sites<T>(ctx, *network_, some, batch, loss_,
                        [&](Context&, std::size_t i, View<const T> unit, View<const T> consumer, View<const T> goal) {
-                         if (unit.data_handle() != inputs.data_handle()) reads_network_input[indices[i]] = false;
+                         if (unit.data_handle() != batch.inputs.data_handle()) reads_network_input[indices[i]] = false;
                          use(measurements[indices[i]], unit, consumer, goal);
                        });
       });
@@ -121,7 +121,7 @@ class Measurer {
   }
 
   nn::Layer<T>* network_;
-  nn::CrossEntropy loss_;
+  nn::Objective loss_;
   double operations_ = 0.0;
   std::map<nn::ParameterId, Tensor<double>> covariances_;
 };

@@ -8,6 +8,7 @@
 #include <limits>
 #include <optional>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -16,6 +17,7 @@
 #include <meristem/grow/statistics/random_signs.hpp>
 #include <meristem/grow/units/site.hpp>
 #include <meristem/kernels/reduce.cuh>
+#include <meristem/nn/batch.hpp>
 #include <meristem/nn/layer.hpp>
 #include <meristem/nn/loss.hpp>
 
@@ -263,17 +265,17 @@ class SiteTaps final : public nn::Taps<T> {
 };
 
 /// Runs one batch forward and backward without touching parameters, gradients or running statistics, and shows every
-/// site to `visit`.
-/// Returns the mean loss of the batch.
-template <Real T, class Loss, class Target>
-double visit_sites(Context& ctx, nn::Layer<T>& network, const std::vector<Site<T>>& sites, View<const T> inputs,
-                   const Target& targets, const Loss& loss, typename SiteTaps<T>::Visit visit) {
+/// site to `visit`. Returns the mean loss of the batch.
+template <Real T>
+double visit_sites(Context& ctx, nn::Layer<T>& network, const std::vector<Site<T>>& sites,
+                   const std::type_identity_t<nn::BatchView<T>>& batch, const nn::Objective& loss,
+                   typename SiteTaps<T>::Visit visit) {
   SiteTaps<T> taps(sites, std::move(visit));
   const nn::Pass<T> pass{
       .mode = nn::Mode::training, .gradients = nn::GradientMode::ignore, .measuring = true, .taps = &taps};
-  const nn::Trace<T> trace = network.forward(ctx, inputs, pass);
-  nn::LossValue<T> value = loss.template operator()<T>(ctx, trace.output, targets);
-  (void)network.backward(ctx, inputs, trace, std::move(value.gradient), pass);
+  const nn::Trace<T> trace = network.forward(ctx, batch.inputs, pass);
+  nn::LossValue<T> value = loss(ctx, trace.output, batch);
+  (void)network.backward(ctx, batch.inputs, trace, std::move(value.gradient), pass);
   return value.mean;
 }
 

@@ -23,7 +23,7 @@ namespace meristem::inline MERISTEM_BACKEND::grow {
 inline constexpr double vanishing_share = 0x1p-10;
 
 /// Normalises the units of a proposal, chooses their amplitude on the samples that `show_batches(use)` shows as
-/// use(inputs, labels), and inserts them if it is accepted; otherwise every bit stays. `recorded`: the amplitude to
+/// use(const BatchView&), and inserts them if it is accepted; otherwise every bit stays. `recorded`: the amplitude to
 /// take without a choice. With `keep_units` the units go in all the same where no amplitude lowers the loss, at one
 /// that next to nothing depends on. Fills in what `report` says of amplitude and losses. Returns the floating-point
 /// operations of the passes. Throws NumericError if the loss is not finite to begin with.

@@ -76,7 +76,8 @@ inline void scale(std::vector<double>& values, double factor) {
 }  // namespace detail
 
 /// Scales the units of an insertion as `options.normalization` says; the move of today's weights stays. The samples are
-/// those that `for_each_batch(use)` shows as use(inputs, labels). Returns the factor by which the units' slope changes.
+/// those that `for_each_batch(use)` shows as use(const BatchView&). Returns the factor by which the units' slope
+/// changes.
 template <Real T, class ForEachBatch>
 [[nodiscard]] double normalize(Context& ctx, nn::Layer<T>& network, const Site<T>& site,
                                const AmplitudeOptions& options, ForEachBatch&& for_each_batch, Insertion& insertion) {
@@ -99,7 +100,8 @@ template <Real T, class ForEachBatch>
     Insertion units = insertion;
     units.move.clear();
     StagedEdit<T> staged(ctx, make_edit<T>(ctx, site, units, 1.0), network);
-    for_each_batch([&](View<const T> inputs, auto&&) {
+    for_each_batch([&](const nn::BatchView<T>& batch) {
+      const View<const T> inputs = batch.inputs;
       const double count = static_cast<double>(inputs.extent(0));
       detail::SiteOutputs<T> before(site), after(site);
       (void)network.forward(ctx, inputs, {.measuring = true, .taps = &before});

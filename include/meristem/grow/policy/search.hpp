@@ -8,6 +8,7 @@
 #include <vector>
 
 #include <meristem/core/tensor.hpp>
+#include <meristem/nn/batch.hpp>
 #include <meristem/nn/layer.hpp>
 #include <meristem/nn/loss.hpp>
 #include <meristem/nn/sequential.hpp>
@@ -20,7 +21,8 @@ namespace meristem::inline MERISTEM_BACKEND::grow {
 template <Real T>
 class SearchPass {
  public:
-  /// `changing`: the first layer that changes; its inputs are kept up to `most_bytes`, batches beyond that run in full.
+  /// `changing`: the first layer that changes; what it reads is kept with the batch up to
+  /// `most_bytes`, batches beyond that run in full.
   SearchPass(nn::Layer<T>& network, const nn::Layer<T>& changing, std::int64_t most_bytes)
       : network_(&network), bytes_left_(most_bytes) {
     auto* chain = dynamic_cast<nn::Sequential<T>*>(&network);
@@ -34,64 +36,66 @@ class SearchPass {
     }
   }
 
-  /// The mean loss over the samples; `for_each_batch(use)` calls use(inputs, labels) for every batch, the same ones in
-  /// the same order every time, and is not called again once all batches are kept. Taps see the layers from the restart
-  /// on.
-  template <class ForEachBatch, class Loss>
-  double operator()(Context& ctx, ForEachBatch&& for_each_batch, const Loss& loss, nn::Taps<T>* taps = nullptr) {
+  /// The mean loss over the samples; `for_each_batch(use)` calls use(const BatchView&) for every batch, the same ones
+  /// in the same order every time, and is not called again once all batches are kept. Taps see the layers from the
+  /// restart on.
+  template <class ForEachBatch>
+  double operator()(Context& ctx, ForEachBatch&& for_each_batch, const nn::Objective& loss,
+                    nn::Taps<T>* taps = nullptr) {
     const nn::Pass<T> pass{.measuring = true, .taps = taps};
     double total = 0.0;
     std::int64_t samples = 0;
-    const auto add = [&](View<const T> output, View<const std::int32_t> labels) {
-      const std::int64_t count = labels.size();
-      total += static_cast<double>(count) * loss.template operator()<T>(ctx, output, labels, false).mean;
+    const auto add = [&](View<const T> output, const nn::BatchView<T>& batch, std::int64_t count) {
+      total += static_cast<double>(count) * loss(ctx, output, batch, false).mean;
       samples += count;
     };
+    const auto resume = [&](const Kept& kept) {
+      const nn::BatchView<T> batch = kept.batch;
+      const View<const T> flow = start_ == 0 ? batch.inputs : kept.flow.view();
+      count_rest(flow.shape(), batch.size());
+      run_rest(ctx, flow, pass, [&](View<const T> output) { add(output, batch, batch.size()); });
+    };
     if (complete_) {
-      for (const Kept& kept : kept_) {
-        count_rest(kept.input.shape(), kept.samples);
-        run_rest(ctx, kept.input.view(), pass, [&](View<const T> output) { add(output, kept.labels.view()); });
-      }
+      for (const Kept& kept : kept_) resume(kept);
       return total / static_cast<double>(samples);
     }
     const bool first_time = batches_ == 0;
     std::size_t index = 0;
-    for_each_batch([&](View<const T> inputs, View<const std::int32_t> labels) {
+    for_each_batch([&](const nn::BatchView<T>& batch) {
       if (first_time) ++batches_;
-      if (index < kept_.size()) {
-        const Kept& kept = kept_[index++];
-        count_rest(kept.input.shape(), kept.samples);
-        run_rest(ctx, kept.input.view(), pass, [&](View<const T> output) { add(output, labels); });
-        return;
-      }
+      if (index < kept_.size()) return resume(kept_[index++]);
+      const std::int64_t count = batch.size();
       if (layers_.empty()) {
-        multiply_adds_ += inputs.extent(0) * network_->multiply_adds(inputs.shape().with(0, 1));
-        const nn::Trace<T> trace = network_->forward(ctx, inputs, pass);
-        add(trace.output, labels);
+        multiply_adds_ += count * network_->multiply_adds(batch.inputs.shape().with(0, 1));
+        const nn::Trace<T> trace = network_->forward(ctx, batch.inputs, pass);
+        add(trace.output, batch, count);
         return;
       }
       // Layers before the change are shown to nobody: nothing about them changes.
       const nn::Pass<T> silent{.measuring = true};
       std::vector<nn::Trace<T>> traces;
-      View<const T> flow = inputs;
+      View<const T> flow = batch.inputs;
       for (std::size_t i = 0; i < start_; ++i) {
-        multiply_adds_ += inputs.extent(0) * layers_[i]->multiply_adds(flow.shape().with(0, 1));
+        multiply_adds_ += count * layers_[i]->multiply_adds(flow.shape().with(0, 1));
         traces.push_back(layers_[i]->forward(ctx, flow, silent));
         flow = traces.back().output;
       }
-      const std::int64_t bytes = flow.size() * static_cast<std::int64_t>(sizeof(T));
+      const std::int64_t numbers = batch.inputs.size() + (start_ == 0 ? 0 : flow.size());
+      const std::int64_t bytes = numbers * static_cast<std::int64_t>(sizeof(T));
       if (first_time && index == kept_.size() && bytes <= bytes_left_) {
         bytes_left_ -= bytes;
-        Kept kept{Tensor<T>(ctx, flow.shape()), Tensor<std::int32_t>(ctx, labels.shape()), labels.size()};
-        copy<T>(ctx, flow, kept.input);
-        copy<std::int32_t>(ctx, labels, kept.labels);
+        Kept kept{{}, nn::copy_of(ctx, batch)};
+        if (start_ > 0) {
+          kept.flow = Tensor<T>(ctx, flow.shape());
+          copy<T>(ctx, flow, kept.flow);
+        }
         kept_.push_back(std::move(kept));
         ++index;
       } else {
         bytes_left_ = -1;
       }
-      count_rest(flow.shape(), labels.size());
-      run_rest(ctx, flow, pass, [&](View<const T> output) { add(output, labels); });
+      count_rest(flow.shape(), count);
+      run_rest(ctx, flow, pass, [&](View<const T> output) { add(output, batch, count); });
     });
     complete_ = kept_.size() == batches_ && batches_ > 0;
     return total / static_cast<double>(samples);
@@ -104,9 +108,8 @@ class SearchPass {
 
  private:
   struct Kept {
-    Tensor<T> input;
-    Tensor<std::int32_t> labels;
-    std::int64_t samples;
+    Tensor<T> flow;  // what the first layer that can change reads; empty where those are the batch's inputs
+    nn::Batch<T> batch;
   };
 
   static bool holds(nn::Layer<T>& layer, const nn::Layer<T>& wanted) {

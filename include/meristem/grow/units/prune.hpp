@@ -212,25 +212,25 @@ template <Real T>
 }
 
 /// For every unit k of a site its term ⟨ω_k, M1_k⟩, M1 = (1/n) B1 V_goalᵀ: by how much the loss rises to first order if
-/// the unit's output is taken away, over the samples that `for_each_batch(use)` shows as use(inputs, labels). Where the
-/// unit is linear that is its term of ⟨A, M⟩, A = Σ α_k ω_kᵀ. Its magnitude is the score of P. Molchanov et al.,
+/// the unit's output is taken away, over the samples that `for_each_batch(use)` shows as use(const BatchView&). Where
+/// the unit is linear that is its term of ⟨A, M⟩, A = Σ α_k ω_kᵀ. Its magnitude is the score of P. Molchanov et al.,
 /// "Pruning convolutional neural networks for resource efficient inference" (ICLR 2017). Of a convolution the taps are
 /// summed. Runs as Pass::measuring and overwrites the parameters' gradients, nothing else. Throws DataError without
 /// samples.
-template <Real T, class ForEachBatch, class Loss = nn::CrossEntropy>
+template <Real T, class ForEachBatch>
 [[nodiscard]] std::vector<double> unit_contributions(Context& ctx, const Site<T>& site, nn::Layer<T>& network,
-                                                     ForEachBatch&& for_each_batch, const Loss& loss = {}) {
+                                                     ForEachBatch&& for_each_batch, const nn::Objective& loss = {}) {
   const std::size_t width = static_cast<std::size_t>(site.width());
   std::vector<double> result(width, 0.0);
   double samples = 0.0;
   const nn::Pass<T> pass{.measuring = true};
-  for_each_batch([&](View<const T> inputs, View<const std::int32_t> labels) {
-    const nn::Trace<T> trace = network.forward(ctx, inputs, pass);
-    nn::LossValue<T> value = loss.template operator()<T>(ctx, trace.output, labels);
-    (void)network.backward(ctx, inputs, trace, std::move(value.gradient), pass);
+  for_each_batch([&](const nn::BatchView<T>& batch) {
+    const nn::Trace<T> trace = network.forward(ctx, batch.inputs, pass);
+    nn::LossValue<T> value = loss(ctx, trace.output, batch);
+    (void)network.backward(ctx, batch.inputs, trace, std::move(value.gradient), pass);
     const std::vector<T> weights = to_host(ctx, site.consumer.weight().value);
     const std::vector<T> gradients = to_host(ctx, site.consumer.weight().gradient);
-    const double count = static_cast<double>(labels.size());
+    const double count = static_cast<double>(batch.size());
     for (std::size_t i = 0; i < weights.size(); ++i) {
       result[i % width] -= count * static_cast<double>(weights[i]) * static_cast<double>(gradients[i]);
     }
