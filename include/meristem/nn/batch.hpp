@@ -29,6 +29,8 @@ struct BatchView {
 
   /// Number of samples.
   [[nodiscard]] std::int64_t size() const { return inputs.rank() > 0 ? inputs.extent(0) : 0; }
+  [[nodiscard]] bool has_labels() const { return labels.data_handle() != nullptr && labels.size() > 0; }
+  [[nodiscard]] bool has_targets() const { return targets.data_handle() != nullptr && targets.size() > 0; }
 };
 
 /// A BatchView with the memory it looks at.
@@ -52,7 +54,7 @@ struct Batch {
 template <Real T>
 [[nodiscard]] Batch<T> copy_of(Context& ctx, const BatchView<T>& batch) {
   const auto copied = [&]<class U>(View<const U> view) {
-    if (view.size() == 0) return Tensor<U>();
+    if (view.data_handle() == nullptr) return Tensor<U>();
     Tensor<U> tensor(ctx, view.shape());
     copy<U>(ctx, view, tensor);
     return tensor;

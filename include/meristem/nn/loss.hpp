@@ -42,8 +42,8 @@ template <Real T>
 
 template <Real T>
 [[nodiscard]] const View<const T>& required_targets(const char* loss, const BatchView<T>& batch) {
-  if (batch.targets.size() > 0) return batch.targets;
-  throw DataError(concat(loss, ": the batch has no targets", batch.labels.size() > 0 ? ", only labels" : "",
+  if (batch.has_targets()) return batch.targets;
+  throw DataError(concat(loss, ": the batch has no targets", batch.has_labels() ? ", only labels" : "",
                          "; give it targets, or take a loss for labels"));
 }
 
@@ -72,12 +72,8 @@ struct CrossEntropy {
   [[nodiscard]] LossValue<T> operator()(Context& ctx, View<const T> logits,
                                         const std::type_identity_t<BatchView<T>>& batch,
                                         bool with_gradient = true) const {
-    if (batch.labels.size() > 0 || batch.targets.size() == 0) {
-      if (batch.labels.size() == 0 && batch.size() > 0) {
-        throw DataError("cross-entropy: the batch has neither labels nor targets");
-      }
-      return (*this)(ctx, logits, batch.labels, with_gradient);
-    }
+    if (batch.has_labels() || batch.size() == 0) return (*this)(ctx, logits, batch.labels, with_gradient);
+    if (!batch.has_targets()) throw DataError("cross-entropy: the batch has neither labels nor targets");
     LossValue<T> value = detail::room_for_gradient(ctx, logits, with_gradient);
     value.mean = kernels::soft_cross_entropy<T>(ctx, logits, batch.targets, label_smoothing, value.correct,
                                                 detail::gradient_of(value, with_gradient));
@@ -130,7 +126,7 @@ struct BinaryCrossEntropy {
     LossValue<T> value = detail::room_for_gradient(ctx, output, with_gradient);
     Tensor<T> from_labels;
     View<const T> targets = batch.targets;
-    if (batch.labels.size() > 0) {
+    if (batch.has_labels()) {
       from_labels = Tensor<T>(ctx, output.shape());
       kernels::binary_targets<T>(ctx, batch.labels, from_labels);
       targets = from_labels;
@@ -165,7 +161,8 @@ struct PerSample {
                                         bool with_gradient = true) const {
     LossValue<T> value = detail::room_for_gradient(ctx, output, with_gradient);
     value.mean =
-        kernels::sample_loss<F, T>(ctx, function, output, batch.targets, detail::gradient_of(value, with_gradient));
+        kernels::sample_loss<F, T>(ctx, function, output, batch.has_targets() ? batch.targets : View<const T>(),
+                                   detail::gradient_of(value, with_gradient));
     return value;
   }
 };

@@ -82,7 +82,7 @@ template <Real T, class Where>
   }
   if (std::isfinite(value.mean)) return value;
   kernels::check_finite(ctx, batch.inputs, where() + ": the input batch");
-  if (batch.targets.size() > 0) kernels::check_finite(ctx, batch.targets, where() + ": the targets");
+  if (batch.has_targets()) kernels::check_finite(ctx, batch.targets, where() + ": the targets");
   nn::check_finite(ctx, network, where());
   throw NumericError(
       concat(where(), ": the loss is ", std::isnan(value.mean) ? "nan" : "infinite", "; lower the learning rate",
@@ -135,7 +135,7 @@ Metrics evaluate(Context& ctx, nn::Layer<T>& network, const std::type_identity_t
     };
     Metrics metrics =
         detail::metrics_of(detail::checked_loss<T>(ctx, network, batch, trace.output, loss, false, where), samples);
-    if (batch.targets.size() > 0 && batch.targets.shape() == trace.output.shape()) {
+    if (batch.has_targets() && batch.targets.shape() == trace.output.shape()) {
       metrics.errors = kernels::error_sums<T>(ctx, trace.output, batch.targets);
       metrics.compared = batch.targets.size();
     }

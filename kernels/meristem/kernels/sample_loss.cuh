@@ -96,9 +96,10 @@ template <class F, Real T>
   detail::require_contiguous(name, "output", output);
   const std::int64_t n = output.rank() > 0 ? output.extent(0) : 0;
   if (n == 0) throw ArgumentError("sample_loss: got a batch of 0 samples; a mean needs at least one");
-  if (target.size() > 0) {
+  const bool has_target = target.data_handle() != nullptr;
+  if (has_target) {
     detail::require_contiguous(name, "target", target);
-    if (target.extent(0) != n) {
+    if (target.rank() == 0 || target.extent(0) != n) {
       throw ShapeError(concat(name, ": output has shape ", output.shape(), ", target has shape ", target.shape(),
                               "; both need as many samples"));
     }
@@ -106,8 +107,8 @@ template <class F, Real T>
   if (gradient.data_handle() != nullptr) detail::require_same_shape(name, "output", output, "gradient", gradient);
   Tensor<double> losses(ctx, {n});
   for_each(ctx, n,
-           detail::SampleLoss<T, F>{function, output.data_handle(), target.size() > 0 ? target.data_handle() : nullptr,
-                                    output.size() / n, target.size() / n, gradient.data_handle(), losses.data()});
+           detail::SampleLoss<T, F>{function, output.data_handle(), target.data_handle(), output.size() / n,
+                                    has_target ? target.size() / n : 0, gradient.data_handle(), losses.data()});
   if (gradient.data_handle() != nullptr) scale<T>(ctx, T(1) / static_cast<T>(n), gradient);
   return sum(ctx, std::as_const(losses).view()) / static_cast<double>(n);
 }
