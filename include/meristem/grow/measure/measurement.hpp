@@ -12,6 +12,7 @@
 #include <vector>
 
 #include <meristem/grow/measure/candidate_gradients.hpp>
+#include <meristem/grow/measure/feature_pass.hpp>
 #include <meristem/grow/measure/goal_means.hpp>
 #include <meristem/grow/measure/map_statistics.hpp>
 #include <meristem/grow/measure/row_statistics.hpp>
@@ -106,8 +107,9 @@ struct Proposal {
 };
 
 /// Gathers the statistics of one site in passes over the same samples, lets the method choose units, and proposes. The
-/// caller shows every batch of a pass: `first`; if `two_passes()`, `between` and then `second`; `solve`; while
-/// `wants_candidates()`, `candidates` and then `refine`; if `wants_effects()`, `effects`; `propose`.
+/// caller shows every batch of a pass: `first`; if `two_passes()`, `between` and then `second`; `solve`; if
+/// `wants_features()`, `features` and then `take_features`; while `wants_candidates()`, `candidates` and then `refine`;
+/// if `wants_effects()`, `effects`; `propose`.
 template <Real T>
 class Measurement {
  public:
@@ -196,7 +198,24 @@ class Measurement {
     complete(choice_.insertion);
     passes_ = choice_.insertion.units > 0 ? options_.method->candidate_passes() + 1 : 0;
     if (options_.method->candidate_passes() == 0) passes_ = 0;
+    if (rows_ && moments_.relu && !site_.norm && needs_.residual) {
+      feature_fan_ins_ = options_.method->features(ctx, moments_, choice_);
+      if (!feature_fan_ins_.empty()) features_.emplace(ctx, site_, feature_fan_ins_, needs_.noise);
+    }
     seconds_ = seconds_since(start);
+    prepare_pass(ctx);
+  }
+
+  [[nodiscard]] bool wants_features() const { return features_.has_value(); }
+  void features(Context& ctx, View<const T> unit_input, View<const T> consumer_input, View<const T> goal) {
+    features_->update(ctx, unit_input, consumer_input, goal);
+  }
+  void take_features(Context& ctx) {
+    const auto start = std::chrono::steady_clock::now();
+    options_.method->add_features(ctx, moments_, feature_fan_ins_, features_->moments(ctx), choice_);
+    features_.reset();
+    complete(choice_.insertion);
+    seconds_ += seconds_since(start);
     prepare_pass(ctx);
   }
 
@@ -292,7 +311,8 @@ class Measurement {
 
   void prepare_pass(Context& ctx) {
     candidates_.reset();
-    if (choice_.insertion.units == 0) return;
+    effects_.reset();
+    if (choice_.insertion.units == 0 || features_) return;
     if (pass_ < passes_) {
       candidates_.emplace(ctx, site_, choice_.insertion);
     } else if (wants_slope() || choice_.companion || (site_.norm && choice_.insertion.mean.empty())) {
@@ -473,6 +493,8 @@ class Measurement {
   std::optional<SiteStatistics<T>> rows_;
   std::optional<MapStatistics<T>> maps_;
   std::optional<GoalMeans<T>> goal_means_;
+  std::vector<double> feature_fan_ins_;
+  std::optional<FeaturePass<T>> features_;
   std::optional<CandidatePass<T>> candidates_;
   std::optional<UnitEffects<T>> effects_;
   SiteMoments moments_;

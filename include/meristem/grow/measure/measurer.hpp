@@ -84,6 +84,11 @@ class Measurer {
       measurements[i].solve(ctx, max_units(sites[i], measurements[i].consumer_taps()), keep ? &covariance : nullptr);
       if (keep && !covariance.empty()) covariances_[id] = std::move(covariance);
     }
+    run([](const One& m) { return m.wants_features(); },
+        [&](One& m, V unit, V consumer, V goal) { m.features(ctx, unit, consumer, goal); });
+    for (One& m : measurements) {
+      if (m.wants_features()) m.take_features(ctx);
+    }
     const auto wants_candidates = [](const One& m) { return m.wants_candidates(); };
     while (std::any_of(measurements.begin(), measurements.end(), wants_candidates)) {
       run(wants_candidates, [&](One& m, V unit, V, V goal) { m.candidates(ctx, unit, goal); });

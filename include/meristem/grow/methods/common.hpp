@@ -69,7 +69,7 @@ namespace detail {
 }
 
 /// What random numbers are for; each purpose has its own.
-enum class Draw : std::uint64_t { fan_in, fan_out, sources };
+enum class Draw : std::uint64_t { fan_in, fan_out, sources, features };
 
 /// Random numbers that follow from the context's seed, the site's name and today's weights there. None of the context's
 /// streams is taken, so that training draws what it would have drawn without growth; training in between changes the

@@ -123,6 +123,13 @@ struct CandidateGradients {
   std::vector<double> fan_in, fan_out;
 };
 
+/// Moments of features, which stand in the place of a unit's inputs in `Moments`: what units of certain fan-ins put
+/// out.
+struct FeatureMoments {
+  Moments<double> moments;  ///< S (K, K), M (K, q) and P
+  Moments<double> noise;    ///< M and P with a random sign for each sample
+};
+
 /// A growth method. It sees the statistics of one site at a time and never the network; it is const, so that one object
 /// serves all sites.
 class GrowthMethod {
@@ -133,6 +140,19 @@ class GrowthMethod {
   [[nodiscard]] virtual Needs needs() const = 0;
   /// Units for a site, at most `site.max_units` of them. Finding none is an answer: `note` says why.
   [[nodiscard]] virtual Choice choose(Context& ctx, const SiteMoments& site) const = 0;
+
+  /// Fan-ins (K, p) whose units' outputs are of interest beside a choice, between vectors with a ReLU: their moments go
+  /// to `add_features` then. None, if the choice is complete.
+  [[nodiscard]] virtual std::vector<double> features(Context& ctx, const SiteMoments& site,
+                                                     const Choice& choice) const {
+    (void)ctx, (void)site, (void)choice;
+    return {};
+  }
+  /// Adds units to a choice, at most up to `site.max_units`.
+  virtual void add_features(Context& ctx, const SiteMoments& site, const std::vector<double>& fan_ins,
+                            const FeatureMoments& moments, Choice& choice) const {
+    (void)ctx, (void)site, (void)fan_ins, (void)moments, (void)choice;
+  }
 
   /// Passes over the samples in which candidates are refined; `choose` returns the first ones.
   [[nodiscard]] virtual int candidate_passes() const { return 0; }

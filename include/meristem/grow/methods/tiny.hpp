@@ -8,6 +8,7 @@
 #include <vector>
 
 #include <meristem/core/blas.hpp>
+#include <meristem/grow/methods/features.hpp>
 #include <meristem/grow/methods/method.hpp>
 #include <meristem/grow/solve/matrix_ops.hpp>
 #include <meristem/grow/solve/shrinkage.hpp>
@@ -39,7 +40,9 @@ namespace detail {
 
 /// M. Verbockhaven, T. Rudkiewicz, S. Chevallier, G. Charpiat, "Growing tiny networks: spotting expressivity
 /// bottlenecks and fixing them optimally" (TMLR 2024): units from the leading singular triplets of S^{-1/2} N, with the
-/// best move of today's weights.
+/// best move of today's weights. These units are linear functions of the layer's inputs, to first order. Between
+/// vectors with a ReLU, where fewer of them are significant than were asked for, random features fill up
+/// (methods/features.hpp).
 class Tiny final : public GrowthMethod {
  public:
   struct Options {
@@ -126,6 +129,16 @@ class Tiny final : public GrowthMethod {
       choice.first_order_gain = detail::inner_product<double, double>(ctx, seen.view(), units.fan_out.view());
     }
     return choice;
+  }
+
+  [[nodiscard]] std::vector<double> features(Context& ctx, const SiteMoments& site,
+                                             const Choice& choice) const override {
+    if (options_.fisher || choice.insertion.units >= site.max_units || site.max_units == unlimited) return {};
+    return detail::feature_fan_ins(ctx, site, choice.insertion);
+  }
+  void add_features(Context& ctx, const SiteMoments& site, const std::vector<double>& fan_ins,
+                    const FeatureMoments& moments, Choice& choice) const override {
+    detail::add_features(ctx, site, fan_ins, moments, choice);
   }
 
  private:
