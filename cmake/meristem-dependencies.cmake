@@ -62,6 +62,16 @@ MERISTEM_LAPACKE_INCLUDE_DIR and MERISTEM_LAPACKE_LIBRARY.")
     target_link_libraries(meristem::io INTERFACE meristem::meristem)
     target_include_directories(meristem::io INTERFACE "${MERISTEM_JSON_INCLUDE_DIR}")
   endif()
+
+  # meristem::csv is for programs that include <meristem/io/csv.hpp>; it is there if libcsv is.
+  find_path(MERISTEM_CSV_INCLUDE_DIR csv.h DOC "Folder of libcsv's csv.h, for <meristem/io/csv.hpp>")
+  find_library(MERISTEM_CSV_LIBRARY csv DOC "libcsv")
+  mark_as_advanced(MERISTEM_CSV_INCLUDE_DIR MERISTEM_CSV_LIBRARY)
+  if(MERISTEM_CSV_INCLUDE_DIR AND MERISTEM_CSV_LIBRARY)
+    add_library(meristem::csv INTERFACE IMPORTED GLOBAL)
+    target_link_libraries(meristem::csv INTERFACE meristem::meristem "${MERISTEM_CSV_LIBRARY}")
+    target_include_directories(meristem::csv INTERFACE "${MERISTEM_CSV_INCLUDE_DIR}")
+  endif()
 endif()
 
 # meristem::cuda is what programs with .cu files link, also if CUDA was enabled after the library was found first. CMake

@@ -7,7 +7,7 @@ root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 source "$root/cmake/prepare.sh"
 
 install_packages "${library_packages[@]}" libcli11-dev nlohmann-json3-dev libstb-dev doctest-dev libbenchmark-dev \
-  libdlpack-dev pkg-config python3-dev python3-venv
+  libdlpack-dev libcsv-dev pkg-config python3-dev python3-venv
 
 preset=${MERISTEM_PRESET:-release}
 build=$root/build

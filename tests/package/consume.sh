@@ -101,7 +101,7 @@ case $way in
       [[ $answer == *"$2"* ]] || { echo "component $1 was not refused by '$2': $answer"; exit 1; }
     }
     refuses cuda 'meristem::cuda needs the CUDA language: write project(... LANGUAGES CXX CUDA)'
-    refuses gpu 'meristem has no component gpu; there are cuda and io.'
+    refuses gpu 'meristem has no component gpu; there are cuda, io and csv.'
     echo "components are refused as they should"
     exit
     ;;

@@ -1,0 +1,221 @@
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <meristem/data/sample_set.hpp>
+#include <meristem/grow/grower.hpp>
+#include <meristem/grow/methods/features.hpp>
+#include <meristem/models/mlp.hpp>
+#include <meristem/optim/adamw.hpp>
+#include <meristem/optim/sgd.hpp>
+#include <meristem/train/trainer.hpp>
+#include <support/check.hpp>
+#include <support/dense.hpp>
+
+namespace grow_features_test {
+
+namespace ms = meristem;
+using support::contains;
+using support::Dense;
+
+namespace {
+
+/// Some rows of a matrix.
+Dense rows_of(const Dense& a, const std::vector<std::size_t>& which) {
+  const auto n = static_cast<std::size_t>(a.columns);
+  Dense some(static_cast<std::int64_t>(which.size()), a.columns);
+  for (std::size_t r = 0; r < which.size(); ++r) {
+    for (std::size_t i = 0; i < n; ++i) some.values[r * n + i] = a.values[which[r] * n + i];
+  }
+  return some;
+}
+
+/// Weights (q, which) by which the rows `which` of `a` (k, n) come nearest to v (q, n).
+Dense regressed(const Dense& a, const std::vector<std::size_t>& which, const Dense& v) {
+  const Dense some = rows_of(a, which);
+  return v * transposed(some) * support::power(some * transposed(some), -1);
+}
+
+double explained(const Dense& a, const std::vector<std::size_t>& which, const Dense& v) {
+  const Dense part = regressed(a, which, v) * rows_of(a, which);
+  return support::dot(part, part) / static_cast<double>(a.columns);
+}
+
+}  // namespace
+
+TEST_SUITE_BEGIN("unit");
+
+TEST_CASE("features: each pick explains most of what is left, as least squares over all picks finds it") {
+  const std::int64_t count = 12, n = 40, q = 2, taken = 3;
+  const Dense a(count, n, support::normal_values<double>(count * n, 1)),
+      v(q, n, support::normal_values<double>(q * n, 2));
+  const Dense c = (1.0 / n) * (a * transposed(a)), g = (1.0 / n) * (a * transposed(v));
+  const auto found = ms::grow::detail::pick_features(c.values, g.values, 12, 2, 3, 4, 0.0);
+  REQUIRE(found.which.size() == 4);
+  std::vector<std::size_t> order{0, 1, 2};
+  const double before = explained(a, order, v);
+  for (const std::size_t pick : found.which) {
+    CHECK(pick >= static_cast<std::size_t>(taken));
+    double best = 0.0;
+    std::size_t expected = 0;
+    for (std::size_t k = 3; k < 12; ++k) {
+      if (std::find(order.begin(), order.end(), k) != order.end()) continue;
+      std::vector<std::size_t> more = order;
+      more.push_back(k);
+      const double value = explained(a, more, v);
+      if (value > best) {
+        best = value;
+        expected = k;
+      }
+    }
+    CHECK(pick == expected);
+    order.push_back(pick);
+  }
+  // Forty samples, seven regressors: no cancellation to speak of.
+  CHECK(found.gain == doctest::Approx(explained(a, order, v) - before).epsilon(1e-10));
+  const Dense w = regressed(a, order, v);
+  for (std::size_t s = 0; s < 4; ++s) {
+    for (std::size_t o = 0; o < 2; ++o) {
+      CHECK(found.fan_out[2 * s + o] == doctest::Approx(w.values[o * 7 + 3 + s]).epsilon(1e-10));
+    }
+  }
+  double next = 0.0;
+  for (std::size_t k = 3; k < 12; ++k) {
+    if (std::find(order.begin(), order.end(), k) != order.end()) continue;
+    std::vector<std::size_t> more = order;
+    more.push_back(k);
+    next = std::max(next, explained(a, more, v) - explained(a, order, v));
+  }
+  CHECK(found.next == doctest::Approx(std::sqrt(next)).epsilon(1e-9));
+}
+
+TEST_CASE("features: a threshold, copies and constants of nothing are left alone") {
+  const std::int64_t n = 30;
+  std::vector<double> rows = support::normal_values<double>(2 * n, 3);
+  rows.insert(rows.end(), rows.begin(), rows.begin() + n);  // row 2 is row 0
+  rows.insert(rows.end(), static_cast<std::size_t>(n), 0.0);
+  const Dense a(4, n, rows), v(1, n, support::normal_values<double>(n, 4));
+  const Dense c = (1.0 / n) * (a * transposed(a)), g = (1.0 / n) * (a * transposed(v));
+  const auto all = ms::grow::detail::pick_features(c.values, g.values, 4, 1, 0, 10, 0.0);
+  CHECK(all.which.size() == 2);
+  CHECK(all.next == 0.0);
+  const auto first = ms::grow::detail::pick_features(c.values, g.values, 4, 1, 0, 1, 0.0);
+  const double score = std::sqrt(first.gain);
+  CHECK(ms::grow::detail::pick_features(c.values, g.values, 4, 1, 0, 10, 1.0001 * score).which.empty());
+  CHECK(ms::grow::detail::pick_features(c.values, g.values, 4, 1, 0, 10, 0.9999 * score).which.size() >= 1);
+}
+
+namespace {
+
+struct Task {
+  ms::data::SampleSet<double> set{.inputs = {}, .input = {4}, .target = {1}};
+  /// `even`: a function without any part that is linear in the inputs, else noise.
+  explicit Task(bool even) {
+    const auto x = support::normal_values<double>(4 * 2000, 5), noise = support::normal_values<double>(2000, 6);
+    set.inputs = x;
+    for (std::size_t i = 0; i < 2000; ++i) {
+      set.targets.push_back(even ? std::abs(x[4 * i]) + x[4 * i + 1] * x[4 * i + 2] - 0.8 + 0.1 * noise[i] : noise[i]);
+    }
+  }
+};
+
+/// A network that is the linear regression, so that nothing linear is left.
+ms::nn::Sequential<double> regressed_net(ms::Context& ctx) {
+  ms::nn::Sequential<double> net;
+  net.add<ms::nn::Linear<double>>("hidden", ctx, 4, 0);
+  net.add<ms::nn::ActivationLayer<double>>("relu", ms::nn::Activation::relu);
+  net.add<ms::nn::Linear<double>>("out", ctx, 0, 1);
+  return net;
+}
+
+}  // namespace
+
+TEST_CASE("features: they lower the loss by what was predicted where nothing linear is left") {
+  const Task task(true);
+  for (const double gamma : {1e-4, 0.5}) {
+    ms::Context ctx({.seed = 3});
+    auto net = regressed_net(ctx);
+    ms::optim::Sgd<double> sgd(net, {.learning_rate = 0.1});
+    // All samples for both, so that the prediction is for what is measured.
+    const ms::nn::BatchSource<double> whole(2000, [&](ms::Context& c, std::span<const std::int64_t> indices) {
+      std::vector<std::int64_t> all(indices.size());
+      for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<std::int64_t>(i);
+      return task.set.batch<double>(c, all);
+    });
+    ms::grow::Grower<double> grower(net, sgd,
+                                    {.max_units = 6,
+                                     .statistics_samples = 1000,
+                                     .search_samples = 1000,
+                                     .batch_size = 1000,
+                                     .amplitude = {.fixed = gamma},
+                                     .loss = ms::nn::SquaredError{}});
+    const auto site = grower.grow(ctx, whole).sites.at(0);
+    CHECK(site.added > 1);
+    CHECK(contains(site.note, "random feature"));
+    // Second order: γ = 1/2 is the least-squares fit, which gains half of what the slope promises.
+    if (gamma < 1e-3) CHECK(site.measured() == doctest::Approx(site.predicted).epsilon(1e-3));
+    if (gamma == 0.5) CHECK(site.measured() == doctest::Approx(site.predicted / 2).epsilon(0.05));
+    if (gamma == 0.5) CHECK(site.loss_after < 0.5 * site.loss_before);
+  }
+}
+
+TEST_CASE("features: noise gets none") {
+  const Task task(false);
+  int units = 0;
+  for (const std::uint64_t seed : {1, 2, 3, 4, 5, 6, 7, 8, 9, 10}) {
+    ms::Context ctx({.seed = seed});
+    auto net = regressed_net(ctx);
+    ms::optim::Sgd<double> sgd(net, {.learning_rate = 0.1});
+    ms::grow::Grower<double> grower(net, sgd, {.loss = ms::nn::SquaredError{}});
+    units += grower.grow(ctx, task.set).sites.at(0).added > 0 ? 1 : 0;
+  }
+  // By symmetry the threshold lets noise pass in half of all cases; the line search asks other samples and turns most
+  // of it down.
+  CHECK(units <= 6);
+}
+
+TEST_SUITE_END();
+
+TEST_SUITE_BEGIN("slow");
+
+TEST_CASE("features: regression of one output with default options ends below networks of fixed size") {
+  // y = sin(2 x0) + x1 x2 + |x3| / 2 + noise of deviation 0.1, eight features.
+  const auto make = [](std::int64_t n, std::uint64_t seed) {
+    ms::data::SampleSet<float> set{.inputs = support::normal_values<float>(8 * n, seed), .input = {8}, .target = {1}};
+    const auto noise = support::normal_values<double>(n, seed + 1);
+    for (std::size_t i = 0; i < static_cast<std::size_t>(n); ++i) {
+      const float* x = set.inputs.data() + 8 * i;
+      set.targets.push_back(std::sin(2 * x[0]) + x[1] * x[2] + std::abs(x[3]) / 2 + static_cast<float>(0.1 * noise[i]));
+    }
+    return set;
+  };
+  const auto train = make(3000, 1), test = make(1000, 3);
+  const ms::nn::Objective loss = ms::nn::SquaredError{};
+  const auto error_of = [&](std::uint64_t seed, bool grows, std::int64_t width) {
+    ms::Context ctx({.seed = seed});
+    auto net = ms::models::mlp<float>(ctx, {.inputs = 8, .hidden = {width}, .classes = 1});
+    ms::optim::AdamW<float> adamw(net, {.learning_rate = 3e-3, .weight_decay = 0.0});
+    ms::grow::Grower<float> grower(net, adamw, {.max_units = 4, .loss = loss});
+    for (int epoch = 1; epoch <= 100; ++epoch) {
+      for (const auto& batch : train.batches<float>(ctx, 100, {.shuffle = true, .epoch = epoch})) {
+        ms::train::step(ctx, net, batch, adamw, loss);
+      }
+      if (grows && epoch % 5 == 0 && epoch <= 60) (void)grower.grow(ctx, train);
+    }
+    return ms::train::evaluate(ctx, net, test, 1000, loss).loss;
+  };
+  // The noise alone leaves 0.01, the variance of the targets is 2.
+  const double grown = (error_of(1, true, 2) + error_of(2, true, 2)) / 2, fixed = error_of(1, false, 16);
+  MESSAGE("grown " << grown << ", 16 units " << fixed);
+  CHECK(grown < 0.1);
+  CHECK(grown < fixed);
+}
+
+TEST_SUITE_END();
+
+}  // namespace grow_features_test
