@@ -4,6 +4,7 @@
 
 #include <array>
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
 #include <initializer_list>
 #include <optional>
@@ -136,7 +137,8 @@ class Description {
     op = Operator::elementwise;
     slope_at_zero = slope;
   }
-  /// act((x - mean) / √(variance + epsilon) · weight + bias), channel by channel. Of groups `groups_` tells how many.
+  /// act((x - mean) / √(variance + epsilon) · weight + bias), channel by channel. Of groups `groups_` tells how many. A
+  /// norm over the batch tells its running mean and variance as buffers, in this order.
   void normalise(NormOver over_, Parameter<T>& weight_, Parameter<T>& bias_, double epsilon_, std::int64_t groups_ = 1,
                  Activation function = Activation::identity) {
     op = Operator::normalise;
@@ -196,6 +198,13 @@ class Description {
   /// The window of a pooling on a map of this size.
   [[nodiscard]] Window window_on(Extent2 map) const { return global ? Window{.kernel = map, .stride = map} : window; }
 
+  /// Whether it has the parameters and buffers of its operator and no others.
+  [[nodiscard]] bool plain() const noexcept {
+    const std::size_t learned = op == Operator::affine ? (bias ? 2 : 1) : (op == Operator::normalise ? 2 : 0);
+    const std::size_t kept = op == Operator::normalise && over == NormOver::batch ? 2 : 0;
+    return parameters.size() == learned && buffers.size() == kept;
+  }
+
   /// Whether the features may be put into another order before the layer as well as behind it, its parameters with
   /// them.
   [[nodiscard]] bool keeps_order() const noexcept {
@@ -217,6 +226,8 @@ class Description {
   std::optional<Activation> activation;
   std::optional<double> slope_at_zero;
   BatchNorm<T>* batch_norm = nullptr;  ///< the layer, if it is one: it can add a residual, and growth adds channels
+  /// Of a sum: the norm at the end of a branch that does the addition, so that its activation is that of the sum.
+  BatchNorm<T>* adding = nullptr;
   std::vector<Entry<Parameter<T>>> parameters;
   std::vector<Entry<Buffer<T>>> buffers;
   std::vector<Child> children;

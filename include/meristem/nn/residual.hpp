@@ -83,6 +83,7 @@ class Residual final : public Layer<T> {
  protected:
   void describe(Description<T>& description) override {
     description.sum(activation_);
+    description.adding = adding_norm();
     description.child("", body_);
     description.child("shortcut", shortcut_);
     description.field("activation", kernels::activation_name(activation_));
