@@ -89,8 +89,8 @@ struct Pass {
   /// batch, but leaves the running ones alone, and dropout lets everything pass.
   bool measuring = false;
   Taps<T>* taps = nullptr;
-  /// No backward will follow: the trace holds the output alone, and activations are freed as soon as the next layer has
-  /// read them.
+  /// No backward will follow: the trace holds the output alone, and activations are freed when the layer or container
+  /// that reads them has run.
   bool forward_only = false;
 };
 
@@ -352,9 +352,8 @@ template <Real T>
   return count;
 }
 
-/// The output of a network in evaluation mode, without traces, gradients or kept activations: at any time there is the
-/// input and the output of one layer (and of the branches that run). `storage` of the result owns the output, unless
-/// that aliases the input.
+/// The output of a network in evaluation mode; no activation is kept longer than it is read (Pass::forward_only).
+/// `storage` of the result owns the output, unless that aliases the input.
 template <Real T>
 [[nodiscard]] Trace<T> infer(Context& ctx, Layer<T>& network, View<const std::type_identity_t<T>> input) {
   return network.forward(ctx, input, {.mode = Mode::evaluation, .forward_only = true});
