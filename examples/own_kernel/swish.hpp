@@ -6,8 +6,6 @@
 
 #include <cmath>
 #include <cstdint>
-#include <functional>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -74,13 +72,16 @@ class Swish final : public nn::Layer<T> {
 
   [[nodiscard]] std::string_view kind() const override { return "Swish"; }
   [[nodiscard]] Shape output_shape(const Shape& input) const override { return input; }
-  /// s is 1/2 at 0, whatever beta. That is all growth has to know to grow the layers on both sides.
-  [[nodiscard]] std::optional<double> slope_at_zero() const override { return 0.5; }
-
-  void visit_parameters(const std::function<void(nn::Parameter<T>&)>& visit) override { visit(beta_); }
   [[nodiscard]] nn::Parameter<T>& beta() noexcept { return beta_; }
 
-  [[nodiscard]] nn::Trace<T> forward(Context& ctx, View<const T> input, const nn::Pass<T>&) override {
+ private:
+  /// s is 1/2 at 0, whatever beta. That is all growth has to know to grow the layers on both sides.
+  void describe(nn::Description<T>& description) override {
+    description.elementwise(0.5);
+    description.parameter(beta_);
+  }
+
+  [[nodiscard]] nn::Trace<T> do_forward(Context& ctx, View<const T> input, const nn::Pass<T>&) override {
     nn::Trace<T> trace;
     trace.storage = Tensor<T>(ctx, input.shape());
     const unsigned threads = block_threads(ctx, max_threads);
@@ -90,8 +91,8 @@ class Swish final : public nn::Layer<T> {
     return trace;
   }
 
-  [[nodiscard]] Tensor<T> backward(Context& ctx, View<const T> input, const nn::Trace<T>&, Tensor<T> output_gradient,
-                                   const nn::Pass<T>& pass) override {
+  [[nodiscard]] Tensor<T> do_backward(Context& ctx, View<const T> input, const nn::Trace<T>&, Tensor<T> output_gradient,
+                                      const nn::Pass<T>& pass) override {
     const unsigned blocks = blocks_for(input.size(), chunk);
     Tensor<double> partial(ctx, {blocks});
     launch<swish_backward<T>>(ctx, blocks, block_threads(ctx, max_threads), 0, input.data_handle(),
@@ -105,7 +106,6 @@ class Swish final : public nn::Layer<T> {
     return output_gradient;
   }
 
- private:
   nn::Parameter<T> beta_;
 };
 

@@ -27,18 +27,22 @@ class OwnSilu final : public ms::nn::Layer<double> {
   explicit OwnSilu(std::optional<double> slope) : slope_(slope) {}
   [[nodiscard]] std::string_view kind() const override { return "OwnSilu"; }
   [[nodiscard]] ms::Shape output_shape(const ms::Shape& input) const override { return input; }
-  [[nodiscard]] std::optional<double> slope_at_zero() const override { return slope_; }
-  [[nodiscard]] ms::nn::Trace<double> forward(ms::Context& ctx, ms::View<const double> input,
-                                              const ms::nn::Pass<double>& pass) override {
-    return silu_.forward(ctx, input, pass);
-  }
-  [[nodiscard]] ms::Tensor<double> backward(ms::Context& ctx, ms::View<const double> input,
-                                            const ms::nn::Trace<double>& trace, ms::Tensor<double> output_gradient,
-                                            const ms::nn::Pass<double>& pass) override {
-    return silu_.backward(ctx, input, trace, std::move(output_gradient), pass);
-  }
 
  private:
+  void describe(ms::nn::Description<double>& description) override { description.elementwise(slope_); }
+  [[nodiscard]] ms::nn::Trace<double> do_forward(ms::Context& ctx, ms::View<const double> input,
+                                                 const ms::nn::Pass<double>& pass) override {
+    ms::nn::Trace<double> trace;
+    trace.children.push_back(silu_.forward(ctx, input, pass));
+    trace.output = trace.children[0].output;
+    return trace;
+  }
+  [[nodiscard]] ms::Tensor<double> do_backward(ms::Context& ctx, ms::View<const double> input,
+                                               const ms::nn::Trace<double>& trace, ms::Tensor<double> output_gradient,
+                                               const ms::nn::Pass<double>& pass) override {
+    return silu_.backward(ctx, input, trace.children[0], std::move(output_gradient), pass);
+  }
+
   ms::nn::ActivationLayer<double> silu_{ms::nn::Activation::silu};
   std::optional<double> slope_;
 };

@@ -36,22 +36,41 @@ class Scale final : public Layer<float> {
  public:
   explicit Scale(double scale) : scale_(scale) {}
   [[nodiscard]] std::string_view kind() const override { return "Scale"; }
-  [[nodiscard]] double scale() const { return scale_; }
   [[nodiscard]] ms::Shape output_shape(const ms::Shape& input) const override { return input; }
-  [[nodiscard]] Trace<float> forward(ms::Context& ctx, ms::View<const float> input, const Pass<float>&) override {
+
+ private:
+  void describe(Description<float>& description) override { description.field("scale", scale_); }
+  [[nodiscard]] Trace<float> do_forward(ms::Context& ctx, ms::View<const float> input, const Pass<float>&) override {
     Trace<float> trace;
     trace.storage = ms::Tensor<float>(ctx, input.shape());
     ms::kernels::combine<float>(ctx, static_cast<float>(scale_), input, 0.0f, input, trace.storage.view());
     trace.output = trace.storage.view();
     return trace;
   }
-  [[nodiscard]] ms::Tensor<float> backward(ms::Context&, ms::View<const float>, const Trace<float>&,
-                                           ms::Tensor<float> output_gradient, const Pass<float>&) override {
+  [[nodiscard]] ms::Tensor<float> do_backward(ms::Context&, ms::View<const float>, const Trace<float>&,
+                                              ms::Tensor<float> output_gradient, const Pass<float>&) override {
     return output_gradient;
   }
 
- private:
   double scale_;
+};
+
+/// A layer that passes its input on.
+class Base : public Layer<float> {
+ public:
+  [[nodiscard]] std::string_view kind() const override { return "Base"; }
+  [[nodiscard]] ms::Shape output_shape(const ms::Shape& input) const override { return input; }
+
+ private:
+  [[nodiscard]] Trace<float> do_forward(ms::Context&, ms::View<const float> input, const Pass<float>&) override {
+    Trace<float> trace;
+    trace.output = input;
+    return trace;
+  }
+  [[nodiscard]] ms::Tensor<float> do_backward(ms::Context&, ms::View<const float>, const Trace<float>&,
+                                              ms::Tensor<float> output_gradient, const Pass<float>&) override {
+    return output_gradient;
+  }
 };
 
 /// A pooling that the library does not know: the middle of the window.
@@ -68,12 +87,8 @@ class Middle final : public WindowPool<float> {
 
 ms::io::LayerKinds<float> own_kinds() {
   ms::io::LayerKinds<float> kinds;
-  kinds.add(
-      "Scale",
-      [](Layer<float>& layer) {
-        return ms::io::Json{{"scale", dynamic_cast<Scale&>(layer).scale()}};
-      },
-      [](ms::Context&, ms::io::LayerFields& fields) { return std::make_unique<Scale>(fields.real("scale")); });
+  kinds.add("Scale",
+            [](ms::Context&, ms::io::LayerFields& fields) { return std::make_unique<Scale>(fields.real("scale")); });
   return kinds;
 }
 
@@ -192,11 +207,25 @@ TEST_CASE("architecture: what cannot be written down is said") {
   CHECK(contains(message_of<ms::ArgumentError>([&] { (void)ms::io::architecture<float>(linear); }),
                  "Linear: only a Sequential can be written down as a network"));
   auto kinds = own_kinds();
-  CHECK(contains(message_of<ms::ArgumentError>([&] { kinds.add("Scale", {}, {}); }), "'Scale' is there already"));
-  ms::io::LayerKinds<float> bad;
-  bad.add("Scale", [](Layer<float>&) { return ms::io::Json::array(); }, {});
-  CHECK(contains(message_of<ms::ArgumentError>([&] { (void)ms::io::architecture<float>(net, bad); }),
-                 "its description must be an object"));
+  for (const char* kind : {"Scale", "Linear"}) {
+    CHECK(contains(message_of<ms::ArgumentError>([&] { kinds.add(kind, {}); }), "is there already"));
+  }
+  struct Twice final : Base {
+    std::string field;
+    explicit Twice(std::string name) : field(std::move(name)) {}
+    void describe(Description<float>& description) override {
+      description.field("width", 1);
+      description.field(field, 2);
+    }
+  };
+  for (const char* field : {"width", "name", "kind"}) {
+    Net own;
+    own.add<Twice>("own", field);
+    ms::io::LayerKinds<float> base;
+    base.add("Base", {});
+    CHECK(contains(message_of<ms::ArgumentError>([&] { (void)ms::io::architecture<float>(own, base); }),
+                   ms::concat("own (Base): its description has a field '", field, "', which is taken")));
+  }
 }
 
 TEST_CASE("architecture: text that describes no network is refused, with the layer") {
@@ -644,10 +673,9 @@ TEST_CASE("onnx: what ONNX has no words for is refused, with the layer") {
   };
   Net scale;
   scale.add<Scale>("scale", 2.0);
-  CHECK(
-      contains(complaint(scale, {3}),
-               "scale (Scale): layers of this kind cannot be exported to ONNX; put layers of the library in its place, "
-               "or save the network by save_model, whose LayerKinds take layers of your own"));
+  CHECK(contains(complaint(scale, {3}),
+                 "scale (Scale): layers of this kind cannot be exported to ONNX; add the kind with its nodes to an "
+                 "io::LayerKinds and hand that over, or put layers of the library in its place"));
   // A pooling of the user's is none of the library's.
   Net own_pool;
   own_pool.add<Middle>("middle", PoolOptions{.kernel = 3});

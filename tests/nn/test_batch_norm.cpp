@@ -27,18 +27,19 @@ class Added final : public nn::Layer<double> {
   Added(nn::BatchNorm<double>& inner, ms::View<const double> residual) : inner_(inner), residual_(residual) {}
   [[nodiscard]] std::string_view kind() const override { return "Added"; }
   [[nodiscard]] ms::Shape output_shape(const ms::Shape& input) const override { return inner_.output_shape(input); }
-  [[nodiscard]] nn::Trace<double> forward(ms::Context& ctx, ms::View<const double> input,
-                                          const nn::Pass<double>& pass) override {
-    return inner_.forward_added(ctx, input, residual_, pass);
+  [[nodiscard]] nn::Trace<double> do_forward(ms::Context& ctx, ms::View<const double> input,
+                                             const nn::Pass<double>& pass) override {
+    nn::Trace<double> trace;
+    trace.children.push_back(inner_.forward_added(ctx, input, residual_, pass));
+    trace.output = trace.children[0].output;
+    return trace;
   }
-  [[nodiscard]] ms::Tensor<double> backward(ms::Context& ctx, ms::View<const double> input,
-                                            const nn::Trace<double>& trace, ms::Tensor<double> output_gradient,
-                                            const nn::Pass<double>& pass) override {
-    return inner_.backward_added(ctx, input, trace, std::move(output_gradient), pass, residual_gradient);
+  [[nodiscard]] ms::Tensor<double> do_backward(ms::Context& ctx, ms::View<const double> input,
+                                               const nn::Trace<double>& trace, ms::Tensor<double> output_gradient,
+                                               const nn::Pass<double>& pass) override {
+    return inner_.backward_added(ctx, input, trace.children[0], std::move(output_gradient), pass, residual_gradient);
   }
-  void visit_parameters(const std::function<void(nn::Parameter<double>&)>& visit) override {
-    inner_.visit_parameters(visit);
-  }
+  void describe(nn::Description<double>& description) override { description.child("inner", inner_); }
 
   ms::Tensor<double> residual_gradient;
 
@@ -243,9 +244,16 @@ TEST_CASE("batch norm layer: names, axes, buffers and messages") {
   std::string names;
   layer.visit_buffers([&](nn::Buffer<float>& buffer) { names += buffer.name + " "; });
   CHECK(names == "norm1.running_mean norm1.running_variance ");
-  REQUIRE(layer.output_axes().size() == 2);
-  CHECK(layer.output_axes()[0].parameter == &layer.weight());
-  CHECK(layer.output_axes()[1].parameter == &layer.bias());
+  const auto told = layer.description();
+  CHECK(told.op == nn::Operator::normalise);
+  REQUIRE(told.parameters.size() == 2);
+  CHECK(told.parameters[0].tensor == &layer.weight());
+  CHECK(told.parameters[1].tensor == &layer.bias());
+  CHECK(told.parameters[1].axis_of(nn::Axis::channel) == 0);
+  REQUIRE(told.buffers.size() == 2);
+  CHECK(told.buffers[0].tensor == &layer.running_mean());
+  CHECK(told.buffers[1].tensor == &layer.running_variance());
+  CHECK(told.buffers[1].axis_of(nn::Axis::channel) == 0);
   CHECK(layer.multiply_adds({8, 4, 16}) == 64);
   CHECK(layer.epsilon() == 1e-5);
   CHECK(layer.momentum() == 0.1);

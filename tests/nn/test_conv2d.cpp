@@ -42,20 +42,20 @@ TEST_CASE("conv2d layer: shapes, work and names") {
   CHECK(layer.window() == ms::Window{{3, 5}, {1, 2}, {1, 2}, 1});
   CHECK(layer.output_shape({8, 32, 30, 3}) == ms::Shape{8, 32, 15, 16});
   CHECK(layer.multiply_adds({8, 32, 30, 3}) == std::int64_t{32} * 15 * 16 * 3 * 5 * 3);
-  const auto outputs = layer.output_axes();
-  REQUIRE(outputs.size() == 2);
-  CHECK(outputs[0].parameter == &layer.weight());
-  CHECK(outputs[0].axis == 0);
-  CHECK(outputs[1].parameter == &layer.bias());
-  CHECK(outputs[1].axis == 0);
-  const auto inputs = layer.input_axes();
-  REQUIRE(inputs.size() == 1);
-  CHECK(inputs[0].parameter == &layer.weight());
-  CHECK(inputs[0].axis == 3);
+  const auto told = layer.description();
+  CHECK(told.op == ms::nn::Operator::affine);
+  CHECK(told.window == layer.window());
+  REQUIRE(told.parameters.size() == 2);
+  CHECK(told.parameters[0].tensor == &layer.weight());
+  CHECK(told.parameters[0].axis_of(ms::nn::Axis::out) == 0);
+  CHECK(told.parameters[0].axis_of(ms::nn::Axis::in) == 3);
+  CHECK(told.parameters[1].tensor == &layer.bias());
+  CHECK(told.parameters[1].axis_of(ms::nn::Axis::out) == 0);
+  CHECK(told.parameters[1].axis_of(ms::nn::Axis::in) == -1);
   CHECK(ms::nn::parameter_count(layer) == 16 * 3 * 5 * 3 + 16);
   ms::nn::Conv2d<float> plain(ctx, 3, 16, {.bias = false});
   CHECK_FALSE(plain.has_bias());
-  CHECK(plain.output_axes().size() == 1);
+  CHECK(plain.description().parameters.size() == 1);
   CHECK(ms::nn::parameter_count(plain) == 16 * 9 * 3);
 }
 

@@ -74,9 +74,12 @@ TEST_CASE("group norm layer: names, axes and messages") {
   CHECK(layer.weight().name == "norm1.weight");
   CHECK(layer.bias().name == "norm1.bias");
   CHECK(!layer.weight().decays);
-  REQUIRE(layer.output_axes().size() == 2);
-  CHECK(layer.output_axes()[0].parameter == &layer.weight());
-  CHECK(layer.output_axes()[1].parameter == &layer.bias());
+  const auto told = layer.description();
+  CHECK(told.op == nn::Operator::normalise);
+  REQUIRE(told.parameters.size() == 2);
+  CHECK(told.parameters[0].tensor == &layer.weight());
+  CHECK(told.parameters[1].tensor == &layer.bias());
+  CHECK(told.parameters[1].axis_of(nn::Axis::channel) == 0);
   CHECK(layer.multiply_adds({8, 4, 16}) == 64);
   const auto x = ms::zeros<float>(ctx, {128, 32, 32, 3});
   CHECK(message_of<ms::ShapeError>([&] { (void)layer.forward(ctx, x, {}); }) ==

@@ -209,9 +209,11 @@ TEST_CASE("sequential: taps see each layer's input and the gradient at its outpu
   const auto trace = net.forward(ctx, x, pass);
   const auto dy = support::normal_values<double>(12, 2);
   (void)net.backward(ctx, x, trace, ms::from_host<double>(ctx, {4, 3}, dy), pass);
+  // The network itself has no name.
   const std::vector<std::string> expected{
-      "forward flatten (4, 6)", "forward layer1 (4, 6)",       "forward activation1 (4, 5)", "forward layer2 (4, 5)",
-      "backward layer2 (4, 3)", "backward activation1 (4, 5)", "backward layer1 (4, 5)"};
+      "forward  (4, 6)",       "forward flatten (4, 6)", "forward layer1 (4, 6)",  "forward activation1 (4, 5)",
+      "forward layer2 (4, 5)", "backward  (4, 3)",       "backward layer2 (4, 3)", "backward activation1 (4, 5)",
+      "backward layer1 (4, 5)"};
   CHECK(record.events == expected);
   // Identity activation: the gradient at layer1's output is dy W2.
   const auto w2 = ms::to_host(ctx, dynamic_cast<ms::nn::Linear<double>&>(net[3]).weight().value);

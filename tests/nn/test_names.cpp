@@ -40,33 +40,37 @@ class Own : public Layer<float> {
   }
   std::string_view kind() const override { return "Own"; }
   ms::Shape output_shape(const ms::Shape& input) const override { return input; }
-  ms::nn::Trace<float> forward(ms::Context&, ms::View<const float>, const ms::nn::Pass<float>&) override { return {}; }
-  ms::Tensor<float> backward(ms::Context&, ms::View<const float>, const ms::nn::Trace<float>&, ms::Tensor<float>,
-                             const ms::nn::Pass<float>&) override {
-    return {};
+
+ protected:
+  void describe(ms::nn::Description<float>& description) override {
+    for (Parameter<float>& parameter : parameters_) description.parameter(parameter);
+    description.buffer(buffer_);
   }
-  void visit_parameters(const std::function<void(Parameter<float>&)>& visit) override {
-    for (Parameter<float>& parameter : parameters_) visit(parameter);
+  ms::nn::Trace<float> do_forward(ms::Context&, ms::View<const float> input, const ms::nn::Pass<float>&) override {
+    ms::nn::Trace<float> trace;
+    trace.output = input;
+    return trace;
   }
-  void visit_buffers(const std::function<void(ms::nn::Buffer<float>&)>& visit) override { visit(buffer_); }
+  ms::Tensor<float> do_backward(ms::Context&, ms::View<const float>, const ms::nn::Trace<float>&,
+                                ms::Tensor<float> output_gradient, const ms::nn::Pass<float>&) override {
+    return output_gradient;
+  }
 
  private:
   std::vector<Parameter<float>> parameters_;
   ms::nn::Buffer<float> buffer_;
 };
 
-/// Names itself, and its parameters not at all.
-struct Forgetful final : Own {
-  using Own::Own;
-  void set_name(const std::string&) override {}
-};
-
-/// A container of a user that leaves the layers inside alone.
-struct Careless final : Own {
+/// A container of a user with a layer inside, which it tells and nothing more.
+struct Holder final : Own {
   ms::nn::Linear<float> inner;
-  explicit Careless(ms::Context& ctx) : Own(ctx, {}), inner(ctx, 2, 2) {}
-  std::vector<Layer<float>*> children() override { return {&inner}; }
-  void visit_parameters(const std::function<void(Parameter<float>&)>& visit) override { inner.visit_parameters(visit); }
+  std::string inner_name;
+  Holder(ms::Context& ctx, std::string name, const Names& names = {})
+      : Own(ctx, names), inner(ctx, 2, 2), inner_name(std::move(name)) {}
+  void describe(ms::nn::Description<float>& description) override {
+    Own::describe(description);
+    description.child(inner_name, inner);
+  }
 };
 
 Names names_of(Layer<float>& net) {
@@ -104,7 +108,28 @@ TEST_CASE("names: parameters and buffers of users' layers get their paths, also 
   CHECK(names_of(outer).front() == "inner.first.beta");
 }
 
-TEST_CASE("names: two parameters of one name, and names outside the layer's, are told") {
+TEST_CASE("names: layers inside a user's container get their paths, in a network and by themselves") {
+  ms::Context ctx;
+  Net net;
+  auto& holder = net.add<Holder>("block", ctx, "gate", Names{"scale"});
+  const Names names = {"block.scale", "block.gate.weight", "block.gate.bias", "block.count"};
+  CHECK(names_of(net) == names);
+  CHECK(holder.inner.name() == "block.gate");
+  net.set_name("net");
+  CHECK(holder.inner.label() == "net.block.gate (Linear)");
+  // Nobody named it: whatever is shown of it or seen by taps has the right names all the same.
+  Holder alone(ctx, "gate", {"scale"});
+  CHECK(names_of(alone) == Names{"scale", "gate.weight", "gate.bias", "count"});
+  Holder running(ctx, "gate");
+  (void)running.forward(ctx, ms::zeros<float>(ctx, {1, 2}), {});
+  CHECK(running.inner.name() == "gate");
+  // Moved, a network takes its names along.
+  Net moved = std::move(net);
+  moved.set_name("");
+  CHECK(names_of(moved) == names);
+}
+
+TEST_CASE("names: two parameters of one name are told") {
   ms::Context ctx;
   Net net;
   const auto refused = [&](auto&& add) {
@@ -117,10 +142,9 @@ TEST_CASE("names: two parameters of one name, and names outside the layer's, are
           net.add<Own>("layer1", ctx, Names{"w", "b", "w"});
         }) == "layer1 (Own): two of its parameters or buffers are called 'layer1.w'; make them with names that differ");
   CHECK(contains(refused([&] { net.add<Own>("layer1", ctx, Names{"count"}); }), "are called 'layer1.count'"));
-  CHECK(contains(refused([&] { net.add<Forgetful>("layer1", ctx, Names{"w"}); }),
-                 "the name 'w' of one of its parameters"));
-  CHECK(contains(refused([&] { net.add<Careless>("layer1", ctx); }),
-                 "layer1 (Own): the name 'weight' of one of its parameters or buffers does not begin with 'layer1.'"));
+  CHECK(contains(refused([&] { net.add<Holder>("layer1", ctx, "inner", Names{"inner.bias"}); }),
+                 "layer1 (Own): two of its parameters or buffers are called 'layer1.inner.bias'"));
+  CHECK(contains(refused([&] { net.add<Holder>("layer1", ctx, "", Names{"weight"}); }), "are called 'layer1.weight'"));
   auto& block = net.add<ms::nn::Residual<float>>("block");
   CHECK(contains(refused([&] { block.body().add<ms::nn::Linear<float>>("shortcut", ctx, 2, 2); }),
                  "'shortcut' is the name of the other branch; choose another"));
@@ -162,10 +186,58 @@ TEST_CASE("layers: backward without the trace of a forward is told") {
   ms::nn::Trace<float> hollow;
   hollow.children.resize(2);
   CHECK(refused(residual, hollow) == "Residual" + told);
-  // Of another network.
+  // Of another network, of a layer inside, and of another shape.
   Net other;
   const auto trace = other.forward(ctx, input, {});
   CHECK(refused(net, trace) == "Sequential" + told);
+  const auto whole = net.forward(ctx, input, {});
+  CHECK(refused(net, whole.children[0]) == "Sequential" + told);
+  const auto larger = ms::zeros<float>(ctx, {3, 4});
+  CHECK(refused(net, net.forward(ctx, larger, {})) == "Sequential" + told);
+  // A network may be moved in between, and a layer added behind is not in the trace.
+  Net moved = std::move(net);
+  (void)moved.backward(ctx, input, whole, ms::zeros<float>(ctx, {2, 4}), {});
+  moved.add<ms::nn::Linear<float>>("more", ctx, 4, 4);
+  CHECK(refused(moved, whole) == "Sequential" + told);
+}
+
+TEST_CASE("layers: gradients and outputs of another shape are told") {
+  ms::Context ctx;
+  ms::nn::Linear<float> linear(ctx, 4, 3);
+  linear.set_name("fc");
+  const auto input = ms::zeros<float>(ctx, {2, 4});
+  const auto trace = linear.forward(ctx, input, {});
+  CHECK(message_of<ms::ShapeError>([&] {
+          (void)linear.backward(ctx, input, trace, ms::zeros<float>(ctx, {3, 2}), {});
+        }) ==
+        "fc (Linear): backward got a gradient of shape (3, 2) for an output of shape (2, 3); give the gradient at "
+        "the output");
+  struct Wrong final : Own {
+    using Own::Own;
+    ms::Shape output_shape(const ms::Shape&) const override { return {7}; }
+  };
+  Wrong wrong(ctx, {});
+  CHECK(
+      message_of<ms::ShapeError>([&] { (void)wrong.forward(ctx, input, {}); }) ==
+      "Own: its do_forward gave shape (2, 4), its output_shape says (7) for an input of shape (2, 4); make them agree");
+}
+
+TEST_CASE("layers: descriptions that do not fit the tensors are told") {
+  ms::Context ctx;
+  struct Told final : Own {
+    explicit Told(ms::Context& ctx_) : Own(ctx_, {}), weight(ctx_, "w", {2, 3}, true) {}
+    void describe(ms::nn::Description<float>& description) override {
+      if (window) return description.affine(weight, nullptr, {.kernel = 3});
+      description.parameter(weight, {ms::nn::Axis::out});
+    }
+    bool window = false;
+    Parameter<float> weight;
+  };
+  Told told(ctx);
+  CHECK(message_of<ms::ArgumentError>([&] { (void)told.description(); }) == "Own: 1 axes of w are described; it has 2");
+  told.window = true;
+  CHECK(contains(message_of<ms::ArgumentError>([&] { (void)told.description(); }),
+                 "w: the weight (2, 3) of an affine layer with the window 3x3; it is (out, in), or"));
 }
 
 TEST_CASE("layers: sizes that overflow are told, and empty batches have costs") {

@@ -224,17 +224,19 @@ TEST_CASE("residual: taps see every layer inside, in the order they run") {
   fill_block(ctx, block, 2, 3, 4, 2, Activation::relu);
   Record record;
   (void)run(ctx, net, {2, 4, 4, 2}, {.taps = &record});
-  CHECK(record.events == std::vector<std::string>{
-                             "> b (2, 4, 4, 2)", "> b.conv1 (2, 4, 4, 2)", "> b.norm1 (2, 2, 2, 3)",
-                             "> b.conv2 (2, 2, 2, 3)", "> b.shortcut.conv (2, 4, 4, 2)",
-                             "> b.shortcut.norm (2, 2, 2, 4)", "> b.norm2 (2, 2, 2, 4)", "< b (2, 4, 4, 2)(2, 2, 2, 4)",
-                             "< b.norm2 (2, 2, 2, 4)(2, 2, 2, 4)", "< b.shortcut.norm (2, 2, 2, 4)(2, 2, 2, 4)",
-                             "< b.shortcut.conv (2, 4, 4, 2)(2, 2, 2, 4)", "< b.conv2 (2, 2, 2, 3)(2, 2, 2, 4)",
-                             "< b.norm1 (2, 2, 2, 3)(2, 2, 2, 3)", "< b.conv1 (2, 4, 4, 2)(2, 2, 2, 3)"});
-  // The last norm adds and activates: it is shown the gradient at the block's output.
+  CHECK(record.events ==
+        std::vector<std::string>{">  (2, 4, 4, 2)", "> b (2, 4, 4, 2)", "> b.conv1 (2, 4, 4, 2)",
+                                 "> b.norm1 (2, 2, 2, 3)", "> b.conv2 (2, 2, 2, 3)", "> b.shortcut.conv (2, 4, 4, 2)",
+                                 "> b.shortcut.norm (2, 2, 2, 4)", "> b.norm2 (2, 2, 2, 4)",
+                                 "<  (2, 4, 4, 2)(2, 2, 2, 4)", "< b (2, 4, 4, 2)(2, 2, 2, 4)",
+                                 "< b.norm2 (2, 2, 2, 4)(2, 2, 2, 4)", "< b.shortcut.norm (2, 2, 2, 4)(2, 2, 2, 4)",
+                                 "< b.shortcut.conv (2, 4, 4, 2)(2, 2, 2, 4)", "< b.conv2 (2, 2, 2, 3)(2, 2, 2, 4)",
+                                 "< b.norm1 (2, 2, 2, 3)(2, 2, 2, 3)", "< b.conv1 (2, 4, 4, 2)(2, 2, 2, 3)"});
+  // The last norm adds and activates: it is shown the gradient at the block's output, which is the network's.
   support::check_same_bits(record.gradients[1], record.gradients[0]);
+  support::check_same_bits(record.gradients[2], record.gradients[0]);
   // The shortcut's gradient is behind the relu.
-  CHECK(record.gradients[2] != record.gradients[0]);
+  CHECK(record.gradients[3] != record.gradients[0]);
 
   // A last layer that does not add is shown the gradient behind the relu, as the shortcut is.
   nn::Sequential<double> plain;
@@ -243,11 +245,11 @@ TEST_CASE("residual: taps see every layer inside, in the order they run") {
   linear.shortcut().add<nn::Linear<double>>("linear", ctx, 3, 3);
   Record other;
   (void)run(ctx, plain, {4, 3}, {.taps = &other});
-  CHECK(other.events == std::vector<std::string>{"> b (4, 3)", "> b.shortcut.linear (4, 3)", "> b.linear (4, 3)",
-                                                 "< b (4, 3)(4, 3)", "< b.shortcut.linear (4, 3)(4, 3)",
-                                                 "< b.linear (4, 3)(4, 3)"});
-  support::check_same_bits(other.gradients[1], other.gradients[2]);
-  CHECK(other.gradients[0] != other.gradients[1]);
+  CHECK(other.events == std::vector<std::string>{">  (4, 3)", "> b (4, 3)", "> b.shortcut.linear (4, 3)",
+                                                 "> b.linear (4, 3)", "<  (4, 3)(4, 3)", "< b (4, 3)(4, 3)",
+                                                 "< b.shortcut.linear (4, 3)(4, 3)", "< b.linear (4, 3)(4, 3)"});
+  support::check_same_bits(other.gradients[2], other.gradients[3]);
+  CHECK(other.gradients[1] != other.gradients[2]);
 }
 
 TEST_CASE("residual: misfits are told with name, both shapes and remedy") {

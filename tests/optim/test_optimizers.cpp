@@ -243,14 +243,14 @@ struct Point final : ms::nn::Layer<double> {
   explicit Point(ms::Context& ctx) : x(ctx, "x", {2}, true) {}
   std::string_view kind() const override { return "Point"; }
   ms::Shape output_shape(const ms::Shape& input) const override { return input; }
-  ms::nn::Trace<double> forward(ms::Context&, ms::View<const double>, const ms::nn::Pass<double>&) override {
+  ms::nn::Trace<double> do_forward(ms::Context&, ms::View<const double>, const ms::nn::Pass<double>&) override {
     return {};
   }
-  ms::Tensor<double> backward(ms::Context&, ms::View<const double>, const ms::nn::Trace<double>&, ms::Tensor<double>,
-                              const ms::nn::Pass<double>&) override {
+  ms::Tensor<double> do_backward(ms::Context&, ms::View<const double>, const ms::nn::Trace<double>&, ms::Tensor<double>,
+                                 const ms::nn::Pass<double>&) override {
     return {};
   }
-  void visit_parameters(const std::function<void(ms::nn::Parameter<double>&)>& visit) override { visit(x); }
+  void describe(ms::nn::Description<double>& description) override { description.parameter(x); }
 };
 
 struct Problem {
@@ -422,16 +422,16 @@ struct Pair final : ms::nn::Layer<double> {
   explicit Pair(ms::Context& ctx) : first(ctx, "first", {3}, true), second(ctx, "second", {3}, true) {}
   std::string_view kind() const override { return "Pair"; }
   ms::Shape output_shape(const ms::Shape& input) const override { return input; }
-  ms::nn::Trace<double> forward(ms::Context&, ms::View<const double>, const ms::nn::Pass<double>&) override {
+  ms::nn::Trace<double> do_forward(ms::Context&, ms::View<const double>, const ms::nn::Pass<double>&) override {
     return {};
   }
-  ms::Tensor<double> backward(ms::Context&, ms::View<const double>, const ms::nn::Trace<double>&, ms::Tensor<double>,
-                              const ms::nn::Pass<double>&) override {
+  ms::Tensor<double> do_backward(ms::Context&, ms::View<const double>, const ms::nn::Trace<double>&, ms::Tensor<double>,
+                                 const ms::nn::Pass<double>&) override {
     return {};
   }
-  void visit_parameters(const std::function<void(ms::nn::Parameter<double>&)>& visit) override {
-    visit(reversed ? second : first);
-    visit(reversed ? first : second);
+  void describe(ms::nn::Description<double>& description) override {
+    description.parameter(reversed ? second : first);
+    description.parameter(reversed ? first : second);
   }
 };
 

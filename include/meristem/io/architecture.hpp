@@ -7,8 +7,9 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
-#include <vector>
+#include <variant>
 
 #include <meristem/core/context.hpp>
 #include <meristem/core/dtype.hpp>
@@ -31,27 +32,51 @@ namespace meristem::inline MERISTEM_BACKEND::io {
 /// The version of the architecture's JSON that is written, and the only one that is read.
 inline constexpr std::int64_t architecture_version = 1;
 
-/// How to write down and make layers of a user's own kinds. Those of the library are known without it.
+template <Real T>
+class LayerKinds;
+template <Real T>
+class OnnxLayer;
+
+namespace detail {
+
+template <Real T>
+void add_library_kinds(LayerKinds<T>& kinds);
+
+}  // namespace detail
+
+/// Kinds of layers that files are read and written with: the library's, and those of a user's own that are added. What
+/// is written of a layer are the fields of its description.
 template <Real T>
 class LayerKinds {
  public:
-  /// The options of a layer as a JSON object, without kind and name.
-  using Describe = std::function<Json(nn::Layer<T>&)>;
   /// A layer from its fields; it calls `claim` before it allocates. Weights need no initial values.
   using Make = std::function<nn::LayerPtr<T>(Context&, LayerFields&)>;
+  /// Writes the layer's nodes into an ONNX graph (see OnnxLayer) and returns the name of the output.
+  using Export = std::function<std::string(OnnxLayer<T>&)>;
 
-  /// Throws ArgumentError for a kind that is there already.
-  void add(const std::string& kind, Describe describe, Make make) {
-    if (!kinds_.emplace(kind, Entry{std::move(describe), std::move(make)}).second) {
+  LayerKinds() { detail::add_library_kinds(*this); }
+
+  /// `onnx` is for layers whose descriptions do not say it all: Operator::other and functions of one's own. Throws
+  /// ArgumentError for a kind that is there already.
+  void add(const std::string& kind, Make make, Export onnx = {}) {
+    add_container(
+        kind,
+        [make = std::move(make)](Context& ctx, LayerFields& fields, const LayerKinds&) { return make(ctx, fields); },
+        std::move(onnx));
+  }
+  /// The same for a container that lists layers in its fields: `make` is given these kinds, for `read_layers`.
+  void add_container(const std::string& kind,
+                     std::function<nn::LayerPtr<T>(Context&, LayerFields&, const LayerKinds&)> make, Export onnx = {}) {
+    if (!kinds_.emplace(kind, Entry{std::move(make), std::move(onnx)}).second) {
       throw ArgumentError(concat("LayerKinds: the kind '", kind, "' is there already"));
     }
   }
 
   struct Entry {
-    Describe describe;
-    Make make;
+    std::function<nn::LayerPtr<T>(Context&, LayerFields&, const LayerKinds&)> make;
+    Export onnx;
   };
-  /// Null for a kind that was not added.
+  /// Null for a kind that is not there.
   [[nodiscard]] const Entry* find(const std::string& kind) const {
     const auto found = kinds_.find(kind);
     return found == kinds_.end() ? nullptr : &found->second;
@@ -63,25 +88,30 @@ class LayerKinds {
 
 namespace detail {
 
-[[nodiscard]] inline Json window_json(std::string_view kind, const Window& window) {
-  return {{"kind", kind},
-          {"kernel", extent_json(window.kernel)},
-          {"stride", extent_json(window.stride)},
-          {"padding", extent_json(window.padding)},
-          {"dilation", extent_json(window.dilation)}};
+[[nodiscard]] inline Json field_json(const nn::FieldValue& field) {
+  return std::visit(
+      [](const auto& value) -> Json {
+        if constexpr (std::is_same_v<std::decay_t<decltype(value)>, nn::FieldValue::List>) {
+          Json list = Json::array();
+          for (const nn::FieldValue& each : value) list.push_back(field_json(each));
+          return list;
+        } else {
+          return value;
+        }
+      },
+      field.value);
 }
 
 template <Real T>
 [[nodiscard]] Json describe_layer(nn::Layer<T>& layer, const LayerKinds<T>& kinds);
 
-/// The layers of a container whose path names start with `prefix`.
+/// The layers of a Sequential.
 template <Real T>
-[[nodiscard]] Json describe_children(nn::Sequential<T>& container, const LayerKinds<T>& kinds) {
-  const std::size_t skip = container.name().empty() ? 0 : container.name().size() + 1;
+[[nodiscard]] Json describe_children(nn::Layer<T>& container, const LayerKinds<T>& kinds) {
   Json layers = Json::array();
-  for (nn::Layer<T>* child : container.children()) {
-    Json value = describe_layer(*child, kinds);
-    value["name"] = child->name().substr(skip);
+  for (const auto& child : container.description().children) {
+    Json value = describe_layer(*child.layer, kinds);
+    value["name"] = child.name;
     layers.push_back(std::move(value));
   }
   return layers;
@@ -89,98 +119,77 @@ template <Real T>
 
 template <Real T>
 [[nodiscard]] Json describe_layer(nn::Layer<T>& layer, const LayerKinds<T>& kinds) {
-  const std::string kind(layer.kind());
-  if (const auto* own = kinds.find(kind)) {
-    Json value = own->describe(layer);
-    if (!value.is_object() || value.contains("kind") || value.contains("name")) {
-      throw ArgumentError(concat(layer.label(), ": its description must be an object without 'kind' and 'name'"));
+  const nn::Description<T> told = layer.description(true);
+  const std::string kind = told.kind.empty() ? std::string(layer.kind()) : told.kind;
+  if (!kinds.find(kind)) {
+    throw ArgumentError(
+        concat(layer.label(),
+               ": layers of this kind cannot be written down; add the kind to an io::LayerKinds and hand that over"));
+  }
+  Json value = {{"kind", kind}};
+  const auto put = [&](const std::string& name, Json field) {
+    if (name == "name" || !value.emplace(name, std::move(field)).second) {
+      throw ArgumentError(concat(layer.label(), ": its description has a field '", name,
+                                 "', which is taken; 'kind' and 'name' are the file's own, others are there once"));
     }
-    value["kind"] = kind;
-    return value;
-  }
-  if (auto* l = dynamic_cast<nn::Sequential<T>*>(&layer)) {
-    return {{"kind", kind}, {"layers", describe_children(*l, kinds)}};
-  }
-  if (auto* l = dynamic_cast<nn::Residual<T>*>(&layer)) {
-    return {{"kind", kind},
-            {"activation", kernels::activation_name(l->activation())},
-            {"body", describe_children(l->body(), kinds)},
-            {"shortcut", describe_children(l->shortcut(), kinds)}};
-  }
-  if (auto* l = dynamic_cast<nn::Linear<T>*>(&layer)) {
-    return {{"kind", kind},
-            {"in_features", l->in_features()},
-            {"out_features", l->out_features()},
-            {"bias", l->has_bias()}};
-  }
-  if (auto* l = dynamic_cast<nn::Conv2d<T>*>(&layer)) {
-    Json value = window_json(kind, l->window());
-    value.update({{"in_channels", l->in_channels()}, {"out_channels", l->out_channels()}, {"bias", l->has_bias()}});
-    return value;
-  }
-  if (auto* l = dynamic_cast<nn::BatchNorm<T>*>(&layer)) {
-    return {{"kind", kind},
-            {"channels", l->channels()},
-            {"momentum", l->momentum()},
-            {"epsilon", l->epsilon()},
-            {"activation", kernels::activation_name(l->activation())}};
-  }
-  if (auto* l = dynamic_cast<nn::GroupNorm<T>*>(&layer)) {
-    return {{"kind", kind}, {"groups", l->groups()}, {"channels", l->channels()}, {"epsilon", l->epsilon()}};
-  }
-  if (auto* l = dynamic_cast<nn::LayerNorm<T>*>(&layer)) {
-    return {{"kind", kind}, {"channels", l->channels()}, {"epsilon", l->epsilon()}};
-  }
-  if (auto* l = dynamic_cast<nn::MaxPool2d<T>*>(&layer)) return window_json(kind, l->window());
-  if (auto* l = dynamic_cast<nn::AveragePool2d<T>*>(&layer)) return window_json(kind, l->window());
-  if (auto* l = dynamic_cast<nn::Dropout<T>*>(&layer)) return {{"kind", kind}, {"probability", l->probability()}};
-  if (auto* l = dynamic_cast<nn::ActivationLayer<T>*>(&layer)) {
-    return {{"kind", "Activation"}, {"function", kernels::activation_name(l->function())}};
-  }
-  if (dynamic_cast<nn::Flatten<T>*>(&layer) || dynamic_cast<nn::GlobalAveragePool<T>*>(&layer)) {
-    return {{"kind", kind}};
-  }
-  throw ArgumentError(
-      concat(layer.label(),
-             ": layers of this kind cannot be written down; add the kind to an io::LayerKinds and hand that over"));
+  };
+  for (const auto& [name, field] : told.fields) put(name, field_json(field));
+  for (const auto& [name, sequence] : told.lists) put(name, describe_children(*sequence, kinds));
+  return value;
 }
 
 template <Real T>
 void build_children(Context& ctx, BuildUse& use, const Json& list, nn::Sequential<T>& into, const std::string& path,
                     const LayerKinds<T>& kinds);
 
+}  // namespace detail
+
+/// For a container's `make`: adds the layers that a field lists (Description::layers_field) to a Sequential inside it,
+/// which has no path yet but its own name.
 template <Real T>
-[[nodiscard]] nn::LayerPtr<T> build_layer(Context& ctx, LayerFields& fields, const LayerKinds<T>& kinds) {
-  const std::string& kind = fields.kind();
-  const auto activation = [&](const char* name) {
-    try {
-      return kernels::parse_activation(fields.text(name));
-    } catch (const ArgumentError& error) {
-      fields.fail(error.message());
-    }
-  };
-  if (const auto* own = kinds.find(kind)) return own->make(ctx, fields);
-  if (kind == "Sequential") {
+void read_layers(Context& ctx, LayerFields& fields, const std::string& field, nn::Sequential<T>& into,
+                 const LayerKinds<T>& kinds) {
+  const std::string path = into.name().empty() ? fields.path() : concat(fields.path(), ".", into.name());
+  detail::build_children(ctx, fields.use(), fields.field(field), into, path, kinds);
+}
+
+namespace detail {
+
+[[nodiscard]] inline nn::Activation activation_field(LayerFields& fields, const char* name) {
+  try {
+    return kernels::parse_activation(fields.text(name));
+  } catch (const ArgumentError& error) {
+    fields.fail(error.message());
+  }
+}
+
+template <Real T>
+void add_library_containers(LayerKinds<T>& kinds) {
+  using Kinds = LayerKinds<T>;
+  kinds.add_container("Sequential", [](Context& ctx, LayerFields& fields, const Kinds& all) {
     auto layer = std::make_unique<nn::Sequential<T>>();
-    build_children(ctx, fields.use(), fields.field("layers"), *layer, fields.path(), kinds);
+    read_layers(ctx, fields, "layers", *layer, all);
     return layer;
-  }
-  if (kind == "Residual") {
-    auto layer = std::make_unique<nn::Residual<T>>(nn::ResidualOptions{.activation = activation("activation")});
-    build_children(ctx, fields.use(), fields.field("body"), layer->body(), fields.path(), kinds);
-    for (nn::Layer<T>* child : layer->body().children()) {
-      if (child->name() == "shortcut") fields.fail("'shortcut' is the name of the other branch");
-    }
-    build_children(ctx, fields.use(), fields.field("shortcut"), layer->shortcut(), fields.path() + ".shortcut", kinds);
+  });
+  kinds.add_container("Residual", [](Context& ctx, LayerFields& fields, const Kinds& all) {
+    auto layer =
+        std::make_unique<nn::Residual<T>>(nn::ResidualOptions{.activation = activation_field(fields, "activation")});
+    read_layers(ctx, fields, "body", layer->body(), all);
+    read_layers(ctx, fields, "shortcut", layer->shortcut(), all);
     return layer;
-  }
-  if (kind == "Linear") {
+  });
+}
+
+template <Real T>
+void add_library_kinds(LayerKinds<T>& kinds) {
+  add_library_containers(kinds);
+  kinds.add("Linear", [](Context& ctx, LayerFields& fields) {
     const std::int64_t in = fields.size("in_features"), out = fields.size("out_features");
     const bool bias = fields.flag("bias");
     fields.claim({{out, in}, {bias ? out : 0}});
     return std::make_unique<nn::Linear<T>>(ctx, in, out, nn::LinearOptions{.bias = bias, .init = nn::Init::zeros});
-  }
-  if (kind == "Conv2d") {
+  });
+  kinds.add("Conv2d", [](Context& ctx, LayerFields& fields) {
     const std::int64_t in = fields.size("in_channels"), out = fields.size("out_channels");
     const nn::Conv2dOptions options{.kernel = fields.extent("kernel", 1),
                                     .stride = fields.extent("stride", 1),
@@ -190,39 +199,45 @@ template <Real T>
                                     .init = nn::Init::zeros};
     fields.claim({{options.kernel.size(), out, in}, {options.bias ? out : 0}});
     return std::make_unique<nn::Conv2d<T>>(ctx, in, out, options);
-  }
-  if (kind == "BatchNorm") {
+  });
+  kinds.add("BatchNorm", [](Context& ctx, LayerFields& fields) {
     const std::int64_t channels = fields.size("channels");
-    const nn::BatchNormOptions options{
-        .momentum = fields.real("momentum"), .epsilon = fields.real("epsilon"), .activation = activation("activation")};
+    const nn::BatchNormOptions options{.momentum = fields.real("momentum"),
+                                       .epsilon = fields.real("epsilon"),
+                                       .activation = activation_field(fields, "activation")};
     fields.claim({{4, channels}});
     return std::make_unique<nn::BatchNorm<T>>(ctx, channels, options);
-  }
-  if (kind == "GroupNorm") {
+  });
+  kinds.add("GroupNorm", [](Context& ctx, LayerFields& fields) {
     const std::int64_t groups = fields.size("groups", 1), channels = fields.size("channels");
     const double epsilon = fields.real("epsilon");
     fields.claim({{2, channels}});
     return std::make_unique<nn::GroupNorm<T>>(ctx, groups, channels, nn::GroupNormOptions{.epsilon = epsilon});
-  }
-  if (kind == "LayerNorm") {
+  });
+  kinds.add("LayerNorm", [](Context& ctx, LayerFields& fields) {
     const std::int64_t channels = fields.size("channels");
     const double epsilon = fields.real("epsilon");
     fields.claim({{2, channels}});
     return std::make_unique<nn::LayerNorm<T>>(ctx, channels, nn::LayerNormOptions{.epsilon = epsilon});
-  }
-  if (kind == "MaxPool2d" || kind == "AveragePool2d") {
-    const nn::PoolOptions options{.kernel = fields.extent("kernel", 1),
-                                  .stride = fields.extent("stride", 1),
-                                  .padding = fields.extent("padding"),
-                                  .dilation = fields.extent("dilation", 1)};
-    if (kind == "MaxPool2d") return std::make_unique<nn::MaxPool2d<T>>(options);
-    return std::make_unique<nn::AveragePool2d<T>>(options);
-  }
-  if (kind == "GlobalAveragePool") return std::make_unique<nn::GlobalAveragePool<T>>();
-  if (kind == "Flatten") return std::make_unique<nn::Flatten<T>>();
-  if (kind == "Dropout") return std::make_unique<nn::Dropout<T>>(fields.real("probability"));
-  if (kind == "Activation") return std::make_unique<nn::ActivationLayer<T>>(activation("function"));
-  fields.fail("there is no such kind of layer here; add it to LayerKinds, or use the version that wrote the file");
+  });
+  const auto pool_options = [](LayerFields& fields) {
+    return nn::PoolOptions{.kernel = fields.extent("kernel", 1),
+                           .stride = fields.extent("stride", 1),
+                           .padding = fields.extent("padding"),
+                           .dilation = fields.extent("dilation", 1)};
+  };
+  kinds.add("MaxPool2d",
+            [=](Context&, LayerFields& fields) { return std::make_unique<nn::MaxPool2d<T>>(pool_options(fields)); });
+  kinds.add("AveragePool2d", [=](Context&, LayerFields& fields) {
+    return std::make_unique<nn::AveragePool2d<T>>(pool_options(fields));
+  });
+  kinds.add("GlobalAveragePool", [](Context&, LayerFields&) { return std::make_unique<nn::GlobalAveragePool<T>>(); });
+  kinds.add("Flatten", [](Context&, LayerFields&) { return std::make_unique<nn::Flatten<T>>(); });
+  kinds.add("Dropout",
+            [](Context&, LayerFields& fields) { return std::make_unique<nn::Dropout<T>>(fields.real("probability")); });
+  kinds.add("Activation", [](Context&, LayerFields& fields) {
+    return std::make_unique<nn::ActivationLayer<T>>(activation_field(fields, "function"));
+  });
 }
 
 template <Real T>
@@ -243,7 +258,12 @@ void build_children(Context& ctx, BuildUse& use, const Json& list, nn::Sequentia
     LayerFields fields(use, path.empty() ? name : path + "." + name, value);
     // What the layer itself finds wrong with its options.
     try {
-      nn::LayerPtr<T> layer = build_layer(ctx, fields, kinds);
+      const auto* kind = kinds.find(fields.kind());
+      if (!kind) {
+        fields.fail(
+            "there is no such kind of layer here; add it to LayerKinds, or use the version that wrote the file");
+      }
+      nn::LayerPtr<T> layer = kind->make(ctx, fields, kinds);
       fields.finish();
       into.append(name, std::move(layer));
     } catch (const ArgumentError& error) {
@@ -259,7 +279,7 @@ void build_children(Context& ctx, BuildUse& use, const Json& list, nn::Sequentia
 /// ArgumentError for a network that is no Sequential and for layers of unknown kinds.
 template <Real T>
 [[nodiscard]] std::string architecture(nn::Layer<T>& network, const LayerKinds<T>& kinds = {}) {
-  if (dynamic_cast<nn::Sequential<T>*>(&network) == nullptr) {
+  if (network.kind() != "Sequential") {
     throw ArgumentError(
         concat(network.label(), ": only a Sequential can be written down as a network; put it into one"));
   }

@@ -32,8 +32,6 @@ struct BuildUse {
   std::int64_t layers = 0;
   int depth = 0;
 };
-
-[[nodiscard]] inline Json extent_json(Extent2 extent) { return Json::array({extent.y, extent.x}); }
 }  // namespace detail
 
 /// One layer's fields. Every reader throws DataError, which names the source and the layer, if the field is missing or

@@ -16,16 +16,7 @@
 #include <meristem/core/dtype.hpp>
 #include <meristem/core/error.hpp>
 #include <meristem/core/shape.hpp>
-#include <meristem/nn/activation.hpp>
-#include <meristem/nn/batch_norm.hpp>
-#include <meristem/nn/conv2d.hpp>
-#include <meristem/nn/dropout.hpp>
-#include <meristem/nn/flatten.hpp>
-#include <meristem/nn/group_norm.hpp>
-#include <meristem/nn/layer_norm.hpp>
-#include <meristem/nn/linear.hpp>
-#include <meristem/nn/residual.hpp>
-#include <meristem/nn/sequential.hpp>
+#include <meristem/nn/layer.hpp>
 
 namespace meristem::inline MERISTEM_BACKEND::io {
 
@@ -93,50 +84,39 @@ class TorchWalk {
   std::optional<Shape> run(nn::Layer<T>& layer, const std::optional<Shape>& input) {
     std::optional<Shape> output;
     if (input) output = layer.output_shape(*input);
-    if (auto* sequential = dynamic_cast<nn::Sequential<T>*>(&layer)) {
-      std::optional<Shape> shape = input;
-      for (nn::Layer<T>* child : sequential->children()) shape = run(*child, shape);
-    } else if (auto* residual = dynamic_cast<nn::Residual<T>*>(&layer)) {
-      require_order(layer);
-      for (nn::Layer<T>* branch : residual->children()) {
-        run(*branch, input);
-        require_order(*branch);
+    const nn::Description<T> told = layer.description();
+    switch (told.op) {
+      case nn::Operator::sequence: {
+        std::optional<Shape> shape = input;
+        for (const auto& child : told.children) shape = run(*child.layer, shape);
+        break;
       }
-    } else if (dynamic_cast<nn::Flatten<T>*>(&layer)) {
-      if (!input) {
-        throw ArgumentError(concat(layer.label(),
-                                   ": sample is missing; PyTorch's order of its features follows from the height and "
-                                   "width of its maps: give the shape of one sample, such as (32, 32, 3)"));
-      }
-      const Shape& maps = *input;
-      if (maps.rank() > 4 || maps.rank() == 3) {
-        throw ArgumentError(concat(layer.label(), ": PyTorch's order is defined for maps (n, H, W, C); got ", maps));
-      }
-      if (maps.rank() == 4 && maps[1] * maps[2] > 1 && maps[3] > 1) {
-        flattened_ = Shape{maps[1], maps[2], maps[3]};
-        flatten_ = layer.label();
-      }
-    } else if (auto* linear = dynamic_cast<nn::Linear<T>*>(&layer)) {
-      note_linear(*linear);
-    } else if (auto* conv = dynamic_cast<nn::Conv2d<T>*>(&layer)) {
-      conv->visit_parameters([&](nn::Parameter<T>& parameter) {
-        const Shape& s = parameter.value.shape();
-        if (s.rank() == 4) {
-          note(parameter.name, s, s, {0, 3, 1, 2}, {s[0], s[3], s[1], s[2]});
-        } else {
-          note(parameter.name, s);
-        }
-      });
-    } else if (dynamic_cast<nn::BatchNorm<T>*>(&layer) || dynamic_cast<nn::LayerNorm<T>*>(&layer) ||
-               is_whole_group_norm(layer)) {
-      layer.visit_parameters(
-          [&](nn::Parameter<T>& parameter) { note_features(parameter.name, parameter.value.shape()); });
-      layer.visit_buffers([&](nn::Buffer<T>& buffer) { note_features(buffer.name, buffer.value.shape()); });
-    } else {
-      if (!dynamic_cast<nn::Dropout<T>*>(&layer) && !dynamic_cast<nn::ActivationLayer<T>*>(&layer))
+      case nn::Operator::sum:
         require_order(layer);
-      layer.visit_parameters([&](nn::Parameter<T>& parameter) { note(parameter.name, parameter.value.shape()); });
-      layer.visit_buffers([&](nn::Buffer<T>& buffer) { note(buffer.name, buffer.value.shape()); });
+        for (const auto& branch : told.children) {
+          run(*branch.layer, input);
+          require_order(*branch.layer);
+        }
+        break;
+      case nn::Operator::flatten:
+        flatten(layer, input);
+        break;
+      case nn::Operator::affine:
+        for (const auto& entry : told.parameters) note_affine(*entry.tensor, entry.tensor == told.weight);
+        for (const auto& entry : told.buffers) note(entry.tensor->name, entry.tensor->value.shape());
+        flattened_.reset();
+        break;
+      default: {
+        if (!told.keeps_order()) require_order(layer);
+        const auto note_tensor = [&](const auto& entry) {
+          const bool features = told.keeps_order() && entry.rank == 1 && entry.axes[0] == nn::Axis::channel;
+          if (features) return note_features(entry.tensor->name, entry.tensor->value.shape());
+          note(entry.tensor->name, entry.tensor->value.shape());
+        };
+        for (const auto& entry : told.parameters) note_tensor(entry);
+        for (const auto& entry : told.buffers) note_tensor(entry);
+        for (const auto& child : told.children) note_all(*child.layer);
+      }
     }
     return output;
   }
@@ -152,11 +132,27 @@ class TorchWalk {
   [[nodiscard]] std::vector<TorchTensor> take() { return std::move(tensors_); }
 
  private:
-  [[nodiscard]] static bool is_whole_group_norm(nn::Layer<T>& layer) {
-    auto* norm = dynamic_cast<nn::GroupNorm<T>*>(&layer);
-    return norm != nullptr && norm->groups() == 1;
+  void flatten(const nn::Layer<T>& layer, const std::optional<Shape>& input) {
+    if (!input) {
+      throw ArgumentError(concat(layer.label(),
+                                 ": sample is missing; PyTorch's order of its features follows from the height and "
+                                 "width of its maps: give the shape of one sample, such as (32, 32, 3)"));
+    }
+    const Shape& maps = *input;
+    if (maps.rank() > 4 || maps.rank() == 3) {
+      throw ArgumentError(concat(layer.label(), ": PyTorch's order is defined for maps (n, H, W, C); got ", maps));
+    }
+    if (maps.rank() == 4 && maps[1] * maps[2] > 1 && maps[3] > 1) {
+      flattened_ = Shape{maps[1], maps[2], maps[3]};
+      flatten_ = layer.label();
+    }
   }
 
+  /// The tensors of layers inside one that does not say how they work together.
+  void note_all(nn::Layer<T>& layer) {
+    layer.visit_parameters([&](nn::Parameter<T>& parameter) { note(parameter.name, parameter.value.shape()); });
+    layer.visit_buffers([&](nn::Buffer<T>& buffer) { note(buffer.name, buffer.value.shape()); });
+  }
   void note(const std::string& name, const Shape& shape) {
     std::vector<int> axes;
     for (int i = 0; i < shape.rank(); ++i) axes.push_back(i);
@@ -177,17 +173,16 @@ class TorchWalk {
     if (!flattened_) return note(name, shape);
     note(name, shape, *flattened_, {2, 0, 1}, shape);
   }
-  void note_linear(nn::Linear<T>& linear) {
-    linear.visit_parameters([&](nn::Parameter<T>& parameter) {
-      const Shape& s = parameter.value.shape();
-      if (s.rank() == 2 && flattened_) {
-        const Shape& f = *flattened_;
-        note(parameter.name, s, {s[0], f[0], f[1], f[2]}, {0, 3, 1, 2}, s);
-      } else {
-        note(parameter.name, s);
-      }
-    });
-    flattened_.reset();
+  void note_affine(const nn::Parameter<T>& parameter, bool weight) {
+    const Shape& s = parameter.value.shape();
+    if (weight && s.rank() == 4) {
+      note(parameter.name, s, s, {0, 3, 1, 2}, {s[0], s[3], s[1], s[2]});
+    } else if (weight && flattened_) {
+      const Shape& f = *flattened_;
+      note(parameter.name, s, {s[0], f[0], f[1], f[2]}, {0, 3, 1, 2}, s);
+    } else {
+      note(parameter.name, s);
+    }
   }
 
   std::vector<TorchTensor> tensors_;

@@ -8,8 +8,6 @@
 
 namespace meristem::inline MERISTEM_BACKEND::nn {
 
-using kernels::Activation;
-
 /// y = σ(x), elementwise.
 template <Real T>
 class ActivationLayer final : public Layer<T> {
@@ -20,7 +18,14 @@ class ActivationLayer final : public Layer<T> {
   [[nodiscard]] Activation function() const noexcept { return function_; }
   [[nodiscard]] Shape output_shape(const Shape& input) const override { return input; }
 
-  [[nodiscard]] Trace<T> forward(Context& ctx, View<const T> input, const Pass<T>&) override {
+ protected:
+  void describe(Description<T>& description) override {
+    description.elementwise(function_);
+    description.kind = "Activation";
+    description.field("function", kernels::activation_name(function_));
+  }
+
+  [[nodiscard]] Trace<T> do_forward(Context& ctx, View<const T> input, const Pass<T>&) override {
     Trace<T> trace;
     trace.storage = Tensor<T>(ctx, input.shape());
     kernels::activation_forward<T>(ctx, function_, input, trace.storage);
@@ -28,8 +33,8 @@ class ActivationLayer final : public Layer<T> {
     return trace;
   }
 
-  [[nodiscard]] Tensor<T> backward(Context& ctx, View<const T> input, const Trace<T>&, Tensor<T> output_gradient,
-                                   const Pass<T>& pass) override {
+  [[nodiscard]] Tensor<T> do_backward(Context& ctx, View<const T> input, const Trace<T>&, Tensor<T> output_gradient,
+                                      const Pass<T>& pass) override {
     if (!pass.input_gradient) return {};
     kernels::activation_backward<T>(ctx, function_, input, output_gradient, output_gradient);
     return output_gradient;

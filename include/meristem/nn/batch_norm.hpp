@@ -50,61 +50,55 @@ class BatchNorm final : public NormLayer<T> {
   [[nodiscard]] Buffer<T>& running_variance() noexcept { return running_variance_; }
   [[nodiscard]] const Buffer<T>& running_variance() const noexcept { return running_variance_; }
 
-  [[nodiscard]] Trace<T> forward(Context& ctx, View<const T> input, const Pass<T>& pass) override {
-    return forward_added(ctx, input, {}, pass);
-  }
-
-  [[nodiscard]] Tensor<T> backward(Context& ctx, View<const T> input, const Trace<T>& trace, Tensor<T> output_gradient,
-                                   const Pass<T>& pass) override {
-    run_backward(ctx, input, trace, output_gradient, pass, pass.input_gradient ? output_gradient.view() : View<T>(),
-                 {});
-    if (!pass.input_gradient) return {};
-    return output_gradient;
-  }
-
   /// y = act(bn(input) + residual) in one pass; residual has the input's shape, or is an empty view for none. Throws
   /// ShapeError otherwise.
   [[nodiscard]] Trace<T> forward_added(Context& ctx, View<const T> input, View<const T> residual, const Pass<T>& pass) {
-    const Shape shape = this->output_shape(input.shape());
-    if (residual.rank() != 0 && residual.shape() != shape) {
-      throw ShapeError(concat(this->label(), ": residual of shape ", residual.shape(),
-                              " cannot be added to the output of shape ", shape, "; make the shapes equal"));
-    }
-    Trace<T> trace;
-    Tensor<T> mean(ctx, {this->channels()}), inverse_deviation(ctx, {this->channels()});
-    if (pass.mode == Mode::training) {
-      kernels::RunningStatistics<T> running;
-      if (!pass.measuring) running = {running_mean_.value, running_variance_.value, options_.momentum};
-      kernels::batch_norm_statistics<T>(ctx, input, options_.epsilon, mean, inverse_deviation, running);
-    } else {
-      kernels::batch_norm_constants<T>(ctx, running_mean_.value, running_variance_.value, options_.epsilon, mean,
-                                       inverse_deviation);
-    }
-    trace.storage = Tensor<T>(ctx, shape);
-    trace.output = trace.storage.view();
-    kernels::batch_norm_forward<T>(ctx, options_.activation, input, mean, inverse_deviation, weight_.value, bias_.value,
-                                   residual, trace.storage);
-    trace.saved.push_back(std::move(mean));
-    trace.saved.push_back(std::move(inverse_deviation));
-    return trace;
+    return this->run_forward(ctx, input, pass, [&] {
+      if (residual.rank() != 0 && residual.shape() != input.shape()) {
+        throw ShapeError(concat(this->label(), ": residual of shape ", residual.shape(),
+                                " cannot be added to the output of shape ", input.shape(), "; make the shapes equal"));
+      }
+      return normalise(ctx, input, residual, pass);
+    });
   }
 
   /// The gradients of `forward_added`; residual_gradient is overwritten with the gradient at the residual, whether or
   /// not the one at the input is asked for.
   [[nodiscard]] Tensor<T> backward_added(Context& ctx, View<const T> input, const Trace<T>& trace,
                                          Tensor<T> output_gradient, const Pass<T>& pass, Tensor<T>& residual_gradient) {
-    Tensor<T> dx = pass.input_gradient ? empty<T>(ctx, input.shape()) : Tensor<T>();
-    // Without an activation the gradient at the residual is the one at the output.
-    const bool masked = options_.activation != Activation::identity;
-    run_backward(ctx, input, trace, output_gradient, pass, pass.input_gradient ? dx.view() : View<T>(),
-                 masked ? output_gradient.view() : View<T>());
-    residual_gradient = std::move(output_gradient);
-    return dx;
+    return this->run_backward(ctx, input, trace, output_gradient, pass, [&] {
+      Tensor<T> dx = pass.input_gradient ? empty<T>(ctx, input.shape()) : Tensor<T>();
+      // Without an activation the gradient at the residual is the one at the output.
+      const bool masked = options_.activation != Activation::identity;
+      differentiate(ctx, input, trace, output_gradient, pass, pass.input_gradient ? dx.view() : View<T>(),
+                    masked ? output_gradient.view() : View<T>());
+      residual_gradient = std::move(output_gradient);
+      return dx;
+    });
   }
 
-  void visit_buffers(const std::function<void(Buffer<T>&)>& visit) override {
-    visit(running_mean_);
-    visit(running_variance_);
+ protected:
+  void describe(Description<T>& description) override {
+    description.normalise(NormOver::batch, weight_, bias_, options_.epsilon, 1, options_.activation);
+    description.buffer(running_mean_, {Axis::channel});
+    description.buffer(running_variance_, {Axis::channel});
+    description.batch_norm = this;
+    description.field("channels", this->channels());
+    description.field("momentum", options_.momentum);
+    description.field("epsilon", options_.epsilon);
+    description.field("activation", kernels::activation_name(options_.activation));
+  }
+
+  [[nodiscard]] Trace<T> do_forward(Context& ctx, View<const T> input, const Pass<T>& pass) override {
+    return normalise(ctx, input, {}, pass);
+  }
+
+  [[nodiscard]] Tensor<T> do_backward(Context& ctx, View<const T> input, const Trace<T>& trace,
+                                      Tensor<T> output_gradient, const Pass<T>& pass) override {
+    differentiate(ctx, input, trace, output_gradient, pass, pass.input_gradient ? output_gradient.view() : View<T>(),
+                  {});
+    if (!pass.input_gradient) return {};
+    return output_gradient;
   }
 
  private:
@@ -123,9 +117,28 @@ class BatchNorm final : public NormLayer<T> {
     return {channels};
   }
 
-  void run_backward(Context& ctx, View<const T> input, const Trace<T>& trace, View<const T> dy, const Pass<T>& pass,
-                    View<T> dx, View<T> dresidual) {
-    this->require_trace(trace, 0, 2);
+  [[nodiscard]] Trace<T> normalise(Context& ctx, View<const T> input, View<const T> residual, const Pass<T>& pass) {
+    Trace<T> trace;
+    Tensor<T> mean(ctx, {this->channels()}), inverse_deviation(ctx, {this->channels()});
+    if (pass.mode == Mode::training) {
+      kernels::RunningStatistics<T> running;
+      if (!pass.measuring) running = {running_mean_.value, running_variance_.value, options_.momentum};
+      kernels::batch_norm_statistics<T>(ctx, input, options_.epsilon, mean, inverse_deviation, running);
+    } else {
+      kernels::batch_norm_constants<T>(ctx, running_mean_.value, running_variance_.value, options_.epsilon, mean,
+                                       inverse_deviation);
+    }
+    trace.storage = Tensor<T>(ctx, input.shape());
+    trace.output = trace.storage.view();
+    kernels::batch_norm_forward<T>(ctx, options_.activation, input, mean, inverse_deviation, weight_.value, bias_.value,
+                                   residual, trace.storage);
+    trace.saved.push_back(std::move(mean));
+    trace.saved.push_back(std::move(inverse_deviation));
+    return trace;
+  }
+
+  void differentiate(Context& ctx, View<const T> input, const Trace<T>& trace, View<const T> dy, const Pass<T>& pass,
+                     View<T> dx, View<T> dresidual) {
     const bool wanted = pass.gradients != GradientMode::ignore;
     kernels::BatchNormForward<T> forward{input,
                                          trace.saved[0],

@@ -1,8 +1,7 @@
 // Convolution layer on maps (n, H, W, channels).
 #pragma once
 
-#include <string>
-#include <vector>
+#include <string_view>
 
 #include <meristem/core/window.hpp>
 #include <meristem/kernels/conv2d.cuh>
@@ -63,7 +62,16 @@ class Conv2d final : public WeightedLayer<T> {
     return Shape({output[1], output[2], weight_.value.size()}).size();
   }
 
-  [[nodiscard]] Trace<T> forward(Context& ctx, View<const T> input, const Pass<T>&) override {
+ protected:
+  void describe(Description<T>& description) override {
+    description.affine(weight_, this->bias_or_null(), window_);
+    description.field("in_channels", in_channels());
+    description.field("out_channels", out_channels());
+    description.field("bias", this->has_bias());
+    description.window_fields(window_);
+  }
+
+  [[nodiscard]] Trace<T> do_forward(Context& ctx, View<const T> input, const Pass<T>&) override {
     Trace<T> trace;
     trace.storage = Tensor<T>(ctx, output_shape(input.shape()));
     const View<const T> bias = this->has_bias() ? View<const T>(bias_.value.view()) : View<const T>();
@@ -72,8 +80,8 @@ class Conv2d final : public WeightedLayer<T> {
     return trace;
   }
 
-  [[nodiscard]] Tensor<T> backward(Context& ctx, View<const T> input, const Trace<T>&, Tensor<T> output_gradient,
-                                   const Pass<T>& pass) override {
+  [[nodiscard]] Tensor<T> do_backward(Context& ctx, View<const T> input, const Trace<T>&, Tensor<T> output_gradient,
+                                      const Pass<T>& pass) override {
     const View<const T> dy = output_gradient.view();
     if (pass.gradients != GradientMode::ignore) {
       const auto mode = this->accumulation(pass);
@@ -85,8 +93,6 @@ class Conv2d final : public WeightedLayer<T> {
     kernels::conv2d_backward_data<T>(ctx, dy, weight_.value, window_, dx);
     return dx;
   }
-
-  [[nodiscard]] std::vector<ParameterAxis<T>> input_axes() override { return {{&weight_, 3}}; }
 
  private:
   using WeightedLayer<T>::weight_;

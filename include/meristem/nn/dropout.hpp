@@ -27,7 +27,13 @@ class Dropout final : public Layer<T> {
   [[nodiscard]] double probability() const noexcept { return probability_; }
   [[nodiscard]] Shape output_shape(const Shape& input) const override { return input; }
 
-  [[nodiscard]] Trace<T> forward(Context& ctx, View<const T> input, const Pass<T>& pass) override {
+ protected:
+  void describe(Description<T>& description) override {
+    description.identity();
+    description.field("probability", probability_);
+  }
+
+  [[nodiscard]] Trace<T> do_forward(Context& ctx, View<const T> input, const Pass<T>& pass) override {
     Trace<T> trace;
     trace.output = input;
     if (pass.mode != Mode::training || pass.measuring || probability_ == 0.0) return trace;
@@ -38,8 +44,8 @@ class Dropout final : public Layer<T> {
     return trace;
   }
 
-  [[nodiscard]] Tensor<T> backward(Context& ctx, View<const T>, const Trace<T>& trace, Tensor<T> output_gradient,
-                                   const Pass<T>& pass) override {
+  [[nodiscard]] Tensor<T> do_backward(Context& ctx, View<const T>, const Trace<T>& trace, Tensor<T> output_gradient,
+                                      const Pass<T>& pass) override {
     if (!pass.input_gradient) return {};
     if (!trace.storage.empty()) {
       kernels::dropout<T>(ctx, trace.random_stream, probability_, output_gradient, output_gradient);

@@ -20,14 +20,17 @@ class Flatten final : public Layer<T> {
     return {input[0], features.size()};
   }
 
-  [[nodiscard]] Trace<T> forward(Context&, View<const T> input, const Pass<T>&) override {
+ protected:
+  void describe(Description<T>& description) override { description.flatten(); }
+
+  [[nodiscard]] Trace<T> do_forward(Context&, View<const T> input, const Pass<T>&) override {
     Trace<T> trace;
     trace.output = input.reshape(output_shape(input.shape()));
     return trace;
   }
 
-  [[nodiscard]] Tensor<T> backward(Context&, View<const T> input, const Trace<T>&, Tensor<T> output_gradient,
-                                   const Pass<T>& pass) override {
+  [[nodiscard]] Tensor<T> do_backward(Context&, View<const T> input, const Trace<T>&, Tensor<T> output_gradient,
+                                      const Pass<T>& pass) override {
     if (!pass.input_gradient) return {};
     return std::move(output_gradient).reshape(input.shape());
   }

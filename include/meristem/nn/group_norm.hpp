@@ -34,7 +34,15 @@ class GroupNorm final : public NormLayer<T> {
   [[nodiscard]] double epsilon() const noexcept { return epsilon_; }
 
   /// Throws ArgumentError if the channels, once they have grown, are no multiple of the groups.
-  [[nodiscard]] Trace<T> forward(Context& ctx, View<const T> input, const Pass<T>&) override {
+ protected:
+  void describe(Description<T>& description) override {
+    description.normalise(NormOver::groups, weight_, bias_, epsilon_, groups_);
+    description.field("groups", groups_);
+    description.field("channels", this->channels());
+    description.field("epsilon", epsilon_);
+  }
+
+  [[nodiscard]] Trace<T> do_forward(Context& ctx, View<const T> input, const Pass<T>&) override {
     Trace<T> trace;
     trace.storage = Tensor<T>(ctx, this->output_shape(input.shape()));
     trace.output = trace.storage.view();
@@ -47,9 +55,8 @@ class GroupNorm final : public NormLayer<T> {
     return trace;
   }
 
-  [[nodiscard]] Tensor<T> backward(Context& ctx, View<const T> input, const Trace<T>& trace, Tensor<T> output_gradient,
-                                   const Pass<T>& pass) override {
-    this->require_trace(trace, 0, 2);
+  [[nodiscard]] Tensor<T> do_backward(Context& ctx, View<const T> input, const Trace<T>& trace,
+                                      Tensor<T> output_gradient, const Pass<T>& pass) override {
     const bool wanted = pass.gradients != GradientMode::ignore;
     kernels::group_norm_backward<T>(ctx, input, groups_, trace.saved[0], trace.saved[1], weight_.value, output_gradient,
                                     this->accumulation(pass), wanted ? weight_.gradient.view() : View<T>(),

@@ -1,20 +1,22 @@
-// What every layer offers: parameters, forward, backward, taps and growable axes. Activations live outside the layer,
-// in the Trace that forward returns and backward takes.
+// What every layer offers: forward, backward, and what it says of itself. Activations live outside the layer, in the
+// Trace that forward returns and backward takes.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <optional>
+#include <set>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include <meristem/core/context.hpp>
 #include <meristem/core/dtype.hpp>
 #include <meristem/core/tensor.hpp>
+#include <meristem/nn/description.hpp>
 #include <meristem/nn/parameter.hpp>
 
 namespace meristem::inline MERISTEM_BACKEND::nn {
@@ -28,21 +30,47 @@ enum class GradientMode { ignore, overwrite, accumulate };
 /// What forward leaves for backward.
 template <Real T>
 struct Trace {
-  View<const T> output;             ///< the layer's output; it may alias the layer's input
-  Tensor<T> storage;                ///< owns `output` unless that aliases something else
-  std::vector<Trace<T>> children;   ///< of a container, in the order they ran
-  std::vector<Tensor<T>> saved;     ///< whatever else backward needs
-  std::uint64_t random_stream = 0;  ///< of a layer that drew random numbers
+  View<const T> output;                         ///< the layer's output; it may alias the layer's input
+  Tensor<T> storage;                            ///< owns `output` unless that aliases something else
+  std::vector<Trace<T>> children;               ///< of layers inside, in the order they ran
+  std::vector<Tensor<T>> saved;                 ///< whatever else backward needs
+  std::uint64_t random_stream = 0;              ///< of a layer that drew random numbers
+  std::shared_ptr<Layer<T>*> source = nullptr;  ///< the layer that left it, wherever it is moved; set by Layer::forward
+
+  /// Lets go of everything but the output and the tensor that owns it.
+  void keep_output() {
+    storage = owner();
+    children.clear();
+    saved.clear();
+  }
+
+ private:
+  /// Takes out the tensor in whose memory the output lies; none for an output that aliases the input.
+  [[nodiscard]] Tensor<T> owner() {
+    const auto holds = [&](const Tensor<T>& tensor) {
+      const std::less<const T*> before;
+      return !tensor.empty() && !before(output.data_handle(), tensor.data()) &&
+             before(output.data_handle(), tensor.data() + tensor.size());
+    };
+    if (holds(storage)) return std::move(storage);
+    for (Tensor<T>& tensor : saved) {
+      if (holds(tensor)) return std::move(tensor);
+    }
+    for (Trace<T>& child : children) {
+      child.output = output;
+      Tensor<T> found = child.owner();
+      if (!found.empty()) return found;
+    }
+    return {};
+  }
 };
 
 template <Real T>
-class Layer;
-template <Real T>
 class LayerHandle;
 
-/// Receives what flows through a network: each layer's input in forward, and in backward its input once more with the
-/// gradient of the mean loss at its output, before the layer's own backward runs. Views are valid during the call;
-/// inputs stay valid as long as the trace.
+/// Receives what flows through a network: the input of each layer that runs, the network's own included, and in
+/// backward its input once more with the gradient of the mean loss at its output, before the layer's own backward runs.
+/// Views are valid during the call; inputs stay valid as long as the trace, in passes that keep one.
 template <Real T>
 class Taps {
  public:
@@ -61,22 +89,30 @@ struct Pass {
   /// batch, but leaves the running ones alone, and dropout lets everything pass.
   bool measuring = false;
   Taps<T>* taps = nullptr;
+  /// No backward will follow: the trace holds the output alone, and activations are freed when the layer or container
+  /// that reads them has run.
+  bool forward_only = false;
 };
 
 /// A differentiable function with parameters. It may be moved; a LayerHandle finds it again.
+///
+/// A layer of one's own defines `kind`, `output_shape`, `do_forward` and `do_backward`, and describes what it computes,
+/// its parameters, buffers and layers inside (`describe`): whatever it does not tell there does not exist for
+/// optimisers, growth and files.
 template <Real T>
 class Layer {
  public:
   Layer() = default;
   Layer(const Layer&) = delete;
   Layer& operator=(const Layer&) = delete;
-  Layer(Layer&& other) noexcept : name_(std::move(other.name_)), place_(std::move(other.place_)) {
+  Layer(Layer&& other) noexcept : name_(std::move(other.name_)), named_(other.named_), place_(std::move(other.place_)) {
     if (place_) *place_ = this;
   }
   Layer& operator=(Layer&& other) noexcept {
     if (this == &other) return *this;
     if (place_) *place_ = nullptr;
     name_ = std::move(other.name_);
+    named_ = other.named_;
     place_ = std::move(other.place_);
     if (place_) *place_ = this;
     return *this;
@@ -90,18 +126,18 @@ class Layer {
 
   /// Path name within the network, such as `layer2`; empty for the network itself.
   [[nodiscard]] const std::string& name() const noexcept { return name_; }
-  /// Renames the layer and its parameters and buffers: their names become its path, a dot, and what they were called
-  /// when they were made. A layer with layers inside names those itself.
-  virtual void set_name(const std::string& name) {
-    const std::string old = std::exchange(name_, name);
-    if (!children().empty()) return;
-    const auto rename = [&](auto& tensor) {
-      const std::string own =
-          !old.empty() && tensor.name.starts_with(old + ".") ? tensor.name.substr(old.size() + 1) : tensor.name;
-      tensor.name = name.empty() ? own : concat(name, ".", own);
+  /// Renames the layer, its parameters and buffers and the layers inside: their names become its path, a dot, and what
+  /// they were called when they were made or described. Throws ArgumentError if two would have one name.
+  void set_name(const std::string& name) {
+    rename(name);
+    std::set<std::string> names;
+    const auto check = [&](const auto& tensor) {
+      if (names.insert(tensor.name).second) return;
+      throw ArgumentError(concat(label(), ": two of its parameters or buffers are called '", tensor.name,
+                                 "'; make them with names that differ"));
     };
-    visit_parameters(rename);
-    visit_buffers(rename);
+    visit_parameters(check);
+    visit_buffers(check);
   }
 
   /// How messages call the layer: `layer2 (Linear)`.
@@ -118,46 +154,150 @@ class Layer {
     return 0;
   }
 
-  /// Computes the output. Throws ShapeError for an input that does not fit.
-  [[nodiscard]] virtual Trace<T> forward(Context& ctx, View<const T> input, const Pass<T>& pass) = 0;
+  /// Computes the output, and shows its input to the taps of the pass first. Throws ShapeError for an input that does
+  /// not fit.
+  [[nodiscard]] Trace<T> forward(Context& ctx, View<const T> input, const Pass<T>& pass) {
+    return run_forward(ctx, input, pass, [&] { return do_forward(ctx, input, pass); });
+  }
 
   /// Gradients of parameters as `pass.gradients` says, and the gradient at the input if `pass.input_gradient`
   /// (otherwise an empty tensor). `input` and `trace` are those of the forward call; `output_gradient` has the shape of
-  /// the output and is consumed. Throws ArgumentError for a trace that forward cannot have left.
-  [[nodiscard]] virtual Tensor<T> backward(Context& ctx, View<const T> input, const Trace<T>& trace,
-                                           Tensor<T> output_gradient, const Pass<T>& pass) = 0;
+  /// the output and is consumed; taps are shown it first. Throws ArgumentError for a trace that forward did not leave
+  /// and for a pass that keeps none, ShapeError for a gradient of another shape.
+  [[nodiscard]] Tensor<T> backward(Context& ctx, View<const T> input, const Trace<T>& trace, Tensor<T> output_gradient,
+                                   const Pass<T>& pass) {
+    return run_backward(ctx, input, trace, output_gradient, pass,
+                        [&] { return do_backward(ctx, input, trace, std::move(output_gradient), pass); });
+  }
 
-  /// Calls `visit` for every parameter, in a fixed order.
-  virtual void visit_parameters(const std::function<void(Parameter<T>&)>& visit) { (void)visit; }
+  /// What the layer says of itself; the layers inside have their paths then.
+  [[nodiscard]] Description<T> description(bool with_fields = false) {
+    Description<T> result(with_fields);
+    describe(result);
+    const auto check = [&](const auto& entry) {
+      if (entry.rank == 0 || entry.rank == entry.tensor->value.rank()) return;
+      throw ArgumentError(concat(label(), ": ", entry.rank, " axes of ", entry.tensor->name, " are described; it has ",
+                                 entry.tensor->value.rank()));
+    };
+    for (const auto& entry : result.parameters) check(entry);
+    for (const auto& entry : result.buffers) check(entry);
+    for (const auto& child : result.children) {
+      if (!child.layer->is_called(name_, child.name)) child.layer->rename(path_of(child.name));
+    }
+    return result;
+  }
 
-  /// Calls `visit` for every tensor that is saved but not learned, in a fixed order.
-  virtual void visit_buffers(const std::function<void(Buffer<T>&)>& visit) { (void)visit; }
+  /// Calls `visit` for every parameter, its own and then those of the layers inside, in the order of the descriptions.
+  void visit_parameters(const std::function<void(Parameter<T>&)>& visit) {
+    const Description<T> own = description();
+    for (const auto& entry : own.parameters) visit(*entry.tensor);
+    for (const auto& child : own.children) child.layer->visit_parameters(visit);
+  }
 
-  /// The layers directly inside this one, in the order they run.
-  [[nodiscard]] virtual std::vector<Layer<T>*> children() { return {}; }
+  /// Calls `visit` for every tensor that is saved but not learned, in the same order.
+  void visit_buffers(const std::function<void(Buffer<T>&)>& visit) {
+    const Description<T> own = description();
+    for (const auto& entry : own.buffers) visit(*entry.tensor);
+    for (const auto& child : own.children) child.layer->visit_buffers(visit);
+  }
 
-  /// For a layer that applies one function σ to every element, with σ(0) = 0 and a derivative there: σ'(0). Growth then
-  /// takes the layer for the activation between two layers; a layer that returns nothing is one that it cannot grow
-  /// through. (It knows the library's own layers by their types.)
-  [[nodiscard]] virtual std::optional<double> slope_at_zero() const { return std::nullopt; }
-
-  /// The axes of parameters that output features index; they grow together.
-  [[nodiscard]] virtual std::vector<ParameterAxis<T>> output_axes() { return {}; }
-  /// The axes of parameters that input features index; they grow together.
-  [[nodiscard]] virtual std::vector<ParameterAxis<T>> input_axes() { return {}; }
+  /// The layers directly inside this one.
+  [[nodiscard]] std::vector<Layer<T>*> children() {
+    std::vector<Layer<T>*> result;
+    for (const auto& child : description().children) result.push_back(child.layer);
+    return result;
+  }
 
  protected:
-  /// For backward: throws ArgumentError unless a trace has as many children and saved tensors as forward leaves.
-  void require_trace(const Trace<T>& trace, std::size_t children, std::size_t saved) const {
-    if (trace.children.size() == children && trace.saved.size() == saved) return;
+  /// Tells what the layer computes, its parameters, buffers, layers inside and fields.
+  virtual void describe(Description<T>& description) { (void)description; }
+
+  /// The output and what backward needs, for an input that fits. Layers inside run by their `forward`, with a pass that
+  /// has these taps; their traces are kept as children.
+  [[nodiscard]] virtual Trace<T> do_forward(Context& ctx, View<const T> input, const Pass<T>& pass) = 0;
+
+  /// As `backward`, for a trace that `do_forward` left. It may write into the gradient that it is given.
+  [[nodiscard]] virtual Tensor<T> do_backward(Context& ctx, View<const T> input, const Trace<T>& trace,
+                                              Tensor<T> output_gradient, const Pass<T>& pass) = 0;
+
+  /// What `forward` does around `run()`; for layers with more than one way to run.
+  template <class Run>
+  [[nodiscard]] Trace<T> run_forward(Context& ctx, View<const T> input, const Pass<T>& pass, Run&& run) {
+    if (!named_) rename(name_);
+    const Shape shape = output_shape(input.shape());
+    if (pass.taps) pass.taps->on_forward(ctx, *this, input);
+    Trace<T> trace = run();
+    if (trace.output.shape() != shape) {
+      throw ShapeError(concat(label(), ": its do_forward gave shape ", trace.output.shape(), ", its output_shape says ",
+                              shape, " for an input of shape ", input.shape(), "; make them agree"));
+    }
+    if (pass.forward_only) trace.keep_output();
+    trace.source = place();
+    return trace;
+  }
+
+  /// What `backward` does around `run()`.
+  template <class Run>
+  [[nodiscard]] Tensor<T> run_backward(Context& ctx, View<const T> input, const Trace<T>& trace,
+                                       const Tensor<T>& output_gradient, const Pass<T>& pass, Run&& run) {
+    if (pass.forward_only) {
+      throw ArgumentError(concat(label(),
+                                 ": backward of a pass that is forward_only, which keeps nothing to go back by; "
+                                 "give a pass that is not, to forward too"));
+    }
+    require_trace(trace.source && *trace.source == this && trace.output.shape() == output_shape(input.shape()));
+    if (output_gradient.shape() != trace.output.shape()) {
+      throw ShapeError(concat(label(), ": backward got a gradient of shape ", output_gradient.shape(),
+                              " for an output of shape ", trace.output.shape(), "; give the gradient at the output"));
+    }
+    if (pass.taps) pass.taps->on_backward(ctx, *this, input, output_gradient);
+    return run();
+  }
+
+  /// Throws ArgumentError unless a trace is the one that forward left.
+  void require_trace(bool fits) const {
+    if (fits) return;
     throw ArgumentError(concat(label(),
                                ": backward got a trace that its forward did not leave; give it the one that "
                                "forward returned for the same input"));
   }
 
+  /// Path name of a layer inside.
+  [[nodiscard]] std::string path_of(const std::string& child) const {
+    return name_.empty() || child.empty() ? name_ + child : concat(name_, ".", child);
+  }
+
  private:
   friend class LayerHandle<T>;
+
+  void rename(const std::string& name) {
+    const std::string old = std::exchange(name_, name);
+    named_ = true;
+    const Description<T> own = description();
+    const auto rename_tensor = [&](auto& tensor) {
+      const std::string called =
+          !old.empty() && tensor.name.starts_with(old + ".") ? tensor.name.substr(old.size() + 1) : tensor.name;
+      tensor.name = path_of(called);
+    };
+    for (const auto& entry : own.parameters) rename_tensor(*entry.tensor);
+    for (const auto& entry : own.buffers) rename_tensor(*entry.tensor);
+  }
+
+  /// Whether its name is `path`, a dot, and `own`.
+  [[nodiscard]] bool is_called(std::string_view path, std::string_view own) const noexcept {
+    if (!named_) return false;
+    if (path.empty() || own.empty()) return name_ == (path.empty() ? own : path);
+    return name_.size() == path.size() + 1 + own.size() && name_[path.size()] == '.' && name_.starts_with(path) &&
+           name_.ends_with(own);
+  }
+
+  [[nodiscard]] const std::shared_ptr<Layer*>& place() {
+    if (!place_) place_ = std::make_shared<Layer*>(this);
+    return place_;
+  }
+
   std::string name_;
+  bool named_ = false;             // whether its parameters and the layers inside have their paths
   std::shared_ptr<Layer*> place_;  // where handles look; null without any
 };
 
@@ -165,10 +305,7 @@ class Layer {
 template <Real T>
 class LayerHandle {
  public:
-  explicit LayerHandle(Layer<T>& layer) {
-    if (!layer.place_) layer.place_ = std::make_shared<Layer<T>*>(&layer);
-    place_ = layer.place_;
-  }
+  explicit LayerHandle(Layer<T>& layer) : place_(layer.place()) {}
 
   /// The layer, or null if it was destroyed or another one was moved into its place.
   [[nodiscard]] Layer<T>* get() const noexcept { return *place_; }
@@ -213,6 +350,13 @@ template <Real T>
   std::int64_t count = 0;
   layer.visit_parameters([&](Parameter<T>& parameter) { count += parameter.value.size(); });
   return count;
+}
+
+/// The output of a network in evaluation mode; no activation is kept longer than it is read (Pass::forward_only).
+/// `storage` of the result owns the output, unless that aliases the input.
+template <Real T>
+[[nodiscard]] Trace<T> infer(Context& ctx, Layer<T>& network, View<const std::type_identity_t<T>> input) {
+  return network.forward(ctx, input, {.mode = Mode::evaluation, .forward_only = true});
 }
 
 }  // namespace meristem::inline MERISTEM_BACKEND::nn

@@ -1,7 +1,6 @@
 // Layer normalisation.
 #pragma once
 
-#include <string>
 #include <utility>
 #include <vector>
 
@@ -29,7 +28,14 @@ class LayerNorm final : public NormLayer<T> {
   [[nodiscard]] std::string_view kind() const override { return "LayerNorm"; }
   [[nodiscard]] double epsilon() const noexcept { return epsilon_; }
 
-  [[nodiscard]] Trace<T> forward(Context& ctx, View<const T> input, const Pass<T>&) override {
+ protected:
+  void describe(Description<T>& description) override {
+    description.normalise(NormOver::row, weight_, bias_, epsilon_);
+    description.field("channels", this->channels());
+    description.field("epsilon", epsilon_);
+  }
+
+  [[nodiscard]] Trace<T> do_forward(Context& ctx, View<const T> input, const Pass<T>&) override {
     Trace<T> trace;
     trace.storage = Tensor<T>(ctx, this->output_shape(input.shape()));
     trace.output = trace.storage.view();
@@ -42,9 +48,8 @@ class LayerNorm final : public NormLayer<T> {
     return trace;
   }
 
-  [[nodiscard]] Tensor<T> backward(Context& ctx, View<const T> input, const Trace<T>& trace, Tensor<T> output_gradient,
-                                   const Pass<T>& pass) override {
-    this->require_trace(trace, 0, 2);
+  [[nodiscard]] Tensor<T> do_backward(Context& ctx, View<const T> input, const Trace<T>& trace,
+                                      Tensor<T> output_gradient, const Pass<T>& pass) override {
     const bool wanted = pass.gradients != GradientMode::ignore;
     kernels::layer_norm_backward<T>(ctx, input, trace.saved[0], trace.saved[1], weight_.value, output_gradient,
                                     this->accumulation(pass), wanted ? weight_.gradient.view() : View<T>(),

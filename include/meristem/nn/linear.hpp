@@ -1,8 +1,7 @@
 // Fully connected layer: y = x Wᵀ + b.
 #pragma once
 
-#include <string>
-#include <vector>
+#include <string_view>
 
 #include <meristem/core/blas.hpp>
 #include <meristem/kernels/elementwise.cuh>
@@ -51,7 +50,15 @@ class Linear final : public WeightedLayer<T> {
     return Shape({input.with(0, 1).size(), out_features()}).size();
   }
 
-  [[nodiscard]] Trace<T> forward(Context& ctx, View<const T> input, const Pass<T>&) override {
+ protected:
+  void describe(Description<T>& description) override {
+    description.affine(weight_, this->bias_or_null());
+    description.field("in_features", in_features());
+    description.field("out_features", out_features());
+    description.field("bias", this->has_bias());
+  }
+
+  [[nodiscard]] Trace<T> do_forward(Context& ctx, View<const T> input, const Pass<T>&) override {
     Trace<T> trace;
     trace.storage = Tensor<T>(ctx, output_shape(input.shape()));
     const View<T> output = trace.storage.view();
@@ -61,8 +68,8 @@ class Linear final : public WeightedLayer<T> {
     return trace;
   }
 
-  [[nodiscard]] Tensor<T> backward(Context& ctx, View<const T> input, const Trace<T>&, Tensor<T> output_gradient,
-                                   const Pass<T>& pass) override {
+  [[nodiscard]] Tensor<T> do_backward(Context& ctx, View<const T> input, const Trace<T>&, Tensor<T> output_gradient,
+                                      const Pass<T>& pass) override {
     const View<const T> x = input.as_matrix();
     const View<const T> dy = View<const T>(output_gradient).as_matrix();
     if (pass.gradients != GradientMode::ignore) {
@@ -77,8 +84,6 @@ class Linear final : public WeightedLayer<T> {
     gemm(ctx, Transpose::no, Transpose::no, T(1), dy, weight_.value.view(), T(0), dx.view().as_matrix());
     return dx;
   }
-
-  [[nodiscard]] std::vector<ParameterAxis<T>> input_axes() override { return {{&weight_, 1}}; }
 
  private:
   using WeightedLayer<T>::weight_;

@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <string>
 #include <utility>
-#include <vector>
 
 #include <meristem/core/context.hpp>
 #include <meristem/core/dtype.hpp>
@@ -41,13 +40,6 @@ struct Buffer {
   /// Value uninitialised.
   Buffer(Context& ctx, std::string name_, const Shape& shape)
       : id(ctx.next_id()), name(std::move(name_)), value(ctx, shape) {}
-};
-
-/// One axis of a parameter that is indexed by a layer's input or output features.
-template <Real T>
-struct ParameterAxis {
-  Parameter<T>* parameter = nullptr;
-  int axis = 0;
 };
 
 }  // namespace meristem::inline MERISTEM_BACKEND::nn

@@ -46,7 +46,8 @@ Shape pooled_shape(const Layer<T>& layer, const Window& window, const Shape& inp
 
 }  // namespace detail
 
-/// What layers that pool by a sliding window share.
+/// What layers that pool by a sliding window share. One that says no more than that it has a window is to growth no
+/// pooling.
 template <Real T>
 class WindowPool : public Layer<T> {
  public:
@@ -58,7 +59,16 @@ class WindowPool : public Layer<T> {
     return detail::pooled_shape(*this, window_, input);
   }
 
-  [[nodiscard]] Trace<T> forward(Context& ctx, View<const T> input, const Pass<T>&) override {
+ protected:
+  explicit WindowPool(const Window& window) : window_(window) {}
+
+  virtual void pool(Context& ctx, View<const T> input, View<T> output) const = 0;
+  virtual void pool_backward(Context& ctx, View<const T> input, View<const T> output_gradient,
+                             View<T> input_gradient) const = 0;
+
+  void describe(Description<T>& description) override { description.window_fields(window_); }
+
+  [[nodiscard]] Trace<T> do_forward(Context& ctx, View<const T> input, const Pass<T>&) override {
     Trace<T> trace;
     trace.storage = Tensor<T>(ctx, output_shape(input.shape()));
     pool(ctx, input, trace.storage);
@@ -66,20 +76,13 @@ class WindowPool : public Layer<T> {
     return trace;
   }
 
-  [[nodiscard]] Tensor<T> backward(Context& ctx, View<const T> input, const Trace<T>&, Tensor<T> output_gradient,
-                                   const Pass<T>& pass) override {
+  [[nodiscard]] Tensor<T> do_backward(Context& ctx, View<const T> input, const Trace<T>&, Tensor<T> output_gradient,
+                                      const Pass<T>& pass) override {
     if (!pass.input_gradient) return {};
     Tensor<T> input_gradient(ctx, input.shape());
     pool_backward(ctx, input, output_gradient, input_gradient);
     return input_gradient;
   }
-
- protected:
-  explicit WindowPool(const Window& window) : window_(window) {}
-
-  virtual void pool(Context& ctx, View<const T> input, View<T> output) const = 0;
-  virtual void pool_backward(Context& ctx, View<const T> input, View<const T> output_gradient,
-                             View<T> input_gradient) const = 0;
 
  private:
   Window window_;
@@ -96,6 +99,10 @@ class MaxPool2d final : public WindowPool<T> {
   [[nodiscard]] std::string_view kind() const override { return "MaxPool2d"; }
 
  private:
+  void describe(Description<T>& description) override {
+    WindowPool<T>::describe(description);
+    description.pool(Pooling::maximum, this->window());
+  }
   void pool(Context& ctx, View<const T> input, View<T> output) const override {
     kernels::max_pool_forward<T>(ctx, input, this->window(), output);
   }
@@ -117,6 +124,10 @@ class AveragePool2d final : public WindowPool<T> {
   [[nodiscard]] std::string_view kind() const override { return "AveragePool2d"; }
 
  private:
+  void describe(Description<T>& description) override {
+    WindowPool<T>::describe(description);
+    description.pool(Pooling::mean, this->window());
+  }
   void pool(Context& ctx, View<const T> input, View<T> output) const override {
     kernels::average_pool_forward<T>(ctx, input, this->window(), output);
   }
@@ -141,7 +152,10 @@ class GlobalAveragePool final : public Layer<T> {
     return {input[0], input[3]};
   }
 
-  [[nodiscard]] Trace<T> forward(Context& ctx, View<const T> input, const Pass<T>&) override {
+ protected:
+  void describe(Description<T>& description) override { description.pool(Pooling::mean); }
+
+  [[nodiscard]] Trace<T> do_forward(Context& ctx, View<const T> input, const Pass<T>&) override {
     Trace<T> trace;
     trace.storage = Tensor<T>(ctx, output_shape(input.shape()));
     const View<T> output = trace.storage.view();
@@ -151,8 +165,8 @@ class GlobalAveragePool final : public Layer<T> {
     return trace;
   }
 
-  [[nodiscard]] Tensor<T> backward(Context& ctx, View<const T> input, const Trace<T>&, Tensor<T> output_gradient,
-                                   const Pass<T>& pass) override {
+  [[nodiscard]] Tensor<T> do_backward(Context& ctx, View<const T> input, const Trace<T>&, Tensor<T> output_gradient,
+                                      const Pass<T>& pass) override {
     if (!pass.input_gradient) return {};
     Tensor<T> input_gradient(ctx, input.shape());
     const View<const T> dy = output_gradient;

@@ -42,7 +42,7 @@ class Residual final : public Layer<T> {
     if (activation_ != Activation::relu && activation_ != Activation::identity) {
       throw ArgumentError(concat("Residual: the activation of the sum is ", activation_, "; choose relu or identity"));
     }
-    set_name("");
+    shortcut_.set_name("shortcut");
     body_.reserve_name("shortcut", "the name of the other branch");
   }
 
@@ -57,16 +57,14 @@ class Residual final : public Layer<T> {
     }
     return body_.template add<L>(std::move(name), std::forward<Args>(args)...);
   }
+  template <template <Real> class L, class... Args>
+  L<T>& add(std::string name, Args&&... args) {
+    return add<L<T>>(std::move(name), std::forward<Args>(args)...);
+  }
 
   [[nodiscard]] Sequential<T>& body() noexcept { return body_; }
   /// Without layers it is the identity.
   [[nodiscard]] Sequential<T>& shortcut() noexcept { return shortcut_; }
-
-  void set_name(const std::string& name) override {
-    Layer<T>::set_name(name);
-    body_.set_name(name);
-    shortcut_.set_name(name.empty() ? "shortcut" : name + ".shortcut");
-  }
 
   /// Throws ShapeError also if body and shortcut differ.
   [[nodiscard]] Shape output_shape(const Shape& input) const override {
@@ -82,18 +80,24 @@ class Residual final : public Layer<T> {
     return body_.multiply_adds(input) + shortcut_.multiply_adds(input);
   }
 
-  [[nodiscard]] Trace<T> forward(Context& ctx, View<const T> input, const Pass<T>& pass) override {
-    const Shape shape = output_shape(input.shape());
+ protected:
+  void describe(Description<T>& description) override {
+    description.sum(activation_);
+    description.adding = adding_norm();
+    description.child("", body_);
+    description.child("shortcut", shortcut_);
+    description.field("activation", kernels::activation_name(activation_));
+    description.layers_field("body", body_);
+    description.layers_field("shortcut", shortcut_);
+  }
+
+  [[nodiscard]] Trace<T> do_forward(Context& ctx, View<const T> input, const Pass<T>& pass) override {
     const std::size_t count = body_.size();
     BatchNorm<T>* const norm = adding_norm();
     Trace<T> body = body_.forward_first(count > 0 ? count - 1 : 0, ctx, input, pass);
-    const auto tap_last = [&] {
-      if (pass.taps) pass.taps->on_forward(ctx, body_[count - 1], body.output);
-    };
-    Trace<T> shortcut = shortcut_.forward(ctx, input, pass);
+    Trace<T> shortcut = shortcut_.forward_first(shortcut_.size(), ctx, input, pass);
     Trace<T> trace;
     if (norm != nullptr) {
-      tap_last();
       body.children.push_back(norm->forward_added(ctx, body.output, shortcut.output, pass));
       body.output = body.children.back().output;
       trace.output = body.output;
@@ -103,11 +107,10 @@ class Residual final : public Layer<T> {
       }
     } else {
       if (count > 0) {
-        tap_last();
         body.children.push_back(body_[count - 1].forward(ctx, body.output, pass));
         body.output = body.children.back().output;
       }
-      trace.storage = Tensor<T>(ctx, shape);
+      trace.storage = Tensor<T>(ctx, body.output.shape());
       const View<T> sum = trace.storage.view();
       kernels::combine<T>(ctx, T(1), body.output, T(1), shortcut.output, sum);
       if (activation_ != Activation::identity) kernels::activation_forward<T>(ctx, activation_, sum, sum);
@@ -118,12 +121,11 @@ class Residual final : public Layer<T> {
     return trace;
   }
 
-  [[nodiscard]] Tensor<T> backward(Context& ctx, View<const T> input, const Trace<T>& trace, Tensor<T> output_gradient,
-                                   const Pass<T>& pass) override {
-    this->require_trace(trace, 2, 0);
+  [[nodiscard]] Tensor<T> do_backward(Context& ctx, View<const T> input, const Trace<T>& trace,
+                                      Tensor<T> output_gradient, const Pass<T>& pass) override {
     const Trace<T>& body = trace.children[0];
     const std::size_t count = body_.size();
-    this->require_trace(body, count, 0);
+    this->require_trace(body.children.size() == count);
     BatchNorm<T>* const norm = adding_norm();
     Tensor<T> sum_gradient = std::move(output_gradient);
     if (activation_ != Activation::identity && (norm == nullptr || norm->activation() != activation_)) {
@@ -138,38 +140,25 @@ class Residual final : public Layer<T> {
       const View<const T> norm_input = left == 0 ? input : body.children[left - 1].output;
       Pass<T> inner = pass;
       inner.input_gradient = pass.input_gradient || body_.first_with_work() < left;
-      if (pass.taps) pass.taps->on_backward(ctx, *norm, norm_input, sum_gradient);
       body_gradient =
           norm->backward_added(ctx, norm_input, body.children[left], std::move(sum_gradient), inner, shortcut_gradient);
     } else {
       body_gradient = clone(ctx, sum_gradient);
       shortcut_gradient = std::move(sum_gradient);
     }
-    shortcut_gradient = shortcut_.backward(ctx, input, trace.children[1], std::move(shortcut_gradient), pass);
+    shortcut_gradient =
+        shortcut_.backward_first(shortcut_.size(), ctx, input, trace.children[1], std::move(shortcut_gradient), pass);
     body_gradient = body_.backward_first(left, ctx, input, body, std::move(body_gradient), pass);
     if (!pass.input_gradient) return {};
     kernels::axpy<T>(ctx, T(1), shortcut_gradient, body_gradient.view());
     return body_gradient;
   }
 
-  void visit_parameters(const std::function<void(Parameter<T>&)>& visit) override {
-    body_.visit_parameters(visit);
-    shortcut_.visit_parameters(visit);
-  }
-
-  void visit_buffers(const std::function<void(Buffer<T>&)>& visit) override {
-    body_.visit_buffers(visit);
-    shortcut_.visit_buffers(visit);
-  }
-
-  /// Body and shortcut.
-  [[nodiscard]] std::vector<Layer<T>*> children() override { return {&body_, &shortcut_}; }
-
  private:
   /// The BatchNorm at the end of the body, if it is to do the addition.
   [[nodiscard]] BatchNorm<T>* adding_norm() {
     if (body_.size() == 0) return nullptr;
-    auto* const norm = dynamic_cast<BatchNorm<T>*>(&body_[body_.size() - 1]);
+    BatchNorm<T>* const norm = body_[body_.size() - 1].description().batch_norm;
     const bool adds = norm && (norm->activation() == Activation::identity || norm->activation() == activation_);
     return adds ? norm : nullptr;
   }

@@ -1,9 +1,7 @@
 // Layers one after the other.
 #pragma once
 
-#include <algorithm>
 #include <memory>
-#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -21,7 +19,7 @@ class Sequential final : public Layer<T> {
   [[nodiscard]] std::string_view kind() const override { return "Sequential"; }
 
   /// Appends a layer under a name that is unique among its siblings. Returns the layer. Throws ArgumentError for a
-  /// name that is empty, taken or has a dot in it, and for a layer whose parameters are not named by their paths.
+  /// name that is empty, taken or has a dot in it, and for a layer with two parameters of one name.
   template <class L, class... Args>
   L& add(std::string name, Args&&... args) {
     check_name(name);
@@ -30,21 +28,21 @@ class Sequential final : public Layer<T> {
     append(std::move(name), std::move(layer));
     return result;
   }
+  /// The same for a template of layers, which gets this network's type of numbers: `net.add<nn::Linear>("fc", ctx, 8,
+  /// 4)`.
+  template <template <Real> class L, class... Args>
+  L<T>& add(std::string name, Args&&... args) {
+    return add<L<T>>(std::move(name), std::forward<Args>(args)...);
+  }
 
   /// Appends a layer made elsewhere, under the same rules.
   Layer<T>& append(std::string name, LayerPtr<T> layer) {
     check_name(name);
     if (!layer) throw ArgumentError(concat(this->label(), ": the layer '", name, "' is a null pointer"));
     Layer<T>& result = *layer;
-    result.set_name(path_of(name));
-    check_parameter_names(result);
+    result.set_name(this->path_of(name));
     layers_.push_back({std::move(name), std::move(layer)});
     return result;
-  }
-
-  void set_name(const std::string& name) override {
-    Layer<T>::set_name(name);
-    for (Child& child : layers_) child.layer->set_name(path_of(child.name));
   }
 
   /// Keeps a name for something else than a layer: `what` completes "'name' is".
@@ -78,25 +76,19 @@ class Sequential final : public Layer<T> {
     return total;
   }
 
-  [[nodiscard]] Trace<T> forward(Context& ctx, View<const T> input, const Pass<T>& pass) override {
-    return forward_first(layers_.size(), ctx, input, pass);
-  }
-
-  [[nodiscard]] Tensor<T> backward(Context& ctx, View<const T> input, const Trace<T>& trace, Tensor<T> output_gradient,
-                                   const Pass<T>& pass) override {
-    return backward_first(layers_.size(), ctx, input, trace, std::move(output_gradient), pass);
-  }
-
   /// `forward` of the first `count` layers alone, for a container that runs the others in its own way.
   [[nodiscard]] Trace<T> forward_first(std::size_t count, Context& ctx, View<const T> input, const Pass<T>& pass) {
     Trace<T> trace;
-    trace.children.reserve(layers_.size());
     trace.output = input;
+    if (!pass.forward_only) trace.children.reserve(layers_.size());
     for (std::size_t i = 0; i < count; ++i) {
-      Layer<T>& layer = (*this)[i];
-      if (pass.taps) pass.taps->on_forward(ctx, layer, trace.output);
-      trace.children.push_back(layer.forward(ctx, trace.output, pass));
-      trace.output = trace.children.back().output;
+      Trace<T> child = (*this)[i].forward(ctx, trace.output, pass);
+      trace.output = child.output;
+      if (!pass.forward_only) {
+        trace.children.push_back(std::move(child));
+      } else if (!child.storage.empty()) {
+        trace.storage = std::move(child.storage);  // frees what this layer read
+      }
     }
     return trace;
   }
@@ -105,33 +97,17 @@ class Sequential final : public Layer<T> {
   /// trace may have more of them.
   [[nodiscard]] Tensor<T> backward_first(std::size_t count, Context& ctx, View<const T> input, const Trace<T>& trace,
                                          Tensor<T> output_gradient, const Pass<T>& pass) {
-    this->require_trace(trace, std::max(count, trace.children.size()), 0);
+    this->require_trace(trace.children.size() >= count);
     Tensor<T> gradient = std::move(output_gradient);
     const std::size_t first = pass.input_gradient ? 0 : first_with_work();
     for (std::size_t i = count; i-- > first;) {
-      Layer<T>& layer = (*this)[i];
       const View<const T> layer_input = i == 0 ? input : trace.children[i - 1].output;
       Pass<T> inner = pass;
       inner.input_gradient = pass.input_gradient || i > first;
-      if (pass.taps) pass.taps->on_backward(ctx, layer, layer_input, gradient);
-      gradient = layer.backward(ctx, layer_input, trace.children[i], std::move(gradient), inner);
+      gradient = (*this)[i].backward(ctx, layer_input, trace.children[i], std::move(gradient), inner);
     }
     if (!pass.input_gradient) return {};
     return gradient;
-  }
-
-  void visit_parameters(const std::function<void(Parameter<T>&)>& visit) override {
-    for (Child& child : layers_) child.layer->visit_parameters(visit);
-  }
-
-  void visit_buffers(const std::function<void(Buffer<T>&)>& visit) override {
-    for (Child& child : layers_) child.layer->visit_buffers(visit);
-  }
-
-  [[nodiscard]] std::vector<Layer<T>*> children() override {
-    std::vector<Layer<T>*> result;
-    for (Child& child : layers_) result.push_back(child.layer.get());
-    return result;
   }
 
   /// The first layer that has parameters, or size(): the layers before it need no backward unless the input gradient is
@@ -143,6 +119,22 @@ class Sequential final : public Layer<T> {
       if (has_parameters) return i;
     }
     return layers_.size();
+  }
+
+ protected:
+  void describe(Description<T>& description) override {
+    description.sequence();
+    for (Child& child : layers_) description.child(child.name, *child.layer);
+    description.layers_field("layers", *this);
+  }
+
+  [[nodiscard]] Trace<T> do_forward(Context& ctx, View<const T> input, const Pass<T>& pass) override {
+    return forward_first(layers_.size(), ctx, input, pass);
+  }
+
+  [[nodiscard]] Tensor<T> do_backward(Context& ctx, View<const T> input, const Trace<T>& trace,
+                                      Tensor<T> output_gradient, const Pass<T>& pass) override {
+    return backward_first(layers_.size(), ctx, input, trace, std::move(output_gradient), pass);
   }
 
  private:
@@ -163,28 +155,6 @@ class Sequential final : public Layer<T> {
     if (taken) {
       throw ArgumentError(concat(this->label(), ": there is a layer named '", name, "' already; choose another name"));
     }
-  }
-
-  /// Throws ArgumentError unless all names in a layer differ and begin with its path: then they do so in the network.
-  static void check_parameter_names(Layer<T>& layer) {
-    std::set<std::string> names;
-    const auto check = [&](const auto& tensor) {
-      if (!tensor.name.starts_with(layer.name() + ".")) {
-        throw ArgumentError(concat(layer.label(), ": the name '", tensor.name,
-                                   "' of one of its parameters or buffers does not ", "begin with '", layer.name(),
-                                   ".'; set_name of a layer has to name them and the layers inside"));
-      }
-      if (!names.insert(tensor.name).second) {
-        throw ArgumentError(concat(layer.label(), ": two of its parameters or buffers are called '", tensor.name,
-                                   "'; make them with names that differ"));
-      }
-    };
-    layer.visit_parameters(check);
-    layer.visit_buffers(check);
-  }
-
-  [[nodiscard]] std::string path_of(const std::string& child) const {
-    return this->name().empty() ? child : this->name() + "." + child;
   }
 
   std::vector<Child> layers_;

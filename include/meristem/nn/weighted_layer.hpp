@@ -1,10 +1,6 @@
 // What layers with a weight and a bias share.
 #pragma once
 
-#include <functional>
-#include <string>
-#include <vector>
-
 #include <meristem/kernels/elementwise.cuh>
 #include <meristem/kernels/reduce.cuh>
 #include <meristem/nn/layer.hpp>
@@ -22,17 +18,6 @@ class WeightedLayer : public Layer<T> {
   [[nodiscard]] Parameter<T>& bias() noexcept { return bias_; }
   [[nodiscard]] const Parameter<T>& bias() const noexcept { return bias_; }
 
-  void visit_parameters(const std::function<void(Parameter<T>&)>& visit) override {
-    visit(weight_);
-    if (has_bias_) visit(bias_);
-  }
-
-  [[nodiscard]] std::vector<ParameterAxis<T>> output_axes() override {
-    std::vector<ParameterAxis<T>> axes{{&weight_, 0}};
-    if (has_bias_) axes.push_back({&bias_, 0});
-    return axes;
-  }
-
  protected:
   /// The weight is not initialised, the bias starts at 0 and does not decay.
   WeightedLayer(Context& ctx, const Shape& weight, bool weight_decays, bool bias)
@@ -41,6 +26,8 @@ class WeightedLayer : public Layer<T> {
     bias_ = Parameter<T>(ctx, "bias", {weight[0]}, false);
     kernels::fill(ctx, T(0), bias_.value.view());
   }
+
+  [[nodiscard]] Parameter<T>* bias_or_null() noexcept { return has_bias_ ? &bias_ : nullptr; }
 
   /// What a pass asks the kernels to do with the gradients of parameters, if anything.
   [[nodiscard]] static kernels::Accumulate accumulation(const Pass<T>& pass) {

@@ -62,13 +62,6 @@ struct PooledPatches {
   }
 };
 
-/// The window of a pooling layer over a map.
-template <Real T>
-[[nodiscard]] Window pool_window(nn::Layer<T>* pool, Extent2 map) {
-  if (auto* sliding = dynamic_cast<nn::WindowPool<T>*>(pool)) return sliding->window();
-  return Window{.kernel = map, .stride = map};
-}
-
 }  // namespace detail
 
 /// S, S1, M1 and N of a site with maps: sums over samples and positions, divided once by the number of samples (M.
@@ -342,7 +335,7 @@ class MapStatistics {
       for_each(
           ctx, (end - begin) * geometry_.pooled.size(), taps, channels,
           detail::PooledPatches<T>{x.data_handle(), patches.data(), geometry_.map, geometry_.hidden, geometry_.pooled,
-                                   patch, detail::pool_window(site_.pool, geometry_.hidden), channels});
+                                   patch, site_.pool->description().window_on(geometry_.hidden), channels});
       use(patches.view(), maps.slice(0, begin, end));
     }
   }

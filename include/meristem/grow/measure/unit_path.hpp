@@ -160,10 +160,13 @@ class UnitPath {
 
   /// Pooling as the statistics take it, which turning a unit's sign turns along.
   [[nodiscard]] Tensor<T> averaged(Context& ctx, const Tensor<T>& maps) const {
-    const auto* maximum = dynamic_cast<const nn::MaxPool2d<T>*>(site_.pool);
-    if (!maximum) return pooled(ctx, clone(ctx, maps));
-    Tensor<T> means(ctx, maximum->output_shape(maps.shape()));
-    kernels::average_pool_forward<T>(ctx, maps, maximum->window(), means);
+    if (!site_.pools_maximum()) return pooled(ctx, clone(ctx, maps));
+    const Shape& shape = maps.shape();
+    const Extent2 map(shape[1], shape[2]);
+    const Window window = site_.pool->description().window_on(map);
+    const Extent2 positions = window.output(map);
+    Tensor<T> means(ctx, {shape[0], positions.y, positions.x, shape[3]});
+    kernels::average_pool_forward<T>(ctx, maps, window, means);
     return means;
   }
 

@@ -132,7 +132,6 @@ class SearchPass {
   void run_rest(Context& ctx, View<const T> flow, const nn::Pass<T>& pass, Use&& use) {
     std::vector<nn::Trace<T>> traces;
     for (std::size_t i = start_; i < layers_.size(); ++i) {
-      if (pass.taps) pass.taps->on_forward(ctx, *layers_[i], flow);
       traces.push_back(layers_[i]->forward(ctx, flow, pass));
       flow = traces.back().output;
     }

@@ -42,23 +42,24 @@ struct UnitAxis {
   std::int64_t places;  ///< the axis is places × units, the units innermost
 };
 
+/// What a site's units are made of: every tensor of the producer along its outputs, of the norm along its channels, and
+/// of the consumer along its inputs.
 template <Real T>
 [[nodiscard]] std::vector<UnitAxis<T>> unit_axes(const Site<T>& site) {
   std::vector<UnitAxis<T>> result;
-  const auto add = [&](auto& tensor, int axis = 0, std::int64_t places = 1) {
-    result.push_back({tensor.id, &tensor.value, axis, places});
+  const auto add = [&](nn::Layer<T>& layer, nn::Axis role, std::int64_t places) {
+    const auto add_tensor = [&](const auto& entry) {
+      const int axis = entry.axis_of(role);
+      if (axis >= 0) result.push_back({entry.tensor->id, &entry.tensor->value, axis, places});
+    };
+    const nn::Description<T> told = layer.description();
+    for (const auto& entry : told.parameters) add_tensor(entry);
+    for (const auto& entry : told.buffers) add_tensor(entry);
   };
-  add(site.producer.weight());
-  if (site.producer.has_bias()) add(site.producer.bias());
-  if (site.norm) {
-    add(site.norm->weight());
-    add(site.norm->bias());
-    add(site.norm->running_mean());
-    add(site.norm->running_variance());
-  }
+  add(*site.producer.layer(), nn::Axis::out, 1);
+  if (site.norm) add(*site.norm, nn::Axis::channel, 1);
   const std::int64_t width = site.width();
-  add(site.consumer.weight(), site.consumer.weight().value.rank() - 1,
-      site.flattened && width > 0 ? site.consumer.in_features() / width : 1);
+  add(*site.consumer.layer(), nn::Axis::in, site.flattened && width > 0 ? site.consumer.in_features() / width : 1);
   return result;
 }
 

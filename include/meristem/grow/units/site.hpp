@@ -9,31 +9,46 @@
 #include <vector>
 
 #include <meristem/core/window.hpp>
-#include <meristem/nn/activation.hpp>
 #include <meristem/nn/batch_norm.hpp>
-#include <meristem/nn/conv2d.hpp>
-#include <meristem/nn/dropout.hpp>
-#include <meristem/nn/flatten.hpp>
-#include <meristem/nn/linear.hpp>
-#include <meristem/nn/pooling.hpp>
-#include <meristem/nn/residual.hpp>
-#include <meristem/nn/sequential.hpp>
+#include <meristem/nn/layer.hpp>
 
 namespace meristem::inline MERISTEM_BACKEND::grow {
 
-/// A layer with a weight and maybe a bias, Linear or Conv2d, seen as a convolution: a Linear has the window 1x1.
+namespace detail {
+
+/// Whether a tensor other than an affine layer's weight and bias has an axis that features index.
+template <Real T>
+[[nodiscard]] bool has_riders(const nn::Description<T>& description) {
+  const auto rides = [](const auto& entry) {
+    return entry.axis_of(nn::Axis::in) >= 0 || entry.axis_of(nn::Axis::out) >= 0 ||
+           entry.axis_of(nn::Axis::channel) >= 0;
+  };
+  const bool affine = description.op == nn::Operator::affine;
+  for (const auto& entry : description.parameters) {
+    if (affine && (entry.tensor == description.weight || entry.tensor == description.bias)) continue;
+    if (rides(entry)) return true;
+  }
+  return std::any_of(description.buffers.begin(), description.buffers.end(), rides);
+}
+
+}  // namespace detail
+
+/// A layer that describes itself as affine, such as Linear and Conv2d, seen as a convolution: one on vectors has the
+/// window 1x1.
 template <Real T>
 class Affine {
  public:
   Affine() = default;
-  explicit Affine(nn::Linear<T>& layer)
-      : layer_(&layer), weight_(&layer.weight()), bias_(layer.has_bias() ? &layer.bias() : nullptr) {}
-  explicit Affine(nn::Conv2d<T>& layer)
-      : layer_(&layer),
-        weight_(&layer.weight()),
-        bias_(layer.has_bias() ? &layer.bias() : nullptr),
-        window_(layer.window()),
-        is_convolution_(true) {}
+  /// Without a layer if that is not affine, or has more tensors along its features than a weight and a bias: what to
+  /// put into those for a new unit is not known here.
+  Affine(nn::Layer<T>& layer, const nn::Description<T>& description) {
+    if (description.op != nn::Operator::affine || detail::has_riders(description)) return;
+    layer_ = &layer;
+    weight_ = description.weight;
+    bias_ = description.bias;
+    window_ = description.window;
+    is_convolution_ = weight_->value.rank() == 4;
+  }
 
   [[nodiscard]] nn::Layer<T>* layer() const noexcept { return layer_; }
   [[nodiscard]] const std::string& name() const { return layer_->name(); }
@@ -58,14 +73,6 @@ class Affine {
   bool is_convolution_ = false;
 };
 
-/// The layer as an Affine; one without a layer if it is neither Linear nor Conv2d.
-template <Real T>
-[[nodiscard]] Affine<T> as_affine(nn::Layer<T>* layer) {
-  if (auto* linear = dynamic_cast<nn::Linear<T>*>(layer)) return Affine<T>(*linear);
-  if (auto* convolution = dynamic_cast<nn::Conv2d<T>*>(layer)) return Affine<T>(*convolution);
-  return {};
-}
-
 /// Sizes of the maps of a site, which follow from the shape of what enters its producer.
 struct Geometry {
   Extent2 map;      ///< of the producer's input
@@ -86,9 +93,10 @@ struct Site {
   nn::Activation activation = nn::Activation::identity;
   /// Of a user's layer that stands in the activation's place; `activation` is identity then.
   std::optional<double> own_slope = {};
-  nn::Layer<T>* pool = nullptr;  ///< MaxPool2d, AveragePool2d, GlobalAveragePool or null
-  bool pool_first = false;       ///< whether the pooling stands before the activation
-  bool flattened = false;        ///< a Flatten stands before the consumer
+  nn::Layer<T>* pool = nullptr;  ///< a pooling over a window or over whole maps, or null
+  nn::Pooling pooling = nn::Pooling::mean;
+  bool pool_first = false;  ///< whether the pooling stands before the activation
+  bool flattened = false;   ///< a Flatten stands before the consumer
 
   /// Units today.
   [[nodiscard]] std::int64_t width() const { return producer.out_features(); }
@@ -103,7 +111,7 @@ struct Site {
   /// True if positions matter: samples are maps, not vectors.
   [[nodiscard]] bool spatial() const { return producer.is_convolution() || consumer.is_convolution(); }
   /// True for a pooling that is not linear.
-  [[nodiscard]] bool pools_maximum() const { return dynamic_cast<nn::MaxPool2d<T>*>(pool) != nullptr; }
+  [[nodiscard]] bool pools_maximum() const { return pool != nullptr && pooling == nn::Pooling::maximum; }
 
   /// Sizes for an input of the producer of this shape, (n, height, width, channels). Throws ShapeError for another
   /// rank.
@@ -146,7 +154,15 @@ class SiteFinder {
 
  private:
   void visit(nn::Layer<T>* layer) {
-    if (const Affine<T> affine = as_affine(layer); affine.layer()) {
+    const nn::Description<T> told = layer->description();
+    const Affine<T> affine(*layer, told);
+    // A tensor between the two layers that has units of its own.
+    const bool rides = told.op != nn::Operator::normalise && detail::has_riders(told);
+    const nn::Operator op =
+        rides || (told.op == nn::Operator::affine && !affine.layer()) ? nn::Operator::other : told.op;
+    const bool behind = directly_behind_;
+    directly_behind_ = false;
+    if (op == nn::Operator::affine) {
       if (open_) {
         site_.consumer = affine;
         sites_->push_back(site_);
@@ -154,37 +170,31 @@ class SiteFinder {
       close();
       site_.name = layer->name();
       site_.producer = affine;
-      open_ = true;
-    } else if (auto* norm = dynamic_cast<nn::BatchNorm<T>*>(layer)) {
-      if (directly_behind_) {
-        site_.norm = norm;
-        if (!sites_->empty() && sites_->back().consumer.layer() == site_.producer.layer()) {
-          sites_->back().consumer_norm = norm;
-        }
-        if (norm->activation() != nn::Activation::identity) activate(norm->activation());
-      } else {
-        close();
+      open_ = directly_behind_ = true;
+    } else if (told.batch_norm) {
+      if (!behind) return close();
+      site_.norm = told.batch_norm;
+      if (!sites_->empty() && sites_->back().consumer.layer() == site_.producer.layer()) {
+        sites_->back().consumer_norm = told.batch_norm;
       }
-      directly_behind_ = false;
-      return;
-    } else if (auto* function = dynamic_cast<nn::ActivationLayer<T>*>(layer)) {
-      activate(function->function());
-    } else if (const std::optional<double> slope = layer->slope_at_zero()) {
-      activate(nn::Activation::identity);
-      site_.own_slope = slope;
-    } else if (is_pool(layer)) {
+      if (told.activation != nn::Activation::identity) activate(*told.activation);
+    } else if (op == nn::Operator::elementwise && told.slope_at_zero) {
+      activate(told.activation.value_or(nn::Activation::identity));
+      if (!told.activation) site_.own_slope = told.slope_at_zero;
+    } else if (op == nn::Operator::pool) {
       if (site_.pool || site_.flattened || !site_.producer.layer() || !site_.producer.is_convolution()) close();
       site_.pool = layer;
+      site_.pooling = told.pooling;
       site_.pool_first = !activated_;
-    } else if (dynamic_cast<nn::Flatten<T>*>(layer)) {
+      global_ = told.global;
+    } else if (op == nn::Operator::flatten) {
       // Behind a Linear it would merge axes whose meaning is not known here.
       if (site_.flattened || !site_.producer.layer() || !site_.producer.is_convolution()) close();
-      site_.flattened = dynamic_cast<nn::GlobalAveragePool<T>*>(site_.pool) == nullptr;
-    } else if (!dynamic_cast<nn::Dropout<T>*>(layer)) {
+      site_.flattened = !(site_.pool && global_);
+    } else if (op != nn::Operator::identity) {
       close();
       SiteFinder(*sites_).walk(*layer);
     }
-    directly_behind_ = as_affine(layer).layer() != nullptr;
   }
 
   void activate(nn::Activation function) {
@@ -198,15 +208,12 @@ class SiteFinder {
     site_ = {};
   }
 
-  static bool is_pool(nn::Layer<T>* layer) {
-    return dynamic_cast<nn::WindowPool<T>*>(layer) || dynamic_cast<nn::GlobalAveragePool<T>*>(layer);
-  }
-
   std::vector<Site<T>>* sites_;
   Site<T> site_;
   bool open_ = false;             // a producer waits for its consumer
   bool activated_ = false;        // an activation stands behind it
   bool directly_behind_ = false;  // nothing stands behind it yet
+  bool global_ = false;           // the pooling leaves no maps
 };
 
 /// Layers whose outputs are added to each other by skip connections, so that their channels are tied.
@@ -228,10 +235,13 @@ class TiedLayers {
  private:
   /// Names of the layers whose outputs are added up in the output of `layer`, given those in its input.
   std::vector<std::string> follow(nn::Layer<T>& layer, std::vector<std::string> stream) {
-    if (as_affine(&layer).layer()) return {layer.name()};
-    if (auto* residual = dynamic_cast<nn::Residual<T>*>(&layer)) {
-      std::vector<std::string> sum = follow(*residual->children()[0], stream);
-      for (const std::string& name : follow(*residual->children()[1], stream)) sum.push_back(name);
+    const nn::Description<T> told = layer.description();
+    if (told.op == nn::Operator::affine) return {layer.name()};
+    if (told.op == nn::Operator::sum) {
+      std::vector<std::string> sum;
+      for (const auto& branch : told.children) {
+        for (const std::string& name : follow(*branch.layer, stream)) sum.push_back(name);
+      }
       for (const std::string& name : sum) {
         // A stream that is added again takes its group with it.
         const auto known = [&](const std::vector<std::string>& group) {
@@ -242,7 +252,7 @@ class TiedLayers {
       groups_.push_back(sum);
       return sum;
     }
-    for (nn::Layer<T>* child : layer.children()) stream = follow(*child, std::move(stream));
+    for (const auto& child : told.children) stream = follow(*child.layer, std::move(stream));
     return stream;
   }
 
@@ -266,9 +276,9 @@ template <Real T>
 
 }  // namespace detail
 
-/// All sites of a network, in the order data flows: every Linear or Conv2d, followed by at most one BatchNorm, one
-/// activation (a layer of the user's that knows its slope at zero counts as one), one pooling, one Flatten and any
-/// Dropout, followed by a Linear or Conv2d.
+/// All sites of a network, in the order data flows, as its layers describe themselves: every affine layer (Linear,
+/// Conv2d), followed by at most one BatchNorm, one activation (a function with a slope at zero), one pooling, one
+/// Flatten and any identity (Dropout), followed by an affine layer.
 template <Real T>
 [[nodiscard]] std::vector<Site<T>> find_sites(nn::Layer<T>& network) {
   std::vector<Site<T>> sites;
