@@ -19,6 +19,7 @@
 
 #include <meristem/grow/measure/measurement.hpp>
 #include <meristem/grow/measure/row_statistics.hpp>
+#include <meristem/grow/measure/visit_sites.hpp>
 #include <meristem/grow/units/site.hpp>
 #include <meristem/models/mlp.hpp>
 #include <meristem/models/resnet.hpp>
@@ -92,22 +93,20 @@ void decide(benchmark::State& state, std::size_t first, std::size_t last) {
   ctx.memory()->reset_peak();
   std::int64_t units = 0;
   bench::measure(state, work, [&] {
-    std::vector<ms::grow::Measurement<float>> all;
+    using Measurement = ms::grow::Measurement<float>;
+    std::vector<Measurement> all;
     all.reserve(sites.size());
     for (const auto& site : sites) {
-      all.emplace_back(ctx, site, ms::grow::MeasurementOptions{.fan_out = fan_out, .significance = 0.0});
+      all.emplace_back(ctx, site, ms::grow::MeasurementOptions{.fan_out = fan_out, .significance = 0.0},
+                       [](std::int64_t) { return max_units; });
     }
-    setup().pass(sites, [&](ms::Context&, std::size_t i, Maps unit, Maps consumer, Maps goal) {
-      all[i].first(ctx, unit, consumer, goal);
-    });
-    for (auto& one : all) one.between(ctx);
-    setup().pass(sites, [&](ms::Context&, std::size_t i, Maps unit, Maps consumer, Maps goal) {
-      all[i].second(ctx, unit, consumer, goal);
-    });
-    for (auto& one : all) one.solve(ctx, max_units);
-    setup().pass(sites, [&](ms::Context&, std::size_t i, Maps unit, Maps consumer, Maps goal) {
-      all[i].effects(ctx, unit, consumer, goal);
-    });
+    // All sites go through the same passes.
+    while (all.front().wants() != Measurement::Batches::none) {
+      setup().pass(sites, [&](ms::Context&, std::size_t i, Maps unit, Maps consumer, Maps goal) {
+        all[i].update(ctx, unit, consumer, goal);
+      });
+      for (auto& one : all) one.finish_pass(ctx);
+    }
     units = 0;
     for (auto& one : all) units += one.propose().insertion.units;
   });
@@ -176,11 +175,11 @@ BENCHMARK(mlp_train_step)->Name("growth_step/mlp_train_step")->Apply(bench::rows
 
 void mlp_statistics(benchmark::State& state, bool gather_input_covariance) {
   Perceptron one;
-  std::vector<ms::grow::SiteStatistics<float>> all;
+  std::vector<ms::grow::RowStatistics<float>> all;
   bench::Work work{Perceptron::forward + Perceptron::backward, 2.0 * bench::bytes_of(one.images)};
   for (std::size_t i = 0; i < one.sites.size(); ++i) {
     const bool covariance = i > 0 || gather_input_covariance;
-    all.emplace_back(context(), one.sites[i], ms::grow::StatisticsOptions{.covariance = covariance});
+    all.emplace_back(context(), one.sites[i].shape({}), ms::grow::StatisticsOptions{.covariance = covariance});
     const auto p = static_cast<double>(one.sites[i].fan_in()), d = static_cast<double>(one.sites[i].consumer_inputs());
     const auto q = static_cast<double>(one.sites[i].fan_out()), n = static_cast<double>(Perceptron::count);
     // M and P, M1, S1, S.
@@ -200,7 +199,7 @@ BENCHMARK_CAPTURE(mlp_statistics, kept, false)->Name("growth_step/mlp_statistics
 
 void mlp_moments(benchmark::State& state) {
   Perceptron one;
-  ms::grow::SiteStatistics<float> all(context(), one.sites[0]);
+  ms::grow::RowStatistics<float> all(context(), one.sites[0].shape({}));
   const auto hidden = bench::normal_matrix({Perceptron::count, Perceptron::hidden}, 2);
   const double order = Perceptron::inputs + 1;
   // S in float is read, S in double read, written, and read once more for its mirror image.

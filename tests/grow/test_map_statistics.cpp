@@ -68,7 +68,7 @@ struct Problem {
   /// Both passes over the same samples, each pass in its own batches, which end at the numbers given.
   MapStatistics<T> gather(FanOut fan_out, std::vector<std::int64_t> ends, Route route = Route::eigen,
                           std::vector<std::int64_t> second_ends = {}) {
-    MapStatistics<T> statistics(ctx, site, x.shape(), fan_out);
+    MapStatistics<T> statistics(ctx, site.shape(x.shape()), fan_out);
     const auto pass = [&](const std::vector<std::int64_t>& stops, auto&& use) {
       std::int64_t begin = 0;
       for (const std::int64_t end : stops) {
@@ -213,8 +213,8 @@ TEST_CASE("map statistics: batches of any size, in both passes, change nothing")
 TEST_CASE("map statistics: samples shown twice change nothing") {
   const MapJoint joint = support::map_joints().front();
   Problem<double> problem(joint, 12);
-  MapStatistics<double> once(problem.ctx, problem.site, problem.x.shape(), FanOut::full),
-      twice(problem.ctx, problem.site, problem.x.shape(), FanOut::full);
+  MapStatistics<double> once(problem.ctx, problem.site.shape(problem.x.shape()), FanOut::full),
+      twice(problem.ctx, problem.site.shape(problem.x.shape()), FanOut::full);
   const auto show = [&](MapStatistics<double>& statistics, int times) {
     for (int k = 0; k < times; ++k) statistics.update(problem.ctx, problem.x, problem.z, problem.v);
     statistics.find_move(problem.ctx, 0.0);
@@ -249,7 +249,7 @@ TEST_CASE("map statistics: the residual is orthogonal to what the consumer reads
 TEST_CASE("map statistics: with damping the residual is that of the damped move") {
   Problem<double> problem(support::map_joints().front(), 30);
   const PlainMaps plain = problem.plain();
-  MapStatistics<double> statistics(problem.ctx, problem.site, problem.x.shape(), FanOut::full);
+  MapStatistics<double> statistics(problem.ctx, problem.site.shape(problem.x.shape()), FanOut::full);
   statistics.update(problem.ctx, problem.x, problem.z, problem.v);
   statistics.find_move(problem.ctx, 0.25, Route::eigen);
   statistics.update_residual(problem.ctx, problem.x, problem.z, problem.v);
@@ -294,7 +294,7 @@ TEST_CASE("map statistics: the noise is N with a sign for each sample, whatever 
 TEST_CASE("map statistics: a goal that is not finite is told by the names of site and consumer, before it counts") {
   for (const double bad : {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
     Problem<double> problem(support::map_joints().front(), 4);
-    MapStatistics<double> statistics(problem.ctx, problem.site, problem.x.shape(), FanOut::full);
+    MapStatistics<double> statistics(problem.ctx, problem.site.shape(problem.x.shape()), FanOut::full);
     std::vector<double> values = ms::to_host(problem.ctx, problem.v);
     values[7] = bad;
     const auto goal = ms::from_host<double>(problem.ctx, problem.v.shape(), values);
@@ -309,11 +309,11 @@ TEST_CASE("map statistics: a goal that is not finite is told by the names of sit
 
 TEST_CASE("map statistics: a move before any sample and inputs that are no maps are refused") {
   Problem<double> problem(support::map_joints().front(), 4);
-  MapStatistics<double> statistics(problem.ctx, problem.site, problem.x.shape(), FanOut::full);
+  MapStatistics<double> statistics(problem.ctx, problem.site.shape(problem.x.shape()), FanOut::full);
   CHECK(message_of<ms::ArgumentError>([&] { statistics.find_move(problem.ctx, 0.0); }) ==
         "site a: no samples were shown; call update first");
   const auto text = message_of<ms::ShapeError>([&] {
-    MapStatistics<double>(problem.ctx, problem.site, {4, 60}, FanOut::full);
+    MapStatistics<double>(problem.ctx, problem.site.shape({4, 60}), FanOut::full);
   });
   CHECK(text ==
         "site a: a (Conv2d) reads shape (4, 60); a site with a convolution reads maps (n, height, width, "
@@ -322,8 +322,9 @@ TEST_CASE("map statistics: a move before any sample and inputs that are no maps 
 
 TEST_CASE("map statistics: what was left out cannot be asked for, and changes nothing else") {
   Problem<double> problem(support::map_joints().front(), 4);
-  MapStatistics<double> all(problem.ctx, problem.site, problem.x.shape(), FanOut::full);
-  MapStatistics<double> some(problem.ctx, problem.site, problem.x.shape(), FanOut::full, false, false);
+  MapStatistics<double> all(problem.ctx, problem.site.shape(problem.x.shape()), FanOut::full);
+  MapStatistics<double> some(problem.ctx, problem.site.shape(problem.x.shape()), FanOut::full,
+                             MapStatistics<double>::Options{.covariance = false, .noise = false});
   for (MapStatistics<double>* statistics : {&all, &some}) {
     statistics->update(problem.ctx, problem.x, problem.z, problem.v);
     statistics->find_move(problem.ctx, 1e-3);

@@ -147,7 +147,7 @@ TEST_CASE("slope of methods: 1x1 convolutions take the joint solution and the me
     net.add<ms::nn::Linear<double>>("out", ctx, 4, 6);
   });
   const auto site = ms::grow::find_sites(problem.net).front();
-  ms::grow::SiteStatistics<double> stacked(problem.ctx, 5, true, 2, true, 4, {.fisher = true});
+  ms::grow::RowStatistics<double> stacked(problem.ctx, 5, true, 2, true, 4, {.fisher = true});
   problem.visit({site}, [&](ms::Context&, std::size_t, ms::View<const double> unit, ms::View<const double> consumer,
                             ms::View<const double> goal) { stacked.update(problem.ctx, unit, consumer, goal); });
   for (const auto route : {ms::grow::Route::eigen, ms::grow::Route::cholesky}) {

@@ -54,7 +54,7 @@ Dense method_goal_moment(MethodProblem& problem) {
   std::optional<ms::grow::MapStatistics<double>> maps;
   problem.visit({problem.site}, [&](ms::Context&, std::size_t, ms::View<const double> unit,
                                     ms::View<const double> consumer, ms::View<const double> goal) {
-    maps.emplace(problem.ctx, problem.site, unit.shape(), FanOut::full,
+    maps.emplace(problem.ctx, problem.site.shape(unit.shape()), FanOut::full,
                  ms::grow::MapStatistics<double>::Options{.goal = true, .residual = false, .noise = false});
     maps->update(problem.ctx, unit, consumer, goal);
   });
@@ -387,7 +387,7 @@ TEST_CASE("north: pre-activations orthogonal to those of today's units and to ea
       std::optional<ms::grow::MapStatistics<double>> maps;
       problem.visit({problem.site}, [&](ms::Context&, std::size_t, ms::View<const double> unit,
                                         ms::View<const double> consumer, ms::View<const double> goal) {
-        maps.emplace(problem.ctx, problem.site, unit.shape(), FanOut::full);
+        maps.emplace(problem.ctx, problem.site.shape(unit.shape()), FanOut::full);
         maps->update(problem.ctx, unit, consumer, goal);
       });
       s = support::to_dense(problem.ctx, maps->covariance(problem.ctx));
@@ -459,11 +459,10 @@ TEST_CASE("north: the effective dimension of maps counts directions over all tha
     std::int64_t outputs = 1;
     problem.visit({problem.site}, [&](ms::Context&, std::size_t, ms::View<const double> unit,
                                       ms::View<const double> consumer, ms::View<const double> goal) {
-      ms::grow::MapStatistics<double> maps(problem.ctx, problem.site, unit.shape(), FanOut::full);
+      ms::grow::MapStatistics<double> maps(problem.ctx, problem.site.shape(unit.shape()), FanOut::full);
       maps.update(problem.ctx, unit, consumer, goal);
       site.moments.s1 = maps.consumer_covariance(problem.ctx);
-      const auto& geometry = maps.geometry();
-      site.positions = geometry.consumer.output(geometry.pooled).size();
+      site.positions = maps.shape().outputs().size();
       outputs = goal.extent(1);
       read = ms::to_host(problem.ctx, consumer);
       map = consumer.shape();

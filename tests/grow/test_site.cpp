@@ -305,18 +305,18 @@ TEST_CASE("sites: sizes of the maps between the layers") {
   REQUIRE(sites.size() == 2);
   CHECK(sites[0].pool_first);
   // Rows: (15 + 2 - 3) / 2 + 1 = 8; columns: (23 - 5) / 2 + 1 = 10.
-  auto geometry = sites[0].geometry({7, 15, 23, 3});
-  CHECK(geometry.map == ms::Extent2(15, 23));
-  CHECK(geometry.hidden == ms::Extent2(8, 10));
-  CHECK(geometry.pooled == ms::Extent2(4, 5));
-  CHECK(geometry.consumer == ms::Window{.kernel = {1, 3}, .padding = {0, 1}});
-  geometry = sites[1].geometry({7, 4, 5, 4});
-  CHECK(geometry.hidden == ms::Extent2(4, 5));
-  CHECK(geometry.pooled == ms::Extent2(4, 5));
-  CHECK(geometry.consumer == ms::Window{.kernel = {4, 5}});
+  auto shape = sites[0].shape({7, 15, 23, 3});
+  CHECK(shape.map == ms::Extent2(15, 23));
+  CHECK(shape.hidden() == ms::Extent2(8, 10));
+  CHECK(shape.pooled() == ms::Extent2(4, 5));
+  CHECK(shape.consumer_window() == ms::Window{.kernel = {1, 3}, .padding = {0, 1}});
+  shape = sites[1].shape({7, 4, 5, 4});
+  CHECK(shape.hidden() == ms::Extent2(4, 5));
+  CHECK(shape.pooled() == ms::Extent2(4, 5));
+  CHECK(shape.consumer_window() == ms::Window{.kernel = {4, 5}});
   CHECK(
       message_of<ms::ShapeError>([&] {
-        (void)sites[0].geometry({7, 15, 23});
+        (void)sites[0].shape({7, 15, 23});
       }) ==
       "site a: a (Conv2d) reads shape (7, 15, 23); a site with a convolution reads maps (n, height, width, channels)");
 
@@ -325,10 +325,10 @@ TEST_CASE("sites: sizes of the maps between the layers") {
   mean.add<GlobalAveragePool<float>>("pool");
   mean.add<Flatten<float>>("flatten");
   mean.add<Linear<float>>("b", ctx, 4, 6);
-  geometry = find_sites(mean).front().geometry({2, 5, 6, 3});
-  CHECK(geometry.hidden == ms::Extent2(5, 6));
-  CHECK(geometry.pooled == ms::Extent2(1));
-  CHECK(geometry.consumer == ms::Window{});
+  shape = find_sites(mean).front().shape({2, 5, 6, 3});
+  CHECK(shape.hidden() == ms::Extent2(5, 6));
+  CHECK(shape.pooled() == ms::Extent2(1));
+  CHECK(shape.consumer_window() == ms::Window{});
 }
 
 TEST_CASE("sites: what may and may not stand between two convolutions") {
@@ -401,7 +401,7 @@ TEST_CASE("sites: pooling or flattening behind a Linear is none, a convolution b
   plain.add<Conv2d<float>>("b", ctx, 4, 2, same);
   const auto site = find_sites(plain).front();
   CHECK(site.spatial());
-  CHECK(site.geometry({2, 5, 6, 3}).hidden == ms::Extent2(5, 6));
+  CHECK(site.shape({2, 5, 6, 3}).hidden() == ms::Extent2(5, 6));
 }
 
 TEST_CASE("sites: find_site returns the site of that name") {

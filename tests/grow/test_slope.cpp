@@ -6,6 +6,7 @@
 
 #include <meristem/grow/measure/row_statistics.hpp>
 #include <meristem/grow/measure/unit_effects.hpp>
+#include <meristem/grow/measure/visit_sites.hpp>
 #include <meristem/grow/solve/solve.hpp>
 #include <meristem/grow/units/edit.hpp>
 #include <meristem/grow/units/insertion.hpp>
@@ -67,7 +68,7 @@ struct Problem {
   }
 
   ms::grow::Moments<double> moments(const ms::grow::Site<double>& site) {
-    ms::grow::SiteStatistics<double> statistics(ctx, site, {.fisher = true});
+    ms::grow::RowStatistics<double> statistics(ctx, site.shape({}), {.fisher = true});
     visit({site}, [&](ms::Context&, std::size_t, ms::View<const double> unit, ms::View<const double> consumer,
                       ms::View<const double> goal) { statistics.update(ctx, unit, consumer, goal); });
     return statistics.moments(ctx);
@@ -178,7 +179,7 @@ TEST_CASE("slope: growth from an empty hidden layer") {
   const auto sites = ms::grow::find_sites(net);
   const auto x = ms::from_host<double>(ctx, {50, 4}, support::normal_values<double>(200, 1));
   const auto target = ms::from_host<double>(ctx, {50, 3}, support::normal_values<double>(150, 2));
-  ms::grow::SiteStatistics<double> statistics(ctx, sites[0]);
+  ms::grow::RowStatistics<double> statistics(ctx, sites[0].shape({}));
   const double before = ms::grow::visit_sites<double>(
       ctx, net, sites, {.inputs = x, .targets = target}, ms::nn::SquaredError{},
       [&](ms::Context&, std::size_t, ms::View<const double> unit, ms::View<const double> consumer,

@@ -9,6 +9,7 @@
 
 #include <meristem/grow/measure/measurement.hpp>
 #include <meristem/grow/measure/row_statistics.hpp>
+#include <meristem/grow/measure/visit_sites.hpp>
 #include <meristem/grow/units/edit.hpp>
 #include <meristem/grow/units/recalibration.hpp>
 #include <meristem/grow/units/site.hpp>
@@ -75,28 +76,14 @@ struct MapProblem {
   /// The proposal for a site, from all samples in batches of `batch`.
   ms::grow::Proposal propose(const ms::grow::Site<double>& site, std::int64_t units,
                              ms::grow::MeasurementOptions options = {.damping = 0.0, .significance = 0.0}) {
-    ms::grow::Measurement<double> measurement(ctx, site, options);
-    const std::vector<ms::grow::Site<double>> sites{site};
+    using Measurement = ms::grow::Measurement<double>;
+    Measurement measurement(ctx, site, options, [units](std::int64_t) { return units; });
     using Maps = ms::View<const double>;
-    visit(sites, [&](ms::Context&, std::size_t, Maps unit, Maps consumer, Maps goal) {
-      measurement.first(ctx, unit, consumer, goal);
-    });
-    if (measurement.two_passes()) {
-      measurement.between(ctx);
-      visit(sites, [&](ms::Context&, std::size_t, Maps unit, Maps consumer, Maps goal) {
-        measurement.second(ctx, unit, consumer, goal);
+    while (measurement.wants() != Measurement::Batches::none) {
+      visit({site}, [&](ms::Context&, std::size_t, Maps unit, Maps consumer, Maps goal) {
+        measurement.update(ctx, unit, consumer, goal);
       });
-    }
-    measurement.solve(ctx, units);
-    while (measurement.wants_candidates()) {
-      visit(sites,
-            [&](ms::Context&, std::size_t, Maps unit, Maps, Maps goal) { measurement.candidates(ctx, unit, goal); });
-      measurement.refine(ctx);
-    }
-    if (measurement.wants_effects()) {
-      visit(sites, [&](ms::Context&, std::size_t, Maps unit, Maps consumer, Maps goal) {
-        measurement.effects(ctx, unit, consumer, goal);
-      });
+      measurement.finish_pass(ctx);
     }
     return measurement.propose();
   }

@@ -6,7 +6,7 @@
 #include <meristem/core/blas.hpp>
 #include <meristem/core/launch.hpp>
 #include <meristem/core/tensor.hpp>
-#include <meristem/grow/units/site.hpp>
+#include <meristem/grow/statistics/site_shape.hpp>
 #include <meristem/kernels/conv2d.cuh>
 #include <meristem/kernels/elementwise.cuh>
 #include <meristem/kernels/reduce.cuh>
@@ -33,20 +33,22 @@ struct AddRows {
 /// total (q, d) += Σ v [b 1]ᵀ over samples and positions, b what the consumer reads there and v (n, ..., q). With the
 /// desired update as v this is M1ᵀ, minus the weight gradient of the sum loss: the kernel that backward runs.
 template <Real T>
-void add_consumer_products(Context& ctx, const Site<T>& site, View<const T> consumer_input,
+void add_consumer_products(Context& ctx, const SiteShape& site, View<const T> consumer_input,
                            View<const std::type_identity_t<T>> v, Tensor<double>& total) {
   const std::int64_t q = site.fan_out(), d = site.consumer_inputs();
-  const std::int64_t features = d - (site.consumer.has_bias() ? 1 : 0);
+  const std::int64_t features = d - (site.consumer.bias ? 1 : 0);
   if (d == 0 || q == 0) return;
+  const Window& window = site.consumer.window;
   Tensor<T> products(ctx, {q, features});
-  if (features > 0 && site.consumer.is_convolution()) {
-    kernels::conv2d_backward_weights<T>(ctx, consumer_input, v, site.consumer.window(), kernels::Accumulate::overwrite,
-                                        products.view().reshape(site.consumer.weight().value.shape()));
+  if (features > 0 && site.consumer.convolution) {
+    kernels::conv2d_backward_weights<T>(
+        ctx, consumer_input, v, window, kernels::Accumulate::overwrite,
+        products.view().reshape({q, window.kernel.y, window.kernel.x, site.consumer.in}));
   } else if (features > 0) {
     gemm(ctx, Transpose::yes, Transpose::no, 1, v.as_matrix(), consumer_input.as_matrix(), 0, products.view());
   }
   Tensor<T> sums;
-  if (site.consumer.has_bias()) {
+  if (site.consumer.bias) {
     sums = Tensor<T>(ctx, {q});
     kernels::column_sums<T>(ctx, v.as_matrix(), sums, kernels::Accumulate::overwrite);
   }

@@ -23,7 +23,7 @@ class FeaturePass {
         statistics_(ctx, path_.units(), false, site.consumer.in_features(), site.consumer.has_bias(),
                     site.consumer.out_features(), StatisticsOptions{.consumer = false, .noise = noise}) {}
 
-  /// Adds one batch, as SiteStatistics::update.
+  /// Adds one batch, as RowStatistics::update.
   void update(Context& ctx, View<const T> unit_input, View<const T> consumer_input, View<const T> goal) {
     const Tensor<T> outputs = path_.through(ctx, path_.pre_activation(ctx, unit_input), T(1));
     statistics_.update(ctx, outputs, consumer_input, goal);
@@ -41,7 +41,7 @@ class FeaturePass {
   }
 
   UnitPath<T> path_;
-  SiteStatistics<T> statistics_;
+  RowStatistics<T> statistics_;
 };
 
 }  // namespace meristem::inline MERISTEM_BACKEND::grow

@@ -1,12 +1,13 @@
 // What a BatchNorm behind new units takes out of their gradient.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
 
 #include <meristem/core/tensor.hpp>
-#include <meristem/grow/units/site.hpp>
+#include <meristem/grow/statistics/site_shape.hpp>
 #include <meristem/kernels/conv2d.cuh>
 #include <meristem/kernels/elementwise.cuh>
 #include <meristem/kernels/reduce.cuh>
@@ -20,7 +21,7 @@ namespace meristem::inline MERISTEM_BACKEND::grow {
 template <Real T>
 class GoalMeans {
  public:
-  explicit GoalMeans(const Site<T>& site) : site_(site) {}
+  explicit GoalMeans(const SiteShape& site) : site_(site) {}
 
   /// Adds one batch: the producer's input and the desired update at the consumer's output.
   void update(Context& ctx, View<const T> unit_input, View<const T> goal) {
@@ -32,22 +33,21 @@ class GoalMeans {
       add(column_sums(ctx, goal), goal_sums_);
       return;
     }
-    const Geometry geometry = site_.geometry(unit_input.shape());
-    positions_ += n * geometry.hidden.size();
+    positions_ += n * site_.hidden().size();
     // The weight gradient of a layer is the sum of what it reads where its output's gradient is 1.
     const auto ones = [&](Extent2 map) {
       Tensor<T> result(ctx, {n, map.y, map.x, 1});
       kernels::fill(ctx, T(1), result.view());
       return result;
     };
-    Tensor<T> patches(ctx, site_.producer.weight().value.shape().with(0, 1));
-    kernels::conv2d_backward_weights<T>(ctx, unit_input, ones(geometry.hidden), site_.producer.window(),
+    Tensor<T> patches(ctx, {1, site_.producer.window.kernel.y, site_.producer.window.kernel.x, site_.producer.in});
+    kernels::conv2d_backward_weights<T>(ctx, unit_input, ones(site_.hidden()), site_.producer.window,
                                         kernels::Accumulate::overwrite, patches);
     add(to_host(ctx, patches), input_sums_);
-    const Window& window = geometry.consumer;
+    const Window window = site_.consumer_window();
     Tensor<T> reads(ctx, {q, window.kernel.y, window.kernel.x, 1});
-    const Extent2 outputs = window.output(geometry.pooled);
-    kernels::conv2d_backward_weights<T>(ctx, ones(geometry.pooled), goal.reshape({n, outputs.y, outputs.x, q}), window,
+    const Extent2 outputs = window.output(site_.pooled());
+    kernels::conv2d_backward_weights<T>(ctx, ones(site_.pooled()), goal.reshape({n, outputs.y, outputs.x, q}), window,
                                         kernels::Accumulate::overwrite, reads);
     const std::vector<T> sums = to_host(ctx, reads);
     const std::int64_t taps = window.kernel.size();
@@ -58,11 +58,23 @@ class GoalMeans {
     add(ordered, goal_sums_);
   }
 
+  /// Adds what another one has seen.
+  void merge(const GoalMeans& other) {
+    const auto join = [](std::vector<double>& mine, const std::vector<double>& theirs) {
+      mine.resize(std::max(mine.size(), theirs.size()), 0.0);
+      for (std::size_t i = 0; i < theirs.size(); ++i) mine[i] += theirs[i];
+    };
+    join(input_sums_, other.input_sums_);
+    join(goal_sums_, other.goal_sums_);
+    samples_ += other.samples_;
+    positions_ += other.positions_;
+  }
+
   /// M - μ rᵀ for M (p, taps q), where one tap of several is that in the centre.
   [[nodiscard]] Tensor<double> centred(Context& ctx, const Tensor<double>& m) const {
     std::vector<double> values = to_host(ctx, m);
     const std::size_t rows = static_cast<std::size_t>(m.extent(0)), columns = static_cast<std::size_t>(m.extent(1));
-    const Window& window = site_.consumer.window();
+    const Window& window = site_.consumer.window;
     const std::size_t q = static_cast<std::size_t>(site_.fan_out());
     const std::size_t first =
         columns == goal_sums_.size()
@@ -90,7 +102,7 @@ class GoalMeans {
     for (std::size_t i = 0; i < batch.size(); ++i) sums[i] += static_cast<double>(batch[i]);
   }
 
-  Site<T> site_;
+  SiteShape site_;
   std::vector<double> input_sums_, goal_sums_;
   std::int64_t samples_ = 0, positions_ = 0;
 };

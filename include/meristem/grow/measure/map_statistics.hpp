@@ -21,7 +21,7 @@
 #include <meristem/grow/statistics/accumulator.hpp>
 #include <meristem/grow/statistics/patch_statistics.hpp>
 #include <meristem/grow/statistics/random_signs.hpp>
-#include <meristem/grow/units/site.hpp>
+#include <meristem/grow/statistics/site_shape.hpp>
 #include <meristem/kernels/conv2d.cuh>
 #include <meristem/kernels/elementwise.cuh>
 #include <meristem/kernels/reduce.cuh>
@@ -88,38 +88,36 @@ class MapStatistics {
     bool fisher = false;      ///< E
   };
 
-  /// For inputs of the producer of shape `input` (the number of samples does not count). `covariance` false leaves S
-  /// out where it is known already, `noise` false the noise. Throws ShapeError for an input that the site cannot read.
-  MapStatistics(Context& ctx, const Site<T>& site, const Shape& input, FanOut fan_out, bool covariance = true,
-                bool noise = true)
-      : MapStatistics(ctx, site, input, fan_out, Options{.covariance = covariance, .noise = noise}) {}
+  /// Throws ShapeError for a consumer that does not read what the producer puts out.
+  explicit MapStatistics(Context& ctx, const SiteShape& site, FanOut fan_out = FanOut::full)
+      : MapStatistics(ctx, site, fan_out, Options()) {}
 
-  MapStatistics(Context& ctx, const Site<T>& site, const Shape& input, FanOut fan_out, const Options& options)
+  MapStatistics(Context& ctx, const SiteShape& site, FanOut fan_out, const Options& options)
       : site_(site),
-        geometry_(site.geometry(input)),
         // Every position of a flattened map is a place of its own.
-        fan_out_(site.consumer.is_convolution() ? fan_out : FanOut::full),
+        fan_out_(site.consumer.convolution ? fan_out : FanOut::full),
         options_(options),
         m1t_(zeros<double>(ctx, {site.fan_out(), site.consumer_inputs()})),
         m1t_noise_(options.move_noise ? zeros<double>(ctx, m1t_.shape()) : Tensor<double>()) {
+    site.check();
     const std::int64_t q = site.fan_out();
     if (options.covariance) {
-      const auto [rows, columns] = position_counts(geometry_.consumer, geometry_.pooled, fan_out_);
-      s_.emplace(ctx, patch_features(), patch_window(), patch_map(), site.producer.has_bias(), rows, columns);
+      const auto [rows, columns] = position_counts(site_.consumer_window(), site_.pooled(), fan_out_);
+      s_.emplace(ctx, patch_features(), patch_window(), patch_map(), site.producer.bias, rows, columns);
     }
     if (options.goal) emplace_cross(ctx, q, m_);
     if (options.residual) emplace_cross(ctx, q, n_);
     if (options.residual && options.noise) emplace_cross(ctx, q, noise_);
     if (options.fisher) fisher_.emplace(ctx, q, false);
     if (site.width() == 0 || !options.consumer) return;
-    if (site.consumer.is_convolution()) {
-      s1_maps_.emplace(ctx, site.width(), site.consumer.window(), geometry_.pooled, site.consumer.has_bias());
+    if (site.consumer.convolution) {
+      s1_maps_.emplace(ctx, site.width(), site.consumer.window, site_.pooled(), site.consumer.bias);
     } else {
-      s1_rows_.emplace(ctx, site.consumer.in_features(), site.consumer.has_bias());
+      s1_rows_.emplace(ctx, site.consumer.in, site.consumer.bias);
     }
   }
 
-  [[nodiscard]] const Geometry& geometry() const noexcept { return geometry_; }
+  [[nodiscard]] const SiteShape& shape() const noexcept { return site_; }
   [[nodiscard]] FanOut fan_out() const noexcept { return fan_out_; }
   [[nodiscard]] std::int64_t samples() const noexcept { return samples_; }
 
@@ -127,12 +125,13 @@ class MapStatistics {
   /// desired update, minus the gradient of the SUM loss at the consumer's output. Throws NumericError, before anything
   /// is added, for a goal that is not finite.
   void update(Context& ctx, View<const T> unit_input, View<const T> consumer_input, View<const T> goal) {
+    require_maps(unit_input);
     const std::int64_t n = unit_input.extent(0);
     const double squares = kernels::sum_squares(ctx, goal);
     if (!std::isfinite(squares)) {
-      kernels::check_finite(ctx, goal,
-                            concat("site ", site_.name, ": the desired update (minus the gradient at ",
-                                   site_.consumer.layer()->label(), ")"));
+      kernels::check_finite(
+          ctx, goal,
+          concat("site ", site_.name, ": the desired update (minus the gradient at ", site_.consumer_label, ")"));
     }
     if (s_) {
       for_each_part(ctx, unit_input, goal, [&](View<const T> x, View<const T>) { s_->update(ctx, x); });
@@ -148,6 +147,34 @@ class MapStatistics {
     }
     goal_squares_ += squares;
     samples_ += n;
+  }
+
+  /// Adds everything another one has seen in the same pass, of other samples: after the first pass before `find_move`,
+  /// after the second one with the same move. Throws ArgumentError for statistics of another site or other options.
+  void merge(Context& ctx, const MapStatistics& other) {
+    const auto join = [&](auto& mine, const auto& theirs) {
+      if (mine.has_value() != theirs.has_value()) {
+        throw ArgumentError(concat("site ", site_.name, ": cannot merge statistics gathered with different options"));
+      }
+      if (mine) mine->merge(ctx, *theirs);
+    };
+    if (seen_again_ == 0 && other.seen_again_ == 0) {
+      join(s_, other.s_);
+      join(m_, other.m_);
+      join(fisher_, other.fisher_);
+      join(s1_maps_, other.s1_maps_);
+      join(s1_rows_, other.s1_rows_);
+      kernels::axpy<double>(ctx, 1.0, other.m1t_, m1t_.view());
+      if (options_.move_noise) kernels::axpy<double>(ctx, 1.0, other.m1t_noise_, m1t_noise_.view());
+      goal_squares_ += other.goal_squares_;
+      samples_ += other.samples_;
+      return;
+    }
+    join(n_, other.n_);
+    join(noise_, other.noise_);
+    join(explained_, other.explained_);
+    residual_squares_ += other.residual_squares_;
+    seen_again_ += other.seen_again_;
   }
 
   /// Between the passes: δW* from S1 and M1, damped as asked for or as `damped_move` chooses. Throws ArgumentError
@@ -212,7 +239,7 @@ class MapStatistics {
     if (s1_rows_) return s1_rows_->mean(ctx);
     // An empty hidden layer leaves the bias, one at every position.
     const std::int64_t d = site_.consumer_inputs();
-    const Extent2 outputs = geometry_.consumer.output(geometry_.pooled);
+    const Extent2 outputs = site_.outputs();
     Tensor<double> result(ctx, {d, d});
     kernels::fill(ctx, static_cast<double>(outputs.size()), result.view());
     return result;
@@ -254,22 +281,36 @@ class MapStatistics {
     std::int64_t outputs = 0;
   };
 
+  void require_maps(View<const T> unit_input) const {
+    const Shape wanted{unit_input.extent(0), site_.map.y, site_.map.x, site_.producer.in};
+    if (unit_input.rank() == 4 && unit_input.shape() == wanted) return;
+    throw ShapeError(concat("site ", site_.name, ": the producer's input has shape ", unit_input.shape(), "; maps of ",
+                            site_.map, " with ", site_.producer.in, " channels were announced"));
+  }
+
+  /// Of the consumer's weight, with as many outputs.
+  [[nodiscard]] Shape weight_shape(std::int64_t outputs) const {
+    const Extent2 kernel = site_.consumer.window.kernel;
+    if (!site_.consumer.convolution) return {outputs, site_.consumer.in};
+    return {outputs, kernel.y, kernel.x, site_.consumer.in};
+  }
+
   // Averaged patches are formed; to what follows they are the channels of a 1x1 convolution.
   [[nodiscard]] std::int64_t patch_features() const {
-    return site_.producer.in_features() * (site_.pool ? site_.producer.window().kernel.size() : 1);
+    return site_.producer.in * (site_.pool ? site_.producer.window.kernel.size() : 1);
   }
-  [[nodiscard]] Window patch_window() const { return site_.pool ? Window{} : site_.producer.window(); }
-  [[nodiscard]] Extent2 patch_map() const { return site_.pool ? geometry_.pooled : geometry_.map; }
+  [[nodiscard]] Window patch_window() const { return site_.pool ? Window{} : site_.producer.window; }
+  [[nodiscard]] Extent2 patch_map() const { return site_.pool ? site_.pooled() : site_.map; }
 
   void emplace_cross(Context& ctx, std::int64_t outputs, std::optional<PatchCrossCovariance<T>>& cross) {
-    cross.emplace(ctx, patch_features(), patch_window(), patch_map(), site_.producer.has_bias(), outputs,
-                  geometry_.consumer, fan_out_);
+    cross.emplace(ctx, patch_features(), patch_window(), patch_map(), site_.producer.bias, outputs,
+                  site_.consumer_window(), fan_out_);
   }
 
   /// factor · rows (outputs, d), the bias last.
   [[nodiscard]] Readout readout(Context& ctx, const Tensor<double>& from, double factor) const {
     const std::int64_t outputs = from.extent(0), d = site_.consumer_inputs();
-    const std::int64_t features = d - (site_.consumer.has_bias() ? 1 : 0);
+    const std::int64_t features = d - (site_.consumer.bias ? 1 : 0);
     std::vector<T> weights, biases;
     const std::vector<double> rows = to_host(ctx, from);
     for (std::int64_t o = 0; o < outputs; ++o) {
@@ -278,18 +319,18 @@ class MapStatistics {
         (i < features ? weights : biases).push_back(static_cast<T>(value));
       }
     }
-    return {from_host<T>(ctx, site_.consumer.weight().value.shape().with(0, outputs), weights),
+    return {from_host<T>(ctx, weight_shape(outputs), weights),
             from_host<T>(ctx, {static_cast<std::int64_t>(biases.size())}, biases), outputs};
   }
 
   /// Overwrites `out` (n, ..., outputs).
   void read(Context& ctx, const Readout& by, View<const T> consumer_input, View<T> out) const {
-    const bool bias = site_.consumer.has_bias();
+    const bool bias = site_.consumer.bias;
     if (site_.width() == 0) {
       kernels::fill(ctx, T(0), out);
-    } else if (site_.consumer.is_convolution()) {
+    } else if (site_.consumer.convolution) {
       kernels::conv2d_forward<T>(ctx, consumer_input, by.weight, bias ? by.bias.view() : View<const T>(),
-                                 site_.consumer.window(), out);
+                                 site_.consumer.window, out);
       return;
     } else {
       gemm(ctx, Transpose::no, Transpose::yes, 1, consumer_input.as_matrix(), by.weight.view(), 0, out.as_matrix());
@@ -300,12 +341,12 @@ class MapStatistics {
   /// P_e S1^{-1/2} is N with the whitened inputs of the consumer in the place of the residual.
   void add_explained(Context& ctx, View<const T> unit_input, View<const T> consumer_input) {
     const std::int64_t n = unit_input.extent(0), r = whitening_.outputs;
-    const Extent2 outputs = geometry_.consumer.output(geometry_.pooled);
+    const Extent2 outputs = site_.outputs();
     const std::int64_t at_once =
         std::max<std::int64_t>((std::int64_t{1} << 22) / std::max<std::int64_t>(outputs.size() * r, 1), 1);
     for (std::int64_t begin = 0; begin < n; begin += at_once) {
       const std::int64_t end = std::min(begin + at_once, n);
-      const bool flat = !site_.consumer.is_convolution();
+      const bool flat = !site_.consumer.convolution;
       Tensor<T> whitened(ctx, flat ? Shape{end - begin, r} : Shape{end - begin, outputs.y, outputs.x, r});
       read(ctx, whitening_, consumer_input.slice(0, begin, end), whitened.view());
       for_each_part(
@@ -320,28 +361,26 @@ class MapStatistics {
   void for_each_part(Context& ctx, View<const T> unit_input, View<const T> v, Use&& use,
                      std::int64_t channels_of_v = -1) {
     const std::int64_t n = unit_input.extent(0);
-    const Extent2 outputs = geometry_.consumer.output(geometry_.pooled);
+    const Extent2 outputs = site_.outputs();
     const View<const T> maps =
         v.reshape({n, outputs.y, outputs.x, channels_of_v < 0 ? site_.fan_out() : channels_of_v});
     if (!site_.pool) return use(unit_input, maps);
-    const Window patch = site_.producer.window();
-    const std::int64_t channels = site_.producer.in_features(), taps = patch.kernel.size();
-    const std::int64_t per_sample = std::max<std::int64_t>(geometry_.pooled.size() * taps * channels, 1);
+    const Window patch = site_.producer.window;
+    const std::int64_t channels = site_.producer.in, taps = patch.kernel.size();
+    const std::int64_t per_sample = std::max<std::int64_t>(site_.pooled().size() * taps * channels, 1);
     const std::int64_t at_once = std::max<std::int64_t>((std::int64_t{1} << 21) / per_sample, 1);
     for (std::int64_t begin = 0; begin < n; begin += at_once) {
       const std::int64_t end = std::min(begin + at_once, n);
       const View<const T> x = unit_input.slice(0, begin, end);
-      Tensor<T> patches(ctx, {end - begin, geometry_.pooled.y, geometry_.pooled.x, taps * channels});
-      for_each(
-          ctx, (end - begin) * geometry_.pooled.size(), taps, channels,
-          detail::PooledPatches<T>{x.data_handle(), patches.data(), geometry_.map, geometry_.hidden, geometry_.pooled,
-                                   patch, site_.pool->description().window_on(geometry_.hidden), channels});
+      Tensor<T> patches(ctx, {end - begin, site_.pooled().y, site_.pooled().x, taps * channels});
+      for_each(ctx, (end - begin) * site_.pooled().size(), taps, channels,
+               detail::PooledPatches<T>{x.data_handle(), patches.data(), site_.map, site_.hidden(), site_.pooled(),
+                                        patch, *site_.pool, channels});
       use(patches.view(), maps.slice(0, begin, end));
     }
   }
 
-  Site<T> site_;
-  Geometry geometry_;
+  SiteShape site_;
   FanOut fan_out_;
   Options options_;
   std::optional<PatchCovariance<T>> s_;

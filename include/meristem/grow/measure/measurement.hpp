@@ -13,9 +13,7 @@
 
 #include <meristem/grow/measure/candidate_gradients.hpp>
 #include <meristem/grow/measure/feature_pass.hpp>
-#include <meristem/grow/measure/goal_means.hpp>
-#include <meristem/grow/measure/map_statistics.hpp>
-#include <meristem/grow/measure/row_statistics.hpp>
+#include <meristem/grow/measure/site_statistics.hpp>
 #include <meristem/grow/measure/unit_effects.hpp>
 #include <meristem/grow/methods/method.hpp>
 #include <meristem/grow/methods/tiny.hpp>
@@ -106,160 +104,110 @@ struct Proposal {
   bool preserves_function = false;
 };
 
-/// Gathers the statistics of one site in passes over the same samples, lets the method choose units, and proposes. The
-/// caller shows every batch of a pass: `first`; if `two_passes()`, `between` and then `second`; `solve`; if
-/// `wants_features()`, `features` and then `take_features`; while `wants_candidates()`, `candidates` and then `refine`;
-/// if `wants_effects()`, `effects`; `propose`.
+/// Gathers the statistics of one site in passes over the same samples, lets the method choose units, and proposes:
+/// while `wants()` a pass, show its batches to `update` and end it with `finish_pass`; then `propose`.
 template <Real T>
 class Measurement {
  public:
+  /// What the next pass has to show.
+  enum class Batches { none, one, all };
+  /// Most units the site may get; `taps` is the number of weights by which an output of the consumer reads one unit.
+  using MaxUnits = std::function<std::int64_t(std::int64_t taps)>;
+
   /// `known_covariance`, if not null, is S from an earlier measurement on the same samples. The context has to outlive
   /// the Measurement.
-  Measurement(Context& ctx, const Site<T>& site, const MeasurementOptions& options,
+  Measurement(Context& ctx, const Site<T>& site, const MeasurementOptions& options, MaxUnits max_units,
               const Tensor<double>* known_covariance = nullptr)
       : ctx_(&ctx),
         site_(site),
         options_(options),
         needs_(options.method->needs()),
-        known_covariance_(known_covariance) {
+        known_covariance_(known_covariance),
+        max_units_(std::move(max_units)) {
     needs_.consumer = needs_.consumer || needs_.residual || needs_.joint || options.bottleneck;
     needs_.noise = needs_.noise && (options.significance > 0.0 || !options.damping);
-    if (!site.spatial()) {
-      rows_.emplace(ctx, site,
-                    StatisticsOptions{.fisher = needs_.fisher,
-                                      .covariance = needs_.inputs && !known_covariance,
-                                      .consumer = needs_.consumer,
-                                      .goal = needs_.goal || needs_.residual,
-                                      .cross = needs_.residual || needs_.joint,
-                                      .noise = needs_.noise});
-    }
   }
 
   [[nodiscard]] const Site<T>& site() const noexcept { return site_; }
-  /// False if the method reads nothing: one batch of the first pass is enough then.
-  [[nodiscard]] bool wants_statistics() const {
-    return needs_.inputs || needs_.consumer || needs_.goal || needs_.fisher;
-  }
-  [[nodiscard]] bool two_passes() const { return site_.spatial() && (needs_.residual || needs_.joint); }
 
-  /// The producer's input, the consumer's input and the desired update at its output. Throws NumericError that names
-  /// the site for a desired update that is not finite.
-  void first(Context& ctx, View<const T> unit_input, View<const T> consumer_input, View<const T> goal) {
-    if (needs_.goal && site_.norm) {
-      if (!goal_means_) goal_means_.emplace(site_);
-      goal_means_->update(ctx, unit_input, goal);
+  /// A method that reads nothing wants one batch, as sizes of maps show in any.
+  [[nodiscard]] Batches wants() const noexcept {
+    if (features_ || candidates_ || effects_) return Batches::all;
+    if (solved_) return Batches::none;
+    const bool reads = needs_.inputs || needs_.consumer || needs_.goal || needs_.fisher;
+    return reads ? Batches::all : Batches::one;
+  }
+
+  /// One batch: the producer's input, the consumer's input and the desired update at its output. Throws NumericError
+  /// that names the site for a desired update that is not finite, ArgumentError where no pass is wanted.
+  void update(Context& ctx, View<const T> unit_input, View<const T> consumer_input, View<const T> goal) {
+    if (wants() == Batches::none) {
+      throw ArgumentError(concat("site ", site_.name, ": the measurement is complete; no further pass is wanted"));
     }
-    if (rows_) return rows_->update(ctx, unit_input, consumer_input, goal);
-    if (!maps_) {
-      maps_.emplace(ctx, site_, unit_input.shape(), options_.fan_out,
-                    typename MapStatistics<T>::Options{.covariance = needs_.inputs && !known_covariance_,
-                                                       .consumer = needs_.consumer,
-                                                       .goal = needs_.goal,
-                                                       .residual = needs_.residual,
-                                                       .noise = needs_.noise,
-                                                       .move_noise = needs_.noise && !options_.damping,
-                                                       .joint = needs_.joint,
-                                                       .fisher = needs_.fisher});
+    if (features_) return features_->update(ctx, unit_input, consumer_input, goal);
+    if (candidates_) return candidates_->update(ctx, unit_input, goal);
+    if (effects_) return effects_->update(ctx, unit_input, goal, consumer_input);
+    if (!statistics_) {
+      statistics_.emplace(ctx, site_.shape(unit_input.shape()), needs_,
+                          typename SiteStatistics<T>::Options{.fan_out = options_.fan_out,
+                                                              .damping = options_.damping,
+                                                              .norm = site_.norm != nullptr,
+                                                              .known_covariance = known_covariance_});
     }
-    maps_->update(ctx, unit_input, consumer_input, goal);
+    if (statistics_->wants_pass()) return statistics_->update(ctx, unit_input, consumer_input, goal);
+    kernels::check_finite(ctx, goal, concat("site ", site_.name, ": the desired update"));
   }
 
-  void between(Context& ctx) { maps_->find_move(ctx, options_.damping, needs_.route); }
-
-  void second(Context& ctx, View<const T> unit_input, View<const T> consumer_input, View<const T> goal) {
-    maps_->update_residual(ctx, unit_input, consumer_input, goal);
-  }
-
-  /// Weights by which an output of the consumer reads one unit.
-  [[nodiscard]] std::int64_t consumer_taps() const { return maps_ ? maps_->geometry().consumer.kernel.size() : 1; }
-
-  /// Finds at most `max_units` units. S, if it was gathered, is copied to `covariance` where that is not null. Throws
-  /// NumericError that names the site for statistics that are not finite.
-  void solve(Context& ctx, std::int64_t max_units, Tensor<double>* covariance = nullptr) {
+  /// After the last batch of a pass. S, if it was gathered, is copied to `covariance` once it is complete, where that
+  /// is not null. Throws ArgumentError for a pass without a batch and NumericError that names the site for statistics
+  /// that are not finite.
+  void finish_pass(Context& ctx, Tensor<double>* covariance = nullptr) {
     const auto start = std::chrono::steady_clock::now();
-    describe(max_units);
-    if (rows_) {
-      finish_rows(ctx);
+    if (features_) {
+      options_.method->add_features(ctx, moments_, feature_fan_ins_, features_->moments(ctx), choice_);
+      features_.reset();
+      complete(choice_.insertion);
+      prepare_pass(ctx);
+    } else if (candidates_) {
+      options_.method->refine(ctx, moments_, candidates_->gradients(), pass_++, choice_);
+      complete(choice_.insertion);
+      prepare_pass(ctx);
+    } else if (effects_) {
+      measured_ = std::exchange(effects_, std::nullopt);
     } else {
-      finish_maps(ctx);
-    }
-    require_finite_statistics(ctx);
-    if (goal_means_) moments_.centred_goal = goal_means_->centred(ctx, moments_.moments.m);
-    if (covariance && needs_.inputs && !known_covariance_) *covariance = clone(ctx, moments_.moments.s);
-    choice_ = options_.method->choose(ctx, moments_);
-    if (options_.wanted && choice_.insertion.units > 0) {
-      const std::int64_t wanted = options_.wanted(choice_);
-      if (wanted < choice_.insertion.units) {
-        moments_.max_units = wanted;
-        choice_ = options_.method->choose(ctx, moments_);
+      if (!statistics_ || solved_) {
+        throw ArgumentError(concat("site ", site_.name, ": a pass ended in which no batch was shown"));
       }
+      if (statistics_->wants_pass()) statistics_->finish_pass(ctx);
+      if (!statistics_->wants_pass()) solve(ctx, covariance);
     }
-    if (needs_.consumer) choice_.note = detail::joined(choice_.note, detail::note_of_move(moments_.move));
-    complete(choice_.insertion);
-    passes_ = choice_.insertion.units > 0 ? options_.method->candidate_passes() + 1 : 0;
-    if (options_.method->candidate_passes() == 0) passes_ = 0;
-    if (rows_ && moments_.relu && !site_.norm && needs_.residual) {
-      feature_fan_ins_ = options_.method->features(ctx, moments_, choice_);
-      if (!feature_fan_ins_.empty()) features_.emplace(ctx, site_, feature_fan_ins_, needs_.noise);
-    }
-    seconds_ = seconds_since(start);
-    prepare_pass(ctx);
-  }
-
-  [[nodiscard]] bool wants_features() const { return features_.has_value(); }
-  void features(Context& ctx, View<const T> unit_input, View<const T> consumer_input, View<const T> goal) {
-    features_->update(ctx, unit_input, consumer_input, goal);
-  }
-  void take_features(Context& ctx) {
-    const auto start = std::chrono::steady_clock::now();
-    options_.method->add_features(ctx, moments_, feature_fan_ins_, features_->moments(ctx), choice_);
-    features_.reset();
-    complete(choice_.insertion);
     seconds_ += seconds_since(start);
-    prepare_pass(ctx);
   }
 
-  [[nodiscard]] bool wants_candidates() const { return candidates_.has_value(); }
-  void candidates(Context& ctx, View<const T> unit_input, View<const T> goal) {
-    candidates_->update(ctx, unit_input, goal);
-  }
-  /// After each pass of candidates.
-  void refine(Context& ctx) {
-    const auto start = std::chrono::steady_clock::now();
-    options_.method->refine(ctx, moments_, candidates_->gradients(), pass_++, choice_);
-    complete(choice_.insertion);
-    seconds_ += seconds_since(start);
-    prepare_pass(ctx);
-  }
-
-  [[nodiscard]] bool wants_effects() const { return effects_.has_value(); }
-  void effects(Context& ctx, View<const T> unit_input, View<const T> consumer_input, View<const T> goal) {
-    effects_->update(ctx, unit_input, goal, consumer_input);
-  }
-
-  /// The proposal, complete; once. Throws NumericError if the bottleneck or the slope is not finite.
+  /// The proposal, complete; once, when no pass is wanted any more. Throws NumericError if the bottleneck or the slope
+  /// is not finite.
   [[nodiscard]] Proposal propose() {
     Insertion& insertion = choice_.insertion;
     double slope = site_.slope_at_zero() * choice_.first_order_gain.value_or(0.0);
-    if (effects_) {
+    if (measured_) {
       if (site_.norm && insertion.mean.empty()) {
         for (std::int64_t k = 0; k < insertion.units; ++k) {
-          insertion.mean.push_back(effects_->mean(k));
-          insertion.variance.push_back(effects_->variance(k));
+          insertion.mean.push_back(measured_->mean(k));
+          insertion.variance.push_back(measured_->variance(k));
         }
       }
       // Without a slope asked for, the units are as the method means them to be.
-      if (wants_slope()) slope = choose_signs(*effects_, insertion);
+      if (wants_slope()) slope = choose_signs(*measured_, insertion);
       double factor = 1.0;
       Tensor<double> explained;
       double explained_norm2 = 0.0;
       if (choice_.companion) {
-        const Tensor<double> cross = effects_->consumer_cross(*ctx_);
+        const Tensor<double> cross = measured_->consumer_cross(*ctx_);
         explained = solve_consumer(cross);
         explained_norm2 = detail::inner_product<double, double>(*ctx_, in_metric(explained).view(), cross.view());
       }
       if (choice_.rescale && insertion.taps > 1) {
-        factor = rescale(insertion, choice_.gain / (effects_->move_norm2() - explained_norm2));
+        factor = rescale(insertion, choice_.gain / (measured_->move_norm2() - explained_norm2));
       }
       slope *= factor;
       if (choice_.companion) subtract_from_move(explained, factor);
@@ -288,7 +236,7 @@ class Measurement {
     proposal.move_slope = insertion.move.empty() ? 0.0 : choice_.move_decrease;
     proposal.insertion = std::move(insertion);
     proposal.positions = moments_.positions;
-    proposal.taps = consumer_taps();
+    proposal.taps = taps();
     proposal.homogeneous = moments_.homogeneous;
     proposal.search_amplitude = choice_.search_amplitude;
     proposal.preserves_function = choice_.preserves_function;
@@ -311,7 +259,6 @@ class Measurement {
 
   void prepare_pass(Context& ctx) {
     candidates_.reset();
-    effects_.reset();
     if (choice_.insertion.units == 0 || features_) return;
     if (pass_ < passes_) {
       candidates_.emplace(ctx, site_, choice_.insertion);
@@ -323,15 +270,11 @@ class Measurement {
     }
   }
 
-  void describe(std::int64_t max_units) {
-    moments_.name = site_.name;
-    moments_.inputs = site_.fan_in();
-    moments_.outputs = site_.fan_out();
-    moments_.consumer_inputs = site_.consumer_inputs();
-    moments_.width = site_.width();
-    moments_.unit_bias = site_.producer.has_bias();
-    moments_.consumer_bias = site_.consumer.has_bias();
-    moments_.spatial = site_.spatial();
+  /// Lets the method choose once the statistics are complete.
+  void solve(Context& ctx, Tensor<double>* covariance) {
+    moments_ = statistics_->moments(ctx);
+    statistics_.reset();
+    solved_ = true;
     moments_.slope_at_zero = site_.slope_at_zero();
     moments_.relu = site_.activation == nn::Activation::relu;
     moments_.homogeneous =
@@ -341,99 +284,39 @@ class Measurement {
     moments_.damping = options_.damping;
     moments_.significance = options_.significance;
     moments_.move_weights = options_.move_weights;
-    moments_.max_units = max_units;
-    if (maps_) {
-      const Geometry& geometry = maps_->geometry();
-      moments_.positions = geometry.consumer.output(geometry.pooled).size();
-      moments_.all_taps = geometry.consumer.kernel.size();
-      moments_.taps = maps_->fan_out() == FanOut::full ? moments_.all_taps : 1;
-    }
+    moments_.max_units = max_units_(taps());
     const NumbersOfUnits now = numbers_of_units<T>(*ctx_, site_);
     moments_.fan_in = now.fan_in;
     moments_.fan_out = now.fan_out;
     moments_.norm_channels = now.norm;
-  }
-
-  void finish_rows(Context& ctx) {
-    Moments<double>& moments = moments_.moments = rows_->gathered(ctx);
-    if (needs_.inputs && known_covariance_) moments.s = clone(ctx, *known_covariance_);
-    moments.layer = site_.name;
-    if (!needs_.consumer) return;
-    require_finite_statistics(ctx);
-    const Moments<double> noise = needs_.noise ? rows_->noise(ctx) : Moments<double>();
-    take(damped_move(ctx, moments.s1, moments.m1, options_.damping ? Tensor<double>() : clone(ctx, noise.m1),
-                     options_.damping, needs_.route, moments.resolution));
-    moments_.bottleneck = unexpressed(ctx);
-    const View<const double> move = moments_.move.weights;
-    if (needs_.residual) moments_.n = residual_cross<double>(ctx, moments.m, moments.cross, move);
-    if (needs_.noise) moments_.noise = residual_cross<double>(ctx, noise.m, noise.cross, move);
-    if (needs_.joint && moments_.consumer_inputs > 0) {
-      const Tensor<double> rows = detail::whitening_rows(ctx, concat("site ", site_.name, ": S1"),
-                                                         damped(ctx, moments.s1), needs_.route, moments.resolution);
-      moments_.explained = Tensor<double>(ctx, {moments_.inputs, rows.extent(0)});
-      gemm(ctx, Transpose::no, Transpose::yes, 1, moments.cross.view(), rows.view(), 0, moments_.explained.view());
+    if (covariance && needs_.inputs && !known_covariance_) *covariance = clone(ctx, moments_.moments.s);
+    choice_ = options_.method->choose(ctx, moments_);
+    if (options_.wanted && choice_.insertion.units > 0) {
+      const std::int64_t wanted = options_.wanted(choice_);
+      if (wanted < choice_.insertion.units) {
+        moments_.max_units = wanted;
+        choice_ = options_.method->choose(ctx, moments_);
+      }
     }
+    if (needs_.consumer) choice_.note = detail::joined(choice_.note, detail::note_of_move(moments_.move));
+    complete(choice_.insertion);
+    passes_ = choice_.insertion.units > 0 ? options_.method->candidate_passes() + 1 : 0;
+    if (options_.method->candidate_passes() == 0) passes_ = 0;
+    if (!moments_.spatial && moments_.relu && !site_.norm && needs_.residual) {
+      feature_fan_ins_ = options_.method->features(ctx, moments_, choice_);
+      if (!feature_fan_ins_.empty()) features_.emplace(ctx, site_, feature_fan_ins_, needs_.noise);
+    }
+    prepare_pass(ctx);
   }
 
-  void take(DampedMove found) {
-    moments_.move = std::move(found.move);
-    moments_.consumer_damping = found.damping;
-  }
-
-  void finish_maps(Context& ctx) {
-    Moments<double>& moments = moments_.moments;
-    moments.layer = site_.name;
-    if (needs_.inputs) moments.s = known_covariance_ ? clone(ctx, *known_covariance_) : maps_->covariance(ctx);
-    if (needs_.goal) moments.m = maps_->goal_cross_moment(ctx);
-    if (needs_.fisher) moments.fisher = maps_->fisher(ctx);
-    moments.goal_norm2 = maps_->goal_norm2();
-    moments.samples = maps_->samples();
-    moments.resolution = MapStatistics<T>::resolution();
-    if (!needs_.consumer) return;
-    if (!two_passes()) maps_->find_move(ctx, options_.damping, needs_.route);
-    moments.s1 = maps_->consumer_covariance(ctx);
-    moments.m1 = maps_->first_moment(ctx);
-    moments_.move = maps_->take_move();
-    moments_.consumer_damping = maps_->damping();
-    moments_.bottleneck = needs_.residual ? maps_->bottleneck() : unexpressed(ctx);
-    if (needs_.residual) moments_.n = maps_->residual_cross_moment(ctx);
-    if (needs_.noise) moments_.noise = maps_->noise_cross_moment(ctx);
-    if (needs_.joint) moments_.explained = maps_->explained(ctx);
-  }
+  /// Weights by which an output of the consumer reads one unit.
+  [[nodiscard]] std::int64_t taps() const noexcept { return moments_.all_taps; }
 
   /// S1 as it was damped for the move.
   [[nodiscard]] Tensor<double> damped(Context& ctx, const Tensor<double>& a) const {
     Tensor<double> result = clone(ctx, a);
     damp(ctx, moments_.consumer_damping, result);
     return result;
-  }
-
-  /// Ψ = (1/n) ‖V_goal - δW* B1‖² = (1/n) ‖V_goal‖² - 2 ⟨δW*, M1ᵀ⟩ + ⟨δW* S1, δW*⟩, of a damped move as well.
-  [[nodiscard]] double unexpressed(Context& ctx) const {
-    const Moments<double>& moments = moments_.moments;
-    const Tensor<double>& move = moments_.move.weights;
-    double squares = 0.0;
-    if (!move.empty()) {
-      Tensor<double> product(ctx, move.shape());
-      gemm(ctx, Transpose::no, Transpose::no, 1, move.view(), moments.s1.view(), 0, product.view());
-      squares = detail::inner_product<double, double>(ctx, product.view(), move.view());
-    }
-    return std::max(0.0, moments.goal_norm2 - 2.0 * moments_.move.decrease + squares);
-  }
-
-  void require_finite_statistics(Context& ctx) const {
-    const Moments<double>& m = moments_.moments;
-    const auto check = [&](const char* symbol, const Tensor<double>& matrix) {
-      if (!matrix.empty())
-        detail::require_finite<double>(ctx, concat("site ", site_.name, ": ", symbol), matrix.view());
-    };
-    check("S", m.s);
-    check("S1", m.s1);
-    check("M", m.m);
-    check("M1", m.m1);
-    check("P", m.cross);
-    check("E", m.fisher);
-    check("N", moments_.n);
   }
 
   /// G S1⁺.
@@ -490,13 +373,13 @@ class Measurement {
   MeasurementOptions options_;
   Needs needs_;
   const Tensor<double>* known_covariance_;
-  std::optional<SiteStatistics<T>> rows_;
-  std::optional<MapStatistics<T>> maps_;
-  std::optional<GoalMeans<T>> goal_means_;
+  MaxUnits max_units_;
+  std::optional<SiteStatistics<T>> statistics_;
+  bool solved_ = false;
   std::vector<double> feature_fan_ins_;
   std::optional<FeaturePass<T>> features_;
   std::optional<CandidatePass<T>> candidates_;
-  std::optional<UnitEffects<T>> effects_;
+  std::optional<UnitEffects<T>> effects_, measured_;
   SiteMoments moments_;
   Choice choice_;
   int pass_ = 0, passes_ = 0;

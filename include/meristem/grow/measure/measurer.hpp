@@ -1,7 +1,6 @@
 // Measuring sites of a network on samples: the passes that statistics need, for several sites at once.
 #pragma once
 
-#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -11,7 +10,7 @@
 #include <vector>
 
 #include <meristem/grow/measure/measurement.hpp>
-#include <meristem/grow/measure/row_statistics.hpp>
+#include <meristem/grow/measure/visit_sites.hpp>
 #include <meristem/grow/methods/methods.hpp>
 #include <meristem/grow/units/site.hpp>
 #include <meristem/nn/batch.hpp>
@@ -39,65 +38,49 @@ class Measurer {
                                               const MeasurementOptions& options, const ForEachBatch& for_each_batch,
                                               const MaxUnits& max_units) {
     const auto start = std::chrono::steady_clock::now();
-    std::vector<Measurement<T>> measurements;
+    std::vector<std::pair<nn::ParameterId, Tensor<double>>> kept;
+    using One = Measurement<T>;
+    std::vector<One> measurements;
+    measurements.reserve(sites.size());
     std::vector<bool> reads_network_input(sites.size(), true);
     for (const Site<T>& site : sites) {
       const auto known = covariances_.find(site.producer.weight().id);
-      measurements.emplace_back(ctx, site, options, known == covariances_.end() ? nullptr : &known->second);
+      measurements.emplace_back(
+          ctx, site, options, [&max_units, &site](std::int64_t taps) { return max_units(site, taps); },
+          known == covariances_.end() ? nullptr : &known->second);
     }
-    const auto run = [&](auto&& wanted, auto&& use, bool one_batch = false) {
+    // All sites that want the same batches share a pass.
+    const auto run = [&](typename One::Batches wanted) {
       std::vector<Site<T>> some;
       std::vector<std::size_t> indices;
       for (std::size_t i = 0; i < sites.size(); ++i) {
-        if (!wanted(measurements[i])) continue;
+        if (measurements[i].wants() != wanted) continue;
         some.push_back(sites[i]);
         indices.push_back(i);
       }
-      if (some.empty()) return;
+      if (some.empty()) return false;
       std::int64_t batches = 0;
       for_each_batch([&](const nn::BatchView<T>& batch) {
-        if (batches++ > 0 && one_batch) return;
+        if (batches++ > 0 && wanted == One::Batches::one) return;
         count(batch.inputs.shape());
         visit_sites<T>(ctx, *network_, some, batch, loss_,
                        [&](Context&, std::size_t i, View<const T> unit, View<const T> consumer, View<const T> goal) {
                          if (unit.data_handle() != batch.inputs.data_handle()) reads_network_input[indices[i]] = false;
-                         use(measurements[indices[i]], unit, consumer, goal);
+                         measurements[indices[i]].update(ctx, unit, consumer, goal);
                        });
       });
-    };
-    using One = Measurement<T>;
-    using V = View<const T>;
-    const auto first = [&](One& m, V unit, V consumer, V goal) { m.first(ctx, unit, consumer, goal); };
-    run([](const One& m) { return m.wants_statistics(); }, first);
-    // What the maps are like shows in any batch.
-    run([](const One& m) { return !m.wants_statistics(); }, first, true);
-    for (One& m : measurements) {
-      if (m.two_passes()) m.between(ctx);
-    }
-    run([](const One& m) { return m.two_passes(); },
-        [&](One& m, V unit, V consumer, V goal) { m.second(ctx, unit, consumer, goal); });
-    for (std::size_t i = 0; i < measurements.size(); ++i) {
-      const nn::ParameterId id = sites[i].producer.weight().id;
-      Tensor<double> covariance;
-      // No weight changes what enters the network: on the same samples its covariance stays what it is.
-      const bool keep = reads_network_input[i] && covariances_.find(id) == covariances_.end();
-      measurements[i].solve(ctx, max_units(sites[i], measurements[i].consumer_taps()), keep ? &covariance : nullptr);
-      if (keep && !covariance.empty()) covariances_[id] = std::move(covariance);
-    }
-    run([](const One& m) { return m.wants_features(); },
-        [&](One& m, V unit, V consumer, V goal) { m.features(ctx, unit, consumer, goal); });
-    for (One& m : measurements) {
-      if (m.wants_features()) m.take_features(ctx);
-    }
-    const auto wants_candidates = [](const One& m) { return m.wants_candidates(); };
-    while (std::any_of(measurements.begin(), measurements.end(), wants_candidates)) {
-      run(wants_candidates, [&](One& m, V unit, V, V goal) { m.candidates(ctx, unit, goal); });
-      for (One& m : measurements) {
-        if (m.wants_candidates()) m.refine(ctx);
+      for (const std::size_t i : indices) {
+        const nn::ParameterId id = sites[i].producer.weight().id;
+        Tensor<double> covariance;
+        // No weight changes what enters the network: on the same samples its covariance stays what it is.
+        const bool keep = reads_network_input[i] && covariances_.find(id) == covariances_.end();
+        measurements[i].finish_pass(ctx, keep ? &covariance : nullptr);
+        if (keep && !covariance.empty()) kept.emplace_back(id, std::move(covariance));
       }
-    }
-    run([](const One& m) { return m.wants_effects(); },
-        [&](One& m, V unit, V consumer, V goal) { m.effects(ctx, unit, consumer, goal); });
+      return true;
+    };
+    while (run(One::Batches::all) || run(One::Batches::one)) continue;
+    for (auto& [id, covariance] : kept) covariances_[id] = std::move(covariance);
 
     std::vector<Proposal> proposals;
     double solving = 0.0;

@@ -1,25 +1,20 @@
-// The statistics of one growth site, gathered while batches flow through the network.
+// The statistics of one place of growth between layers that read vectors.
 #pragma once
 
 #include <array>
 #include <cmath>
 #include <cstdint>
-#include <functional>
 #include <limits>
 #include <optional>
 #include <string>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include <meristem/grow/solve/moments.hpp>
 #include <meristem/grow/statistics/accumulator.hpp>
 #include <meristem/grow/statistics/random_signs.hpp>
-#include <meristem/grow/units/site.hpp>
+#include <meristem/grow/statistics/site_shape.hpp>
 #include <meristem/kernels/reduce.cuh>
-#include <meristem/nn/batch.hpp>
-#include <meristem/nn/layer.hpp>
-#include <meristem/nn/loss.hpp>
 
 namespace meristem::inline MERISTEM_BACKEND::grow {
 
@@ -51,12 +46,12 @@ struct StatisticsOptions {
 /// Accumulates S1, M1, S, M, P and E of section "Definitions" in M. Verbockhaven et al., "Growing tiny networks" (TMLR
 /// 2024): sums of per-sample outer products divided once by the number of samples. Streaming and mergeable.
 template <Real T>
-class SiteStatistics {
+class RowStatistics {
  public:
   /// For a unit with `unit_inputs` inputs that feeds a layer of `consumer_inputs` inputs and `outputs` outputs, biases
   /// not counted.
-  SiteStatistics(Context& ctx, std::int64_t unit_inputs, bool unit_bias, std::int64_t consumer_inputs,
-                 bool consumer_bias, std::int64_t outputs, const StatisticsOptions& options = {})
+  RowStatistics(Context& ctx, std::int64_t unit_inputs, bool unit_bias, std::int64_t consumer_inputs,
+                bool consumer_bias, std::int64_t outputs, const StatisticsOptions& options = {})
       : features_{unit_inputs, consumer_inputs, outputs} {
     if (options.covariance) s_.emplace(ctx, unit_inputs, unit_bias);
     if (options.consumer) s1_.emplace(ctx, consumer_inputs, consumer_bias);
@@ -72,9 +67,10 @@ class SiteStatistics {
     if (options.fisher) fisher_.emplace(ctx, outputs, false);
   }
 
-  SiteStatistics(Context& ctx, const Site<T>& site, const StatisticsOptions& options = {})
-      : SiteStatistics(ctx, site.producer.in_features(), site.producer.has_bias(), site.consumer.in_features(),
-                       site.consumer.has_bias(), site.consumer.out_features(), options) {
+  RowStatistics(Context& ctx, const SiteShape& site, const StatisticsOptions& options = {})
+      : RowStatistics(ctx, site.producer.in, site.producer.bias, site.consumer.in, site.consumer.bias,
+                      site.consumer.out, options) {
+    site.check();
     site_ = site.name;
   }
 
@@ -88,7 +84,7 @@ class SiteStatistics {
     const std::int64_t rows = arrived[2].extent(0);
     for (std::size_t i = 0; i < 3; ++i) {
       if (arrived[i].extent(0) == rows && arrived[i].extent(1) == features_[i]) continue;
-      throw ShapeError(concat("SiteStatistics: unit input ", unit_input.shape(), ", consumer input ",
+      throw ShapeError(concat("RowStatistics: unit input ", unit_input.shape(), ", consumer input ",
                               consumer_input.shape(), " and goal ", goal.shape(),
                               " must agree in all axes but the last,"
                               " which must be ",
@@ -97,7 +93,7 @@ class SiteStatistics {
     const double squares = kernels::sum_squares(ctx, goal);
     if (!std::isfinite(squares)) {
       kernels::check_finite(ctx, goal,
-                            concat(site_.empty() ? "SiteStatistics" : concat("site ", site_),
+                            concat(site_.empty() ? "RowStatistics" : concat("site ", site_),
                                    ": the desired update (minus the gradient at the consumer's output)"));
     }
     if (s_) s_->update(ctx, unit_input, n);
@@ -119,11 +115,11 @@ class SiteStatistics {
   }
 
   /// Adds everything another one has seen.
-  void merge(Context& ctx, const SiteStatistics& other) {
+  void merge(Context& ctx, const RowStatistics& other) {
     const auto same = [](const auto& a, const auto& b) { return a.has_value() == b.has_value(); };
     if (!same(s_, other.s_) || !same(s1_, other.s1_) || !same(fisher_, other.fisher_) ||
         !same(plain_.m, other.plain_.m) || !same(plain_.cross, other.plain_.cross) || !same(signed_, other.signed_)) {
-      throw ArgumentError("SiteStatistics: cannot merge statistics gathered with different options");
+      throw ArgumentError("RowStatistics: cannot merge statistics gathered with different options");
     }
     if (s_) s_->merge(ctx, *other.s_);
     if (s1_) s1_->merge(ctx, *other.s1_);
@@ -139,9 +135,9 @@ class SiteStatistics {
   /// The finished moments. `known_covariance` stands in for S where that was not gathered. Throws ArgumentError before
   /// the first sample, or where S is neither gathered nor given.
   [[nodiscard]] Moments<double> moments(Context& ctx, const Tensor<double>* known_covariance = nullptr) {
-    if (samples_ == 0) throw ArgumentError("SiteStatistics: moments of no samples were asked for; call update first");
+    if (samples_ == 0) throw ArgumentError("RowStatistics: moments of no samples were asked for; call update first");
     if (!s_ && known_covariance == nullptr) {
-      throw ArgumentError("SiteStatistics: S was not gathered; pass the known covariance of the unit's inputs");
+      throw ArgumentError("RowStatistics: S was not gathered; pass the known covariance of the unit's inputs");
     }
     Moments<double> result = gathered(ctx);
     if (!s_) result.s = clone(ctx, *known_covariance);
@@ -150,7 +146,7 @@ class SiteStatistics {
 
   /// The finished moments as far as they were gathered; others are empty. Throws ArgumentError before the first sample.
   [[nodiscard]] Moments<double> gathered(Context& ctx) {
-    if (samples_ == 0) throw ArgumentError("SiteStatistics: moments of no samples were asked for; call update first");
+    if (samples_ == 0) throw ArgumentError("RowStatistics: moments of no samples were asked for; call update first");
     Moments<double> result;
     if (s_) result.s = s_->mean(ctx);
     if (s1_) result.s1 = s1_->mean(ctx);
@@ -166,7 +162,7 @@ class SiteStatistics {
   /// M1, M and P with a random sign for each sample, if they were asked for; all else is empty. Merged statistics of
   /// different samples have to be gathered with different seeds. Throws ArgumentError before the first sample.
   [[nodiscard]] Moments<double> noise(Context& ctx) {
-    if (samples_ == 0) throw ArgumentError("SiteStatistics: moments of no samples were asked for; call update first");
+    if (samples_ == 0) throw ArgumentError("RowStatistics: moments of no samples were asked for; call update first");
     Moments<double> result;
     if (signed_) signed_->mean(ctx, result.m1, result.m, result.cross);
     return result;
@@ -229,54 +225,5 @@ class SiteStatistics {
   double goal_squares_ = 0.0;
   std::int64_t samples_ = 0;
 };
-
-/// Hands the inputs of producers and consumers and the desired update to `visit` while a batch flows back through the
-/// network. Connect it to a Pass as its taps.
-template <Real T>
-class SiteTaps final : public nn::Taps<T> {
- public:
-  /// site index, input of the producer, input of the consumer, desired update (all valid during the call)
-  using Visit = std::function<void(Context&, std::size_t, View<const T>, View<const T>, View<const T>)>;
-
-  SiteTaps(const std::vector<Site<T>>& sites, Visit visit)
-      : sites_(&sites), visit_(std::move(visit)), unit_inputs_(sites.size()) {}
-
-  void on_forward(Context&, const nn::Layer<T>& layer, View<const T> input) override {
-    for (std::size_t i = 0; i < sites_->size(); ++i) {
-      if ((*sites_)[i].producer.layer() == &layer) unit_inputs_[i] = input;
-    }
-  }
-
-  void on_backward(Context& ctx, const nn::Layer<T>& layer, View<const T> input,
-                   View<const T> output_gradient) override {
-    for (std::size_t i = 0; i < sites_->size(); ++i) {
-      if ((*sites_)[i].consumer.layer() != &layer) continue;
-      // Backward carries the gradient of the mean loss; V_goal belongs to the sum over the batch.
-      Tensor<T> goal = zeros<T>(ctx, output_gradient.shape());
-      kernels::axpy<T>(ctx, -static_cast<T>(output_gradient.extent(0)), output_gradient, goal);
-      visit_(ctx, i, unit_inputs_[i], input, goal);
-    }
-  }
-
- private:
-  const std::vector<Site<T>>* sites_;
-  Visit visit_;
-  std::vector<View<const T>> unit_inputs_;
-};
-
-/// Runs one batch forward and backward without touching parameters, gradients or running statistics, and shows every
-/// site to `visit`. Returns the mean loss of the batch.
-template <Real T>
-double visit_sites(Context& ctx, nn::Layer<T>& network, const std::vector<Site<T>>& sites,
-                   const std::type_identity_t<nn::BatchView<T>>& batch, const nn::Objective& loss,
-                   typename SiteTaps<T>::Visit visit) {
-  SiteTaps<T> taps(sites, std::move(visit));
-  const nn::Pass<T> pass{
-      .mode = nn::Mode::training, .gradients = nn::GradientMode::ignore, .measuring = true, .taps = &taps};
-  const nn::Trace<T> trace = network.forward(ctx, batch.inputs, pass);
-  nn::LossValue<T> value = loss(ctx, trace.output, batch);
-  (void)network.backward(ctx, batch.inputs, trace, std::move(value.gradient), pass);
-  return value.mean;
-}
 
 }  // namespace meristem::inline MERISTEM_BACKEND::grow

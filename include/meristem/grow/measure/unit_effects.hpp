@@ -97,7 +97,8 @@ class UnitEffects {
       Tensor<T> move = path_.contribution(ctx, h);
       move_squares_ += squares_of(ctx, move);
       if (options_.companion) {
-        add_consumer_products<T>(ctx, path_.site(), consumer_input, move.view().reshape(goal.shape()), consumer_cross_);
+        add_consumer_products<T>(ctx, path_.site().shape(unit_input.shape()), consumer_input,
+                                 move.view().reshape(goal.shape()), consumer_cross_);
       }
     }
     samples_ += unit_input.extent(0);

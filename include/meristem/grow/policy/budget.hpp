@@ -87,7 +87,7 @@ template <Real T>
     return seen.with(seen.rank() - 1, layer.in_features());
   };
   const Shape unit_input = input_of(site.producer);
-  const std::int64_t taps = site.spatial() ? site.geometry(unit_input).consumer.kernel.size() : 1;
+  const std::int64_t taps = site.spatial() ? site.shape(unit_input).consumer_window().kernel.size() : 1;
   // Places at which a layer computes each of its outputs for one sample; its own width may be 0.
   const auto places = [&](const Affine<T>& layer) {
     const Shape output = layer.layer()->output_shape(input_of(layer));

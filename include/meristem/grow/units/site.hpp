@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <meristem/core/window.hpp>
+#include <meristem/grow/statistics/site_shape.hpp>
 #include <meristem/nn/batch_norm.hpp>
 #include <meristem/nn/layer.hpp>
 
@@ -73,14 +74,6 @@ class Affine {
   bool is_convolution_ = false;
 };
 
-/// Sizes of the maps of a site, which follow from the shape of what enters its producer.
-struct Geometry {
-  Extent2 map;      ///< of the producer's input
-  Extent2 hidden;   ///< of the producer's output
-  Extent2 pooled;   ///< of what the consumer reads; `hidden` without pooling
-  Window consumer;  ///< the consumer as a convolution over `pooled`: a Linear behind a Flatten has its size as kernel
-};
-
 /// A hidden layer that can take more units. A unit is a row of the producer's weight (its fan-in), a slice along the
 /// input axis of the consumer's weight (its fan-out), and a channel of the normalisation between them, if there is one.
 template <Real T>
@@ -113,26 +106,31 @@ struct Site {
   /// True for a pooling that is not linear.
   [[nodiscard]] bool pools_maximum() const { return pool != nullptr && pooling == nn::Pooling::maximum; }
 
-  /// Sizes for an input of the producer of this shape, (n, height, width, channels). Throws ShapeError for another
-  /// rank.
-  [[nodiscard]] Geometry geometry(const Shape& input) const {
+  /// Its sizes for an input of the producer of this shape, (n, height, width, channels) where positions matter. Throws
+  /// ShapeError for another rank there.
+  [[nodiscard]] SiteShape shape(const Shape& input) const {
+    const auto shape_of = [](const Affine<T>& layer) {
+      return AffineShape{layer.in_features(), layer.out_features(), layer.has_bias(), layer.is_convolution(),
+                         layer.window()};
+    };
+    SiteShape result;
+    result.name = name;
+    result.producer = shape_of(producer);
+    result.consumer = shape_of(consumer);
+    result.consumer_label = consumer.layer()->label();
+    if (!spatial()) return result;
     if (input.rank() != 4) {
       throw ShapeError(concat("site ", name, ": ", producer.layer()->label(), " reads shape ", input,
                               "; a site with a convolution reads maps (n, height, width, channels)"));
     }
-    Geometry result;
     result.map = {input[1], input[2]};
-    Shape shape = producer.layer()->output_shape(input);
-    result.hidden = {shape[1], shape[2]};
-    if (pool) shape = pool->output_shape(shape);
-    result.pooled = shape.rank() == 4 ? Extent2(shape[1], shape[2]) : Extent2(1);
-    result.consumer = consumer.window();
-    if (flattened) result.consumer.kernel = result.pooled;
+    if (pool) result.pool = pool->description().window_on(result.hidden());
+    result.flattened = flattened;
     return result;
   }
 
   /// Learned scalars that one unit adds if the consumer reads it by `taps` weights per output (1 for vectors,
-  /// Geometry::consumer.kernel.size() for maps).
+  /// SiteShape::consumer_window().kernel.size() for maps).
   [[nodiscard]] std::int64_t parameters_per_unit(std::int64_t taps = 1) const {
     return fan_in() + taps * fan_out() + (norm ? 2 : 0);
   }
