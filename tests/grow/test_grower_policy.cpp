@@ -19,6 +19,7 @@
 #include <meristem/io/history.hpp>
 #include <meristem/models/mlp.hpp>
 #include <meristem/nn/batch_norm.hpp>
+#include <meristem/nn/conv2d.hpp>
 #include <meristem/nn/dropout.hpp>
 #include <meristem/nn/residual.hpp>
 #include <meristem/optim/adamw.hpp>

@@ -1,7 +1,9 @@
 #include <doctest/doctest.h>
 
 #include <cstdint>
+#include <functional>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -47,6 +49,51 @@ class OwnSilu final : public ms::nn::Layer<double> {
   std::optional<double> slope_;
 };
 
+/// Passes its input on, and says of itself what the test has it say.
+class Told final : public ms::nn::Layer<double> {
+ public:
+  using Tell = std::function<void(Told&, ms::nn::Description<double>&)>;
+  Told(ms::Context& ctx, Tell tell)
+      : weight(ctx, "weight", {4, 4}, true),
+        along(ctx, "along", {4}, true),
+        number(ctx, "number", {1}, true),
+        left(ctx, 4, 4),
+        right(ctx, 4, 4),
+        tell_(std::move(tell)) {}
+  [[nodiscard]] std::string_view kind() const override { return "Told"; }
+  [[nodiscard]] ms::Shape output_shape(const ms::Shape& input) const override { return input; }
+
+  ms::nn::Parameter<double> weight, along, number;
+  ms::nn::Linear<double> left, right;
+
+ private:
+  void describe(ms::nn::Description<double>& description) override { tell_(*this, description); }
+  [[nodiscard]] ms::nn::Trace<double> do_forward(ms::Context&, ms::View<const double> input,
+                                                 const ms::nn::Pass<double>&) override {
+    ms::nn::Trace<double> trace;
+    trace.output = input;
+    return trace;
+  }
+  [[nodiscard]] ms::Tensor<double> do_backward(ms::Context&, ms::View<const double>, const ms::nn::Trace<double>&,
+                                               ms::Tensor<double> output_gradient,
+                                               const ms::nn::Pass<double>&) override {
+    return output_gradient;
+  }
+  Tell tell_;
+};
+
+/// Names of the sites of Linear `a`, the layer `f` and Linear `b`.
+std::vector<std::string> sites_around(const Told::Tell& tell) {
+  ms::Context ctx;
+  ms::nn::Sequential<double> net;
+  net.add<ms::nn::Linear>("a", ctx, 4, 4);
+  net.add<Told>("f", ctx, tell);
+  net.add<ms::nn::Linear>("b", ctx, 4, 4);
+  std::vector<std::string> names;
+  for (const auto& site : ms::grow::find_sites<double>(net)) names.push_back(site.name);
+  return names;
+}
+
 template <class Function, class... Args>
 ms::nn::Sequential<double> net_with_function(ms::Context& ctx, Args... args) {
   ms::nn::Sequential<double> net;
@@ -81,6 +128,70 @@ TEST_CASE("own layer: a layer that knows its slope at zero is an activation to g
 
   auto without = net_with_function<OwnSilu>(ctx, std::nullopt);
   CHECK(ms::grow::find_sites<double>(without).empty());
+}
+
+TEST_CASE("own layer: what it says of itself decides where a network grows") {
+  using Description = ms::nn::Description<double>;
+  using ms::nn::Axis;
+  using Names = std::vector<std::string>;
+  CHECK(sites_around([](Told&, Description&) {}).empty());
+  CHECK(sites_around([](Told&, Description& d) { d.identity(); }) == Names{"a"});
+  CHECK(sites_around([](Told&, Description& d) { d.elementwise(ms::nn::Activation::tanh); }) == Names{"a"});
+  CHECK(sites_around([](Told&, Description& d) { d.elementwise(); }).empty());
+  // A number for all units may stand between; one for each would need a value for a new unit.
+  CHECK(sites_around([](Told& f, Description& d) {
+          d.elementwise(0.5);
+          d.parameter(f.number);
+        }) == Names{"a"});
+  CHECK(sites_around([](Told& f, Description& d) {
+          d.elementwise(0.5);
+          d.parameter(f.along, {Axis::channel});
+        }).empty());
+  // An affine layer is a consumer and a producer, unless it has a third tensor along its features.
+  CHECK(sites_around([](Told& f, Description& d) { d.affine(f.weight, &f.along); }) == Names{"a", "f"});
+  CHECK(sites_around([](Told& f, Description& d) { d.affine(f.weight); }) == Names{"a", "f"});
+  CHECK(sites_around([](Told& f, Description& d) {
+          d.affine(f.weight);
+          d.parameter(f.number);
+        }) == Names{"a", "f"});
+  CHECK(sites_around([](Told& f, Description& d) {
+          d.affine(f.weight);
+          d.parameter(f.along, {Axis::out});
+        }).empty());
+}
+
+TEST_CASE("own layer: the layers inside a user's container are a chain if it says so") {
+  using Description = ms::nn::Description<double>;
+  const auto with_children = [](auto&& tell) {
+    return sites_around([=](Told& f, Description& d) {
+      tell(f, d);
+      d.child("left", f.left);
+      d.child("right", f.right);
+    });
+  };
+  CHECK(with_children([](Told&, Description& d) { d.sequence(); }) == std::vector<std::string>{"f.left"});
+  CHECK(with_children([](Told&, Description&) {}).empty());
+  CHECK(with_children([](Told& f, Description& d) {
+          d.sequence();
+          d.parameter(f.number);
+        }).empty());
+}
+
+TEST_CASE("own layer: branches that a user's container adds up are tied") {
+  ms::Context ctx;
+  ms::nn::Sequential<double> net;
+  net.add<ms::nn::Linear>("a", ctx, 4, 4);
+  net.add<Told>("f", ctx, [](Told& f, ms::nn::Description<double>& d) {
+    d.sum();
+    d.child("left", f.left);
+    d.child("right", f.right);
+  });
+  net.add<ms::nn::Linear>("b", ctx, 4, 4);
+  // Nor is one of them the consumer of the other.
+  CHECK(ms::grow::find_sites<double>(net).empty());
+  CHECK(support::message_of<ms::ArgumentError>([&] { (void)ms::grow::find_site<double>(net, "f.right"); }) ==
+        "growth: f.right cannot grow alone: skip connections add the outputs of f.left, f.right, whose channels are "
+        "tied; no layer of this network can grow");
 }
 
 TEST_CASE("own layer: a network grows through it as through the same function of the library") {

@@ -12,6 +12,7 @@
 #include <meristem/grow/units/prune.hpp>
 #include <meristem/models/mlp.hpp>
 #include <meristem/nn/batch_norm.hpp>
+#include <meristem/nn/conv2d.hpp>
 #include <meristem/nn/dropout.hpp>
 #include <meristem/nn/residual.hpp>
 #include <meristem/optim/adamw.hpp>

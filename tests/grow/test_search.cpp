@@ -12,7 +12,9 @@
 #include <meristem/grow/units/site.hpp>
 #include <meristem/models/mlp.hpp>
 #include <meristem/nn/batch_norm.hpp>
+#include <meristem/nn/conv2d.hpp>
 #include <meristem/nn/dropout.hpp>
+#include <meristem/nn/pooling.hpp>
 #include <meristem/nn/residual.hpp>
 #include <support/check.hpp>
 

@@ -14,7 +14,9 @@
 #include <meristem/grow/units/site.hpp>
 #include <meristem/models/mlp.hpp>
 #include <meristem/nn/batch_norm.hpp>
+#include <meristem/nn/conv2d.hpp>
 #include <meristem/nn/dropout.hpp>
+#include <meristem/nn/pooling.hpp>
 #include <meristem/nn/residual.hpp>
 #include <meristem/optim/adamw.hpp>
 #include <meristem/optim/schedule.hpp>

@@ -676,6 +676,28 @@ TEST_CASE("onnx: what ONNX has no words for is refused, with the layer") {
   CHECK(contains(complaint(scale, {3}),
                  "scale (Scale): layers of this kind cannot be exported to ONNX; add the kind with its nodes to an "
                  "io::LayerKinds and hand that over, or put layers of the library in its place"));
+  // With its nodes in the registry it can be, wherever it stands.
+  ms::io::LayerKinds<float> kinds;
+  kinds.add("Scale", {}, [](ms::io::OnnxLayer<float>& onnx) {
+    return onnx.node("Mul", {onnx.input(), onnx.constant("factor", {}, {2.0f})});
+  });
+  ms::io::save_onnx<float>(path, ctx, scale, {.sample = {3}}, kinds);
+  const auto bytes = ms::io::read_file(path);
+  const std::string written(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  for (const char* word : {"scale/Mul", "scale/factor", "output"}) CHECK(contains(written, word));
+  std::filesystem::remove(path);
+  // An operator of the library with a tensor too many is another one.
+  struct Gated final : Base {
+    explicit Gated(ms::Context& context) : gate(context, "gate", {3}, true) {}
+    void describe(Description<float>& description) override {
+      description.elementwise(Activation::relu);
+      description.parameter(gate, {Axis::channel});
+    }
+    Parameter<float> gate;
+  };
+  Net gated;
+  gated.add<Gated>("gated", ctx);
+  CHECK(contains(complaint(gated, {3}), "gated (Base): layers of this kind cannot be exported"));
   // A pooling of the user's is none of the library's.
   Net own_pool;
   own_pool.add<Middle>("middle", PoolOptions{.kernel = 3});

@@ -2,6 +2,7 @@
 // inside, and the fields from which its kind can be made again. Growth, files, exports and names follow from it.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <concepts>
 #include <cstddef>
@@ -169,11 +170,9 @@ class Description {
   }
 
   /// A learned tensor and its axes; one without axes has none that features index. In a fixed order.
-  void parameter(Parameter<T>& tensor, std::initializer_list<Axis> axes = {}) {
-    parameters.push_back(entry(tensor, axes));
-  }
+  void parameter(Parameter<T>& tensor, std::initializer_list<Axis> axes = {}) { append(parameters, tensor, axes); }
   /// A tensor that is saved but not learned.
-  void buffer(Buffer<T>& tensor, std::initializer_list<Axis> axes = {}) { buffers.push_back(entry(tensor, axes)); }
+  void buffer(Buffer<T>& tensor, std::initializer_list<Axis> axes = {}) { append(buffers, tensor, axes); }
   /// A layer inside, under a name that no other layer and no parameter here has. With an empty name it has the path of
   /// the layer around it.
   void child(std::string name, Layer<T>& layer) { children.push_back({std::move(name), &layer}); }
@@ -236,15 +235,14 @@ class Description {
 
  private:
   template <class Tensor>
-  static Entry<Tensor> entry(Tensor& tensor, std::initializer_list<Axis> axes) {
+  static void append(std::vector<Entry<Tensor>>& entries, Tensor& tensor, std::initializer_list<Axis> axes) {
     if (axes.size() > Shape::max_rank) {
       throw ArgumentError(
           concat(tensor.name, ": ", axes.size(), " axes are described; a tensor has at most ", int{Shape::max_rank}));
     }
-    Entry<Tensor> result{&tensor, {}, static_cast<int>(axes.size())};
-    std::size_t axis = 0;
-    for (const Axis role : axes) result.axes[axis++] = role;
-    return result;
+    if (entries.empty()) entries.reserve(2);  // of most layers all
+    Entry<Tensor>& entry = entries.emplace_back(Entry<Tensor>{&tensor, {}, static_cast<int>(axes.size())});
+    std::copy(axes.begin(), axes.end(), entry.axes.begin());
   }
 
   bool with_fields_;

@@ -142,7 +142,10 @@ class Layer {
 
   /// How messages call the layer: `layer2 (Linear)`.
   [[nodiscard]] std::string label() const {
-    return name_.empty() ? std::string(kind()) : concat(name_, " (", kind(), ")");
+    // Layers may make it for checks that pass: no stream.
+    std::string text(kind());
+    if (!name_.empty()) text.insert(0, name_ + " (").push_back(')');
+    return text;
   }
 
   /// Shape of the output for an input of this shape, the batch first. Throws ShapeError that names the layer.
@@ -264,7 +267,7 @@ class Layer {
 
   /// Path name of a layer inside.
   [[nodiscard]] std::string path_of(const std::string& child) const {
-    return name_.empty() || child.empty() ? name_ + child : concat(name_, ".", child);
+    return name_.empty() || child.empty() ? name_ + child : name_ + "." + child;
   }
 
  private:
@@ -340,6 +343,17 @@ template <Real T>
   if (&network == &part) return true;
   for (Layer<T>* child : network.children()) {
     if (contains(*child, part)) return true;
+  }
+  return false;
+}
+
+/// Whether there is anything to learn in a layer.
+template <Real T>
+[[nodiscard]] bool has_parameters(Layer<T>& layer) {
+  const Description<T> told = layer.description();
+  if (!told.parameters.empty()) return true;
+  for (const auto& child : told.children) {
+    if (has_parameters(*child.layer)) return true;
   }
   return false;
 }

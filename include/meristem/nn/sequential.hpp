@@ -114,9 +114,7 @@ class Sequential final : public Layer<T> {
   /// wanted.
   [[nodiscard]] std::size_t first_with_work() const {
     for (std::size_t i = 0; i < layers_.size(); ++i) {
-      bool has_parameters = false;
-      layers_[i].layer->visit_parameters([&](Parameter<T>&) { has_parameters = true; });
-      if (has_parameters) return i;
+      if (has_parameters(*layers_[i].layer)) return i;
     }
     return layers_.size();
   }

@@ -15,6 +15,7 @@
 #include <meristem/grow/units/site.hpp>
 #include <meristem/kernels/batch_norm.cuh>
 #include <meristem/kernels/elementwise.cuh>
+#include <meristem/nn/batch.hpp>
 #include <meristem/nn/layer.hpp>
 
 namespace meristem::inline MERISTEM_BACKEND::grow {

@@ -145,8 +145,13 @@ class SiteFinder {
   explicit SiteFinder(std::vector<Site<T>>& sites) : sites_(&sites) {}
 
   void walk(nn::Layer<T>& network) {
+    const nn::Description<T> told = network.description();
+    const bool chain = told.op == nn::Operator::sequence && told.plain();
     close();
-    for (nn::Layer<T>* layer : network.children()) visit(layer);
+    for (const auto& child : told.children) {
+      visit(child.layer);
+      if (!chain) close();
+    }
     close();
   }
 
