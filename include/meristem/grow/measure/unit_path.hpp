@@ -40,7 +40,7 @@ class UnitPath {
     }
     fan_in_ = from_host<T>(ctx, site.producer.weight().value.shape().with(0, units_), weights);
     if (site.producer.has_bias()) bias_ = from_host<T>(ctx, {units_}, biases);
-    fan_out_ = detail::fan_out_slices(ctx, site, plain, 1.0);
+    fan_out_ = detail::fan_out_slices(ctx, site, plain);
   }
 
   [[nodiscard]] const Site<T>& site() const noexcept { return site_; }

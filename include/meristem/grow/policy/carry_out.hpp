@@ -39,9 +39,15 @@ double carry_out(Context& ctx, nn::Layer<T>& network, optim::Optimizer<T>& optim
     return pass(ctx, show_batches, options.loss, has_norms ? taps : nullptr);
   };
   const double loss_before = loss_now(&before);
+  std::optional<StagedEdit<T>> trial;  // one edit for all amplitudes
   const auto loss_at = [&](double gamma) {
     if (gamma == 0.0) return loss_before;
-    StagedEdit<T> staged(ctx, make_edit<T>(ctx, site, proposal.insertion, gamma), network);
+    if (!trial) {
+      trial.emplace(ctx, make_edit<T>(ctx, site, proposal.insertion, gamma), network, nullptr, Follow::nothing);
+    } else {
+      trial->set_amplitude(ctx, gamma);
+    }
+    StagedEdit<T>& staged = *trial;
     struct SwapBack {
       StagedEdit<T>& staged;
       ~SwapBack() { staged.swap(); }
@@ -89,6 +95,7 @@ double carry_out(Context& ctx, nn::Layer<T>& network, optim::Optimizer<T>& optim
   report.predicted = search.gamma * report.slope;
   report.evaluations = search.evaluations;
   if (search.accepted) {
+    trial.reset();
     // The function is that of the search whatever the split.
     if (proposal.homogeneous && search.gamma > 0.0) split(search.gamma);
     apply<T>(ctx, make_edit<T>(ctx, site, proposal.insertion, search.gamma), network, &optimizer);

@@ -2,7 +2,9 @@
 // replace them, and the numbers that are added. Weights, gradients and optimiser state all follow the same edit.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <string>
 #include <utility>
@@ -30,6 +32,7 @@ struct AxisEdit {
   /// How many indices the axis has before: an edit that was made for another number does not apply. Negative: not
   /// known.
   std::int64_t extent = -1;
+  double power = 0.0;  ///< fresh numbers count γ^power times, for the amplitude γ of the edit
 };
 
 /// A change of a parameter's or buffer's numbers in place, before its axes change: value += delta.
@@ -37,6 +40,7 @@ template <Real T>
 struct ValueEdit {
   nn::ParameterId parameter = 0;  ///< or the id of a buffer
   Tensor<T> delta;                ///< in the old shape of the parameter
+  double power = 0.0;             ///< it counts γ^power times, for the amplitude γ of the edit
 };
 
 /// Everything one growth step changes. Axis edits apply in order, each to the result of those before it. It is for the
@@ -45,6 +49,7 @@ template <Real T>
 struct Edit {
   std::vector<ValueEdit<T>> values;
   std::vector<AxisEdit<T>> axes;
+  double gamma = 1.0;  ///< the amplitude; numbers whose power is 0 do not depend on it
 };
 
 /// The map that keeps `old_extent` indices and appends `added`.
@@ -56,16 +61,23 @@ struct Edit {
   return map;
 }
 
+/// What follows an edit beside the numbers themselves.
+enum class Follow {
+  all,      ///< gradients, and moments if there is an optimiser
+  nothing,  ///< for a trial of the network's outputs
+};
+
 /// An edit carried out beside the network it is for: `swap` exchanges the two, and exchanging twice leaves the network
 /// as it was to the last bit. Gradients and optimiser moments of added slices start at zero; the optimiser's
 /// next step is their first.
 template <Real T>
 class StagedEdit {
  public:
-  /// Prepares all tensors; changes nothing yet. Without an optimiser, only weights and gradients follow. Throws
+  /// Prepares all tensors at the amplitude of the edit; changes nothing yet. Throws
   /// ArgumentError for a parameter that `network` does not have, numbers of another Context, and an optimiser of
   /// another network, ShapeError for an edit that does not fit. Numbers that are not finite may be tried out.
-  StagedEdit(Context& ctx, const Edit<T>& edit, nn::Layer<T>& network, optim::Optimizer<T>* optimizer = nullptr) {
+  StagedEdit(Context& ctx, const Edit<T>& edit, nn::Layer<T>& network, optim::Optimizer<T>* optimizer = nullptr,
+             Follow follow_up = Follow::all) {
     if (optimizer != nullptr && !nn::contains(optimizer->network(), network) &&
         !nn::contains(network, optimizer->network())) {
       throw ArgumentError(
@@ -96,7 +108,7 @@ class StagedEdit {
         throw ShapeError(concat("growth edit: ", target.name, " has shape ", target.value->shape(),
                                 ", its change has shape ", change.delta.shape()));
       }
-      kernels::axpy<T>(ctx, T(1), change.delta, staged(ctx, *target.value));
+      kernels::axpy<T>(ctx, T(1), change.delta, part(ctx, *target.value, change.power));
     }
     for (const AxisEdit<T>& change : edit.axes) {
       const Target& target = find(change.parameter);
@@ -110,8 +122,9 @@ class StagedEdit {
         }
         resize(ctx, tensor, change, View<const T>());
       };
+      if (added > 0) (void)part(ctx, *target.value, change.power);
       resize(ctx, *target.value, change, added > 0 ? change.fresh.view() : View<const T>());
-      if (target.gradient == nullptr) continue;
+      if (target.gradient == nullptr || follow_up == Follow::nothing) continue;
       follow("its gradient", *target.gradient);
       if (optimizer == nullptr) continue;
       for (Tensor<T>& moment : optimizer->state(change.parameter)) follow("a moment of the optimiser", moment);
@@ -123,6 +136,26 @@ class StagedEdit {
                    ", but not in the optimiser's memory; give the optimiser to every edit of its network"));
       }
       steps.follow(change.axis, shape[change.axis], change.map, optimizer->steps() + 1);
+    }
+    set_amplitude(ctx, edit.gamma);
+  }
+
+  /// Changes the numbers to those of another amplitude, on the device. Not between the two calls of `swap`.
+  void set_amplitude(Context& ctx, double gamma) {
+    for (auto it = parts_.begin(); it != parts_.end();) {
+      auto& [target, parts] = *it;
+      if (parts.size() == 1) {
+        // The same at every amplitude.
+        staged_.insert_or_assign(target, std::move(parts.at(0.0)));
+        it = parts_.erase(it);
+        continue;
+      }
+      Tensor<T> sum = clone(ctx, parts.at(0.0));
+      for (const auto& [power, numbers] : parts) {
+        if (power != 0.0) kernels::axpy<T>(ctx, static_cast<T>(std::pow(gamma, power)), numbers, sum.view());
+      }
+      staged_.insert_or_assign(target, std::move(sum));
+      ++it;
     }
   }
 
@@ -168,26 +201,48 @@ class StagedEdit {
     return added;
   }
 
-  /// `target` as the edits so far leave it.
+  /// Numbers that add up, each times γ to its power: as all edits are linear, they go through them one by one.
+  using Parts = std::map<double, Tensor<T>>;
+
+  /// `target` as the edits so far leave it at amplitude 0.
   [[nodiscard]] const Tensor<T>& current(Tensor<T>& target) const {
-    const auto found = staged_.find(&target);
-    return found == staged_.end() ? target : found->second;
+    const auto found = parts_.find(&target);
+    return found == parts_.end() ? target : found->second.at(0.0);
   }
 
-  /// The staged stand-in of `target`, at first a copy.
-  Tensor<T>& staged(Context& ctx, Tensor<T>& target) {
-    const auto found = staged_.find(&target);
-    if (found != staged_.end()) return found->second;
-    return staged_.emplace(&target, clone(ctx, target)).first->second;
+  Parts& parts(Context& ctx, Tensor<T>& target) {
+    Parts& result = parts_[&target];
+    if (result.empty()) result.emplace(0.0, clone(ctx, target));
+    return result;
+  }
+
+  /// The part of `target` that goes with this power of γ, at first 0.
+  Tensor<T>& part(Context& ctx, Tensor<T>& target, double power) {
+    Parts& all = parts(ctx, target);
+    const auto found = all.find(power);
+    if (found != all.end()) return found->second;
+    return all.emplace(power, zeros<T>(ctx, all.at(0.0).shape())).first->second;
   }
 
   void resize(Context& ctx, Tensor<T>& target, const AxisEdit<T>& change, View<const T> fresh) {
-    const Tensor<T>& source = current(target);
-    Tensor<T> result(ctx, source.shape().with(change.axis, static_cast<std::int64_t>(change.map.size())));
-    kernels::grow_copy<T>(ctx, source, change.axis, change.map, fresh, result);
-    staged_.insert_or_assign(&target, std::move(result));
+    const auto resized = [&](const Tensor<T>& source, View<const T> numbers) {
+      Tensor<T> result(ctx, source.shape().with(change.axis, static_cast<std::int64_t>(change.map.size())));
+      kernels::grow_copy<T>(ctx, source, change.axis, change.map, numbers, result);
+      return result;
+    };
+    if (!parts_.contains(&target)) {
+      // Where nothing else changes the numbers, no copy of them is needed first.
+      if (change.power == 0.0 || fresh.rank() == 0) {
+        parts_[&target].emplace(0.0, resized(target, fresh));
+        return;
+      }
+    }
+    for (auto& [power, numbers] : parts(ctx, target)) {
+      numbers = resized(numbers, power == change.power ? fresh : View<const T>());
+    }
   }
 
+  std::map<Tensor<T>*, Parts> parts_;
   std::map<Tensor<T>*, Tensor<T>> staged_;
   std::map<optim::FirstSteps*, optim::FirstSteps> first_steps_;
 };
@@ -197,9 +252,14 @@ class StagedEdit {
 template <Real T>
 void apply(Context& ctx, const Edit<T>& edit, nn::Layer<T>& network, optim::Optimizer<T>* optimizer = nullptr) {
   StagedEdit<T> staged(ctx, edit, network, optimizer);
-  const auto require_finite = [&](nn::ParameterId id, const Tensor<T>& numbers) {
+  const auto require_finite = [&](nn::ParameterId id, const Tensor<T>& numbers, double power) {
     if (numbers.empty()) return;
-    const std::int64_t index = kernels::first_non_finite(ctx, numbers.view());
+    std::int64_t index = kernels::first_non_finite(ctx, numbers.view());
+    const double most = static_cast<double>(std::numeric_limits<T>::max());
+    if (index < 0 && power != 0.0) {
+      const double largest = static_cast<double>(kernels::max_abs(ctx, numbers.view()));
+      if (!(largest * std::pow(edit.gamma, power) <= most)) index = 0;
+    }
     if (index < 0) return;
     std::string name;
     network.visit_parameters([&](nn::Parameter<T>& p) { name = p.id == id ? p.name : name; });
@@ -207,8 +267,8 @@ void apply(Context& ctx, const Edit<T>& edit, nn::Layer<T>& network, optim::Opti
     throw ArgumentError(concat("growth edit: number ", index, " of what ", name,
                                " gets is not finite; the units or their amplitude are of no use"));
   };
-  for (const ValueEdit<T>& change : edit.values) require_finite(change.parameter, change.delta);
-  for (const AxisEdit<T>& change : edit.axes) require_finite(change.parameter, change.fresh);
+  for (const ValueEdit<T>& change : edit.values) require_finite(change.parameter, change.delta, change.power);
+  for (const AxisEdit<T>& change : edit.axes) require_finite(change.parameter, change.fresh, change.power);
   staged.swap();
 }
 

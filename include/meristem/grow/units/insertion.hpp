@@ -216,9 +216,9 @@ template <Real T>
   return map;
 }
 
-/// √γ ω in the order of the consumer's weight along its last axis.
+/// ω in the order of the consumer's weight along its last axis.
 template <Real T>
-[[nodiscard]] Tensor<T> fan_out_slices(Context& ctx, const Site<T>& site, const Insertion& insertion, double factor) {
+[[nodiscard]] Tensor<T> fan_out_slices(Context& ctx, const Site<T>& site, const Insertion& insertion) {
   const std::int64_t q = insertion.outputs, units = insertion.units, taps = insertion.taps;
   const Window& window = site.consumer.window();
   const std::int64_t places = site.flattened ? taps : window.kernel.size();
@@ -232,7 +232,7 @@ template <Real T>
       for (std::int64_t k = 0; k < units; ++k) {
         const std::size_t at = static_cast<std::size_t>((k * taps + tap) * q + o);
         const double split = insertion.split.empty() ? 1.0 : insertion.split[static_cast<std::size_t>(k)];
-        values.push_back(read ? static_cast<T>(factor / split * insertion.fan_out[at]) : T(0));
+        values.push_back(read ? static_cast<T>(insertion.fan_out[at] / split) : T(0));
       }
     }
   }
@@ -292,23 +292,27 @@ template <Real T>
 [[nodiscard]] Edit<T> make_edit(Context& ctx, const Site<T>& site, const Insertion& insertion, double gamma) {
   detail::require_fit(site, insertion);
   detail::require_numbers(site, insertion, gamma);
-  const double root = std::sqrt(gamma);
   const std::int64_t units = insertion.units, p = insertion.inputs, q = insertion.outputs;
   const std::int64_t features = p - (site.producer.has_bias() ? 1 : 0);
 
+  // What goes with γ and with √γ; the numbers are those of γ = 1.
+  constexpr double whole = 1.0, root = 0.5;
   Edit<T> edit;
+  edit.gamma = gamma;
   if (!insertion.move.empty()) {
     const std::int64_t d = insertion.consumer_inputs, old_features = d - (site.consumer.has_bias() ? 1 : 0);
     std::vector<T> weights, biases;
     for (std::int64_t o = 0; o < q; ++o) {
       for (std::int64_t i = 0; i < d; ++i) {
-        const double change = gamma * insertion.move[static_cast<std::size_t>(o * d + i)];
+        const double change = insertion.move[static_cast<std::size_t>(o * d + i)];
         (i < old_features ? weights : biases).push_back(static_cast<T>(change));
       }
     }
     nn::Parameter<T>& weight = site.consumer.weight();
-    edit.values.push_back({weight.id, from_host<T>(ctx, weight.value.shape(), weights)});
-    if (site.consumer.has_bias()) edit.values.push_back({site.consumer.bias().id, from_host<T>(ctx, {q}, biases)});
+    edit.values.push_back({weight.id, from_host<T>(ctx, weight.value.shape(), weights), whole});
+    if (site.consumer.has_bias()) {
+      edit.values.push_back({site.consumer.bias().id, from_host<T>(ctx, {q}, biases), whole});
+    }
   }
   if (units == 0) return edit;
   detail::add_factors(ctx, site, insertion, edit);
@@ -317,7 +321,7 @@ template <Real T>
   const auto split = [&](std::size_t k) { return insertion.split.empty() ? 1.0 : insertion.split[k]; };
   std::vector<double> scales(static_cast<std::size_t>(units), 1.0);
   if (!site.norm) {
-    for (std::size_t k = 0; k < scales.size(); ++k) scales[k] = root * split(k);
+    for (std::size_t k = 0; k < scales.size(); ++k) scales[k] = split(k);
   } else if (!given_norm) {
     scales = detail::fan_in_scales(ctx, site, insertion);
   }
@@ -331,9 +335,11 @@ template <Real T>
   const std::vector<std::int64_t> map = appended(site.width(), units);
   nn::Parameter<T>& weight = site.producer.weight();
   const std::int64_t width = site.width();
-  edit.axes.push_back({weight.id, 0, map, from_host<T>(ctx, weight.value.shape().with(0, units), rows), width});
+  const double fan_in_power = site.norm ? 0.0 : root;
+  edit.axes.push_back(
+      {weight.id, 0, map, from_host<T>(ctx, weight.value.shape().with(0, units), rows), width, fan_in_power});
   if (site.producer.has_bias()) {
-    edit.axes.push_back({site.producer.bias().id, 0, map, from_host<T>(ctx, {units}, biases), width});
+    edit.axes.push_back({site.producer.bias().id, 0, map, from_host<T>(ctx, {units}, biases), width, fan_in_power});
   }
   if (site.norm) {
     std::vector<T> means, variances, weights, shifts;
@@ -341,22 +347,22 @@ template <Real T>
       const double s = scales[k], variance = s * s * insertion.variance[k];
       means.push_back(static_cast<T>(s * insertion.mean[k]));
       variances.push_back(static_cast<T>(variance));
-      const double weight = root / s * std::sqrt(variance + site.norm->epsilon());
+      const double weight = 1.0 / s * std::sqrt(variance + site.norm->epsilon());
       weights.push_back(static_cast<T>(split(k) * (given_norm ? insertion.norm_weight[k] : weight)));
-      shifts.push_back(static_cast<T>(split(k) * (given_norm ? insertion.norm_shift[k] : root * insertion.mean[k])));
+      shifts.push_back(static_cast<T>(split(k) * (given_norm ? insertion.norm_shift[k] : insertion.mean[k])));
     }
-    const auto add = [&](nn::ParameterId id, const std::vector<T>& values) {
-      edit.axes.push_back({id, 0, map, from_host<T>(ctx, {units}, values), width});
+    const auto add = [&](nn::ParameterId id, const std::vector<T>& values, double power) {
+      edit.axes.push_back({id, 0, map, from_host<T>(ctx, {units}, values), width, power});
     };
-    add(site.norm->weight().id, weights);
-    add(site.norm->bias().id, shifts);
-    add(site.norm->running_mean().id, means);
-    add(site.norm->running_variance().id, variances);
+    add(site.norm->weight().id, weights, given_norm ? 0.0 : root);
+    add(site.norm->bias().id, shifts, given_norm ? 0.0 : root);
+    add(site.norm->running_mean().id, means, 0.0);
+    add(site.norm->running_variance().id, variances, 0.0);
   }
   nn::Parameter<T>& consumer = site.consumer.weight();
   edit.axes.push_back({consumer.id, consumer.value.rank() - 1, detail::consumer_map(site, insertion),
-                       detail::fan_out_slices(ctx, site, insertion, root),
-                       consumer.value.extent(consumer.value.rank() - 1)});
+                       detail::fan_out_slices(ctx, site, insertion), consumer.value.extent(consumer.value.rank() - 1),
+                       root});
   return edit;
 }
 
