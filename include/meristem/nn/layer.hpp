@@ -19,6 +19,18 @@
 #include <meristem/nn/description.hpp>
 #include <meristem/nn/parameter.hpp>
 
+// A template of layers as a template parameter. clang 14 crashes at one with a constraint in a member of a class
+// template; it takes constrained arguments without.
+#if defined(__clang__) && __clang_major__ < 16
+#define MERISTEM_LAYER_TEMPLATE \
+  template <class>              \
+  class
+#else
+#define MERISTEM_LAYER_TEMPLATE \
+  template <Real>               \
+  class
+#endif
+
 namespace meristem::inline MERISTEM_BACKEND::nn {
 
 /// Layers such as dropout and batch normalisation behave differently in training and in evaluation.

@@ -57,7 +57,7 @@ class Residual final : public Layer<T> {
     }
     return body_.template add<L>(std::move(name), std::forward<Args>(args)...);
   }
-  template <template <Real> class L, class... Args>
+  template <MERISTEM_LAYER_TEMPLATE L, class... Args>
   L<T>& add(std::string name, Args&&... args) {
     return add<L<T>>(std::move(name), std::forward<Args>(args)...);
   }

@@ -30,7 +30,7 @@ class Sequential final : public Layer<T> {
   }
   /// The same for a template of layers, which gets this network's type of numbers: `net.add<nn::Linear>("fc", ctx, 8,
   /// 4)`.
-  template <template <Real> class L, class... Args>
+  template <MERISTEM_LAYER_TEMPLATE L, class... Args>
   L<T>& add(std::string name, Args&&... args) {
     return add<L<T>>(std::move(name), std::forward<Args>(args)...);
   }
