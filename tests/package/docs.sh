@@ -39,7 +39,7 @@ OMP_NUM_THREADS=1 bash -euxo pipefail commands.sh | tee output
 # What a page promises its reader: the last number between two texts is from .. to ..
 promise() {
   local number
-  number=$(sed -nE "s/.*$1(-?[0-9.e+-]+)$2.*/\1/p" output | tail -n 1)
+  number=$(grep -oE -- "$1-?[0-9.e+-]+$2" output | tail -n 1 | sed -E "s/^$1//; s/$2\$//") || true
   if ! awk -v number="$number" "BEGIN { exit !(number != \"\" && number >= $3 && number <= $4) }"; then
     echo "docs/$page.md promises '$1NUMBER$2' from $3 to $4; the program printed '$number'"
     exit 1
