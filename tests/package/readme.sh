@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # readme.sh <source folder> <compiler>: compiles the C++ examples of the README files. Each of README.md stands alone;
 # those of any other file follow one another, as a reader meets them. The first, the quick start, runs as well, for
-# two epochs on a folder with a few images where it looks for CIFAR-10.
+# two epochs on a folder with a few images where it looks for CIFAR-10. Links between files of the tree must lead
+# somewhere. The pages of docs/ have a test of their own, docs.sh.
 set -euo pipefail
 root=$1
 compiler=$2
@@ -43,3 +44,13 @@ while IFS= read -r file; do
   others=$((others + 1))
 done < <(grep -rl --include='*.md' '^```cpp$' "$root"/{include,examples,bench,tests,CONTRIBUTING.md} | sort)
 ((others > 0))
+
+broken=0
+while IFS= read -r file; do
+  while IFS= read -r target; do
+    [[ -e $(dirname "$file")/${target%%#*} ]] && continue
+    echo "${file#"$root"/}: there is no $target"
+    broken=$((broken + 1))
+  done < <(awk '/^```/ { code = !code } !code' "$file" | grep -oE '\]\([^)# ]+' | sed 's/^](//' | grep -vE '^[a-z]+:')
+done < <(find "$root"/{*.md,docs,include,kernels,examples,bench,tests} -name '*.md')
+((broken == 0))
