@@ -55,7 +55,7 @@ TEST_CASE("features: each pick explains most of what is left, as least squares o
   const Dense a(count, n, support::normal_values<double>(count * n, 1)),
       v(q, n, support::normal_values<double>(q * n, 2));
   const Dense c = (1.0 / n) * (a * transposed(a)), g = (1.0 / n) * (a * transposed(v));
-  const auto found = ms::grow::detail::pick_features(c.values, g.values, 12, 2, 3, 4, 0.0);
+  const auto found = ms::grow::detail::pick_features(c.values, g.values, 12, 2, 3, 4, 0.0, 0.0);
   REQUIRE(found.which.size() == 4);
   std::vector<std::size_t> order{0, 1, 2};
   const double before = explained(a, order, v);
@@ -101,13 +101,13 @@ TEST_CASE("features: a threshold, copies and constants of nothing are left alone
   rows.insert(rows.end(), static_cast<std::size_t>(n), 0.0);
   const Dense a(4, n, rows), v(1, n, support::normal_values<double>(n, 4));
   const Dense c = (1.0 / n) * (a * transposed(a)), g = (1.0 / n) * (a * transposed(v));
-  const auto all = ms::grow::detail::pick_features(c.values, g.values, 4, 1, 0, 10, 0.0);
+  const auto all = ms::grow::detail::pick_features(c.values, g.values, 4, 1, 0, 10, 0.0, 0.0);
   CHECK(all.which.size() == 2);
   CHECK(all.next == 0.0);
-  const auto first = ms::grow::detail::pick_features(c.values, g.values, 4, 1, 0, 1, 0.0);
+  const auto first = ms::grow::detail::pick_features(c.values, g.values, 4, 1, 0, 1, 0.0, 0.0);
   const double score = std::sqrt(first.gain);
-  CHECK(ms::grow::detail::pick_features(c.values, g.values, 4, 1, 0, 10, 1.0001 * score).which.empty());
-  CHECK(ms::grow::detail::pick_features(c.values, g.values, 4, 1, 0, 10, 0.9999 * score).which.size() >= 1);
+  CHECK(ms::grow::detail::pick_features(c.values, g.values, 4, 1, 0, 10, 1.0001 * score, 0.0).which.empty());
+  CHECK(ms::grow::detail::pick_features(c.values, g.values, 4, 1, 0, 10, 0.9999 * score, 0.0).which.size() >= 1);
 }
 
 namespace {

@@ -119,6 +119,28 @@ TEST_CASE("grower: accepted growth lowers the loss, follows the parameters, and 
   CHECK(ms::train::evaluate<float>(ctx, net, set).loss < before);
 }
 
+TEST_CASE("grower: it grows when its condition is due, and its state remembers when that was") {
+  ms::Context ctx({.seed = 4});
+  const auto set = quadrants(200, 1);
+  auto net = small_net(ctx);
+  ms::optim::Sgd sgd(net, {.learning_rate = 0.05});
+  using ms::grow::When;
+  const ms::grow::GrowerOptions options{.when = When::every_epochs(2) && When::bottleneck(0.0), .significance = 0.0};
+  ms::grow::Grower grower(net, sgd, options);
+  std::vector<std::int64_t> grown;
+  for (std::int64_t epoch = 1; epoch <= 3; ++epoch) {
+    if (grower.grow_when_due(ctx, set, {.epoch = epoch})) grown.push_back(epoch);
+  }
+  CHECK(grown == std::vector<std::int64_t>{2});
+  ms::grow::Grower again(net, sgd, options);
+  again.restore(grower.state());
+  CHECK_FALSE(again.grow_when_due(ctx, set, {.epoch = 3}).has_value());
+  CHECK(again.grow_when_due(ctx, set, {.epoch = 4}).has_value());
+  ms::grow::Grower never(net, sgd, {});
+  CHECK_FALSE(never.grow_when_due(ctx, set, {.epoch = 100}).has_value());
+  CHECK_THROWS_AS(never.restore(grower.state()), ms::ArgumentError);
+}
+
 TEST_CASE("grower: the same seed gives the same bits, another seed others") {
   const auto set = quadrants(400, 1);
   const auto run = [&](std::uint64_t seed) {

@@ -96,6 +96,15 @@ class Grower {
     return report;
   }
 
+  /// A growth step, if GrowerOptions::when says that one is due; ask once per epoch or step, whichever it counts. Where
+  /// it depends on the bottleneck, the Grower measures that itself. Throws as `grow` and When.
+  std::optional<GrowthReport> grow_when_due(Context& ctx, const std::type_identity_t<nn::BatchSource<T>>& training_set,
+                                            Progress now, const std::function<void(SiteReport&)>& after_site = {}) {
+    now.unexpressed = [&] { return unexpressed(ctx, training_set); };
+    if (!options_.when(now)) return std::nullopt;
+    return grow(ctx, training_set, after_site);
+  }
+
   /// Measures every site and changes nothing: reports with ‖V_goal‖², D_W and Ψ.
   [[nodiscard]] std::vector<SiteReport> probe(Context& ctx,
                                               const std::type_identity_t<nn::BatchSource<T>>& training_set) {
@@ -120,15 +129,20 @@ class Grower {
   /// What it remembers from one growth step to the next, as plain numbers; for a checkpoint. All else follows from the
   /// network, the data and the options.
   [[nodiscard]] std::vector<double> state() const {
-    return {static_cast<double>(sites_.size()), static_cast<double>(next_site_), static_cast<double>(replayed_),
-            first_step_done_ ? 1.0 : 0.0};
+    std::vector<double> numbers{static_cast<double>(sites_.size()), static_cast<double>(next_site_),
+                                static_cast<double>(replayed_), first_step_done_ ? 1.0 : 0.0};
+    const std::vector<double> when = options_.when.state();
+    numbers.insert(numbers.end(), when.begin(), when.end());
+    return numbers;
   }
-  /// Throws ArgumentError for numbers of a Grower of another number of sites.
+  /// Throws ArgumentError for numbers of a Grower of another number of sites or another GrowerOptions::when.
   void restore(const std::vector<double>& numbers) {
-    if (numbers.size() != 4 || numbers[0] != static_cast<double>(sites_.size())) {
+    if (numbers.size() < 4 || numbers[0] != static_cast<double>(sites_.size())) {
       throw ArgumentError(concat("Grower: the ", numbers.size(), " saved numbers are not those of a Grower with ",
                                  sites_.size(), " sites; restore it with the same network and sites"));
     }
+    // Those of an earlier version end here.
+    if (numbers.size() > 4) options_.when.restore({numbers.begin() + 4, numbers.end()});
     next_site_ = static_cast<std::size_t>(numbers[1]);
     replayed_ = static_cast<std::size_t>(numbers[2]);
     first_step_done_ = numbers[3] != 0.0;

@@ -16,6 +16,7 @@
 #include <meristem/grow/policy/budget.hpp>
 #include <meristem/grow/policy/how_many.hpp>
 #include <meristem/grow/policy/samples.hpp>
+#include <meristem/grow/policy/when.hpp>
 #include <meristem/grow/policy/where.hpp>
 #include <meristem/grow/units/site.hpp>
 #include <meristem/nn/loss.hpp>
@@ -24,6 +25,7 @@ namespace meristem::inline MERISTEM_BACKEND::grow {
 
 struct GrowerOptions {
   Method method = tiny();
+  When when = {};  ///< read by Grower::grow_when_due alone
   Where where = Where::all;
   std::vector<std::string> sites = {};  ///< names of the layers that may grow, in any order; none means all that can
   FanOut fan_out = FanOut::full;        ///< of units that a convolution consumes

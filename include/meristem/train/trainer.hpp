@@ -125,7 +125,7 @@ Metrics step(Context& ctx, nn::Layer<T>& network, const std::type_identity_t<nn:
 template <Real T>
 Metrics evaluate(Context& ctx, nn::Layer<T>& network, const std::type_identity_t<nn::BatchSource<T>>& set,
                  std::int64_t batch_size = 1000, const nn::Objective& loss = {}) {
-  const nn::Pass<T> pass{.mode = nn::Mode::evaluation};
+  const nn::Pass<T> pass{.mode = nn::Mode::evaluation, .forward_only = true};
   Metrics total;
   set.for_each_batch(ctx, batch_size, [&](const nn::BatchView<T>& batch) {
     const nn::Trace<T> trace = network.forward(ctx, batch.inputs, pass);

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include <meristem/core/blas.hpp>
 #include <meristem/grow/methods/common.hpp>
 #include <meristem/grow/methods/method.hpp>
 #include <meristem/grow/solve/matrix_ops.hpp>
@@ -23,8 +24,9 @@ namespace detail {
 
 /// Random fan-ins that are tried.
 inline constexpr std::int64_t random_features = 512;
-/// A feature of which less than this share is not a linear function of those before it tells nothing new.
-inline constexpr double least_new_share = 1e-3;
+/// Ridge in units of each feature's own variance: features are much alike, and without one those that hardly differ
+/// would get large weights of opposite signs, with which training is not stable.
+inline constexpr double feature_ridge = 0.1;
 
 /// Fan-ins (K, p): those of `found` with either sign, then random ones. Random weights are normal in units of each
 /// input's own deviation, scaled so that a feature's mean square before the activation is 1, and biases are normal.
@@ -35,25 +37,26 @@ inline constexpr double least_new_share = 1e-3;
     for (const double value : found.fan_in) result.push_back(sign * value);
   }
   const auto p = static_cast<std::size_t>(site.inputs), features = static_cast<std::size_t>(features_of(site));
-  const std::vector<double> s = to_host(ctx, site.moments.s);
+  const std::vector<double> variances = diagonal<double>(ctx, site.moments.s.view());
   const Philox random = random_of(ctx, site, Draw::features);
   std::uint64_t draw = 0;
-  for (std::int64_t k = 0; k < random_features; ++k) {
-    std::vector<double> weights(p, 0.0);
+  std::vector<double> rows(static_cast<std::size_t>(random_features) * p, 0.0);
+  for (std::size_t k = 0; k < static_cast<std::size_t>(random_features); ++k) {
     for (std::size_t i = 0; i < features; ++i) {
-      const double square = s[i * p + i];
-      weights[i] = square > 0.0 ? random.normal(draw++) / std::sqrt(square) : 0.0;
+      rows[k * p + i] = variances[i] > 0.0 ? random.normal(draw++) / std::sqrt(variances[i]) : 0.0;
     }
-    double square = 0.0;
-    for (std::size_t i = 0; i < features; ++i) {
-      double sum = 0.0;
-      for (std::size_t j = 0; j < features; ++j) sum += s[i * p + j] * weights[j];
-      square += weights[i] * sum;
-    }
-    for (std::size_t i = 0; i < features; ++i) weights[i] *= square > 0.0 ? 1.0 / std::sqrt(square) : 0.0;
-    if (site.unit_bias) weights[features] = random.normal(draw++);
-    result.insert(result.end(), weights.begin(), weights.end());
   }
+  const Tensor<double> weights = from_host<double>(ctx, {random_features, site.inputs}, rows);
+  Tensor<double> seen(ctx, weights.shape());
+  gemm(ctx, Transpose::no, Transpose::no, 1, weights.view(), site.moments.s.view(), 0, seen.view());
+  const std::vector<double> sums = to_host(ctx, seen);
+  for (std::size_t k = 0; k < static_cast<std::size_t>(random_features); ++k) {
+    double square = 0.0;
+    for (std::size_t i = 0; i < features; ++i) square += rows[k * p + i] * sums[k * p + i];
+    for (std::size_t i = 0; i < features; ++i) rows[k * p + i] *= square > 0.0 ? 1.0 / std::sqrt(square) : 0.0;
+    if (site.unit_bias) rows[k * p + features] = random.normal(draw++);
+  }
+  result.insert(result.end(), rows.begin(), rows.end());
   return result;
 }
 
@@ -68,13 +71,19 @@ struct PickedFeatures {
 
 /// `c` (K, K) and `g` (K, q): covariance of the features and their cross moment with the residual, both less what
 /// today's weights make of them. The first `taken` features explain what they can before any is picked; a picked one
-/// explains more than threshold².
+/// explains more than threshold². `ridge` counts in units of each feature's own variance.
 [[nodiscard]] inline PickedFeatures pick_features(std::vector<double> c, std::vector<double> g, std::size_t count,
                                                   std::size_t outputs, std::size_t taken, std::int64_t most,
-                                                  double threshold) {
+                                                  double threshold, double ridge) {
   std::vector<double> whole(count);
-  for (std::size_t k = 0; k < count; ++k) whole[k] = c[k * count + k];
-  const auto fresh = [&](std::size_t k) { return whole[k] > 0.0 && c[k * count + k] > least_new_share * whole[k]; };
+  for (std::size_t k = 0; k < count; ++k) {
+    whole[k] = c[k * count + k];
+    c[k * count + k] *= 1.0 + ridge;
+  }
+  // What is left of a copy is the ridge, and without one rounding.
+  const auto fresh = [&](std::size_t k) {
+    return whole[k] > 0.0 && c[k * count + k] > (1.01 * ridge + 1e-9) * whole[k];
+  };
   const auto explains = [&](std::size_t k) {
     double squares = 0.0;
     for (std::size_t o = 0; o < outputs; ++o) squares += g[k * outputs + o] * g[k * outputs + o];
@@ -164,10 +173,10 @@ inline void add_features(Context& ctx, const SiteMoments& site, const std::vecto
   if (site.significance > 0.0) {
     const std::vector<double> noise =
         to_host(ctx, residual_cross<double>(ctx, features.noise.m, features.noise.cross, move));
-    threshold = site.significance * pick_features(c, noise, count, q, taken, 0, 0.0).next;
+    threshold = site.significance * pick_features(c, noise, count, q, taken, 0, 0.0, feature_ridge).next;
   }
   const std::int64_t most = site.max_units - choice.insertion.units;
-  const PickedFeatures picked = pick_features(c, g, count, q, taken, most, threshold);
+  const PickedFeatures picked = pick_features(c, g, count, q, taken, most, threshold, feature_ridge);
   if (picked.which.empty()) return;
   Insertion& insertion = choice.insertion;
   for (const std::size_t k : picked.which) {

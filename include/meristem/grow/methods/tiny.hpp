@@ -47,8 +47,9 @@ class Tiny final : public GrowthMethod {
  public:
   struct Options {
     Route route = Route::cholesky;
-    bool joint = false;   ///< units and the move of today's weights optimised together
-    bool fisher = false;  ///< in the metric of the outputs' empirical Fisher matrix
+    bool joint = false;    ///< units and the move of today's weights optimised together
+    bool fisher = false;   ///< in the metric of the outputs' empirical Fisher matrix
+    bool features = true;  ///< random features fill up where fewer units than asked for are significant
   };
 
   explicit Tiny(const Options& options) : options_(options) {}
@@ -133,7 +134,9 @@ class Tiny final : public GrowthMethod {
 
   [[nodiscard]] std::vector<double> features(Context& ctx, const SiteMoments& site,
                                              const Choice& choice) const override {
-    if (options_.fisher || choice.insertion.units >= site.max_units || site.max_units == unlimited) return {};
+    if (!options_.features || options_.fisher || choice.insertion.units >= site.max_units ||
+        site.max_units == unlimited)
+      return {};
     return detail::feature_fan_ins(ctx, site, choice.insertion);
   }
   void add_features(Context& ctx, const SiteMoments& site, const std::vector<double>& fan_ins,
