@@ -9,7 +9,6 @@
 
 #include <cmath>
 #include <cstdint>
-#include <limits>
 #include <type_traits>
 
 #include <meristem/core/config.hpp>
@@ -55,9 +54,9 @@ struct SoftCrossEntropyRow {
   MERISTEM_HD void operator()(std::int64_t row) const {
     const T* x = logits + row * classes;
     const T* t = targets + row * classes;
-    T largest = -std::numeric_limits<T>::infinity();
+    T largest = x[0];
     std::int64_t best = 0, wanted = 0;
-    for (std::int64_t k = 0; k < classes; ++k) {
+    for (std::int64_t k = 1; k < classes; ++k) {
       if (x[k] > largest) best = k;
       largest = x[k] > largest ? x[k] : largest;
       wanted = t[k] > t[wanted] ? k : wanted;
