@@ -11,12 +11,11 @@
 #include <meristem/nn/batch.hpp>
 #include <meristem/nn/layer.hpp>
 #include <meristem/nn/loss.hpp>
-#include <meristem/nn/sequential.hpp>
 
 namespace meristem::inline MERISTEM_BACKEND::grow {
 
 /// Forward passes of a network in training mode that leave no trace in it (Pass::measuring), restarted at the top-level
-/// layer that holds the site: a layer of a Sequential, which may be a whole residual block. Other networks run in full.
+/// layer that holds the site: a layer of a sequence, which may be a whole residual block. Other networks run in full.
 /// Losses have the same bits as those of full passes.
 template <Real T>
 class SearchPass {
@@ -25,9 +24,8 @@ class SearchPass {
   /// `most_bytes`, batches beyond that run in full.
   SearchPass(nn::Layer<T>& network, const nn::Layer<T>& changing, std::int64_t most_bytes)
       : network_(&network), bytes_left_(most_bytes) {
-    auto* chain = dynamic_cast<nn::Sequential<T>*>(&network);
-    if (!chain) return;
-    const std::vector<nn::Layer<T>*> layers = chain->children();
+    if (network.description().op != nn::Operator::sequence) return;
+    const std::vector<nn::Layer<T>*> layers = network.children();
     for (std::size_t i = 0; i < layers.size(); ++i) {
       if (!holds(*layers[i], changing)) continue;
       layers_ = layers;

@@ -58,7 +58,7 @@ class NormInputs final : public nn::Taps<T> {
 /// and keep theirs, and the added ones, at the end, take those of the batches.
 template <Real T>
 void follow_growth(Context& ctx, nn::Layer<T>& network, const NormInputs<T>& before, const NormInputs<T>& after) {
-  if (auto* norm = dynamic_cast<nn::BatchNorm<T>*>(&network)) {
+  if (auto* norm = network.description().batch_norm) {
     const auto now = after.all().find(norm);
     if (now == after.all().end()) return;
     const typename NormInputs<T>::Channels none;
