@@ -132,6 +132,11 @@ u64 run_warp(Warp& warp) {
           warp.alive &= ~active;
           here &= ~active;
           ++at;
+          // Nobody waits for lanes that are gone.
+          for (auto& group : warp.groups) {
+            if (group.state == Group::waits_for_lanes) group.state = Group::ready;
+          }
+          next = lowest_ready(warp);
           break;
         case Flow::warp: {
           if (active == 0) {
