@@ -16,11 +16,6 @@
 
 namespace virtual_gpu {
 
-bool looks_for_races() {
-  static const bool value = std::getenv("VIRTUAL_GPU_RACES") != nullptr;
-  return value;
-}
-
 namespace {
 
 struct Problems {
@@ -85,7 +80,7 @@ struct Memory {
     void* const usable = mmap(nullptr, capacity, PROT_READ | PROT_WRITE, flags, file, 0);
     if (seen == MAP_FAILED || usable == MAP_FAILED) give_up("virtual GPU: device memory");
     other = reinterpret_cast<u64>(usable);
-    if (looks_for_races()) {
+    if (looks_for_races) {
       void* const marks = mmap(nullptr, capacity / 4 * sizeof(Shadow), PROT_READ | PROT_WRITE,
                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
       if (marks == MAP_FAILED) give_up("virtual GPU: marks of device memory");

@@ -1,6 +1,7 @@
 // The device: its memory, streams and problems.
 #pragma once
 #include <cstddef>
+#include <cstdlib>
 #include <optional>
 #include <string>
 
@@ -9,7 +10,7 @@
 namespace virtual_gpu {
 
 /// Whether races and reads of what nobody wrote are looked for: VIRTUAL_GPU_RACES=1.
-[[nodiscard]] bool looks_for_races();
+inline const bool looks_for_races = std::getenv("VIRTUAL_GPU_RACES") != nullptr;
 
 /// Records and prints a problem; the next synchronisation returns cudaErrorIllegalAddress, and a program that does not
 /// take its problems ends with exit code 70.

@@ -54,12 +54,12 @@ struct Matrix {
   }
   void reads(Part part = Part::all) const {
     bool written = true;
-    if (looks_for_races())
+    if (looks_for_races)
       columns_of(part, [&](const T* at, u64 bytes) { written = written && memory::is_written(at, bytes); });
     if (!written) problem(what + ": reads device memory that nobody wrote");
   }
   void writes(Part part = Part::all) const {
-    if (looks_for_races()) columns_of(part, [](const T* at, u64 bytes) { memory::mark_written(at, bytes); });
+    if (looks_for_races) columns_of(part, [](const T* at, u64 bytes) { memory::mark_written(at, bytes); });
   }
   std::string what;
   const T* seen;

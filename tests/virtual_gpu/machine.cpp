@@ -1,9 +1,10 @@
 #include "machine.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
+#include <optional>
 #include <random>
 #include <string_view>
 
@@ -221,27 +222,45 @@ u32 component(const Extents& e, char axis) { return axis == 'x' ? e.x : axis == 
 
 Extents place_of(u32 thread, const Extents& e) { return {thread % e.x, thread / e.x % e.y, thread / e.x / e.y}; }
 
-u32 special_value(const Warp& warp, std::string_view name, int lane) {
-  const Block& block = *warp.block;
-  const char axis = name.back();
-  const u32 thread = warp.index * warp_size + static_cast<u32>(lane);
-  if (name.starts_with("%tid.")) return component(place_of(thread, block.extents), axis);
-  if (name.starts_with("%ntid.")) return component(block.extents, axis);
-  if (name.starts_with("%ctaid.")) return component(block.index, axis);
-  if (name.starts_with("%nctaid.")) return component(block.grid, axis);
-  if (name == "%laneid") return static_cast<u32>(lane);
-  if (name == "%warpid") return warp.index;
-  if (name == "%nwarpid") return static_cast<u32>(block.warps.size());
-  if (name == "%dynamic_smem_size") return static_cast<u32>(block.dynamic_shared);
-  if (name == "%lanemask_eq") return 1u << lane;
-  if (name == "%lanemask_lt") return (1u << lane) - 1;
-  if (name == "%lanemask_le") return (2u << lane) - 1;
-  if (name == "%lanemask_gt") return ~((2u << lane) - 1);
-  return ~((1u << lane) - 1);  // %lanemask_ge
-}
-
+/// Writes %tid.x and the like.
 void set_special(const Warp& warp, const Kernel::Special& special) {
-  for_lanes(all_lanes, [&](int lane) { warp.lanes<u32>(special.at)[lane] = special_value(warp, special.name, lane); });
+  const Block& block = *warp.block;
+  const std::string_view name = special.name;
+  const char axis = name.back();
+  u32* const to = warp.lanes<u32>(special.at);
+  const auto each = [&](const auto& value) {
+    for (int lane = 0; lane < warp_size; ++lane) to[lane] = value(lane);
+  };
+  const auto all = [&](u32 value) { std::fill_n(to, warp_size, value); };
+  if (name.starts_with("%tid.")) {
+    each([&](int lane) {
+      return component(place_of(warp.index * warp_size + static_cast<u32>(lane), block.extents), axis);
+    });
+  } else if (name.starts_with("%ntid.")) {
+    all(component(block.extents, axis));
+  } else if (name.starts_with("%ctaid.")) {
+    all(component(block.index, axis));
+  } else if (name.starts_with("%nctaid.")) {
+    all(component(block.grid, axis));
+  } else if (name == "%laneid") {
+    each([](int lane) { return static_cast<u32>(lane); });
+  } else if (name == "%warpid") {
+    all(warp.index);
+  } else if (name == "%nwarpid") {
+    all(static_cast<u32>(block.warps.size()));
+  } else if (name == "%dynamic_smem_size") {
+    all(static_cast<u32>(block.dynamic_shared));
+  } else if (name == "%lanemask_eq") {
+    each([](int lane) { return 1u << lane; });
+  } else if (name == "%lanemask_lt") {
+    each([](int lane) { return (1u << lane) - 1; });
+  } else if (name == "%lanemask_le") {
+    each([](int lane) { return (2u << lane) - 1; });
+  } else if (name == "%lanemask_gt") {
+    each([](int lane) { return ~((2u << lane) - 1); });
+  } else {  // %lanemask_ge
+    each([](int lane) { return ~((1u << lane) - 1); });
+  }
 }
 
 /// Registers and local memory of a block's warps, kept from launch to launch.
@@ -249,7 +268,19 @@ struct Store {
   std::vector<u64> registers;
   std::vector<u32> predicates;
   std::vector<char> local;
+  const Kernel* kernel = nullptr;  // whose constants are in the registers of so many warps
+  std::size_t warps = 0;
 };
+
+void set_constants(const Warp& warp) {
+  for (const auto& constant : warp.block->kernel->constants) {
+    if (constant.bytes == 8) {
+      std::fill_n(warp.lanes<u64>(constant.at), warp_size, constant.bits);
+    } else {
+      std::fill_n(warp.lanes<u32>(constant.at), warp_size, static_cast<u32>(constant.bits));
+    }
+  }
+}
 
 void place_warps(Block& block, Store& store) {
   const Kernel& kernel = *block.kernel;
@@ -263,6 +294,9 @@ void place_warps(Block& block, Store& store) {
   const auto begin = reinterpret_cast<std::uintptr_t>(store.registers.data());
   char* const registers = reinterpret_cast<char*>((begin + line - 1) / line * line);
   block.warps.resize(warps);
+  const bool constants_are_there = store.kernel == &kernel && store.warps >= warps;
+  store.kernel = &kernel;
+  store.warps = warps;
   for (u32 i = 0; i < warps; ++i) {
     Warp& warp = block.warps[i];
     warp.registers = registers + stride * i;
@@ -271,18 +305,12 @@ void place_warps(Block& block, Store& store) {
     warp.local = store.local.data() + std::size_t{kernel.local_bytes} * warp_size * i;
     warp.block = &block;
     warp.index = i;
-    for (const auto& constant : kernel.constants) {
-      if (constant.bytes == 8) {
-        std::fill_n(warp.lanes<u64>(constant.at), warp_size, constant.bits);
-      } else {
-        std::fill_n(warp.lanes<u32>(constant.at), warp_size, static_cast<u32>(constant.bits));
-      }
-    }
+    if (!constants_are_there) set_constants(warp);
     for (const auto& special : kernel.specials) set_special(warp, special);
   }
 }
 
-u64 run_block(Block& block, std::vector<u32>& order, std::mt19937& random) {
+u64 run_block(Block& block, std::vector<u32>& order, std::optional<std::mt19937>& random) {
   const Kernel& kernel = *block.kernel;
 
   std::memset(block.shared.data(), 0xff, kernel.shared_end);
@@ -302,7 +330,7 @@ u64 run_block(Block& block, std::vector<u32>& order, std::mt19937& random) {
   }
   u64 instructions = 0;
   for (;;) {
-    if (order_of_warps() > 1) std::shuffle(order.begin(), order.end(), random);
+    if (random) std::shuffle(order.begin(), order.end(), *random);
     for (const u32 i : order) instructions += run_warp(block.warps[i]);
     if (!all_wait_at_barrier(block)) return instructions;
     pass_barrier(block);
@@ -323,7 +351,7 @@ void fault(const Warp& warp, const Instruction& in, int lane, const std::string&
 }
 
 void run_kernel(Kernel& kernel, Extents grid, Extents extents, void** arguments, u64 dynamic_shared) {
-  const auto start = std::chrono::steady_clock::now();
+  const std::clock_t start = std::clock();
   static Store store;
   static Block block;
   static u64 launches = 0;
@@ -339,11 +367,12 @@ void run_kernel(Kernel& kernel, Extents grid, Extents extents, void** arguments,
     std::memcpy(block.parameters.data() + kernel.parameters[i].at, arguments[i], kernel.parameters[i].bytes);
   }
   block.shared.resize(std::max<u64>(block.shared.size(), kernel.dynamic_begin + dynamic_shared));
-  if (looks_for_races()) begin_race_checks(kernel.dynamic_begin + dynamic_shared);
+  if (looks_for_races) begin_race_checks(kernel.dynamic_begin + dynamic_shared);
   place_warps(block, store);
   std::vector<u32> order(block.warps.size());
   for (u32 i = 0; i < order.size(); ++i) order[i] = order_of_warps() == 1 ? static_cast<u32>(order.size()) - 1 - i : i;
-  std::mt19937 random(static_cast<u32>(order_of_warps()));
+  std::optional<std::mt19937> random;  // slow to make
+  if (order_of_warps() > 1) random.emplace(order_of_warps());
   u64 instructions = 0;
   for (u32 z = 0; z < grid.z; ++z) {
     for (u32 y = 0; y < grid.y; ++y) {
@@ -355,7 +384,7 @@ void run_kernel(Kernel& kernel, Extents grid, Extents extents, void** arguments,
   }
   kernel.launches += 1;
   kernel.thread_instructions += instructions;
-  kernel.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  kernel.seconds += static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
 }
 
 // The lane that `source[1]` names, by the clamp and segment mask of source[2]; a lane that takes no part gives NaN.

@@ -17,10 +17,11 @@ namespace {
 
 constexpr u64 not_a_number = ~u64{0};
 
-/// What an instruction reads or writes: addresses of lanes that are off are those of one that is on.
+/// What an instruction reads or writes: addresses of lanes that are off are those of one that is on. Of `differ` a bit
+/// is set where two lanes differ, of `bits` where one has it.
 struct Addresses {
   u64 lane[warp_size];
-  u64 lowest = ~u64{0}, highest = 0, bits = 0;
+  u64 differ, bits;
 };
 
 Addresses addresses_of(const Warp& warp, const Instruction& in) {
@@ -29,25 +30,29 @@ Addresses addresses_of(const Warp& warp, const Instruction& in) {
   const int first = first_lane(active);
   const auto fill = [&](const auto* from) {
     const u64 offset = static_cast<u64>(in.offset), other = from[first] + offset;
+    u64 differ = 0, bits = 0;
     if (active == all_lanes) {
-      VIRTUAL_GPU_LANES result.lane[lane] = from[lane] + offset;
+      VIRTUAL_GPU_LANES {
+        const u64 address = from[lane] + offset;
+        result.lane[lane] = address;
+        differ |= address ^ other;
+        bits |= address;
+      }
     } else {
-      VIRTUAL_GPU_LANES result.lane[lane] = has_lane(active, lane) ? from[lane] + offset : other;
+      VIRTUAL_GPU_LANES {
+        const u64 own = from[lane] + offset, on = u64{0} - (active >> lane & 1), address = (own & on) | (other & ~on);
+        result.lane[lane] = address;
+        differ |= address ^ other;
+        bits |= address;
+      }
     }
+    result.differ = differ, result.bits = bits;
   };
   if (in.wide_address) {
     fill(warp.lanes<u64>(in.source[0]));
   } else {
     fill(warp.lanes<u32>(in.source[0]));
   }
-  u64 lowest = ~u64{0}, highest = 0, bits = 0;
-  VIRTUAL_GPU_LANES {
-    const u64 address = result.lane[lane];
-    lowest = std::min(lowest, address);
-    highest = std::max(highest, address);
-    bits |= address;
-  }
-  result.lowest = lowest, result.highest = highest, result.bits = bits;
   return result;
 }
 
@@ -98,10 +103,24 @@ std::string find_range(const Warp& warp, const Instruction& in, u64 address, u64
          (before ? ", behind one of " + std::to_string(before->end - before->begin) + " bytes" : "");
 }
 
-/// Whether the accesses from `lowest` to `highest`, of `bytes` each, are in a range that still holds.
-bool is_within(const Warp& warp, const Range& range, u64 lowest, u64 highest, u64 bytes) {
-  const u64 token = range.where == Range::device ? warp.block->device_token : warp.block->launch_token;
-  return range.token == token && lowest >= range.begin && highest < range.end && range.end - highest >= bytes;
+bool holds(const Warp& warp, const Range& range) {
+  return range.token == (range.where == Range::device ? warp.block->device_token : warp.block->launch_token);
+}
+
+bool is_within(const Warp& warp, const Range& range, u64 address, u64 bytes) {
+  return holds(warp, range) && address >= range.begin && address < range.end && range.end - address >= bytes;
+}
+
+/// The same for all lanes. Ranges are shorter than 2^63: the sign tells which numbers are negative.
+bool are_within(const Warp& warp, const Range& range, const Addresses& at, u64 bytes) {
+  if (!holds(warp, range)) return false;
+  const u64 last = range.end - range.begin - bytes;
+  u64 outside = last;
+  VIRTUAL_GPU_LANES {
+    const u64 offset = at.lane[lane] - range.begin;
+    outside |= offset | (last - offset);
+  }
+  return outside >> 63 == 0;
 }
 
 /// What to add to a lane's address for where it leads.
@@ -122,7 +141,7 @@ u64 base_of(const Warp& warp, const Instruction& in, int lane) {
 /// Where a lane's access leads, checked; null after a fault.
 char* locate(const Warp& warp, const Instruction& in, int lane, u64 address, u64 bytes, const char* does,
              Access access) {
-  if (!is_within(warp, in.last, address, address, bytes) || address % bytes != 0) {
+  if (!is_within(warp, in.last, address, bytes) || address % bytes != 0) {
     const std::string wrong = find_range(warp, in, address, bytes);
     if (!wrong.empty()) {
       fault(warp, in, lane, does + (" " + wrong));
@@ -130,7 +149,7 @@ char* locate(const Warp& warp, const Instruction& in, int lane, u64 address, u64
     }
   }
   char* const result = reinterpret_cast<char*>(address + base_of(warp, in, lane));
-  if (looks_for_races()) {
+  if (looks_for_races) {
     if (in.last.where == Range::device) check_device(warp, in, lane, address, bytes, access);
     if (in.last.where == Range::shared) {
       check_shared(warp, in, lane, static_cast<u64>(result - warp.block->shared.data()), bytes, access);
@@ -142,16 +161,14 @@ char* locate(const Warp& warp, const Instruction& in, int lane, u64 address, u64
 /// Adds to the lanes' addresses what leads to their memory, if all are aligned and within what the instruction touched
 /// last, which is how nearly all are.
 bool locate_all(const Warp& warp, const Instruction& in, Addresses& at, u64 bytes) {
-  if (looks_for_races() || (at.bits & (bytes - 1)) != 0) return false;
-  if (!is_within(warp, in.last, at.lowest, at.highest, bytes)) {
-    if (!find_range(warp, in, at.lowest, bytes).empty()) return false;
-    if (!is_within(warp, in.last, at.lowest, at.highest, bytes)) return false;
+  if (looks_for_races || (at.bits & (bytes - 1)) != 0) return false;
+  if (!are_within(warp, in.last, at, bytes)) {
+    if (!find_range(warp, in, at.lane[first_lane(warp.active)], bytes).empty()) return false;
+    if (!are_within(warp, in.last, at, bytes)) return false;
   }
   const u64 base = base_of(warp, in, 0);
   const u64 step = in.last.where == Range::local ? warp.block->kernel->local_bytes : 0;
   VIRTUAL_GPU_LANES at.lane[lane] += base + u64(lane) * step;
-  at.lowest += base;
-  at.highest += base;
   return true;
 }
 
@@ -164,10 +181,9 @@ T read(u64 address) {
 
 // Lanes one element after the other, as most are.
 bool is_contiguous(const Addresses& at, u64 bytes) {
-  if (at.highest - at.lowest != (warp_size - 1) * bytes) return false;
-  u32 in_place = 0;
-  VIRTUAL_GPU_LANES in_place += at.lane[lane] == at.lowest + u64(lane) * bytes;
-  return in_place == warp_size;
+  u64 out_of_place = 0;
+  VIRTUAL_GPU_LANES out_of_place |= (at.lane[lane] - at.lane[0]) ^ (u64(lane) * bytes);
+  return out_of_place == 0;
 }
 
 template <class T, class Register>
@@ -181,16 +197,16 @@ void load(Warp& warp, const Instruction& in) {
   const u32 active = warp.active;
   Addresses at = addresses_of(warp, in);
   if (locate_all(warp, in, at, bytes)) {
-    const bool uniform = at.lowest == at.highest && in.last.where != Range::local;
+    const bool uniform = at.differ == 0 && in.last.where != Range::local;
     for (int i = 0; i < in.count; ++i) {
       if (in.element[i] == no_register) continue;
       auto* const result = warp.lanes<Register>(in.element[i]);
       const u64 skip = u64(i) * sizeof(T);
       if (uniform) {
-        const auto value = extended<T, Register>(read<T>(at.lowest + skip));
+        const auto value = extended<T, Register>(read<T>(at.lane[0] + skip));
         VIRTUAL_GPU_LANES result[lane] = has_lane(active, lane) ? value : result[lane];
       } else if (sizeof(T) == sizeof(Register) && in.count == 1 && active == all_lanes && is_contiguous(at, bytes)) {
-        std::memcpy(result, reinterpret_cast<const char*>(at.lowest), warp_size * sizeof(Register));
+        std::memcpy(result, reinterpret_cast<const char*>(at.lane[0]), warp_size * sizeof(Register));
       } else {
         VIRTUAL_GPU_LANES {
           const auto value = extended<T, Register>(read<T>(at.lane[lane] + skip));
@@ -226,7 +242,7 @@ void store(Warp& warp, const Instruction& in) {
   };
   if (locate_all(warp, in, at, bytes)) {
     if (sizeof(T) == sizeof(Register) && in.count == 1 && warp.active == all_lanes && is_contiguous(at, bytes)) {
-      std::memcpy(reinterpret_cast<char*>(at.lowest), warp.lanes<Register>(in.element[0]),
+      std::memcpy(reinterpret_cast<char*>(at.lane[0]), warp.lanes<Register>(in.element[0]),
                   warp_size * sizeof(Register));
     } else {
       for_lanes(warp.active, [&](int lane) { put(lane, at.lane[lane]); });
@@ -376,7 +392,7 @@ void start_copy(Warp& warp, const Instruction& in) {
       fault(warp, in, lane, "copies device memory outside of live allocations, at " + place(from));
       return;
     }
-    if (looks_for_races()) {
+    if (looks_for_races) {
       start_copy_to_shared(warp, in, lane, at, in.bytes);
       if (read_bytes > 0) check_device(warp, in, lane, from, read_bytes, Access::read);
     }
@@ -391,7 +407,7 @@ void finish_copies(Warp& warp, u32 lanes, u32 newest_groups) {
     char* const to = warp.block->shared.data() + copy.to;
     std::memcpy(to, reinterpret_cast<const char*>(copy.from + memory::alias()), copy.source_bytes);
     std::memset(to + copy.source_bytes, 0, copy.bytes - copy.source_bytes);
-    if (looks_for_races()) finish_copy_to_shared(warp, copy.lane, copy.to, copy.bytes);
+    if (looks_for_races) finish_copy_to_shared(warp, copy.lane, copy.to, copy.bytes);
     return true;
   });
 }

@@ -116,7 +116,7 @@ struct Kernel {
   u32 most_threads = 1024;                           // __launch_bounds__
   u32 registers_per_thread = 0;                      // ptxas'; 0 where the program has no machine code
   u64 launches = 0, thread_instructions = 0;
-  double seconds = 0.0;
+  double seconds = 0.0;  // of the processor
 };
 
 /// The PTX of one object file and what ptxas made of it.
