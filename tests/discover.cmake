@@ -1,16 +1,20 @@
-# meristem_discover_tests(<target> [PREFIX <text>] [LABEL <label>]): one ctest entry for each pair of source file and
+# meristem_discover_tests(<target> [PREFIX <text>] [LABEL <label>] [ONLY <regex>] [SLOW <regex>]
+#                         [ENVIRONMENT <name>=<value>]): one ctest entry for each pair of source file and
 # test suite in a doctest executable, asked from the executable after it was linked, so that no entry runs nothing.
-# The suite is the entry's label unless LABEL names another. Run as a script, this file writes the entries.
+# The suite is the entry's label unless LABEL names another. The expressions are for <folder>/<name>; what matches SLOW
+# gets that label in place of unit. Run as a script, this file writes the entries.
 if(NOT CMAKE_SCRIPT_MODE_FILE)
   function(meristem_discover_tests target)
-    cmake_parse_arguments(PARSE_ARGV 1 arg "" "PREFIX;LABEL" "")
-    set(entries "${CMAKE_CURRENT_BINARY_DIR}/${target}_entries.cmake")
+    cmake_parse_arguments(PARSE_ARGV 1 arg "" "PREFIX;LABEL;ONLY;SLOW;ENVIRONMENT" "")
+    string(MAKE_C_IDENTIFIER "${target} ${arg_PREFIX}" name)
+    set(entries "${CMAKE_CURRENT_BINARY_DIR}/${name}_entries.cmake")
     add_custom_command(
       TARGET ${target} POST_BUILD
       COMMAND "${CMAKE_COMMAND}" -D "EXECUTABLE=$<TARGET_FILE:${target}>" -D "ENTRIES=${entries}" -D "PREFIX=${arg_PREFIX}"
-              -D "LABEL=${arg_LABEL}" -P "${CMAKE_CURRENT_SOURCE_DIR}/discover.cmake"
+              -D "LABEL=${arg_LABEL}" -D "ONLY=${arg_ONLY}" -D "SLOW=${arg_SLOW}" -D "ENVIRONMENT=${arg_ENVIRONMENT}"
+              -P "${CMAKE_CURRENT_FUNCTION_LIST_FILE}"
       BYPRODUCTS "${entries}" VERBATIM)
-    set(include_file "${CMAKE_CURRENT_BINARY_DIR}/${target}_include.cmake")
+    set(include_file "${CMAKE_CURRENT_BINARY_DIR}/${name}_include.cmake")
     file(CONFIGURE OUTPUT "${include_file}" @ONLY CONTENT [[
 if(EXISTS "@entries@")
   include("@entries@")
@@ -42,10 +46,16 @@ foreach(case IN LISTS cases)
   endif()
   set(suite "${CMAKE_MATCH_1}")
   set(file "*/${CMAKE_MATCH_3}/test_${CMAKE_MATCH_4}.cpp")
-  set(name "${PREFIX}${CMAKE_MATCH_3}/${CMAKE_MATCH_4}")
+  set(file_name "${CMAKE_MATCH_3}/${CMAKE_MATCH_4}")
+  if(ONLY AND NOT file_name MATCHES "${ONLY}")
+    continue()
+  endif()
+  set(name "${PREFIX}${file_name}")
   set(labels "${suite}")
   if(LABEL)
     set(labels "${LABEL}")
+  elseif(SLOW AND file_name MATCHES "${SLOW}")
+    set(labels slow)
   endif()
   if(NOT suite STREQUAL "unit")
     string(APPEND name " (${suite})")
@@ -57,6 +67,9 @@ foreach(case IN LISTS cases)
                      "FAIL_REGULAR_EXPRESSION [==[test cases: +0 ]==] TIMEOUT 900")
   if(LABEL STREQUAL "gpu")
     string(APPEND text " RESOURCE_LOCK gpu")
+  endif()
+  if(ENVIRONMENT)
+    string(APPEND text " ENVIRONMENT [==[${ENVIRONMENT}]==]")
   endif()
   string(APPEND text ")\n")
 endforeach()

@@ -41,6 +41,10 @@ static __global__ void early_return(int* y, int columns) {
   const int t = static_cast<int>(threadIdx.x);
   if (t >= columns) return;
   row[t] = t;
+  // Unrolled, each thread would count its own rounds, and threads of one warp would wait at different barriers.
+#if MERISTEM_GPU
+#pragma unroll 1
+#endif
   for (int round = 0; round < columns; ++round) {
     if (t < round) return;
     __syncthreads();

@@ -203,12 +203,12 @@ TEST_CASE("grower: the covariance of the network's input is computed once and st
 
 TEST_CASE("grower: best_gain grows one site and reports all") {
   const auto set = quadrants(400, 1);
-  ms::Context ctx({.seed = 4});
+  ms::Context ctx({.seed = 7});
   auto net = small_net(ctx);
   ms::optim::Sgd sgd(net, {.learning_rate = 0.05});
   train_epochs(ctx, net, set, sgd, 0, 3);
-  ms::grow::GrowerOptions options{.where = ms::grow::Where::best_gain, .max_units = 2, .significance = 0.0};
-  options.line_search.least_relative_decrease = 0.0;
+  // With this seed growth lowers the loss by 3 %: rounding does not decide whether units are added, nor where.
+  const ms::grow::GrowerOptions options{.where = ms::grow::Where::best_gain, .max_units = 2, .significance = 0.0};
   ms::grow::Grower grower(net, sgd, options);
   const auto report = grower.grow(ctx, set);
   REQUIRE(report.sites.size() == 2);

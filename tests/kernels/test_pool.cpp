@@ -28,8 +28,8 @@ struct Case {
   ms::Window window;
 };
 
-// Side by side, overlapping, apart, padded, dilated, lopsided, whole maps; one channel, odd and wide ones; border rows
-// and columns that no window reaches.
+// Side by side, overlapping, many over one another, apart, padded, dilated, lopsided, whole maps; one channel, odd and
+// wide ones; border rows and columns that no window reaches.
 const std::vector<Case>& cases() {
   static const std::vector<Case> all{
       {2, 4, 6, 1, {.kernel = 2, .stride = 2}},
@@ -39,6 +39,7 @@ const std::vector<Case>& cases() {
       {1, 4, 5, 2, {.kernel = 2, .stride = 2}},
       {2, 5, 4, 3, {.kernel = 3, .stride = 2, .padding = 1}},
       {1, 6, 6, 33, {.kernel = 3, .stride = 1, .padding = 1}},
+      {1, 9, 8, 2, {.kernel = {6, 7}, .stride = 1, .padding = {2, 3}}},
       {1, 7, 5, 2, {.kernel = 2, .stride = 3}},
       {2, 6, 7, 2, {.kernel = {3, 2}, .stride = {1, 2}, .padding = {1, 0}}},
       {1, 8, 9, 2, {.kernel = {2, 3}, .stride = {2, 1}, .padding = {1, 2}, .dilation = {3, 2}}},

@@ -136,17 +136,24 @@ struct MirrorTriangle {
 
   MERISTEM_HD void operator()(std::int64_t tile_row, std::int64_t tile_column) const {
     if (tile_row < tile_column) return;
-    const std::int64_t n = a.extent(0);
-    const std::int64_t row_end = (tile_row + 1) * tile < n ? (tile_row + 1) * tile : n;
-    for (std::int64_t i = tile_row * tile; i < row_end; ++i) {
-      const std::int64_t column_end = (tile_column + 1) * tile < i ? (tile_column + 1) * tile : i;
-      for (std::int64_t j = tile_column * tile; j < column_end; ++j) {
-        if (from_lower) {
-          a(j, i) = a(i, j);
-        } else {
-          a(i, j) = a(j, i);
-        }
+    if constexpr (tile == 1) {
+      if (tile_row > tile_column) mirror(tile_row, tile_column);
+    } else {
+      const std::int64_t n = a.extent(0);
+      const std::int64_t row_end = (tile_row + 1) * tile < n ? (tile_row + 1) * tile : n;
+      for (std::int64_t i = tile_row * tile; i < row_end; ++i) {
+        const std::int64_t column_end = (tile_column + 1) * tile < i ? (tile_column + 1) * tile : i;
+        for (std::int64_t j = tile_column * tile; j < column_end; ++j) mirror(i, j);
       }
+    }
+  }
+
+  /// Of row i and column j < i.
+  MERISTEM_HD void mirror(std::int64_t i, std::int64_t j) const {
+    if (from_lower) {
+      a(j, i) = a(i, j);
+    } else {
+      a(i, j) = a(j, i);
     }
   }
 };

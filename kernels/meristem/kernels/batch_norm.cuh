@@ -263,7 +263,7 @@ void batch_norm_forward(Context& ctx, Activation activation, View<const std::typ
                                      bias.data_handle(), cols, lanes, values});
   const auto run = [&](auto function, auto with_residual) {
     detail::for_each_on_lanes(
-        ctx, 1, x.size(), lanes,
+        ctx, x.size(), lanes,
         detail::NormalizeLanes<T, decltype(function), decltype(with_residual)::value>{
             x.data_handle(), residual.data_handle(), values, values + lanes, values + 2 * lanes, y.data_handle()});
   };
@@ -318,7 +318,7 @@ void batch_norm_backward(Context& ctx, const BatchNormForward<T>& forward, View<
     if (!data) return;
     detail::with_flag(added, [&](auto with_residual) {
       detail::for_each_on_lanes(
-          ctx, 1, x.size(), lanes,
+          ctx, x.size(), lanes,
           detail::BatchNormBackwardLanes<T, decltype(with_mask)::value, decltype(with_residual)::value>{
               gradients, values, values + lanes, values + 2 * lanes, values + 3 * lanes, dx.data_handle(),
               dresidual.data_handle()});

@@ -351,21 +351,25 @@ struct OnLanes {
   }
 };
 
+/// Calls f(i, 0, lane) for every element i of one sample of `size`, with lane = i modulo `lanes`.
+template <class F>
+void for_each_on_lanes(Context& ctx, std::int64_t size, std::int64_t lanes, const F& f) {
+  if (size == 0) return;
+  const std::int64_t full = size / lanes;
+  for_each(ctx, full, lanes, OnLanes<F>{f, size, lanes, 0});
+  for_each(ctx, 1, size - full * lanes, OnLanes<F>{f, size, lanes, full * lanes});
+}
+
 /// Calls f(i, first, lane) for every element i of `samples` times `sample_size`, with lane = the index within the
 /// sample modulo `lanes`, and first = sample · lanes.
 template <class F>
 void for_each_on_lanes(Context& ctx, std::int64_t samples, std::int64_t sample_size, std::int64_t lanes, const F& f) {
-  if (samples == 0 || sample_size == 0) return;
-  const std::int64_t full = sample_size / lanes, rest = sample_size - full * lanes;
-  const OnLanes<F> rows{f, sample_size, lanes, 0}, tail{f, sample_size, lanes, full * lanes};
   // On a GPU an index of two dimensions costs one division less than one of three.
-  if (samples == 1) {
-    for_each(ctx, full, lanes, rows);
-    for_each(ctx, 1, rest, tail);
-  } else {
-    for_each(ctx, samples, full, lanes, rows);
-    for_each(ctx, samples, 1, rest, tail);
-  }
+  if (samples == 1) return for_each_on_lanes(ctx, sample_size, lanes, f);
+  if (samples == 0 || sample_size == 0) return;
+  const std::int64_t full = sample_size / lanes;
+  for_each(ctx, samples, full, lanes, OnLanes<F>{f, sample_size, lanes, 0});
+  for_each(ctx, samples, 1, sample_size - full * lanes, OnLanes<F>{f, sample_size, lanes, full * lanes});
 }
 
 }  // namespace meristem::inline MERISTEM_BACKEND::kernels::detail

@@ -176,8 +176,10 @@ template <Real U>
                                                       std::int64_t max_units, std::int64_t max_blocks) {
   const std::int64_t m = x.columns(), r = x.rows(), block = krylov_block(max_units);
   const std::int64_t most = std::min(max_blocks * block, std::min(m, r));
-  Tensor<U> basis(ctx, {most, m}), images(ctx, {most, r});        // images = basis Xᵀ
-  Tensor<double> exact(ctx, {most, r}), gram(ctx, {most, most});  // products of images, in double
+  Tensor<U> basis(ctx, {most, m}), images(ctx, {most, r});  // images = basis Xᵀ
+  Tensor<double> exact(ctx, {most, r});                     // images, in double
+  // Products of images, in double; rows come block by block, and what lies right of a block stays zero.
+  Tensor<double> gram = zeros<double>(ctx, {most, most});
   std::int64_t size = 0;
   const auto append = [&](Tensor<U> rows) {
     rows = orthonormal<U>(ctx, basis.view().slice(0, 0, size), std::move(rows));

@@ -1,0 +1,435 @@
+// The CUDA runtime, as far as the library and its tests call it. Everything has happened when a call returns.
+#include "runtime.hpp"
+
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "device.hpp"
+#include "machine.hpp"
+
+namespace virtual_gpu {
+
+namespace {
+
+constexpr u64 static_shared_limit = 48 << 10, registers_of_block = 65536;
+
+/// A number from the environment.
+int setting(const char* name, int otherwise) {
+  const char* const text = std::getenv(name);
+  return text ? std::atoi(text) : otherwise;
+}
+
+u64 shared_limit() {
+  static const u64 value = static_cast<u64>(setting("VIRTUAL_GPU_SHARED_KIB", 227)) << 10;
+  return value;
+}
+
+void report_at_exit();
+
+struct Function {
+  Module* module;
+  std::string name;
+  u64 dynamic_shared_limit = static_shared_limit;
+};
+
+struct Runtime {
+  std::vector<std::unique_ptr<Module>> modules;
+  std::map<const void*, Function> functions;
+  std::set<cudaStream_t> streams{nullptr};
+  std::set<cudaMemPool_t> pools;
+  cudaError_t last_error = cudaSuccess;
+  VirtualGpuCounts counts{};
+  Runtime() {
+    if (std::getenv("VIRTUAL_GPU_REPORT")) std::atexit(report_at_exit);
+  }
+};
+
+Runtime& runtime() {
+  static auto* const instance = new Runtime;
+  return *instance;
+}
+
+void report_at_exit() {
+  const VirtualGpuCounts& c = counts();
+  std::fprintf(stderr,
+               "virtual GPU: %llu launches, %llu allocations, %llu releases, %llu copies, %llu fills, %llu "
+               "synchronisations, %llu library calls\n",
+               static_cast<unsigned long long>(c.launches), static_cast<unsigned long long>(c.allocations),
+               static_cast<unsigned long long>(c.releases), static_cast<unsigned long long>(c.copies),
+               static_cast<unsigned long long>(c.fills), static_cast<unsigned long long>(c.synchronizations),
+               static_cast<unsigned long long>(c.library_calls));
+  std::vector<const Kernel*> kernels;
+  for (const auto& module : runtime().modules) {
+    for (const auto& [name, kernel] : module->kernels()) {
+      if (kernel->launches > 0) kernels.push_back(kernel.get());
+    }
+  }
+  std::sort(kernels.begin(), kernels.end(), [](const Kernel* a, const Kernel* b) { return a->seconds > b->seconds; });
+  std::fprintf(stderr, " seconds  launches  thread instructions  executed  kernel\n");
+  for (const Kernel* kernel : kernels) {
+    const auto executed =
+        std::count_if(kernel->code.begin(), kernel->code.end(), [](const auto& in) { return in.executed; });
+    std::fprintf(
+        stderr, "%8.3f  %8llu  %19llu  %6.1f %%  %s\n", kernel->seconds,
+        static_cast<unsigned long long>(kernel->launches), static_cast<unsigned long long>(kernel->thread_instructions),
+        100.0 * static_cast<double>(executed) / static_cast<double>(kernel->code.size()), kernel->name.c_str());
+  }
+}
+
+/// What cudaGetLastError will return, too.
+cudaError_t failed(cudaError_t error) { return runtime().last_error = error; }
+
+cudaError_t refused(const Kernel& kernel, const std::string& what, cudaError_t error) {
+  problem("launch refused: " + what + ", of " + kernel.name);
+  return failed(error);
+}
+
+/// What hardware gives to a warp is a multiple of 256 registers, to a block that of four warps.
+u64 registers_needed(const Kernel& kernel, u64 threads) {
+  const u64 warps = (threads + warp_size - 1) / warp_size,
+            of_warp = (kernel.registers_per_thread * warp_size + 255) / 256 * 256;
+  return (warps + 3) / 4 * 4 * of_warp;
+}
+
+cudaError_t launch(const void* host_function, dim3 grid, dim3 block, void** arguments, u64 dynamic_shared,
+                   cudaStream_t stream) {
+  Runtime& r = runtime();
+  const auto found = r.functions.find(host_function);
+  if (found == r.functions.end()) return failed(cudaErrorInvalidDeviceFunction);
+  if (!is_stream(stream, "a launch")) return failed(cudaErrorInvalidResourceHandle);
+  const Function& function = found->second;
+  Kernel* const kernel = function.module->kernel(function.name);
+  if (!kernel) {
+    problem("the program has no PTX of " + function.name);
+    return failed(cudaErrorNoKernelImageForDevice);
+  }
+  ++r.counts.launches;
+  if (!kernel->unsupported.empty())
+    return refused(*kernel, "the virtual GPU lacks " + kernel->unsupported, cudaErrorNotSupported);
+  const Extents grid_extents{grid.x, grid.y, grid.z}, extents{block.x, block.y, block.z};
+  const u64 threads = extents.volume(), shared = kernel->static_shared + dynamic_shared;
+  const auto text = [](const Extents& e) {
+    return std::to_string(e.x) + " x " + std::to_string(e.y) + " x " + std::to_string(e.z);
+  };
+  if (grid_extents.volume() == 0 || grid.x > 0x7fffffff || grid.y > 65535 || grid.z > 65535) {
+    return refused(*kernel, "a grid of " + text(grid_extents), cudaErrorInvalidConfiguration);
+  }
+  if (threads == 0 || threads > 1024 || block.z > 64) {
+    return refused(*kernel, "a block of " + text(extents) + " threads", cudaErrorInvalidConfiguration);
+  }
+  if (threads > kernel->most_threads) {
+    return refused(
+        *kernel,
+        std::to_string(threads) + " threads where __launch_bounds__ allows " + std::to_string(kernel->most_threads),
+        cudaErrorInvalidValue);
+  }
+  if (registers_needed(*kernel, threads) > registers_of_block) {
+    return refused(
+        *kernel, std::to_string(threads) + " threads of " + std::to_string(kernel->registers_per_thread) + " registers",
+        cudaErrorLaunchOutOfResources);
+  }
+  if (kernel->static_shared > static_shared_limit || shared > shared_limit() ||
+      (shared > static_shared_limit && dynamic_shared > function.dynamic_shared_limit)) {
+    return refused(*kernel, std::to_string(shared) + " bytes of shared memory", cudaErrorInvalidValue);
+  }
+  run_kernel(*kernel, grid_extents, extents, arguments, dynamic_shared);
+  return cudaSuccess;
+}
+
+cudaError_t allocate(void** pointer, std::size_t bytes, memory::Kind kind) {
+  ++counts().allocations;
+  *pointer = bytes > 0 ? memory::allocate(bytes, kind) : nullptr;
+  return bytes > 0 && !*pointer ? failed(cudaErrorMemoryAllocation) : cudaSuccess;
+}
+
+cudaError_t release(void* pointer, const char* call) {
+  ++counts().releases;
+  if (!pointer || memory::release(pointer)) return cudaSuccess;
+  problem(std::string(call) + " of what is no live allocation");
+  return failed(cudaErrorInvalidValue);
+}
+
+cudaError_t synchronized() {
+  ++counts().synchronizations;
+  return take_failure() ? failed(cudaErrorIllegalAddress) : cudaSuccess;
+}
+
+/// `rows` of `bytes` each.
+cudaError_t copy(void* to, std::size_t to_pitch, const void* from, std::size_t from_pitch, std::size_t bytes,
+                 std::size_t rows, cudaMemcpyKind kind) {
+  ++counts().copies;
+  if (bytes == 0 || rows == 0) return cudaSuccess;
+  const bool to_device = memory::is_device(to), from_device = memory::is_device(from);
+  if ((kind == cudaMemcpyHostToDevice && !to_device) || (kind == cudaMemcpyDeviceToHost && !from_device) ||
+      (kind == cudaMemcpyDeviceToDevice && !(to_device && from_device))) {
+    problem("a copy between other sides than it says");
+    return failed(cudaErrorInvalidValue);
+  }
+  char* const target = memory::usable(to, to_pitch * (rows - 1) + bytes, "a copy's target");
+  const char* const source = memory::usable(from, from_pitch * (rows - 1) + bytes, "a copy's source");
+  if (!target || !source) return failed(cudaErrorInvalidValue);
+  for (std::size_t row = 0; row < rows; ++row) {
+    const char* const seen = static_cast<const char*>(from) + row * from_pitch;
+    std::memmove(target + row * to_pitch, source + row * from_pitch, bytes);
+    if (!from_device || memory::is_written(seen, bytes)) {
+      memory::mark_written(static_cast<char*>(to) + row * to_pitch, bytes);
+    } else if (!to_device) {
+      problem("a copy to the host reads device memory that nobody wrote");
+    } else {
+      for (std::size_t i = 0; i < bytes; i += 4) {
+        const std::size_t part = std::min<std::size_t>(4, bytes - i);
+        if (memory::is_written(seen + i, part)) memory::mark_written(static_cast<char*>(to) + row * to_pitch + i, part);
+      }
+    }
+  }
+  return cudaSuccess;
+}
+
+}  // namespace
+
+VirtualGpuCounts& counts() { return runtime().counts; }
+
+bool is_stream(cudaStream_t stream, const char* call) {
+  if (runtime().streams.contains(stream)) return true;
+  problem(std::string(call) + " uses a stream that was destroyed or never created");
+  return false;
+}
+
+}  // namespace virtual_gpu
+
+using namespace virtual_gpu;
+
+extern "C" {
+
+VirtualGpuCounts virtual_gpu_counts() { return counts(); }
+
+// What nvcc's code calls: modules and kernels of the program, and launches.
+
+void** __cudaRegisterFatBinary(void* wrapper) {
+  struct Wrapper {
+    int magic, version;
+    const char* data;
+  };
+  try {
+    runtime().modules.push_back(std::make_unique<Module>(static_cast<const Wrapper*>(wrapper)->data));
+  } catch (const Unsupported& e) {
+    std::fprintf(stderr, "virtual GPU: %s\n", e.what());
+    std::abort();
+  }
+  return reinterpret_cast<void**>(runtime().modules.back().get());
+}
+void __cudaRegisterFatBinaryEnd(void**) {}
+void __cudaUnregisterFatBinary(void**) {}
+char __cudaInitModule(void**) { return 1; }
+
+void __cudaRegisterFunction(void** module, const char* host_function, char*, const char* name, int, uint3*, uint3*,
+                            dim3*, dim3*, int*) {
+  runtime().functions[host_function] = {reinterpret_cast<Module*>(module), name};
+}
+
+void __cudaRegisterVar(void**, char*, char*, const char* name, int, std::size_t, int, int) {
+  std::fprintf(stderr, "virtual GPU: it lacks variables of the device, as %s is\n", name);
+  std::abort();
+}
+
+static struct {
+  dim3 grid, block;
+  std::size_t shared;
+  cudaStream_t stream;
+} configuration;
+
+unsigned __cudaPushCallConfiguration(dim3 grid, dim3 block, std::size_t shared, cudaStream_t stream) {
+  configuration = {grid, block, shared, stream};
+  return 0;
+}
+
+cudaError_t __cudaPopCallConfiguration(dim3* grid, dim3* block, std::size_t* shared, void* stream) {
+  *grid = configuration.grid;
+  *block = configuration.block;
+  *shared = configuration.shared;
+  *static_cast<cudaStream_t*>(stream) = configuration.stream;
+  return cudaSuccess;
+}
+
+cudaError_t __cudaGetKernel(cudaKernel_t* kernel, const void* host_function) {
+  *kernel = reinterpret_cast<cudaKernel_t>(const_cast<void*>(host_function));
+  return cudaSuccess;
+}
+
+cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3 grid, dim3 block, void** arguments, std::size_t shared,
+                               cudaStream_t stream) {
+  return launch(kernel, grid, block, arguments, shared, stream);
+}
+
+cudaError_t cudaLaunchKernel(const void* host_function, dim3 grid, dim3 block, void** arguments, std::size_t shared,
+                             cudaStream_t stream) {
+  return launch(host_function, grid, block, arguments, shared, stream);
+}
+
+cudaError_t cudaFuncSetAttribute(const void* host_function, cudaFuncAttribute attribute, int value) {
+  const auto found = runtime().functions.find(host_function);
+  if (found == runtime().functions.end()) return failed(cudaErrorInvalidDeviceFunction);
+  if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) return cudaSuccess;
+  const Kernel* const kernel = found->second.module->kernel(found->second.name);
+  if (!kernel || value < 0 || static_cast<u64>(value) + kernel->static_shared > shared_limit())
+    return failed(cudaErrorInvalidValue);
+  found->second.dynamic_shared_limit = static_cast<u64>(value);
+  return cudaSuccess;
+}
+
+// The device and errors.
+
+cudaError_t cudaGetDeviceCount(int* count) {
+  *count = 1;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGetDevice(int* device) {
+  *device = 0;
+  return cudaSuccess;
+}
+
+cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : failed(cudaErrorInvalidDevice); }
+
+// As an H200 says, but for its memory.
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
+  *properties = {};
+  std::strcpy(properties->name, "virtual GPU");
+  properties->major = 9;
+  properties->multiProcessorCount = setting("VIRTUAL_GPU_MULTIPROCESSORS", 132);
+  properties->totalGlobalMem = memory::capacity;
+  properties->sharedMemPerBlock = static_shared_limit;
+  properties->sharedMemPerBlockOptin = shared_limit();
+  properties->sharedMemPerMultiprocessor = 228 << 10;
+  properties->l2CacheSize = 60 << 20;
+  properties->maxThreadsPerBlock = 1024;
+  properties->maxThreadsPerMultiProcessor = 2048;
+  properties->warpSize = warp_size;
+  properties->regsPerBlock = registers_of_block;
+  return cudaSuccess;
+}
+
+const char* cudaGetErrorName(cudaError_t error) {
+  static thread_local char text[32];
+  std::snprintf(text, sizeof text, "cudaError %d", static_cast<int>(error));
+  return text;
+}
+
+const char* cudaGetErrorString(cudaError_t error) {
+  return error == cudaErrorIllegalAddress ? "the virtual GPU has printed a problem" : cudaGetErrorName(error);
+}
+
+cudaError_t cudaGetLastError() { return std::exchange(runtime().last_error, cudaSuccess); }
+
+// Streams.
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  *stream = reinterpret_cast<cudaStream_t>(new char);
+  runtime().streams.insert(*stream);
+  return cudaSuccess;
+}
+
+// Its address is not given back, lest another stream gets it.
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  if (!is_stream(stream, "cudaStreamDestroy")) return failed(cudaErrorInvalidResourceHandle);
+  if (stream) runtime().streams.erase(stream);
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  if (!is_stream(stream, "cudaStreamSynchronize")) return failed(cudaErrorInvalidResourceHandle);
+  return synchronized();
+}
+
+cudaError_t cudaStreamQuery(cudaStream_t stream) {
+  return is_stream(stream, "cudaStreamQuery") ? cudaSuccess : failed(cudaErrorInvalidResourceHandle);
+}
+
+cudaError_t cudaDeviceSynchronize() { return synchronized(); }
+
+// Memory.
+
+cudaError_t cudaMemPoolCreate(cudaMemPool_t* pool, const cudaMemPoolProps*) {
+  *pool = reinterpret_cast<cudaMemPool_t>(new char);
+  runtime().pools.insert(*pool);
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t pool, cudaMemPoolAttr, void*) {
+  return runtime().pools.contains(pool) ? cudaSuccess : failed(cudaErrorInvalidValue);
+}
+
+cudaError_t cudaMemPoolDestroy(cudaMemPool_t pool) {
+  return runtime().pools.erase(pool) > 0 ? cudaSuccess : failed(cudaErrorInvalidValue);
+}
+
+cudaError_t cudaMalloc(void** pointer, std::size_t bytes) { return allocate(pointer, bytes, memory::Kind::device); }
+
+cudaError_t cudaMallocHost(void** pointer, std::size_t bytes) { return allocate(pointer, bytes, memory::Kind::pinned); }
+
+cudaError_t cudaMallocManaged(void** pointer, std::size_t bytes, unsigned) {
+  return allocate(pointer, bytes, memory::Kind::managed);
+}
+
+cudaError_t cudaMallocFromPoolAsync(void** pointer, std::size_t bytes, cudaMemPool_t pool, cudaStream_t stream) {
+  if (!runtime().pools.contains(pool)) return failed(cudaErrorInvalidValue);
+  if (!is_stream(stream, "cudaMallocFromPoolAsync")) return failed(cudaErrorInvalidResourceHandle);
+  return allocate(pointer, bytes, memory::Kind::device);
+}
+
+cudaError_t cudaFree(void* pointer) { return release(pointer, "cudaFree"); }
+cudaError_t cudaFreeHost(void* pointer) { return release(pointer, "cudaFreeHost"); }
+
+cudaError_t cudaFreeAsync(void* pointer, cudaStream_t stream) {
+  if (!is_stream(stream, "cudaFreeAsync")) return failed(cudaErrorInvalidResourceHandle);
+  return release(pointer, "cudaFreeAsync");
+}
+
+cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
+  return copy(to, bytes, from, bytes, bytes, 1, kind);
+}
+
+cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
+  if (!is_stream(stream, "cudaMemcpyAsync")) return failed(cudaErrorInvalidResourceHandle);
+  return copy(to, bytes, from, bytes, bytes, 1, kind);
+}
+
+cudaError_t cudaMemcpy2DAsync(void* to, std::size_t to_pitch, const void* from, std::size_t from_pitch,
+                              std::size_t bytes, std::size_t rows, cudaMemcpyKind kind, cudaStream_t stream) {
+  if (!is_stream(stream, "cudaMemcpy2DAsync")) return failed(cudaErrorInvalidResourceHandle);
+  if (bytes > to_pitch || bytes > from_pitch) return failed(cudaErrorInvalidPitchValue);
+  return copy(to, to_pitch, from, from_pitch, bytes, rows, kind);
+}
+
+cudaError_t cudaMemsetAsync(void* pointer, int value, std::size_t bytes, cudaStream_t stream) {
+  ++counts().fills;
+  if (!is_stream(stream, "cudaMemsetAsync")) return failed(cudaErrorInvalidResourceHandle);
+  char* const to = memory::usable(pointer, bytes, "cudaMemsetAsync");
+  if (!to || !memory::is_device(pointer)) return bytes == 0 ? cudaSuccess : failed(cudaErrorInvalidValue);
+  std::memset(to, value, bytes);
+  memory::mark_written(pointer, bytes);
+  return cudaSuccess;
+}
+
+cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* pointer) {
+  *attributes = {};
+  const auto block = memory::find(reinterpret_cast<u64>(pointer));
+  if (!block) return cudaSuccess;
+  attributes->type = block->kind == memory::Kind::device    ? cudaMemoryTypeDevice
+                     : block->kind == memory::Kind::managed ? cudaMemoryTypeManaged
+                                                            : cudaMemoryTypeHost;
+  attributes->devicePointer = const_cast<void*>(pointer);
+  return cudaSuccess;
+}
+
+}  // extern "C"
