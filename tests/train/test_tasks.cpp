@@ -61,12 +61,12 @@ TEST_CASE("tasks: binary classification of two half moons, by labels of one logi
     ms::data::SampleSet<float> set{.inputs = {}, .input = {2}};
     const ms::Philox random(seed, 1);
     for (std::int64_t i = 0; i < n; ++i) {
-      const auto draw = static_cast<std::uint64_t>(3 * i);
+      const auto draw = static_cast<std::uint64_t>(4 * i);
       const double angle = std::numbers::pi * random.uniform(draw), side = i % 2 == 0 ? 1.0 : -1.0;
       set.inputs.push_back(
-          static_cast<float>(side * std::cos(angle) + (side < 0 ? 1.0 : 0.0) + 0.1 * random.normal(draw + 1)));
+          static_cast<float>(side * std::cos(angle) + (side < 0 ? 1.0 : 0.0) + 0.1 * random.normal(draw + 2)));
       set.inputs.push_back(
-          static_cast<float>(side * std::sin(angle) + (side < 0 ? 0.5 : 0.0) + 0.1 * random.normal(draw + 2)));
+          static_cast<float>(side * std::sin(angle) + (side < 0 ? 0.5 : 0.0) + 0.1 * random.normal(draw + 3)));
       set.labels.push_back(static_cast<std::int32_t>(i % 2));
     }
     return set;

@@ -75,7 +75,7 @@ class Philox {
 
   /// Number `index` of a standard normal distribution, by G. Box and M. Muller, "A note on the generation of random
   /// normal deviates" (1958). Uses only operations that IEEE 754 rounds correctly, so that both executors give the
-  /// same bits.
+  /// same bits. Numbers 2i and 2i + 1 are made of the uniform numbers 2i and 2i + 1 and depend on these.
   [[nodiscard]] MERISTEM_HD double normal(std::uint64_t index) const {
     const Philox& self = *this;
     const double u = self.uniform(index & ~std::uint64_t{1});
