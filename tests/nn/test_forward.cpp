@@ -9,6 +9,7 @@
 
 #include <meristem/models/resnet.hpp>
 #include <meristem/nn/activation.hpp>
+#include <meristem/nn/batch_norm.hpp>
 #include <meristem/nn/dropout.hpp>
 #include <meristem/nn/flatten.hpp>
 #include <meristem/nn/linear.hpp>
@@ -131,7 +132,11 @@ TEST_CASE("infer: the same output to the last bit as evaluation, and nothing els
         }) ==
         "Sequential: backward of a pass that is forward_only, which keeps nothing to go back by; give a pass that "
         "is not, to forward too");
-  // A trace that kept nothing is not the one that backward needs.
+  // A trace that kept nothing is not the one that backward needs, of a single layer neither.
+  nn::BatchNorm<float> norm(ctx, 3);
+  const auto row = ms::zeros<float>(ctx, {2, 3});
+  CHECK_THROWS_AS((void)norm.backward(ctx, row, nn::infer(ctx, norm, row), ms::zeros<float>(ctx, {2, 3}), {}),
+                  ms::ArgumentError);
   CHECK_THROWS_AS((void)net.backward(ctx, input, trace, ms::zeros<float>(ctx, {2, 3}), {}), ms::ArgumentError);
 }
 

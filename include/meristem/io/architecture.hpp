@@ -102,6 +102,12 @@ namespace detail {
       field.value);
 }
 
+/// What files call the kind of a layer.
+template <Real T>
+[[nodiscard]] std::string kind_of(const nn::Layer<T>& layer, const nn::Description<T>& told) {
+  return told.kind.empty() ? std::string(layer.kind()) : told.kind;
+}
+
 template <Real T>
 [[nodiscard]] Json describe_layer(nn::Layer<T>& layer, const LayerKinds<T>& kinds);
 
@@ -120,7 +126,7 @@ template <Real T>
 template <Real T>
 [[nodiscard]] Json describe_layer(nn::Layer<T>& layer, const LayerKinds<T>& kinds) {
   const nn::Description<T> told = layer.description(true);
-  const std::string kind = told.kind.empty() ? std::string(layer.kind()) : told.kind;
+  const std::string kind = kind_of(layer, told);
   if (!kinds.find(kind)) {
     throw ArgumentError(
         concat(layer.label(),

@@ -313,10 +313,10 @@ class OnnxWriter {
       throw ArgumentError(concat(layer.label(), ": its output of shape ", shape, " is empty; ONNX has no such layers"));
     }
     OnnxLayer<T> nodes(*ctx_, target_, layer, x.name, x.shape);
-    if (const auto* kind = kinds_->find(std::string(layer.kind())); kind && kind->onnx) {
+    nn::Description<T> told = layer.description();
+    if (const auto* kind = kinds_->find(kind_of(layer, told)); kind && kind->onnx) {
       return {kind->onnx(nodes), shape};
     }
-    nn::Description<T> told = layer.description();
     // Tensors beside those of the operator mean that there is more to it.
     if (!told.plain()) told.op = nn::Operator::other;
     if (told.op == nn::Operator::sequence) {

@@ -42,12 +42,13 @@ enum class GradientMode { ignore, overwrite, accumulate };
 /// What forward leaves for backward.
 template <Real T>
 struct Trace {
-  View<const T> output;                         ///< the layer's output; it may alias the layer's input
-  Tensor<T> storage;                            ///< owns `output` unless that aliases something else
-  std::vector<Trace<T>> children;               ///< of layers inside, in the order they ran
-  std::vector<Tensor<T>> saved;                 ///< whatever else backward needs
-  std::uint64_t random_stream = 0;              ///< of a layer that drew random numbers
-  std::shared_ptr<Layer<T>*> source = nullptr;  ///< the layer that left it, wherever it is moved; set by Layer::forward
+  View<const T> output;             ///< the layer's output; it may alias the layer's input
+  Tensor<T> storage;                ///< owns `output` unless that aliases something else
+  std::vector<Trace<T>> children;   ///< of layers inside, in the order they ran
+  std::vector<Tensor<T>> saved;     ///< whatever else backward needs
+  std::uint64_t random_stream = 0;  ///< of a layer that drew random numbers
+  /// The layer that left it, wherever that is moved; set by Layer::forward of passes that keep a trace.
+  std::shared_ptr<Layer<T>*> source = nullptr;
 
   /// Lets go of everything but the output and the tensor that owns it.
   void keep_output() {
@@ -246,8 +247,11 @@ class Layer {
       throw ShapeError(concat(label(), ": its do_forward gave shape ", trace.output.shape(), ", its output_shape says ",
                               shape, " for an input of shape ", input.shape(), "; make them agree"));
     }
-    if (pass.forward_only) trace.keep_output();
-    trace.source = place();
+    if (pass.forward_only) {
+      trace.keep_output();
+    } else {
+      trace.source = place();
+    }
     return trace;
   }
 
