@@ -108,7 +108,7 @@ class ImageBatches {
   }
 
   /// Writes the augmented, normalised images at `indices` one after the other, on the threads of the machine.
-  void convert(Context& ctx, std::span<const std::int64_t> indices, T* to) const {
+  void convert([[maybe_unused]] Context& ctx, std::span<const std::int64_t> indices, T* to) const {
     const std::int64_t bytes = set_->image_bytes(), channels = set_->channels;
     const std::int64_t count = std::ssize(indices);
     const Augmentation& augmentation = augmentation_;

@@ -204,8 +204,10 @@ inline void add_features(Context& ctx, const SiteMoments& site, const std::vecto
     }
     insertion.move = std::move(weights);
   }
-  choice.note = concat(added, added == 1 ? " unit is a random feature" : " units are random features",
-                       ", as nothing more is significant that is linear in the layer's inputs");
+  const std::string note = concat(added, added == 1 ? " unit is a random feature" : " units are random features",
+                                  ", as nothing more is significant that is linear in the layer's inputs");
+  // Without any unit before, the note says why there was none.
+  choice.note = taken == 0 ? note : choice.note + (choice.note.empty() ? "" : "; ") + note;
 }
 
 }  // namespace detail

@@ -50,8 +50,7 @@ class InputShapes final : public nn::Taps<T> {
     const auto found = shapes_.find(&layer);
     if (found == shapes_.end()) {
       throw ArgumentError(concat("growth: no batch has reached ", layer.label(),
-                                 "; every container must show the "
-                                 "inputs of its layers to the taps of a pass"));
+                                 "; the container around it describes it as a layer inside, but does not run it"));
     }
     return found->second;
   }
