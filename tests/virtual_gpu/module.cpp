@@ -34,17 +34,18 @@ Module::Module(const char* fat_binary) {
   if (read<u32>(fat_binary) != magic) throw Unsupported("the program's fat binary is of an unknown format");
   const char* entry = fat_binary + read<u16>(fat_binary + 6);
   const char* const end = entry + read<u64>(fat_binary + 8);
-  u32 newest = 0;
+  u32 newest_ptx = 0, newest_elf = 0;  // of several architectures
   while (entry < end) {
     const u32 header = read<u32>(entry + 4), architecture = read<u32>(entry + 28);
     const u64 bytes = read<u64>(entry + 8);
     if (read<u32>(entry + 40) & compressed) throw Unsupported("PTX is compressed: compile with nvcc -no-compress");
     const u16 kind = read<u16>(entry);
-    if (kind == ptx && architecture >= newest) {
-      newest = architecture;
+    if (kind == ptx && architecture >= newest_ptx) {
+      newest_ptx = architecture;
       text_ = std::string_view(entry + header, bytes);
       while (!text_.empty() && text_.back() == '\0') text_.remove_suffix(1);
-    } else if (kind == elf) {
+    } else if (kind == elf && architecture >= newest_elf) {
+      newest_elf = architecture;
       read_registers(entry + header);
     }
     entry += header + bytes;

@@ -1,0 +1,93 @@
+// How often a ResNet-18 launches, allocates and waits, which decides how fast it is on a GPU while it is small.
+#include <doctest/doctest.h>
+
+#include <cstdint>
+#include <string>
+
+#include <meristem/data/image_set.hpp>
+#include <meristem/data/loader.hpp>
+#include <meristem/grow/grower.hpp>
+#include <meristem/models/resnet.hpp>
+#include <meristem/optim/sgd.hpp>
+#include <meristem/train/trainer.hpp>
+#include <virtual_gpu/counts.hpp>
+
+#if MERISTEM_GPU  // counted by the virtual GPU
+
+namespace train_budget_test {
+
+namespace ms = meristem;
+
+namespace {
+
+ms::data::ImageSet noise(std::int64_t images) {
+  ms::data::ImageSet set;
+  set.height = set.width = 8;
+  set.channels = 3;
+  set.class_names = {"a", "b"};
+  set.normalization = {.mean = {0.5, 0.5, 0.5}, .stddev = {0.3, 0.3, 0.3}};
+  const ms::Philox random(1, 2);
+  for (std::int64_t i = 0; i < images; ++i) {
+    set.labels.push_back(static_cast<std::int32_t>(i % 2));
+    for (std::int64_t k = 0; k < 8 * 8 * 3; ++k) {
+      set.pixels.push_back(static_cast<std::uint8_t>(random.below(static_cast<std::uint64_t>(i * 8 * 8 * 3 + k), 256)));
+    }
+  }
+  return set;
+}
+
+struct Budget {
+  std::uint64_t launches, allocations, synchronizations;
+};
+
+/// That `work` keeps its budget, and needs most of it: one that is too wide shows nothing.
+template <class Work>
+void check_budget(const std::string& name, const Budget& budget, const Work& work) {
+  const VirtualGpuCounts before = virtual_gpu_counts();
+  work();
+  const VirtualGpuCounts after = virtual_gpu_counts();
+  const auto check = [&](const std::string& what, std::uint64_t used, std::uint64_t allowed) {
+    MESSAGE(name << std::string(": ") << used << what << allowed);
+    CHECK(used <= allowed);
+    CHECK(used + 1 > allowed / 2);
+  };
+  check(" launches, allowed are ", after.launches - before.launches, budget.launches);
+  check(" allocations, allowed are ", after.allocations - before.allocations, budget.allocations);
+  check(" synchronisations, allowed are ", after.synchronizations - before.synchronizations, budget.synchronizations);
+}
+
+}  // namespace
+
+TEST_SUITE_BEGIN("unit");
+
+// Whoever needs fewer lowers these; whoever needs more says in the commit what for. How many a growth step takes
+// depends a little on how BLAS rounds.
+TEST_CASE("budget: a training step, an evaluation batch and a growth step of a ResNet-18") {
+  if (!virtual_gpu_counts) {
+    MESSAGE("not counted: only the virtual GPU counts");
+    return;
+  }
+  const ms::data::ImageSet set = noise(8);
+  ms::Context ctx({.seed = 1});
+  auto net = ms::models::resnet18<float>(ctx, {.classes = 2, .width = 0.5, .channels = 4});
+  ms::optim::Sgd sgd(net, {.learning_rate = 0.01, .momentum = 0.9});
+  const auto step = [&] {
+    for (const auto& batch : set.batches<float>(ctx, 8)) ms::train::step<float>(ctx, net, batch, sgd);
+  };
+  step();  // makes the moments
+  check_budget("training step", {350, 235, 3}, step);
+  check_budget("evaluation of a batch", {88, 110, 3}, [&] { ms::train::evaluate<float>(ctx, net, set, 8); });
+  ms::grow::Grower grower(net, sgd,
+                          {.where = ms::grow::Where::together,
+                           .max_units = 1,
+                           .statistics_samples = 8,
+                           .search_samples = 8,
+                           .batch_size = 8});
+  check_budget("growth step", {8000, 10000, 4100}, [&] { grower.grow(ctx, set); });
+}
+
+TEST_SUITE_END();
+
+}  // namespace train_budget_test
+
+#endif
