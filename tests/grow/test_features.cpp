@@ -157,9 +157,13 @@ TEST_CASE("features: they lower the loss by what was predicted where nothing lin
     const auto site = grower.grow(ctx, whole).sites.at(0);
     CHECK(site.added > 1);
     CHECK(contains(site.note, "random feature"));
-    // Second order: γ = 1/2 is the least-squares fit, which gains half of what the slope promises.
+    // A gain of γ ⟨Ω, G⟩ - γ² ⟨Ω, C Ω⟩: at γ = 1/2 half of what the slope promises for the least-squares fit Ω = C⁻¹ G,
+    // and more of it for one that a ridge has shrunk.
     if (gamma < 1e-3) CHECK(site.measured() == doctest::Approx(site.predicted).epsilon(1e-3));
-    if (gamma == 0.5) CHECK(site.measured() == doctest::Approx(site.predicted / 2).epsilon(0.05));
+    if (gamma == 0.5) {
+      CHECK(site.measured() >= 0.999 * site.predicted / 2);
+      CHECK(site.measured() <= site.predicted);
+    }
     if (gamma == 0.5) CHECK(site.loss_after < 0.5 * site.loss_before);
   }
 }
