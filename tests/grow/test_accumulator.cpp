@@ -247,7 +247,8 @@ TEST_CASE("covariance: 100,000 float rows keep the error of one stretch, in one 
   }
 }
 
-TEST_CASE("covariance: the number of rows is counted exactly beyond what a float can hold") {
+TEST_CASE("covariance: the number of rows is counted exactly beyond what a float can hold" *
+          doctest::test_suite("slow")) {
   ms::Context ctx;
   const std::int64_t rows = (std::int64_t{1} << 24) + 1;
   const ms::View<const float> nothing(nullptr, {rows, 0});
