@@ -2,7 +2,7 @@
 #                         [ENVIRONMENT <name>=<value>]): one ctest entry for each pair of source file and
 # test suite in a doctest executable, asked from the executable after it was linked, so that no entry runs nothing.
 # The suite is the entry's label unless LABEL names another. The expressions are for <folder>/<name>; what matches SLOW
-# gets that label in place of unit. Run as a script, this file writes the entries.
+# gets that label in place of unit, and more time. Run as a script, this file writes the entries.
 if(NOT CMAKE_SCRIPT_MODE_FILE)
   function(meristem_discover_tests target)
     cmake_parse_arguments(PARSE_ARGV 1 arg "" "PREFIX;LABEL;ONLY;SLOW;ENVIRONMENT" "")
@@ -57,6 +57,10 @@ foreach(case IN LISTS cases)
   elseif(SLOW AND file_name MATCHES "${SLOW}")
     set(labels slow)
   endif()
+  set(timeout 900)
+  if(SLOW AND file_name MATCHES "${SLOW}")
+    set(timeout 3600)
+  endif()
   if(NOT suite STREQUAL "unit")
     string(APPEND name " (${suite})")
     list(APPEND labels "${suite}")
@@ -64,7 +68,7 @@ foreach(case IN LISTS cases)
   list(REMOVE_DUPLICATES labels)
   string(APPEND text "add_test([==[${name}]==] [==[${EXECUTABLE}]==] [==[--source-file=${file}]==] --test-suite=${suite})\n"
                      "set_tests_properties([==[${name}]==] PROPERTIES LABELS [==[${labels}]==] SKIP_RETURN_CODE 77 "
-                     "FAIL_REGULAR_EXPRESSION [==[test cases: +0 ]==] TIMEOUT 900")
+                     "FAIL_REGULAR_EXPRESSION [==[test cases: +0 ]==] TIMEOUT ${timeout}")
   if(LABEL STREQUAL "gpu")
     string(APPEND text " RESOURCE_LOCK gpu")
   endif()
