@@ -688,7 +688,9 @@ TEST_CASE("onnx: what ONNX has no words for is refused, with the layer") {
   std::filesystem::remove(path);
   // An operator of the library with a tensor too many is another one.
   struct Gated final : Base {
-    explicit Gated(ms::Context& context) : gate(context, "gate", {3}, true) {}
+    explicit Gated(ms::Context& context) : gate(context, "gate", {3}, true) {
+      ms::kernels::fill(context, 1.0f, gate.value.view());
+    }
     void describe(Description<float>& description) override {
       description.elementwise(Activation::relu);
       description.parameter(gate, {Axis::channel});
