@@ -290,8 +290,7 @@ __global__ void pool_positions(Pool pool, std::int64_t channels, std::int64_t it
     std::int64_t width = channels - channel;
     if (width > end - item) width = end - item;
     if (width > pool_tile) width = pool_tile;
-    // A constant where it can be nothing else, which takes the loops away.
-    pool(position, channel, pool_tile == 1 ? 1 : static_cast<int>(width));
+    pool(position, channel, static_cast<int>(width));
     item += width;
   }
 }
