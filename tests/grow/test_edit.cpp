@@ -629,6 +629,53 @@ TEST_CASE("edit: numbers that are not finite are not applied") {
   check_unchanged(everything<float>(ctx, net, nullptr), before);
 }
 
+TEST_CASE_TEMPLATE("edit: another amplitude is the same as another edit, and the plain sum", T, float, double) {
+  ms::Context ctx({.seed = 19});
+  Net<T> net(ctx);
+  const auto before = everything<T>(ctx, net, nullptr);
+  const std::vector<T> weight = ms::to_host(ctx, net.b->weight().value);
+  const std::vector<T> move = support::normal_values<T>(35, 1), fresh = support::normal_values<T>(10, 2),
+                       rows = support::normal_values<T>(12, 3);
+  const auto edit_at = [&](double gamma) {
+    Edit<T> edit;
+    edit.gamma = gamma;
+    edit.values.push_back({net.b->weight().id, ms::from_host<T>(ctx, {5, 7}, move), 1.0});
+    edit.axes.push_back({net.b->weight().id, 1, appended(7, 2), ms::from_host<T>(ctx, {5, 2}, fresh), 7, 0.5});
+    edit.axes.push_back({net.a->weight().id, 0, appended(7, 2), ms::from_host<T>(ctx, {2, 6}, rows), 7});
+    edit.axes.push_back({net.a->bias().id, 0, appended(7, 2), ms::from_host<T>(ctx, {2}, {T(1), T(2)}), 7, 0.5});
+    return edit;
+  };
+  StagedEdit<T> trial(ctx, edit_at(0.3), net.net, nullptr, ms::grow::Follow::nothing);
+  for (const double gamma : {0.3, 0.0, 1.0, 1e-6, 400.0, 0.3}) {
+    CAPTURE(gamma);
+    trial.set_amplitude(ctx, gamma);
+    trial.swap();
+    CHECK_THROWS_AS(trial.set_amplitude(ctx, 1.0), ms::ArgumentError);
+    const std::vector<T> found = ms::to_host(ctx, net.b->weight().value), bias = ms::to_host(ctx, net.a->bias().value);
+    CHECK(ms::to_host(ctx, net.a->weight().value).size() == 54);
+    trial.swap();
+    const T root = static_cast<T>(std::sqrt(gamma)), whole = static_cast<T>(gamma);
+    for (std::size_t o = 0; o < 5; ++o) {
+      for (std::size_t i = 0; i < 9; ++i) {
+        const T expected = i < 7 ? weight[7 * o + i] + whole * move[7 * o + i] : root * fresh[2 * o + i - 7];
+        // A product and a sum, fused or not.
+        CHECK(std::abs(found[9 * o + i] - expected) <=
+              2 * support::eps<T> * std::max(std::abs(expected), T(1) + whole));
+      }
+    }
+    CHECK(bias[8] == doctest::Approx(static_cast<double>(2 * root)).epsilon(2 * support::eps<T>));
+    StagedEdit<T> own(ctx, edit_at(gamma), net.net, nullptr, ms::grow::Follow::nothing);
+    own.swap();
+    CHECK(ms::to_host(ctx, net.b->weight().value) == found);
+    own.swap();
+    check_unchanged(everything<T>(ctx, net, nullptr), before);
+  }
+  // The largest of the 35 numbers of the move is above 1.8.
+  CHECK(contains(message_of<ms::ArgumentError>([&] { ms::grow::apply(ctx, edit_at(1e308), net.net); }),
+                 "at the amplitude 1e+308 a number of what b.weight gets is not finite"));
+  check_unchanged(everything<T>(ctx, net, nullptr), before);
+}
+
 TEST_SUITE_END();
 
 }  // namespace grow_edit_test

@@ -73,9 +73,9 @@ enum class Follow {
 template <Real T>
 class StagedEdit {
  public:
-  /// Prepares all tensors at the amplitude of the edit; changes nothing yet. Throws
-  /// ArgumentError for a parameter that `network` does not have, numbers of another Context, and an optimiser of
-  /// another network, ShapeError for an edit that does not fit. Numbers that are not finite may be tried out.
+  /// Prepares all tensors at the amplitude of the edit; changes nothing yet. Throws ArgumentError for a parameter that
+  /// `network` does not have, numbers of another Context, and an optimiser of another network, ShapeError for an edit
+  /// that does not fit. Numbers that are not finite may be tried out.
   StagedEdit(Context& ctx, const Edit<T>& edit, nn::Layer<T>& network, optim::Optimizer<T>* optimizer = nullptr,
              Follow follow_up = Follow::all) {
     if (optimizer != nullptr && !nn::contains(optimizer->network(), network) &&
@@ -140,8 +140,12 @@ class StagedEdit {
     set_amplitude(ctx, edit.gamma);
   }
 
-  /// Changes the numbers to those of another amplitude, on the device. Not between the two calls of `swap`.
+  /// Changes the numbers to those of another amplitude, on the device. Throws ArgumentError while they are in the
+  /// network.
   void set_amplitude(Context& ctx, double gamma) {
+    if (swapped_) {
+      throw ArgumentError("growth edit: its numbers are in the network; swap them back before they change");
+    }
     for (auto it = parts_.begin(); it != parts_.end();) {
       auto& [target, parts] = *it;
       if (parts.size() == 1) {
@@ -150,17 +154,20 @@ class StagedEdit {
         it = parts_.erase(it);
         continue;
       }
-      Tensor<T> sum = clone(ctx, parts.at(0.0));
+      const Tensor<T>& plain = parts.at(0.0);
+      Tensor<T>& sum = staged_.try_emplace(target).first->second;
+      if (sum.shape() != plain.shape()) sum = Tensor<T>(ctx, plain.shape());
+      copy<T>(ctx, plain, sum);
       for (const auto& [power, numbers] : parts) {
         if (power != 0.0) kernels::axpy<T>(ctx, static_cast<T>(std::pow(gamma, power)), numbers, sum.view());
       }
-      staged_.insert_or_assign(target, std::move(sum));
       ++it;
     }
   }
 
   /// Exchanges the network's tensors with the staged ones.
   void swap() noexcept {
+    swapped_ = !swapped_;
     for (auto& [target, replacement] : staged_) std::swap(*target, replacement);
     for (auto& [target, replacement] : first_steps_) std::swap(*target, replacement);
   }
@@ -242,6 +249,7 @@ class StagedEdit {
     }
   }
 
+  bool swapped_ = false;
   std::map<Tensor<T>*, Parts> parts_;
   std::map<Tensor<T>*, Tensor<T>> staged_;
   std::map<optim::FirstSteps*, optim::FirstSteps> first_steps_;
@@ -254,18 +262,17 @@ void apply(Context& ctx, const Edit<T>& edit, nn::Layer<T>& network, optim::Opti
   StagedEdit<T> staged(ctx, edit, network, optimizer);
   const auto require_finite = [&](nn::ParameterId id, const Tensor<T>& numbers, double power) {
     if (numbers.empty()) return;
-    std::int64_t index = kernels::first_non_finite(ctx, numbers.view());
-    const double most = static_cast<double>(std::numeric_limits<T>::max());
-    if (index < 0 && power != 0.0) {
-      const double largest = static_cast<double>(kernels::max_abs(ctx, numbers.view()));
-      if (!(largest * std::pow(edit.gamma, power) <= most)) index = 0;
-    }
-    if (index < 0) return;
+    const std::int64_t index = kernels::first_non_finite(ctx, numbers.view());
+    const double largest =
+        power == 0.0 || index >= 0 ? 0.0 : static_cast<double>(kernels::max_abs(ctx, numbers.view()));
+    const bool fits = largest * std::pow(edit.gamma, power) <= static_cast<double>(std::numeric_limits<T>::max());
+    if (index < 0 && fits) return;
     std::string name;
     network.visit_parameters([&](nn::Parameter<T>& p) { name = p.id == id ? p.name : name; });
     network.visit_buffers([&](nn::Buffer<T>& b) { name = b.id == id ? b.name : name; });
-    throw ArgumentError(concat("growth edit: number ", index, " of what ", name,
-                               " gets is not finite; the units or their amplitude are of no use"));
+    throw ArgumentError(concat(
+        "growth edit: ", index < 0 ? concat("at the amplitude ", edit.gamma, " a number") : concat("number ", index),
+        " of what ", name, " gets is not finite; the units or their amplitude are of no use"));
   };
   for (const ValueEdit<T>& change : edit.values) require_finite(change.parameter, change.delta, change.power);
   for (const AxisEdit<T>& change : edit.axes) require_finite(change.parameter, change.fresh, change.power);
