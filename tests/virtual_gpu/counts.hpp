@@ -4,7 +4,7 @@
 
 /// Calls since the program began.
 struct VirtualGpuCounts {
-  std::uint64_t launches, allocations, releases, copies, fills, synchronizations, library_calls;
+  std::uint64_t launches, allocations, releases, copies, fills, synchronizations, blas_and_solver_calls;
 };
 
 extern "C" {

@@ -74,7 +74,7 @@ char letter(cublasFillMode_t fill) { return fill == CUBLAS_FILL_MODE_LOWER ? 'L'
 CBLAS_TRANSPOSE transpose(cublasOperation_t operation) { return operation == CUBLAS_OP_N ? CblasNoTrans : CblasTrans; }
 
 bool begins(cublasHandle_t handle, const char* call) {
-  ++counts().library_calls;
+  ++counts().blas_and_solver_calls;
   return is_stream(handle->stream, call);
 }
 
@@ -297,7 +297,7 @@ cusolverStatus_t cusolverDnXpotrf_bufferSize(cusolverDnHandle_t, cusolverDnParam
 cusolverStatus_t cusolverDnXpotrf(cusolverDnHandle_t handle, cusolverDnParams_t, cublasFillMode_t fill, int64_t n,
                                   cudaDataType type, void* a, int64_t lda, cudaDataType, void* device,
                                   std::size_t device_bytes, void* host, std::size_t host_bytes, int* info) {
-  ++counts().library_calls;
+  ++counts().blas_and_solver_calls;
   if (!is_stream(handle->stream, "potrf")) return CUSOLVER_STATUS_EXECUTION_FAILED;
   if (!take_work("potrf", device, device_bytes, host, host_bytes)) return CUSOLVER_STATUS_INVALID_VALUE;
   return type == CUDA_R_64F ? potrf<double>(fill, n, a, lda, info) : potrf<float>(fill, n, a, lda, info);
@@ -316,7 +316,7 @@ cusolverStatus_t cusolverDnXsyevd(cusolverDnHandle_t handle, cusolverDnParams_t,
                                   cublasFillMode_t fill, int64_t n, cudaDataType type, void* a, int64_t lda,
                                   cudaDataType, void* values, cudaDataType, void* device, std::size_t device_bytes,
                                   void* host, std::size_t host_bytes, int* info) {
-  ++counts().library_calls;
+  ++counts().blas_and_solver_calls;
   if (!is_stream(handle->stream, "syevd")) return CUSOLVER_STATUS_EXECUTION_FAILED;
   if (!take_work("syevd", device, device_bytes, host, host_bytes)) return CUSOLVER_STATUS_INVALID_VALUE;
   return type == CUDA_R_64F ? syevd<double>(job, fill, n, a, lda, values, info)

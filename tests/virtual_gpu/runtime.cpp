@@ -67,7 +67,7 @@ void report_at_exit() {
                static_cast<unsigned long long>(c.launches), static_cast<unsigned long long>(c.allocations),
                static_cast<unsigned long long>(c.releases), static_cast<unsigned long long>(c.copies),
                static_cast<unsigned long long>(c.fills), static_cast<unsigned long long>(c.synchronizations),
-               static_cast<unsigned long long>(c.library_calls));
+               static_cast<unsigned long long>(c.blas_and_solver_calls));
   std::vector<const Kernel*> kernels;
   for (const auto& module : runtime().modules) {
     for (const auto& [name, kernel] : module->kernels()) {
