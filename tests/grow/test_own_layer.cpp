@@ -16,6 +16,7 @@
 #include <meristem/nn/sequential.hpp>
 #include <meristem/optim/sgd.hpp>
 #include <support/check.hpp>
+#include <support/pictures.hpp>
 
 namespace grow_own_layer_test {
 
@@ -198,21 +199,7 @@ TEST_CASE("own layer: a network grows through it as through the same function of
   const auto grown = [](auto make) {
     ms::Context ctx({.seed = 7});
     auto net = make(ctx);
-    ms::data::ImageSet set;
-    set.height = set.width = 2;
-    set.channels = 3;
-    set.class_names = {"a", "b", "c"};
-    set.source = "random";
-    set.normalization = {.mean = {0.5, 0.5, 0.5}, .stddev = {0.3, 0.3, 0.3}};
-    const ms::Philox random(4, 4);
-    for (std::int64_t i = 0; i < 200; ++i) {
-      int sum = 0;
-      for (std::int64_t j = 0; j < 12; ++j) {
-        set.pixels.push_back(static_cast<std::uint8_t>(random.below(static_cast<std::uint64_t>(12 * i + j), 256)));
-        sum += set.pixels.back();
-      }
-      set.labels.push_back(sum / 100 % 3);
-    }
+    const auto set = support::bright_and_dark();
     ms::optim::Sgd<double> sgd(net, {.learning_rate = 0.1});
     ms::grow::Grower<double> grower(
         net, sgd, {.max_units = 3, .significance = 0.0, .statistics_samples = 150, .search_samples = 50});

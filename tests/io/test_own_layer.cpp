@@ -14,6 +14,7 @@
 #include <meristem/grow/units/prune.hpp>
 #include <support/check.hpp>
 #include <support/gradient_check.hpp>
+#include <support/pictures.hpp>
 
 #include "../../examples/own_layer/dense.hpp"
 
@@ -37,26 +38,6 @@ Net network(ms::Context& ctx, std::int64_t inputs) {
   net.add<ms::nn::ActivationLayer>("relu", ms::nn::Activation::relu);
   net.add<L>("last", ctx, 2, 3);
   return net;
-}
-
-/// Random images of 2x2x3, told apart by how bright they are.
-ms::data::ImageSet bright_and_dark() {
-  ms::data::ImageSet set;
-  set.height = set.width = 2;
-  set.channels = 3;
-  set.class_names = {"a", "b", "c"};
-  set.source = "random";
-  set.normalization = {.mean = {0.5, 0.5, 0.5}, .stddev = {0.3, 0.3, 0.3}};
-  const ms::Philox random(4, 4);
-  for (std::int64_t i = 0; i < 200; ++i) {
-    int sum = 0;
-    for (std::int64_t j = 0; j < 12; ++j) {
-      set.pixels.push_back(static_cast<std::uint8_t>(random.below(static_cast<std::uint64_t>(12 * i + j), 256)));
-      sum += set.pixels.back();
-    }
-    set.labels.push_back(sum / 100 % 3);
-  }
-  return set;
 }
 
 Numbers numbers(ms::Context& ctx, Net& net) {
@@ -85,7 +66,7 @@ struct Outcome {
 template <template <ms::Real> class L>
 Outcome outcome(const std::string& name) {
   ms::Context ctx({.seed = 4});
-  const auto images = bright_and_dark();
+  const auto images = support::bright_and_dark();
   Net net = network<L>(ctx, images.image_bytes());
   const auto kinds = own_layer::kinds<float>();
   ms::optim::Sgd<float> sgd(net, {.learning_rate = 0.02, .momentum = 0.9});
