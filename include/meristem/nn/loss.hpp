@@ -1,6 +1,7 @@
 // Losses: the mean over the samples of a batch and its gradient at the network's output.
 #pragma once
 
+#include <concepts>
 #include <cstdint>
 #include <functional>
 #include <type_traits>
@@ -169,8 +170,9 @@ struct PerSample {
 
 /// Whether `loss(ctx, View<const T> output, const BatchView<T>& batch, bool with_gradient)` is a LossValue<T>.
 template <class Loss, class T>
-concept LossOf = std::is_invocable_r_v < LossValue<T>,
-const Loss&, Context&, View<const T>, const BatchView<T>&, bool > ;
+concept LossOf = requires(const Loss& loss, Context& ctx, View<const T> output, const BatchView<T>& batch) {
+  { loss(ctx, output, batch, true) } -> std::convertible_to<LossValue<T>>;
+};
 
 /// What training makes small: any loss of float networks, double ones, or both. By default the cross-entropy.
 class Objective {

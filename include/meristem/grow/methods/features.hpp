@@ -60,8 +60,9 @@ inline constexpr double feature_ridge = 0.1;
   return result;
 }
 
-/// Features picked one after the other, each the one that explains most of what those before it leave: orthogonal
-/// matching pursuit (Y. Pati, R. Rezaiifar, P. Krishnaprasad, 1993).
+/// Features picked one after the other, each the one that explains most of what those before it leave: orthogonal least
+/// squares (S. Chen, S. Billings, W. Luo, "Orthogonal least squares methods and their application to non-linear system
+/// identification", 1989).
 struct PickedFeatures {
   std::vector<std::size_t> which;
   std::vector<double> fan_out;  ///< of those (units, q)
@@ -162,7 +163,6 @@ inline void add_features(Context& ctx, const SiteMoments& site, const std::vecto
     damp(ctx, site.consumer_damping, s1);
     const Tensor<double> transposed = detail::converted_transposed<double, double>(ctx, moments.cross.view());
     made = std::move(best_move<double>(ctx, s1.view(), transposed.view(), {}, site.moments.resolution).weights);
-    Tensor<double> within(ctx, {site.consumer_inputs, static_cast<std::int64_t>(count)});
     Tensor<double> left = clone(ctx, moments.s);
     gemm(ctx, Transpose::no, Transpose::yes, -1, made.view(), moments.cross.view(), 1, left.view());
     c = to_host(ctx, left);
