@@ -168,19 +168,32 @@ TEST_CASE("features: they lower the loss by what was predicted where nothing lin
   }
 }
 
-TEST_CASE("features: noise gets none") {
+TEST_CASE("features: without them there is at most a unit for each output") {
+  const Task task(true);
+  ms::Context ctx({.seed = 3});
+  auto net = regressed_net(ctx);
+  ms::optim::Sgd<double> sgd(net, {.learning_rate = 0.1});
+  ms::grow::Grower<double> grower(
+      net, sgd,
+      {.method = ms::grow::make_method<ms::grow::Tiny>(ms::grow::Tiny::Options{.features = false}),
+       .loss = ms::nn::SquaredError{}});
+  CHECK(grower.grow(ctx, task.set).added() <= 1);
+}
+
+TEST_CASE("features: noise seldom gets any") {
   const Task task(false);
-  int units = 0;
+  int grown = 0;
   for (const std::uint64_t seed : {1, 2, 3, 4, 5, 6, 7, 8, 9, 10}) {
     ms::Context ctx({.seed = seed});
     auto net = regressed_net(ctx);
     ms::optim::Sgd<double> sgd(net, {.learning_rate = 0.1});
     ms::grow::Grower<double> grower(net, sgd, {.loss = ms::nn::SquaredError{}});
-    units += grower.grow(ctx, task.set).sites.at(0).added > 0 ? 1 : 0;
+    grown += grower.grow(ctx, task.set).sites.at(0).added > 0 ? 1 : 0;
   }
-  // By symmetry the threshold lets noise pass in half of all cases; the line search asks other samples and turns most
-  // of it down.
-  CHECK(units <= 6);
+  // By symmetry the threshold lets noise pass in half of all cases; the line search asks other samples, where noise is
+  // as often worse as better. More than six of ten by chances of a quarter: one in 300.
+  MESSAGE("noise grew in " << grown << " of 10 cases");
+  CHECK(grown <= 6);
 }
 
 TEST_SUITE_END();
