@@ -6,7 +6,8 @@
 
 namespace ms = meristem;
 
-namespace consume::inline MERISTEM_BACKEND {
+namespace consume {
+inline namespace MERISTEM_BACKEND {
 
 std::string product() {
   ms::Context ctx;
@@ -18,4 +19,5 @@ std::string product() {
   return text;
 }
 
-}  // namespace consume::inline MERISTEM_BACKEND
+}  // namespace MERISTEM_BACKEND
+}  // namespace consume

@@ -6,9 +6,11 @@
 
 #include <meristem/core/config.hpp>
 
-namespace consume::inline MERISTEM_BACKEND {
+namespace consume {
+inline namespace MERISTEM_BACKEND {
 
 /// A matrix times its transpose, and on what it was computed, in words.
 std::string product();
 
-}  // namespace consume::inline MERISTEM_BACKEND
+}  // namespace MERISTEM_BACKEND
+}  // namespace consume

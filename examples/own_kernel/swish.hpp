@@ -15,7 +15,8 @@
 #include <meristem/nn/layer.hpp>
 
 // Kernels need the library's namespace (or a using-directive for it), which keeps the two executors apart as well.
-namespace meristem::inline MERISTEM_BACKEND {
+namespace meristem {
+inline namespace MERISTEM_BACKEND {
 namespace own_kernel {
 
 /// y = x s, n elements, any grid.
@@ -110,4 +111,5 @@ class Swish final : public nn::Layer<T> {
 };
 
 }  // namespace own_kernel
-}  // namespace meristem::inline MERISTEM_BACKEND
+}  // namespace MERISTEM_BACKEND
+}  // namespace meristem

@@ -6,7 +6,8 @@
 
 #include <meristem/core/launch.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND {
+namespace meristem {
+inline namespace MERISTEM_BACKEND {
 namespace broken {
 
 // ---------------------------------------------------------------------------------------------- a barrier is missing
@@ -142,4 +143,5 @@ struct PrefixSum {
 };
 
 }  // namespace broken
-}  // namespace meristem::inline MERISTEM_BACKEND
+}  // namespace MERISTEM_BACKEND
+}  // namespace meristem

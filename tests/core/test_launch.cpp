@@ -11,7 +11,8 @@
 
 namespace ms = meristem;
 
-namespace meristem::inline MERISTEM_BACKEND {
+namespace meristem {
+inline namespace MERISTEM_BACKEND {
 namespace launch_test {
 
 // --------------------------------------------------------------------------------------------------------- kernels
@@ -211,7 +212,8 @@ struct Count {
 };
 
 }  // namespace launch_test
-}  // namespace meristem::inline MERISTEM_BACKEND
+}  // namespace MERISTEM_BACKEND
+}  // namespace meristem
 
 namespace core_launch_test {
 

@@ -7,12 +7,16 @@ cd "$1"
 layers=(core interop kernels nn models optim grow data io train)
 # So do the rooms of grow; the first two know no network. Its values (report.hpp, history.hpp) are open to all of them.
 rooms=(statistics solve units methods measure policy)
+# Within the backend's inline namespace by a declaration; any other would be opened beside it.
+mapfile -t declared < <(sed -n 's/^namespace \([a-z_]*\) {}$/\1/p' include/meristem/core/config.hpp)
 
 # shellcheck disable=SC2016  # awk expands these
-find include/meristem kernels/meristem -name '*.hpp' -o -name '*.cuh' | sort | xargs awk -v order="${layers[*]}" -v rooms="${rooms[*]}" '
+find include/meristem kernels/meristem -name '*.hpp' -o -name '*.cuh' | sort | xargs awk -v order="${layers[*]}" \
+  -v rooms="${rooms[*]}" -v declared="${declared[*]}" '
   BEGIN {
     count = split(order, names, " "); for (i = 1; i <= count; ++i) rank[names[i]] = i
     count = split(rooms, names, " "); for (i = 1; i <= count; ++i) room[names[i]] = i
+    count = split(declared, names, " "); for (i = 1; i <= count; ++i) part[names[i]] = 1
   }
   function complain(what) { print FILENAME ":" FNR ": " what; bad = 1 }
   FNR == 1 {
@@ -20,6 +24,10 @@ find include/meristem kernels/meristem -name '*.hpp' -o -name '*.cuh' | sort | x
     depth = split(FILENAME, parts, "/")
     layer = depth == 3 ? "entry" : parts[3]
     if (layer != "entry" && !(layer in rank)) complain("folder " layer " is not in the list of layers")
+  }
+  /^namespace meristem::/ {
+    split($0, pieces, /::| /)
+    if (!(pieces[3] in part)) complain("core/config.hpp does not declare namespace meristem::" pieces[3])
   }
   /^[ \t]*#[ \t]*include[ \t]*"/ { complain("write #include <meristem/...>, not a relative path: " $0) }
   /^[ \t]*#[ \t]*include[ \t]*<meristem\// {

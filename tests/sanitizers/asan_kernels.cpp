@@ -9,7 +9,8 @@
 #include <meristem/core/launch.hpp>
 #include <meristem/core/tensor.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND {
+namespace meristem {
+inline namespace MERISTEM_BACKEND {
 
 // `extra` is 0 in the correct program, else how far the last thread reaches beyond the end.
 
@@ -56,7 +57,8 @@ __global__ void write_local(T* y, int extra) {
   y[threadIdx.x] = mine[3];
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND
+}  // namespace MERISTEM_BACKEND
+}  // namespace meristem
 
 int main(int count, char** arguments) {
   namespace ms = meristem;

@@ -10,7 +10,8 @@
 #include <meristem/core/launch.hpp>
 #include <meristem/core/tensor.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND {
+namespace meristem {
+inline namespace MERISTEM_BACKEND {
 
 // `broken` leaves out the barrier or the atomic that the kernel needs.
 
@@ -70,7 +71,8 @@ __global__ void last_block_sums(T* y, unsigned* finished, bool broken) {
   y[0] = sum;
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND
+}  // namespace MERISTEM_BACKEND
+}  // namespace meristem
 
 int main(int count, char** arguments) {
   namespace ms = meristem;

@@ -10,7 +10,8 @@
 long long sum_on_cpu(std::int64_t n);
 long long sum_on_gpu(std::int64_t n);
 
-namespace meristem::inline MERISTEM_BACKEND {
+namespace meristem {
+inline namespace MERISTEM_BACKEND {
 namespace two_compilers {
 
 struct Iota {
@@ -41,4 +42,5 @@ inline long long sum(std::int64_t n) {
 }
 
 }  // namespace two_compilers
-}  // namespace meristem::inline MERISTEM_BACKEND
+}  // namespace MERISTEM_BACKEND
+}  // namespace meristem

@@ -22,7 +22,8 @@
 #include <cblas.h>
 #endif
 
-namespace meristem::inline MERISTEM_BACKEND {
+namespace meristem {
+inline namespace MERISTEM_BACKEND {
 
 /// Whether an operand stands as it is or transposed: op(a) = a or aᵀ.
 enum class Transpose { no, yes };
@@ -275,4 +276,5 @@ void symmetrize(Context& ctx, Triangle from, View<T> a, SourceLocation where = S
   for_each(ctx, tiles, tiles, detail::MirrorTriangle<T>{a, from == Triangle::lower});
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND
+}  // namespace MERISTEM_BACKEND
+}  // namespace meristem

@@ -48,3 +48,19 @@
 #else
 #define MERISTEM_INDEPENDENT
 #endif
+
+// The parts of the library. Declared here, so that `namespace meristem::nn {` opens the one that belongs to the backend.
+namespace meristem {
+inline namespace MERISTEM_BACKEND {
+namespace data {}
+namespace grow {}
+namespace host {}
+namespace interop {}
+namespace io {}
+namespace kernels {}
+namespace models {}
+namespace nn {}
+namespace optim {}
+namespace train {}
+}  // namespace MERISTEM_BACKEND
+}  // namespace meristem

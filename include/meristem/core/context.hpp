@@ -16,7 +16,8 @@
 #include <omp.h>
 #endif
 
-namespace meristem::inline MERISTEM_BACKEND {
+namespace meristem {
+inline namespace MERISTEM_BACKEND {
 
 /// How float32 matrix products are computed on the GPU. The CPU always computes in full precision.
 enum class MatmulPrecision {
@@ -171,4 +172,5 @@ class Context {
   std::uint64_t ids_ = 0;
 };
 
-}  // namespace meristem::inline MERISTEM_BACKEND
+}  // namespace MERISTEM_BACKEND
+}  // namespace meristem

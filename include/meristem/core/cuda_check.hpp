@@ -9,7 +9,8 @@
 #include <meristem/core/error.hpp>
 #include <meristem/core/source_location.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND {
+namespace meristem {
+inline namespace MERISTEM_BACKEND {
 
 inline void check_cuda(cudaError_t status, const char* what, SourceLocation where = SourceLocation::current()) {
   if (status == cudaSuccess) return;
@@ -27,4 +28,5 @@ inline void check_cusolver(cusolverStatus_t status, const char* what,
   throw CudaError(concat(what, " failed with cuSOLVER status ", static_cast<int>(status)), where);
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND
+}  // namespace MERISTEM_BACKEND
+}  // namespace meristem

@@ -7,7 +7,8 @@
 
 #include <meristem/core/config.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND {
+namespace meristem {
+inline namespace MERISTEM_BACKEND {
 
 /// Types that networks compute in.
 template <class T>
@@ -27,4 +28,5 @@ inline constexpr std::string_view dtype_name<std::int64_t> = "int64";
 template <>
 inline constexpr std::string_view dtype_name<std::uint8_t> = "uint8";
 
-}  // namespace meristem::inline MERISTEM_BACKEND
+}  // namespace MERISTEM_BACKEND
+}  // namespace meristem

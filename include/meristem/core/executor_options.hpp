@@ -5,7 +5,8 @@
 
 #include <meristem/core/config.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND {
+namespace meristem {
+inline namespace MERISTEM_BACKEND {
 
 /// The order in which the threads of a block take their turns on the CPU. Correct kernels give the same result in
 /// every order; a missing barrier shows up as a wrong result in `reverse` or `shuffled` order.
@@ -26,4 +27,5 @@ struct ExecutorOptions {
   int threads = 0;
 };
 
-}  // namespace meristem::inline MERISTEM_BACKEND
+}  // namespace MERISTEM_BACKEND
+}  // namespace meristem

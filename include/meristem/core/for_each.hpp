@@ -22,7 +22,8 @@
 #include <meristem/core/launch_kernel.hpp>
 #include <meristem/core/source_location.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND {
+namespace meristem {
+inline namespace MERISTEM_BACKEND {
 
 namespace detail {
 
@@ -234,4 +235,5 @@ void for_each(Context& ctx, std::int64_t n0, std::int64_t n1, std::int64_t n2, F
 #endif
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND
+}  // namespace MERISTEM_BACKEND
+}  // namespace meristem

@@ -13,7 +13,7 @@
 #include <meristem/core/host_worker.hpp>
 #include <meristem/core/source_location.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::host {
+namespace meristem::host {
 
 // --------------------------------------------------------------------------------------------------------- barriers
 
@@ -183,4 +183,4 @@ inline void* Worker::shared_array(const void* key, std::size_t bytes) {
   return site.memory.get();
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::host
+}  // namespace meristem::host

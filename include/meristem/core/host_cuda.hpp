@@ -30,7 +30,8 @@
 #define __launch_bounds__(...)
 #endif
 
-namespace meristem::inline MERISTEM_BACKEND {
+namespace meristem {
+inline namespace MERISTEM_BACKEND {
 
 // ---------------------------------------------------------------------------------------------------------- barriers
 
@@ -212,11 +213,12 @@ inline unsigned __float_as_uint(float x) { return std::bit_cast<unsigned>(x); }
 inline float __int_as_float(int x) { return std::bit_cast<float>(x); }
 inline float __uint_as_float(unsigned x) { return std::bit_cast<float>(x); }
 
-}  // namespace meristem::inline MERISTEM_BACKEND
+}  // namespace MERISTEM_BACKEND
+}  // namespace meristem
 
 // ------------------------------------------------------------------------------------------------------ shared memory
 
-namespace meristem::inline MERISTEM_BACKEND::host {
+namespace meristem::host {
 
 /// CUDA's limit for arrays whose size is known at compile time, and the most an H100 grants on request.
 inline constexpr std::size_t static_shared_limit = 48 << 10;
@@ -240,4 +242,4 @@ T* dynamic_shared(SourceLocation where = SourceLocation::current()) {
   return static_cast<T*>(this_worker("MERISTEM_DYNAMIC_SHARED", where).dynamic_shared());
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::host
+}  // namespace meristem::host

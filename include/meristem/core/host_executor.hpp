@@ -18,7 +18,7 @@
 #include <meristem/core/host_scheduler.hpp>
 #include <meristem/core/host_worker.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::host {
+namespace meristem::host {
 
 /// The calling operating system thread's worker.
 inline Worker& local_worker() {
@@ -52,4 +52,4 @@ inline void run_grid(const Grid& grid, [[maybe_unused]] int workers) {
   if (launch.error) std::rethrow_exception(launch.error);
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::host
+}  // namespace meristem::host

@@ -28,7 +28,7 @@
 #include <ucontext.h>
 #endif
 
-namespace meristem::inline MERISTEM_BACKEND::host {
+namespace meristem::host {
 
 /// A stack with the place where its execution stopped. A default-constructed Fiber stands for the stack it is used on
 /// first, the operating system's.
@@ -167,4 +167,4 @@ class Fiber {
 #endif
 };
 
-}  // namespace meristem::inline MERISTEM_BACKEND::host
+}  // namespace meristem::host

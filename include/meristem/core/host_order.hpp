@@ -9,7 +9,7 @@
 #include <meristem/core/config.hpp>
 #include <meristem/core/executor_options.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::host {
+namespace meristem::host {
 
 /// SplitMix64 (Steele, Lea, Flood 2014): small, seeded anew for every block, and no part of the library's own random
 /// numbers.
@@ -67,4 +67,4 @@ inline std::string hex(std::uint32_t value) {
   return text;
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::host
+}  // namespace meristem::host

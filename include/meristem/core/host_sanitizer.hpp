@@ -28,7 +28,7 @@ void AnnotateIgnoreWritesEnd(const char* file, int line);
 }
 #endif
 
-namespace meristem::inline MERISTEM_BACKEND::host {
+namespace meristem::host {
 
 #if MERISTEM_TSAN
 
@@ -158,4 +158,4 @@ class ExecutorScope {
   ExecutorScope& operator=(const ExecutorScope&) = delete;
 };
 
-}  // namespace meristem::inline MERISTEM_BACKEND::host
+}  // namespace meristem::host

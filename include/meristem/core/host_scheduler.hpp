@@ -18,7 +18,7 @@
 #include <meristem/core/host_worker.hpp>
 #include <meristem/core/source_location.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::host {
+namespace meristem::host {
 
 // ---------------------------------------------------------------------------------------------- blocks and threads
 
@@ -293,4 +293,4 @@ inline void Worker::deadlock() {
   cancel();
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::host
+}  // namespace meristem::host

@@ -14,7 +14,7 @@
 #error "tasks run on the CPU; the GPU has kernels"
 #endif
 
-namespace meristem::inline MERISTEM_BACKEND::host {
+namespace meristem::host {
 
 /// Keeps BLAS on the calling thread.
 class OneBlasThread {
@@ -65,4 +65,4 @@ void for_tasks(const Context& ctx, std::int64_t tasks, const Task& task) {
   for (std::int64_t i = 0; i < tasks; ++i) task(i, 0);
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::host
+}  // namespace meristem::host

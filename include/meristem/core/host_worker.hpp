@@ -23,7 +23,8 @@
 #include <meristem/core/host_sanitizer.hpp>
 #include <meristem/core/source_location.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND {
+namespace meristem {
+inline namespace MERISTEM_BACKEND {
 
 struct uint3 {
   unsigned x, y, z;
@@ -40,9 +41,10 @@ inline constinit thread_local uint3 blockIdx{0, 0, 0};
 inline constinit thread_local dim3 blockDim{};
 inline constinit thread_local dim3 gridDim{};
 
-}  // namespace meristem::inline MERISTEM_BACKEND
+}  // namespace MERISTEM_BACKEND
+}  // namespace meristem
 
-namespace meristem::inline MERISTEM_BACKEND::host {
+namespace meristem::host {
 
 /// The operations at which the threads of a block or the lanes of a warp meet.
 enum class Meeting {
@@ -240,4 +242,4 @@ inline Worker& this_worker(const char* function, SourceLocation where) {
   return *current_worker;
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::host
+}  // namespace meristem::host

@@ -44,7 +44,8 @@
 #define MERISTEM_DYNAMIC_SHARED(T, name) T* const name = ::meristem::cpu::host::dynamic_shared<T>()
 #endif
 
-namespace meristem::inline MERISTEM_BACKEND {
+namespace meristem {
+inline namespace MERISTEM_BACKEND {
 
 #if MERISTEM_GPU
 // The host executor has a type of this name in the library's namespace; so it has the same name everywhere.
@@ -160,4 +161,5 @@ void launch(Context& ctx, dim3 grid, dim3 block, std::size_t shared_bytes, Args.
 #endif
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND
+}  // namespace MERISTEM_BACKEND
+}  // namespace meristem

@@ -19,7 +19,8 @@
 #include <meristem/core/cuda_check.hpp>
 #endif
 
-namespace meristem::inline MERISTEM_BACKEND {
+namespace meristem {
+inline namespace MERISTEM_BACKEND {
 
 /// Source of all tensor memory of one Context. Blocks are aligned to 256 bytes and handed out in stream order: a block
 /// released by one operation may be reused by the next one on the same stream. Thread-safe.
@@ -239,4 +240,5 @@ class Buffer {
   std::size_t bytes_ = 0;
 };
 
-}  // namespace meristem::inline MERISTEM_BACKEND
+}  // namespace MERISTEM_BACKEND
+}  // namespace meristem

@@ -6,7 +6,8 @@
 
 #include <meristem/core/config.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND {
+namespace meristem {
+inline namespace MERISTEM_BACKEND {
 
 /// Philox4x32-10 of J. Salmon, M. Moraes, R. Dror, D. Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC 2011).
 /// A pure function: number `i` of stream `stream` under `seed` never depends on what was drawn before.
@@ -155,4 +156,5 @@ class Philox {
   std::uint64_t stream_;
 };
 
-}  // namespace meristem::inline MERISTEM_BACKEND
+}  // namespace MERISTEM_BACKEND
+}  // namespace meristem

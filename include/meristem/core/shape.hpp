@@ -10,7 +10,8 @@
 #include <meristem/core/config.hpp>
 #include <meristem/core/error.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND {
+namespace meristem {
+inline namespace MERISTEM_BACKEND {
 
 /// Extents of a tensor, outermost first. Rank 0 is a single number; an extent of 0 makes an empty tensor.
 class Shape {
@@ -104,4 +105,5 @@ class Shape {
   int rank_ = 0;
 };
 
-}  // namespace meristem::inline MERISTEM_BACKEND
+}  // namespace MERISTEM_BACKEND
+}  // namespace meristem

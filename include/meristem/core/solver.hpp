@@ -29,7 +29,8 @@
 #include <lapacke.h>
 #endif
 
-namespace meristem::inline MERISTEM_BACKEND {
+namespace meristem {
+inline namespace MERISTEM_BACKEND {
 
 namespace detail {
 
@@ -280,4 +281,5 @@ void syevd(Context& ctx, View<T> a, std::type_identity_t<View<T>> values, EigenJ
   detail::require_eigen_success(info, n, where);
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND
+}  // namespace MERISTEM_BACKEND
+}  // namespace meristem

@@ -16,7 +16,8 @@
 #include <meristem/core/shape.hpp>
 #include <meristem/core/view.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND {
+namespace meristem {
+inline namespace MERISTEM_BACKEND {
 
 /// A contiguous array in the memory of a Context. It moves; copies are made by name (`clone`, `copy`).
 template <class T>
@@ -171,4 +172,5 @@ template <class T>
   return result;
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND
+}  // namespace MERISTEM_BACKEND
+}  // namespace meristem

@@ -8,7 +8,8 @@
 #include <meristem/core/error.hpp>
 #include <meristem/core/shape.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND {
+namespace meristem {
+inline namespace MERISTEM_BACKEND {
 
 /// A strided window on elements owned elsewhere. Extents and strides are in elements, outermost axis first.
 template <class T>
@@ -123,4 +124,5 @@ class View {
 
 static_assert(std::is_trivially_copyable_v<View<float>>);
 
-}  // namespace meristem::inline MERISTEM_BACKEND
+}  // namespace MERISTEM_BACKEND
+}  // namespace meristem

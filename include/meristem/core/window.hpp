@@ -8,7 +8,8 @@
 #include <meristem/core/config.hpp>
 #include <meristem/core/error.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND {
+namespace meristem {
+inline namespace MERISTEM_BACKEND {
 
 /// Numbers along the two axes of a map, rows first. One number stands for both.
 struct Extent2 {
@@ -81,4 +82,5 @@ struct Window {
   friend constexpr bool operator==(const Window&, const Window&) = default;
 };
 
-}  // namespace meristem::inline MERISTEM_BACKEND
+}  // namespace MERISTEM_BACKEND
+}  // namespace meristem

@@ -16,7 +16,8 @@
 #include <meristem/core/tensor.hpp>
 #include <meristem/core/view.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND {
+namespace meristem {
+inline namespace MERISTEM_BACKEND {
 
 namespace detail {
 
@@ -81,4 +82,5 @@ template <class T>
                    shape);
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND
+}  // namespace MERISTEM_BACKEND
+}  // namespace meristem

@@ -8,8 +8,7 @@
 #include <meristem/core/error.hpp>
 #include <meristem/core/philox.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND {
-namespace data {
+namespace meristem::data {
 
 /// What a crop sees beyond the edge of the image.
 enum class PadMode {
@@ -83,5 +82,4 @@ struct Augmentation {
   }
 };
 
-}  // namespace data
-}  // namespace meristem::inline MERISTEM_BACKEND
+}  // namespace meristem::data

@@ -18,8 +18,7 @@
 #include <meristem/core/error.hpp>
 #include <meristem/data/image_set.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND {
-namespace data {
+namespace meristem::data {
 
 /// Which label of CIFAR-100: the 100 classes or the 20 groups of five.
 enum class Cifar100Labels { fine, coarse };
@@ -200,5 +199,4 @@ inline void read_cifar(const std::filesystem::path& directory, const std::vector
   return set;
 }
 
-}  // namespace data
-}  // namespace meristem::inline MERISTEM_BACKEND
+}  // namespace meristem::data

@@ -8,8 +8,7 @@
 
 #include <meristem/core/config.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND {
-namespace data::detail {
+namespace meristem::data::detail {
 
 /// The number in these bytes, the largest digit first.
 [[nodiscard]] inline std::size_t big_endian(std::span<const std::uint8_t> bytes) {
@@ -54,5 +53,4 @@ namespace data::detail {
   return 1;
 }
 
-}  // namespace data::detail
-}  // namespace meristem::inline MERISTEM_BACKEND
+}  // namespace meristem::data::detail

@@ -23,8 +23,7 @@
 #include <meristem/data/jpeg_file.hpp>
 #include <meristem/data/png_file.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND {
-namespace data {
+namespace meristem::data {
 
 /// One 8-bit image, (height, width, 3): red, green, blue, rows from the top.
 struct Image {
@@ -280,5 +279,4 @@ struct AxisTaps {
   return result;
 }
 
-}  // namespace data
-}  // namespace meristem::inline MERISTEM_BACKEND
+}  // namespace meristem::data

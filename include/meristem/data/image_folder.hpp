@@ -22,8 +22,7 @@
 #include <meristem/data/image_file.hpp>
 #include <meristem/data/image_set.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND {
-namespace data {
+namespace meristem::data {
 
 struct ImageFolderOptions {
   /// Size of the images in the set; the files may have any. Both together at most 2^26 pixels.
@@ -339,5 +338,4 @@ inline void require_readable(const std::filesystem::path& folder, std::int32_t l
   return result;
 }
 
-}  // namespace data
-}  // namespace meristem::inline MERISTEM_BACKEND
+}  // namespace meristem::data

@@ -15,16 +15,22 @@
 #include <meristem/core/dtype.hpp>
 #include <meristem/core/error.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND {
+namespace meristem {
+inline namespace MERISTEM_BACKEND {
 
 class Context;
 
-namespace nn {
+}  // namespace MERISTEM_BACKEND
+}  // namespace meristem
+
+namespace meristem::nn {
+
 template <Real T>
 struct Batch;
-}
 
-namespace data {
+}  // namespace meristem::nn
+
+namespace meristem::data {
 
 struct BatchOptions;
 template <Real T>
@@ -227,5 +233,4 @@ struct ImageSet {
   }
 };
 
-}  // namespace data
-}  // namespace meristem::inline MERISTEM_BACKEND
+}  // namespace meristem::data

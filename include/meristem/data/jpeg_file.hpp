@@ -16,8 +16,7 @@
 #include <meristem/data/exif.hpp>
 #include <meristem/data/png_file.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND {
-namespace data::detail {
+namespace meristem::data::detail {
 
 /// Walks through the segments of a JPEG file.
 class JpegWalk {
@@ -284,5 +283,4 @@ class JpegWalk {
 /// The most pixels that a JPEG file of so many bytes can hold: it spends a bit at least on a block of 64.
 [[nodiscard]] inline std::int64_t most_jpeg_pixels(const PlainFile& plain) { return 1024 * std::ssize(plain.bytes); }
 
-}  // namespace data::detail
-}  // namespace meristem::inline MERISTEM_BACKEND
+}  // namespace meristem::data::detail

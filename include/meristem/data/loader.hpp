@@ -28,8 +28,7 @@
 #include <meristem/data/image_set.hpp>
 #include <meristem/nn/batch.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND {
-namespace data {
+namespace meristem::data {
 
 /// How a set is walked. Order and augmentation are pure functions of (seed, epoch).
 struct BatchOptions {
@@ -268,5 +267,4 @@ Loader<T> ImageSet::batches(Context& ctx, std::int64_t batch_size, const BatchOp
   return Loader<T>(ctx, *this, batch_size, options);
 }
 
-}  // namespace data
-}  // namespace meristem::inline MERISTEM_BACKEND
+}  // namespace meristem::data

@@ -15,8 +15,7 @@
 #include <meristem/core/error.hpp>
 #include <meristem/data/exif.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND {
-namespace data::detail {
+namespace meristem::data::detail {
 
 /// The bytes of a picture for stb_image, and what has to be known of them.
 struct PlainFile {
@@ -149,5 +148,4 @@ struct PlainFile {
   return 1032 * std::ssize(plain.bytes) * 8 / (samples * depth);
 }
 
-}  // namespace data::detail
-}  // namespace meristem::inline MERISTEM_BACKEND
+}  // namespace meristem::data::detail

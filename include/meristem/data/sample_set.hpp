@@ -17,8 +17,7 @@
 #include <meristem/data/loader.hpp>
 #include <meristem/nn/batch.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND {
-namespace data {
+namespace meristem::data {
 
 /// A look at samples in memory of your own, one after the other: inputs (n, input...), and labels (n) or targets
 /// (n, target...).
@@ -201,5 +200,4 @@ struct SampleSet {
   }
 };
 
-}  // namespace data
-}  // namespace meristem::inline MERISTEM_BACKEND
+}  // namespace meristem::data

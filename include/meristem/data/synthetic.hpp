@@ -18,8 +18,7 @@
 #include <meristem/core/philox.hpp>
 #include <meristem/data/image_set.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND {
-namespace data {
+namespace meristem::data {
 
 /// What `synthetic` draws.
 struct SyntheticOptions {
@@ -202,5 +201,4 @@ inline void draw_synthetic(const SyntheticOptions& options, std::int64_t index, 
   return set;
 }
 
-}  // namespace data
-}  // namespace meristem::inline MERISTEM_BACKEND
+}  // namespace meristem::data

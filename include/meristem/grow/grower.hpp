@@ -33,7 +33,7 @@
 #include <meristem/nn/loss.hpp>
 #include <meristem/optim/optimizer.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 /// Grows a network in place, and its optimiser's state with it.
 template <Real T>
@@ -457,4 +457,4 @@ class Grower {
 template <class Network, class Optimizer>
 Grower(Network&, Optimizer&, const GrowerOptions&) -> Grower<typename Network::value_type>;
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow

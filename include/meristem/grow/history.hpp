@@ -19,7 +19,7 @@
 #include <meristem/core/error.hpp>
 #include <meristem/grow/report.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 /// One growth step and when it was taken.
 struct GrowthEvent {
@@ -168,4 +168,4 @@ struct History {
   }
 };
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow

@@ -21,7 +21,7 @@
 #include <meristem/grow/units/site.hpp>
 #include <meristem/nn/loss.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 struct GrowerOptions {
   Method method = tiny();
@@ -148,4 +148,4 @@ template <Real T>
 
 }  // namespace detail
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow

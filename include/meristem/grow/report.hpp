@@ -17,7 +17,7 @@
 #include <meristem/core/error.hpp>
 #include <meristem/core/text.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 /// One site in one growth step. Losses are means over samples.
 struct SiteReport {
@@ -131,4 +131,4 @@ inline std::ostream& operator<<(std::ostream& out, const GrowthReport& report) {
   return out << table.str();
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow

@@ -36,7 +36,7 @@
 #include <meristem/core/view.hpp>
 #include <meristem/core/wrap.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::interop {
+namespace meristem::interop {
 
 /// How DLPack writes an element type.
 template <class T>
@@ -261,4 +261,4 @@ template <DlpackElement T>
   return to_dlpack(ctx, owner->view(), owner);
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::interop
+}  // namespace meristem::interop

@@ -27,7 +27,7 @@
 #include <meristem/nn/residual.hpp>
 #include <meristem/nn/sequential.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::io {
+namespace meristem::io {
 
 /// The version of the architecture's JSON that is written, and the only one that is read.
 inline constexpr std::int64_t architecture_version = 1;
@@ -319,4 +319,4 @@ template <Real T>
   return network;
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::io
+}  // namespace meristem::io

@@ -26,7 +26,7 @@
 #include <meristem/optim/optimizer.hpp>
 #include <meristem/optim/sgd.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::io {
+namespace meristem::io {
 
 /// The version of checkpoints that is written, and the only one that is read.
 inline constexpr std::int64_t checkpoint_version = 2;
@@ -443,4 +443,4 @@ template <Real T>
   return Checkpoint<T>(path);
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::io
+}  // namespace meristem::io

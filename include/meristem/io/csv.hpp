@@ -18,7 +18,7 @@
 #include <meristem/data/sample_set.hpp>
 #include <meristem/io/file.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::io {
+namespace meristem::io {
 
 /// Which columns of a table mean what; those that nobody names are inputs.
 struct CsvOptions {
@@ -143,4 +143,4 @@ class CsvRows {
   return result;
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::io
+}  // namespace meristem::io

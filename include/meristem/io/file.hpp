@@ -21,7 +21,7 @@
 #include <meristem/core/config.hpp>
 #include <meristem/core/error.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::io {
+namespace meristem::io {
 
 namespace detail {
 
@@ -175,4 +175,4 @@ inline void write_file(const std::string& path, std::string_view content) {
   file.commit();
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::io
+}  // namespace meristem::io

@@ -11,7 +11,7 @@
 #include <meristem/core/error.hpp>
 #include <meristem/io/safetensors.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::io::detail {
+namespace meristem::io::detail {
 
 /// Throws DataError, which names the file and the tensor, if an element of a stored tensor of elements T is not finite.
 template <Real T>
@@ -27,4 +27,4 @@ void require_finite(const Safetensors& file, const std::string& name) {
   }
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::io::detail
+}  // namespace meristem::io::detail

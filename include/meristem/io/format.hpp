@@ -14,7 +14,7 @@
 #include <meristem/io/layer_fields.hpp>
 #include <meristem/io/safetensors.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::io {
+namespace meristem::io {
 
 /// Where an architecture comes from, and what it may cost.
 struct BuildOptions {
@@ -108,4 +108,4 @@ class Members {
 
 }  // namespace detail
 
-}  // namespace meristem::inline MERISTEM_BACKEND::io
+}  // namespace meristem::io

@@ -15,7 +15,7 @@
 #include <meristem/core/error.hpp>
 #include <meristem/grow/history.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::io {
+namespace meristem::io {
 
 namespace detail {
 
@@ -149,4 +149,4 @@ class HistoryLine {
   return read_history(file, path);
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::io
+}  // namespace meristem::io

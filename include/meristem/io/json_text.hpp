@@ -15,7 +15,7 @@
 #include <meristem/core/error.hpp>
 #include <meristem/core/text.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::io {
+namespace meristem::io {
 
 using Json = nlohmann::json;
 
@@ -126,4 +126,4 @@ class JsonBuilder {
   }
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::io
+}  // namespace meristem::io

@@ -14,7 +14,7 @@
 #include <meristem/core/window.hpp>
 #include <meristem/io/json_text.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::io {
+namespace meristem::io {
 
 /// How large a network from a file may be. What loads weights too sets `elements` by the length of the file.
 struct BuildLimits {
@@ -136,4 +136,4 @@ class LayerFields {
   std::set<std::string> used_;
 };
 
-}  // namespace meristem::inline MERISTEM_BACKEND::io
+}  // namespace meristem::io

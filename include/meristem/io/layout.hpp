@@ -18,7 +18,7 @@
 #include <meristem/core/shape.hpp>
 #include <meristem/nn/layer.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::io {
+namespace meristem::io {
 
 /// One tensor of a network and what becomes of it in PyTorch: seen as `split`, its axes are put into the order `axes`,
 /// the result is kept as `torch_shape`.
@@ -212,4 +212,4 @@ template <Real T>
   return walk.take();
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::io
+}  // namespace meristem::io

@@ -24,7 +24,7 @@
 #include <meristem/io/safetensors.hpp>
 #include <meristem/nn/finite.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::io {
+namespace meristem::io {
 
 /// The version of model files that is written, and the only one that is read.
 inline constexpr std::int64_t model_version = 1;
@@ -249,4 +249,4 @@ void load_weights(Context& ctx, nn::Layer<T>& network, const std::string& path, 
   load_weights<T>(ctx, network, Safetensors::read(path), layout, sample);
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::io
+}  // namespace meristem::io

@@ -18,7 +18,7 @@
 #include <meristem/core/tensor.hpp>
 #include <meristem/io/file.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::io {
+namespace meristem::io {
 
 /// How .npy files name an element type; they are little-endian.
 template <class T>
@@ -282,4 +282,4 @@ void write_npy(const std::string& path, Context& ctx, View<const T> view) {
   write_npy<T>(path, view.shape(), std::span<const T>(values));
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::io
+}  // namespace meristem::io

@@ -23,7 +23,7 @@
 #include <meristem/io/onnx_graph.hpp>
 #include <meristem/nn/finite.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::io {
+namespace meristem::io {
 
 namespace detail {
 
@@ -391,4 +391,4 @@ void save_onnx(const std::string& path, Context& ctx, nn::Layer<T>& network, con
   write_file(path, graph.serialize("meristem", detail::library_version()));
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::io
+}  // namespace meristem::io

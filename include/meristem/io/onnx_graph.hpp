@@ -11,7 +11,7 @@
 
 #include <meristem/core/config.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::io {
+namespace meristem::io {
 
 /// Fields of one protobuf message, one after the other (https://protobuf.dev/programming-guides/encoding).
 class ProtobufMessage {
@@ -133,4 +133,4 @@ struct OnnxGraph {
   }
 };
 
-}  // namespace meristem::inline MERISTEM_BACKEND::io
+}  // namespace meristem::io

@@ -23,7 +23,7 @@
 #include <meristem/io/file.hpp>
 #include <meristem/io/json_text.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::io {
+namespace meristem::io {
 
 static_assert(std::endian::native == std::endian::little, "safetensors and .npy files are little-endian");
 
@@ -391,4 +391,4 @@ inline Safetensors Safetensors::parse(std::vector<std::byte> content, const std:
   return result;
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::io
+}  // namespace meristem::io

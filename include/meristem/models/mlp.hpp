@@ -10,7 +10,7 @@
 #include <meristem/nn/linear.hpp>
 #include <meristem/nn/sequential.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::models {
+namespace meristem::models {
 
 struct MlpOptions {
   std::int64_t inputs = 0;           ///< features of one sample, all axes merged
@@ -47,4 +47,4 @@ template <Real T>
   return net;
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::models
+}  // namespace meristem::models

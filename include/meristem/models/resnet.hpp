@@ -13,7 +13,7 @@
 #include <meristem/nn/residual.hpp>
 #include <meristem/nn/sequential.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::models {
+namespace meristem::models {
 
 struct ResNetOptions {
   std::int64_t classes = 10;
@@ -171,4 +171,4 @@ template <Real T>
   return net;
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::models
+}  // namespace meristem::models

@@ -8,7 +8,7 @@
 #include <meristem/core/config.hpp>
 #include <meristem/core/error.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::models {
+namespace meristem::models {
 
 /// max(1, round(scale·width)). Throws ArgumentError, which starts with `function`, for a scale that is not positive or
 /// gives 2^31 or more.
@@ -22,4 +22,4 @@ namespace meristem::inline MERISTEM_BACKEND::models {
   return rounded < 1 ? 1 : rounded;
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::models
+}  // namespace meristem::models

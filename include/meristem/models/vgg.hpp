@@ -15,7 +15,7 @@
 #include <meristem/nn/pooling.hpp>
 #include <meristem/nn/sequential.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::models {
+namespace meristem::models {
 
 /// What stands between the last map and the linear layers.
 enum class VggHead {
@@ -128,4 +128,4 @@ template <Real T>
   return net;
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::models
+}  // namespace meristem::models

@@ -6,7 +6,7 @@
 #include <meristem/kernels/activation.cuh>
 #include <meristem/nn/layer.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::nn {
+namespace meristem::nn {
 
 /// y = σ(x), elementwise.
 template <Real T>
@@ -44,4 +44,4 @@ class ActivationLayer final : public Layer<T> {
   Activation function_;
 };
 
-}  // namespace meristem::inline MERISTEM_BACKEND::nn
+}  // namespace meristem::nn

@@ -16,7 +16,7 @@
 #include <meristem/core/error.hpp>
 #include <meristem/core/tensor.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::nn {
+namespace meristem::nn {
 
 /// Samples in device memory and what a network should answer to them. The first axis of each counts samples.
 template <Real T>
@@ -128,4 +128,4 @@ class BatchSource {
   std::function<Batch<T>(Context&, std::span<const std::int64_t>)> make_;
 };
 
-}  // namespace meristem::inline MERISTEM_BACKEND::nn
+}  // namespace meristem::nn

@@ -10,7 +10,7 @@
 #include <meristem/nn/activation.hpp>
 #include <meristem/nn/weighted_layer.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::nn {
+namespace meristem::nn {
 
 struct BatchNormOptions {
   double momentum = 0.1;                         ///< share of a batch in the running statistics, in [0, 1]
@@ -157,4 +157,4 @@ class BatchNorm final : public NormLayer<T> {
   Options options_;
 };
 
-}  // namespace meristem::inline MERISTEM_BACKEND::nn
+}  // namespace meristem::nn

@@ -10,7 +10,7 @@
 #include <meristem/nn/init.hpp>
 #include <meristem/nn/weighted_layer.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::nn {
+namespace meristem::nn {
 
 struct Conv2dOptions {
   Extent2 kernel = 3;
@@ -113,4 +113,4 @@ class Conv2d final : public WeightedLayer<T> {
   Window window_;
 };
 
-}  // namespace meristem::inline MERISTEM_BACKEND::nn
+}  // namespace meristem::nn

@@ -21,7 +21,7 @@
 #include <meristem/kernels/activation.cuh>
 #include <meristem/nn/parameter.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::nn {
+namespace meristem::nn {
 
 using kernels::Activation;
 
@@ -248,4 +248,4 @@ class Description {
   bool with_fields_;
 };
 
-}  // namespace meristem::inline MERISTEM_BACKEND::nn
+}  // namespace meristem::nn

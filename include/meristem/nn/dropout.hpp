@@ -6,7 +6,7 @@
 #include <meristem/kernels/dropout.cuh>
 #include <meristem/nn/layer.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::nn {
+namespace meristem::nn {
 
 /// In training, sets each element to 0 with `probability` and divides the others by 1 - probability (N. Srivastava et
 /// al., "Dropout" (2014), in the form that leaves evaluation alone). Every forward pass draws a random stream of its
@@ -57,4 +57,4 @@ class Dropout final : public Layer<T> {
   double probability_;
 };
 
-}  // namespace meristem::inline MERISTEM_BACKEND::nn
+}  // namespace meristem::nn

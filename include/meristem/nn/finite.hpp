@@ -6,7 +6,7 @@
 #include <meristem/kernels/reduce.cuh>
 #include <meristem/nn/layer.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::nn {
+namespace meristem::nn {
 
 /// Throws NumericError, which starts with `where` and names the parameter or buffer, if one of the network's numbers is
 /// NaN or infinite. Reads all of them and waits for the device.
@@ -27,4 +27,4 @@ void check_gradients(Context& ctx, Layer<T>& network, const std::string& where) 
   });
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::nn
+}  // namespace meristem::nn

@@ -5,7 +5,7 @@
 
 #include <meristem/nn/layer.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::nn {
+namespace meristem::nn {
 
 /// (n, a, b, ...) to (n, a·b·...). Moves no data: the output aliases the input.
 template <Real T>
@@ -36,4 +36,4 @@ class Flatten final : public Layer<T> {
   }
 };
 
-}  // namespace meristem::inline MERISTEM_BACKEND::nn
+}  // namespace meristem::nn

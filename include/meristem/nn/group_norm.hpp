@@ -9,7 +9,7 @@
 #include <meristem/kernels/group_norm.cuh>
 #include <meristem/nn/weighted_layer.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::nn {
+namespace meristem::nn {
 
 struct GroupNormOptions {
   double epsilon = 1e-5;  ///< added to the variance; positive
@@ -88,4 +88,4 @@ class GroupNorm final : public NormLayer<T> {
   double epsilon_;
 };
 
-}  // namespace meristem::inline MERISTEM_BACKEND::nn
+}  // namespace meristem::nn

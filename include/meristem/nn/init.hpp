@@ -9,7 +9,7 @@
 #include <meristem/kernels/elementwise.cuh>
 #include <meristem/kernels/random.cuh>
 
-namespace meristem::inline MERISTEM_BACKEND::nn {
+namespace meristem::nn {
 
 /// Distributions of initial weights. Fan-in and fan-out count the connections of one unit.
 enum class Init {
@@ -51,4 +51,4 @@ void initialize(Context& ctx, Init init, std::int64_t fan_in, std::int64_t fan_o
   }
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::nn
+}  // namespace meristem::nn

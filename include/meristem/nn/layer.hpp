@@ -31,7 +31,7 @@
   class
 #endif
 
-namespace meristem::inline MERISTEM_BACKEND::nn {
+namespace meristem::nn {
 
 /// Layers such as dropout and batch normalisation behave differently in training and in evaluation.
 enum class Mode { training, evaluation };
@@ -389,4 +389,4 @@ template <Real T>
   return network.forward(ctx, input, {.mode = Mode::evaluation, .forward_only = true});
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::nn
+}  // namespace meristem::nn

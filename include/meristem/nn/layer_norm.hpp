@@ -8,7 +8,7 @@
 #include <meristem/kernels/layer_norm.cuh>
 #include <meristem/nn/weighted_layer.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::nn {
+namespace meristem::nn {
 
 struct LayerNormOptions {
   double epsilon = 1e-5;  ///< added to the variance; positive
@@ -74,4 +74,4 @@ class LayerNorm final : public NormLayer<T> {
   double epsilon_;
 };
 
-}  // namespace meristem::inline MERISTEM_BACKEND::nn
+}  // namespace meristem::nn

@@ -9,7 +9,7 @@
 #include <meristem/nn/init.hpp>
 #include <meristem/nn/weighted_layer.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::nn {
+namespace meristem::nn {
 
 struct LinearOptions {
   bool bias = true;
@@ -97,4 +97,4 @@ class Linear final : public WeightedLayer<T> {
   }
 };
 
-}  // namespace meristem::inline MERISTEM_BACKEND::nn
+}  // namespace meristem::nn

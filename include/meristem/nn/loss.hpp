@@ -14,7 +14,7 @@
 #include <meristem/kernels/softmax_cross_entropy.cuh>
 #include <meristem/nn/batch.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::nn {
+namespace meristem::nn {
 
 /// A loss, and its gradient at the network's output.
 template <Real T>
@@ -219,4 +219,4 @@ class Objective {
   Function<double> of_double_;
 };
 
-}  // namespace meristem::inline MERISTEM_BACKEND::nn
+}  // namespace meristem::nn

@@ -9,7 +9,7 @@
 #include <meristem/core/dtype.hpp>
 #include <meristem/core/tensor.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::nn {
+namespace meristem::nn {
 
 /// Identifies a parameter for as long as its network lives, whatever its shape becomes.
 using ParameterId = std::uint64_t;
@@ -42,4 +42,4 @@ struct Buffer {
       : id(ctx.next_id()), name(std::move(name_)), value(ctx, shape) {}
 };
 
-}  // namespace meristem::inline MERISTEM_BACKEND::nn
+}  // namespace meristem::nn

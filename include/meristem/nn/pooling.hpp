@@ -8,7 +8,7 @@
 #include <meristem/kernels/pool.cuh>
 #include <meristem/nn/layer.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::nn {
+namespace meristem::nn {
 
 /// The window of a pooling layer.
 struct PoolOptions {
@@ -179,4 +179,4 @@ class GlobalAveragePool final : public Layer<T> {
   static Window whole(const View<const T>& input) { return {.kernel = {input.extent(1), input.extent(2)}}; }
 };
 
-}  // namespace meristem::inline MERISTEM_BACKEND::nn
+}  // namespace meristem::nn

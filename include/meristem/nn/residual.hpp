@@ -12,7 +12,7 @@
 #include <meristem/nn/batch_norm.hpp>
 #include <meristem/nn/sequential.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::nn {
+namespace meristem::nn {
 
 struct ResidualOptions {
   Activation activation = Activation::relu;  ///< of the sum: relu or identity
@@ -178,4 +178,4 @@ class Residual final : public Layer<T> {
   Sequential<T> shortcut_;
 };
 
-}  // namespace meristem::inline MERISTEM_BACKEND::nn
+}  // namespace meristem::nn

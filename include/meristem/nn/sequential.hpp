@@ -8,7 +8,7 @@
 
 #include <meristem/nn/layer.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::nn {
+namespace meristem::nn {
 
 /// Runs its layers in order. Layers are named when added; the names of a network's parameters are the path to them.
 template <Real T>
@@ -159,4 +159,4 @@ class Sequential final : public Layer<T> {
   std::string reserved_, reserved_for_;
 };
 
-}  // namespace meristem::inline MERISTEM_BACKEND::nn
+}  // namespace meristem::nn

@@ -5,7 +5,7 @@
 #include <meristem/kernels/reduce.cuh>
 #include <meristem/nn/layer.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::nn {
+namespace meristem::nn {
 
 /// A layer with a weight, whose first axis the output features index, and maybe a bias of one number each.
 template <Real T>
@@ -72,4 +72,4 @@ class NormLayer : public WeightedLayer<T> {
   }
 };
 
-}  // namespace meristem::inline MERISTEM_BACKEND::nn
+}  // namespace meristem::nn

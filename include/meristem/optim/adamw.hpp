@@ -6,7 +6,7 @@
 #include <meristem/kernels/optimizer.cuh>
 #include <meristem/optim/optimizer.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::optim {
+namespace meristem::optim {
 
 struct AdamWOptions {
   double learning_rate = 1e-3;
@@ -64,4 +64,4 @@ class AdamW final : public Optimizer<T> {
 template <class Network>
 AdamW(Network&, const AdamWOptions&) -> AdamW<typename Network::value_type>;
 
-}  // namespace meristem::inline MERISTEM_BACKEND::optim
+}  // namespace meristem::optim

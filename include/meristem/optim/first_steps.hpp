@@ -12,7 +12,7 @@
 #include <meristem/core/config.hpp>
 #include <meristem/core/shape.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::optim {
+namespace meristem::optim {
 
 /// The first step that each element of a parameter takes part in, counted from 1: the latest of those of its indices
 /// along the axes that have grown, and of `base`. An index that joins an axis brings a row or column with it.
@@ -100,4 +100,4 @@ struct GrowthStages {
   return result;
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::optim
+}  // namespace meristem::optim

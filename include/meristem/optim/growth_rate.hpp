@@ -7,7 +7,7 @@
 #include <meristem/core/config.hpp>
 #include <meristem/core/error.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::optim {
+namespace meristem::optim {
 
 /// How the learning rate of weights that joined later differs from that of the others. Weights that joined in the same
 /// step are one growth stage; what was there from the start always keeps the optimiser's rate.
@@ -43,4 +43,4 @@ struct GrowthRate {
   return {.rule = GrowthRate::Rule::rewarm, .start = start, .steps = steps};
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::optim
+}  // namespace meristem::optim

@@ -19,7 +19,7 @@
 #include <meristem/optim/first_steps.hpp>
 #include <meristem/optim/growth_rate.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::optim {
+namespace meristem::optim {
 
 namespace detail {
 /// Throws ArgumentError unless `fits`; `range` completes "it must".
@@ -244,4 +244,4 @@ class Optimizer {
   std::int64_t steps_ = 0;
 };
 
-}  // namespace meristem::inline MERISTEM_BACKEND::optim
+}  // namespace meristem::optim

@@ -9,7 +9,7 @@
 #include <meristem/core/config.hpp>
 #include <meristem/core/error.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::optim {
+namespace meristem::optim {
 
 enum class Decay { constant, cosine, linear };
 
@@ -65,4 +65,4 @@ class Schedule {
   Options options_;
 };
 
-}  // namespace meristem::inline MERISTEM_BACKEND::optim
+}  // namespace meristem::optim

@@ -6,7 +6,7 @@
 #include <meristem/kernels/optimizer.cuh>
 #include <meristem/optim/optimizer.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::optim {
+namespace meristem::optim {
 
 struct SgdOptions {
   double learning_rate = 0.1;
@@ -66,4 +66,4 @@ class Sgd final : public Optimizer<T> {
 template <class Network>
 Sgd(Network&, const SgdOptions&) -> Sgd<typename Network::value_type>;
 
-}  // namespace meristem::inline MERISTEM_BACKEND::optim
+}  // namespace meristem::optim

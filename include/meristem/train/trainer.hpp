@@ -18,7 +18,7 @@
 #include <meristem/nn/loss.hpp>
 #include <meristem/optim/optimizer.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::train {
+namespace meristem::train {
 
 /// Mean loss over some samples, and how far the answers were right.
 struct Metrics {
@@ -145,4 +145,4 @@ Metrics evaluate(Context& ctx, nn::Layer<T>& network, const std::type_identity_t
   return total;
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::train
+}  // namespace meristem::train

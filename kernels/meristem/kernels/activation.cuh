@@ -22,7 +22,7 @@
 #include <meristem/kernels/require.hpp>
 #include <meristem/kernels/vector_math.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::kernels {
+namespace meristem::kernels {
 
 /// The activation functions.
 enum class Activation {
@@ -291,4 +291,4 @@ void activation_backward(Context& ctx, Activation activation, View<const std::ty
   });
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::kernels
+}  // namespace meristem::kernels

@@ -31,7 +31,7 @@
 #include <meristem/kernels/reduce.cuh>
 #include <meristem/kernels/require.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::kernels {
+namespace meristem::kernels {
 
 /// Exponential moving averages of a batch's statistics: running += momentum (batch - running).
 template <Real T>
@@ -328,4 +328,4 @@ void batch_norm_backward(Context& ctx, const BatchNormForward<T>& forward, View<
   if (added && !data) activation_backward<T>(ctx, forward.activation, masked ? forward.y : x, dy, dresidual);
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::kernels
+}  // namespace meristem::kernels

@@ -20,7 +20,7 @@
 #include <meristem/core/launch.hpp>
 #include <meristem/core/tensor.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::kernels::detail {
+namespace meristem::kernels::detail {
 
 /// How (samples, rows, cols) is cut into blocks: a function of the shape alone.
 struct ChannelCut {
@@ -372,4 +372,4 @@ void for_each_on_lanes(Context& ctx, std::int64_t samples, std::int64_t sample_s
   for_each(ctx, samples, 1, sample_size - full * lanes, OnLanes<F>{f, sample_size, lanes, full * lanes});
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::kernels::detail
+}  // namespace meristem::kernels::detail

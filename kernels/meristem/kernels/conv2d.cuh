@@ -36,7 +36,7 @@
 #include <meristem/kernels/conv2d_host.hpp>
 #endif
 
-namespace meristem::inline MERISTEM_BACKEND::kernels {
+namespace meristem::kernels {
 
 /// How a convolution is computed.
 enum class ConvPath {
@@ -232,4 +232,4 @@ void conv2d_backward_weights(Context& ctx, View<const std::type_identity_t<T>> x
 #endif
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::kernels
+}  // namespace meristem::kernels

@@ -36,7 +36,7 @@
 #error "this is part of the CPU's path of conv2d.cuh; include that"
 #endif
 
-namespace meristem::inline MERISTEM_BACKEND::kernels::conv2d_host {
+namespace meristem::kernels::conv2d_host {
 
 /// Elements of all slabs of a weight gradient together, and the number of tasks it is cut into.
 inline constexpr std::int64_t slab_elements = 1 << 21;
@@ -324,4 +324,4 @@ void backward_weights(Context& ctx, View<const T> x, View<const T> dy, const Win
                              mode == Accumulate::accumulate});
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::kernels::conv2d_host
+}  // namespace meristem::kernels::conv2d_host

@@ -27,7 +27,7 @@
 #error "this is part of the CPU's path of conv2d.cuh; include that"
 #endif
 
-namespace meristem::inline MERISTEM_BACKEND::kernels::conv2d_host {
+namespace meristem::kernels::conv2d_host {
 
 /// Columns of patches that are made at a time: beyond, the product is split along its depth.
 inline constexpr std::int64_t most_columns = 1536;
@@ -234,4 +234,4 @@ void multiply(Context& ctx, const Sampling<T>& in, Transpose transpose, View<con
   host::for_tasks(ctx, blocks, one_block);
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::kernels::conv2d_host
+}  // namespace meristem::kernels::conv2d_host

@@ -25,7 +25,7 @@
 #error "this is part of the CPU's path of conv2d.cuh; include that"
 #endif
 
-namespace meristem::inline MERISTEM_BACKEND::kernels::conv2d_host {
+namespace meristem::kernels::conv2d_host {
 
 /// Products of one strip, in elements, unless the kernel's reach needs more.
 inline constexpr std::int64_t strip_elements = 64 << 10;
@@ -105,4 +105,4 @@ void multiply_thin(Context& ctx, const Sampling<T>& in, View<const T> weights, c
   host::for_tasks(ctx, tasks, one_strip);
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::kernels::conv2d_host
+}  // namespace meristem::kernels::conv2d_host

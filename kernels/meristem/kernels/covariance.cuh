@@ -24,7 +24,7 @@
 #include <meristem/kernels/elementwise.cuh>
 #include <meristem/kernels/row_product.cuh>
 
-namespace meristem::inline MERISTEM_BACKEND::kernels {
+namespace meristem::kernels {
 
 namespace covariance_detail {
 
@@ -113,4 +113,4 @@ void accumulate_covariance(Context& ctx, View<const std::type_identity_t<T>> x, 
   }
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::kernels
+}  // namespace meristem::kernels

@@ -23,7 +23,7 @@
 #include <meristem/core/view.hpp>
 #include <meristem/kernels/row_product.cuh>
 
-namespace meristem::inline MERISTEM_BACKEND::kernels {
+namespace meristem::kernels {
 
 /// m += [x 1]ᵀ v.
 ///
@@ -62,4 +62,4 @@ void accumulate_cross_covariance(Context& ctx, View<const std::type_identity_t<T
   if (bias) row_product::accumulate_bias_row<T>(ctx, {}, v, View<T>(m.data_handle() + p * m.stride(0), {q}));
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::kernels
+}  // namespace meristem::kernels

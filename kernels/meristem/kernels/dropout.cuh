@@ -19,7 +19,7 @@
 #include <meristem/core/view.hpp>
 #include <meristem/kernels/require.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::kernels {
+namespace meristem::kernels {
 
 namespace detail {
 
@@ -96,4 +96,4 @@ void dropout(Context& ctx, std::uint64_t stream, double probability, View<const 
   for_each(ctx, y.size() - elements * groups, detail::DropoutRest<T>{rule, elements * groups});
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::kernels
+}  // namespace meristem::kernels

@@ -23,7 +23,7 @@
 #include <meristem/kernels/reduce.cuh>
 #include <meristem/kernels/require.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::kernels {
+namespace meristem::kernels {
 
 namespace detail {
 
@@ -211,4 +211,4 @@ void binary_targets(Context& ctx, View<const std::int32_t> labels, View<T> targe
   for_each(ctx, labels.size(), detail::ToTarget<T>{labels.data_handle(), targets.data_handle()});
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::kernels
+}  // namespace meristem::kernels

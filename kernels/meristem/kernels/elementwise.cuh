@@ -21,7 +21,7 @@
 #include <meristem/core/view.hpp>
 #include <meristem/kernels/require.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::kernels {
+namespace meristem::kernels {
 
 namespace detail {
 
@@ -134,4 +134,4 @@ void convert(Context& ctx, View<From> from, View<To> to) {
   for_each(ctx, to.size(), detail::Convert<std::remove_const_t<From>, To>{from.data_handle(), to.data_handle()});
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::kernels
+}  // namespace meristem::kernels

@@ -28,7 +28,7 @@
 #include <meristem/kernels/reduce.cuh>
 #include <meristem/kernels/require.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::kernels {
+namespace meristem::kernels {
 
 namespace detail {
 
@@ -311,4 +311,4 @@ void group_norm_backward(Context& ctx, View<const T> x, std::int64_t groups, Vie
                                                              values + 2 * size, values + 3 * size, dx.data_handle()});
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::kernels
+}  // namespace meristem::kernels

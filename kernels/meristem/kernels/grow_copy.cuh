@@ -19,7 +19,7 @@
 #include <meristem/core/tensor.hpp>
 #include <meristem/core/view.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::kernels {
+namespace meristem::kernels {
 
 namespace grow_copy_detail {
 
@@ -148,4 +148,4 @@ void grow_copy(Context& ctx, View<const std::type_identity_t<T>> source, int axi
   }
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::kernels
+}  // namespace meristem::kernels

@@ -37,7 +37,7 @@
 #include <meristem/kernels/reduce.cuh>
 #include <meristem/kernels/require.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::kernels {
+namespace meristem::kernels {
 
 namespace implicit_gemm {
 
@@ -421,4 +421,4 @@ void implicit_gemm_backward_weights(Context& ctx, View<const std::type_identity_
   implicit_gemm::backward_weights<T>(ctx, x, dy, window, mode, dweight);
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::kernels
+}  // namespace meristem::kernels

@@ -12,7 +12,7 @@
 
 #include <meristem/core/config.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::kernels::implicit_gemm {
+namespace meristem::kernels::implicit_gemm {
 
 /// Which of the three products.
 enum class Direction { forward, data, weights };
@@ -238,4 +238,4 @@ template <class T, Direction direction>
   }
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::kernels::implicit_gemm
+}  // namespace meristem::kernels::implicit_gemm

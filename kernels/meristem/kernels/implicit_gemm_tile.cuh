@@ -19,7 +19,7 @@
 #include <meristem/core/launch.hpp>
 #include <meristem/kernels/implicit_gemm_places.cuh>
 
-namespace meristem::inline MERISTEM_BACKEND::kernels::implicit_gemm {
+namespace meristem::kernels::implicit_gemm {
 
 /// Four neighbouring elements, moved by loads and stores of 16 bytes.
 template <class T>
@@ -412,4 +412,4 @@ __global__ void __launch_bounds__(Tile::threads, Tile::resident(sizeof(T))) impl
   }
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::kernels::implicit_gemm
+}  // namespace meristem::kernels::implicit_gemm

@@ -27,7 +27,7 @@
 #include <meristem/kernels/reduce.cuh>
 #include <meristem/kernels/require.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::kernels {
+namespace meristem::kernels {
 
 namespace detail {
 
@@ -290,4 +290,4 @@ void layer_norm_backward(Context& ctx, View<const T> x, View<const std::type_ide
       inverse_deviation.data_handle(), weight.data_handle(), dy.data_handle(), rows, cols, share, dx.data_handle());
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::kernels
+}  // namespace meristem::kernels

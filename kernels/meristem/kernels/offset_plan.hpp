@@ -11,7 +11,7 @@
 #include <meristem/core/window.hpp>
 #include <meristem/kernels/region.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::kernels::offset_tiles {
+namespace meristem::kernels::offset_tiles {
 
 /// Offsets that one launch takes; longer lists take several.
 inline constexpr int most_offsets = 64;
@@ -148,4 +148,4 @@ struct Tile {
   return best;
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::kernels::offset_tiles
+}  // namespace meristem::kernels::offset_tiles

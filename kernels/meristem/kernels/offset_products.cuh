@@ -39,7 +39,7 @@
 #include <meristem/core/host_tasks.hpp>
 #endif
 
-namespace meristem::inline MERISTEM_BACKEND::kernels {
+namespace meristem::kernels {
 
 /// How shifted products are computed.
 enum class OffsetPath {
@@ -264,4 +264,4 @@ void accumulate_offset_products(Context& ctx, View<const std::type_identity_t<T>
   }
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::kernels
+}  // namespace meristem::kernels

@@ -48,7 +48,7 @@
 #define MERISTEM_UNROLL
 #endif
 
-namespace meristem::inline MERISTEM_BACKEND::kernels {
+namespace meristem::kernels {
 
 namespace offset_tiles {
 
@@ -568,6 +568,6 @@ void offset_products_tiled(Context& ctx, View<const std::type_identity_t<T>> a, 
   }
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::kernels
+}  // namespace meristem::kernels
 
 #undef MERISTEM_UNROLL

@@ -30,7 +30,7 @@
 #include <meristem/kernels/elementwise.cuh>
 #include <meristem/kernels/reduce.cuh>
 
-namespace meristem::inline MERISTEM_BACKEND::kernels {
+namespace meristem::kernels {
 
 /// Hyper-parameters of one SGD step, named and bounded as in PyTorch.
 struct SgdStep {
@@ -334,4 +334,4 @@ void adamw_step(Context& ctx, const AdamWStep& step, View<const std::type_identi
                 second_moment, parameter);
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::kernels
+}  // namespace meristem::kernels

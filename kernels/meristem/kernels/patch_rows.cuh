@@ -16,7 +16,7 @@
 #include <meristem/core/launch.hpp>
 #include <meristem/core/window.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::kernels {
+namespace meristem::kernels {
 
 /// Positions (ys[a], xs[b]) of every sample.
 struct RowPositions {
@@ -167,4 +167,4 @@ void gather(Context& ctx, const Gather& what, std::int64_t rows) {
                                           rows_each);
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::kernels
+}  // namespace meristem::kernels

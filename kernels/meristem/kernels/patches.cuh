@@ -21,7 +21,7 @@
 #include <meristem/kernels/elementwise.cuh>
 #include <meristem/kernels/require.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::kernels {
+namespace meristem::kernels {
 
 namespace patches_detail {
 
@@ -120,4 +120,4 @@ void col2im(Context& ctx, View<const std::type_identity_t<T>> patches, const Win
                                      output, x.extent(3)});
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::kernels
+}  // namespace meristem::kernels

@@ -24,7 +24,7 @@
 #include <meristem/core/window.hpp>
 #include <meristem/kernels/require.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::kernels {
+namespace meristem::kernels {
 
 namespace detail {
 
@@ -522,4 +522,4 @@ void average_pool_backward(Context& ctx, View<const std::type_identity_t<T>> dy,
                       g.images * g.y.map * g.x.map);
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::kernels
+}  // namespace meristem::kernels

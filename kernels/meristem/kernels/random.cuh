@@ -17,7 +17,7 @@
 #include <meristem/core/view.hpp>
 #include <meristem/kernels/require.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::kernels {
+namespace meristem::kernels {
 
 namespace detail {
 
@@ -76,4 +76,4 @@ void fill_normal(Context& ctx, std::uint64_t stream, std::type_identity_t<T> mea
                                  x.data_handle()});
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::kernels
+}  // namespace meristem::kernels

@@ -24,7 +24,7 @@
 #include <meristem/core/view.hpp>
 #include <meristem/kernels/require.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::kernels {
+namespace meristem::kernels {
 
 /// Whether a result replaces what its output holds or is added to it.
 enum class Accumulate { overwrite, accumulate };
@@ -349,4 +349,4 @@ void check_finite(Context& ctx, View<T> x, const std::string& what) {
                             "; lower the learning rate, or check the data for values that are not finite"));
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::kernels
+}  // namespace meristem::kernels

@@ -7,7 +7,7 @@
 #include <meristem/core/config.hpp>
 #include <meristem/core/window.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::kernels {
+namespace meristem::kernels {
 
 /// The positions (y, x) with begin.y <= y < end.y and begin.x <= x < end.x.
 struct Region {
@@ -34,4 +34,4 @@ struct Region {
   }
 };
 
-}  // namespace meristem::inline MERISTEM_BACKEND::kernels
+}  // namespace meristem::kernels

@@ -5,7 +5,7 @@
 #include <meristem/core/error.hpp>
 #include <meristem/core/view.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::kernels::detail {
+namespace meristem::kernels::detail {
 
 /// Throws ShapeError unless the elements of `view` exist and lie one after the other.
 template <class T>
@@ -45,4 +45,4 @@ void require_columns(const char* function, const char* vector_name, const View<A
   }
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::kernels::detail
+}  // namespace meristem::kernels::detail

@@ -23,7 +23,7 @@
 #include <meristem/kernels/elementwise.cuh>
 #include <meristem/kernels/reduce.cuh>
 
-namespace meristem::inline MERISTEM_BACKEND::kernels {
+namespace meristem::kernels {
 
 /// How a covariance is computed.
 enum class CovariancePath {
@@ -319,4 +319,4 @@ void check_matrix(const char* function, const char* name, View<T> matrix) {
 
 }  // namespace row_product
 
-}  // namespace meristem::inline MERISTEM_BACKEND::kernels
+}  // namespace meristem::kernels

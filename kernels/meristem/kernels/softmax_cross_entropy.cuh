@@ -25,7 +25,7 @@
 #include <meristem/kernels/reduce.cuh>
 #include <meristem/kernels/require.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::kernels {
+namespace meristem::kernels {
 
 /// What softmax_cross_entropy found on a batch.
 struct ClassificationLoss {
@@ -326,4 +326,4 @@ void argmax(Context& ctx, View<T> logits, View<std::int32_t> indices) {
       matrix.data_handle(), rows, matrix.extent(1), grid.rows_per_block, indices.data_handle());
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::kernels
+}  // namespace meristem::kernels

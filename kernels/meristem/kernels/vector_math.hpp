@@ -12,7 +12,7 @@
 
 #if !MERISTEM_GPU
 
-namespace meristem::inline MERISTEM_BACKEND::kernels::vector_math {
+namespace meristem::kernels::vector_math {
 
 /// a b + c. Said explicitly: a compiler may fuse it in the vectors of a loop and not in the elements left over.
 [[gnu::always_inline]] inline float multiply_add(float a, float b, float c) {
@@ -93,6 +93,6 @@ struct Reduced {
   return p * t;
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::kernels::vector_math
+}  // namespace meristem::kernels::vector_math
 
 #endif

@@ -14,7 +14,7 @@
 #include <meristem/kernels/conv2d.cuh>
 #include <meristem/kernels/reduce.cuh>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 /// Gathers CandidateGradients of the units of an insertion. Streaming.
 template <Real T>
@@ -114,4 +114,4 @@ class CandidatePass {
   std::int64_t samples_ = 0;
 };
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow

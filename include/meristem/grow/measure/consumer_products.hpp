@@ -11,7 +11,7 @@
 #include <meristem/kernels/elementwise.cuh>
 #include <meristem/kernels/reduce.cuh>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 namespace detail {
 
@@ -56,4 +56,4 @@ void add_consumer_products(Context& ctx, const SiteShape& site, View<const T> co
            detail::AddRows<T>{products.data(), sums.empty() ? nullptr : sums.data(), total.data(), features});
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow

@@ -18,7 +18,7 @@
 #include <meristem/nn/loss.hpp>
 #include <meristem/optim/optimizer.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 /// The units of a site that joined before the same step of the optimiser. Means are over these units, biases left out.
 struct StageDiagnosis {
@@ -161,4 +161,4 @@ template <Real T>
   return result;
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow

@@ -11,7 +11,7 @@
 #include <meristem/grow/units/insertion.hpp>
 #include <meristem/grow/units/site.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 /// Accumulates FeatureMoments of the outputs of K units behind a ReLU.
 template <Real T>
@@ -44,4 +44,4 @@ class FeaturePass {
   RowStatistics<T> statistics_;
 };
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow

@@ -12,7 +12,7 @@
 #include <meristem/kernels/elementwise.cuh>
 #include <meristem/kernels/reduce.cuh>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 /// Means that turn M into the M of centred inputs. At zero variance a BatchNorm lets the gradient of a channel pass but
 /// for its mean over samples and positions, so that fan-ins of zero receive Σ_t (b_t - μ) v_tᵀ: M - μ rᵀ with the mean
@@ -107,4 +107,4 @@ class GoalMeans {
   std::int64_t samples_ = 0, positions_ = 0;
 };
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow

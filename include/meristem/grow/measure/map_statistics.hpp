@@ -26,7 +26,7 @@
 #include <meristem/kernels/elementwise.cuh>
 #include <meristem/kernels/reduce.cuh>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 namespace detail {
 
@@ -397,4 +397,4 @@ class MapStatistics {
   std::int64_t seen_again_ = 0;  // samples of the second pass
 };
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow

@@ -22,7 +22,7 @@
 #include <meristem/grow/units/insertion.hpp>
 #include <meristem/grow/units/site.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 /// Numbers of today's units of a site, in the layout of Insertion, with all taps.
 struct NumbersOfUnits {
@@ -386,4 +386,4 @@ class Measurement {
   double seconds_ = 0.0;
 };
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow

@@ -17,7 +17,7 @@
 #include <meristem/nn/layer.hpp>
 #include <meristem/nn/loss.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 /// Measures sites of one network, which must outlive it, and remembers the covariance of the network's own inputs for
 /// as long as the samples are the same.
@@ -114,4 +114,4 @@ class Measurer {
   std::map<nn::ParameterId, Tensor<double>> covariances_;
 };
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow

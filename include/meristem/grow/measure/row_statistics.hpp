@@ -16,7 +16,7 @@
 #include <meristem/grow/statistics/site_shape.hpp>
 #include <meristem/kernels/reduce.cuh>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 namespace detail {
 
@@ -226,4 +226,4 @@ class RowStatistics {
   std::int64_t samples_ = 0;
 };
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow

@@ -18,7 +18,7 @@
 #include <meristem/grow/solve/whitening.hpp>
 #include <meristem/grow/statistics/site_shape.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 /// The moments of one site in one or two passes over the same samples:
 ///
@@ -224,4 +224,4 @@ class SiteStatistics {
   int pass_ = 0, passes_ = 0;
 };
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow

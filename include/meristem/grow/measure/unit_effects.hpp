@@ -17,7 +17,7 @@
 #include <meristem/kernels/elementwise.cuh>
 #include <meristem/kernels/reduce.cuh>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 namespace detail {
 
@@ -201,4 +201,4 @@ double choose_signs(const UnitEffects<T>& effects, Insertion& insertion) {
   return total;
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow

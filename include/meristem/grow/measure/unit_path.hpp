@@ -16,7 +16,7 @@
 #include <meristem/kernels/pool.cuh>
 #include <meristem/kernels/reduce.cuh>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 /// The units of an insertion in the place where they would stand, to first order at amplitude 0: activations are their
 /// slope there, a ReLU stays one, and a BatchNorm lets everything pass.
@@ -175,4 +175,4 @@ class UnitPath {
   Tensor<T> fan_in_, bias_, fan_out_;
 };
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow

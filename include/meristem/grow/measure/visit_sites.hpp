@@ -15,7 +15,7 @@
 #include <meristem/nn/layer.hpp>
 #include <meristem/nn/loss.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 /// Hands the inputs of producers and consumers and the desired update to `visit` while a batch flows back through the
 /// network. Connect it to a Pass as its taps.
@@ -66,4 +66,4 @@ double visit_sites(Context& ctx, nn::Layer<T>& network, const std::vector<Site<T
   return value.mean;
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow

@@ -14,7 +14,7 @@
 #include <meristem/core/philox.hpp>
 #include <meristem/grow/methods/method.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 /// The scale of a unit's random weights.
 enum class UnitScale {
@@ -167,4 +167,4 @@ inline constexpr const char* not_quite_zero =
 
 }  // namespace detail
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow

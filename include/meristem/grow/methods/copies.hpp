@@ -13,7 +13,7 @@
 #include <meristem/grow/methods/common.hpp>
 #include <meristem/grow/methods/method.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 /// T. Chen, I. Goodfellow, J. Shlens, "Net2Net: accelerating learning via knowledge transfer" (ICLR 2016),
 /// Net2WiderNet: every new unit is a copy of one of today's, drawn at random, and the r_j copies of unit j share its
@@ -160,4 +160,4 @@ class Paired final : public GrowthMethod {
   return make_method<Paired>(Paired::Options{.scale = scale});
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow

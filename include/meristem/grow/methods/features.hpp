@@ -18,7 +18,7 @@
 #include <meristem/grow/solve/shrinkage.hpp>
 #include <meristem/grow/solve/units.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 namespace detail {
 
@@ -212,4 +212,4 @@ inline void add_features(Context& ctx, const SiteMoments& site, const std::vecto
 
 }  // namespace detail
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow

@@ -13,7 +13,7 @@
 #include <meristem/grow/methods/common.hpp>
 #include <meristem/grow/methods/method.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 /// L. Wu, B. Liu, P. Stone, Q. Liu, "Firefly neural architecture descent: a general approach for growing neural
 /// networks" (NeurIPS 2020), growing wider by new neurons: more random candidates than units wanted are trained for a
@@ -115,4 +115,4 @@ class Firefly final : public GrowthMethod {
 /// Firefly with this many training passes over the samples.
 [[nodiscard]] inline Method firefly(int steps = 3) { return make_method<Firefly>(Firefly::Options{.steps = steps}); }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow

@@ -13,7 +13,7 @@
 #include <meristem/grow/solve/matrix_ops.hpp>
 #include <meristem/grow/solve/triplets.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 /// U. Evci, B. van Merriënboer, T. Unterthiner, M. Vladymyrov, F. Pedregosa, "GradMax: growing neural networks using
 /// gradient information" (ICLR 2022): fan-ins of zero, fan-outs c v_k with the leading right singular vectors v_k of M,
@@ -77,4 +77,4 @@ class GradMax final : public GrowthMethod {
 /// GradMax with fan-outs of this norm; 0 for the mean norm of today's.
 [[nodiscard]] inline Method gradmax(double norm = 1e-3) { return make_method<GradMax>(GradMax::Options{.norm = norm}); }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow

@@ -17,7 +17,7 @@
 #include <meristem/grow/solve/units.hpp>
 #include <meristem/grow/units/insertion.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 /// Statistics that a method reads; nothing else is gathered. Symbols as in grow/moments.hpp.
 struct Needs {
@@ -183,4 +183,4 @@ template <class Chosen, class... Arguments>
   return Method(std::make_shared<const Chosen>(std::forward<Arguments>(arguments)...));
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow

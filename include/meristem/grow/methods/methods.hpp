@@ -16,7 +16,7 @@
 #include <meristem/grow/methods/senn.hpp>
 #include <meristem/grow/methods/tiny.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 /// A method as options and tables name it.
 struct NamedMethod {
@@ -59,4 +59,4 @@ struct NamedMethod {
   throw ArgumentError(concat("there is no growth method '", name, "'; the methods are ", names));
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow

@@ -12,7 +12,7 @@
 #include <meristem/grow/methods/common.hpp>
 #include <meristem/grow/methods/method.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 /// X. Dai, H. Yin, N. Jha, "NeST: a neural network synthesis tool based on a grow-and-prune paradigm" (IEEE
 /// Transactions on Computers, 2019), gradient-based neuron growth: with G = M, a unit for each of the largest |G_ij|
@@ -109,4 +109,4 @@ class Nest final : public GrowthMethod {
   return make_method<Nest>(Nest::Options{.strength = strength});
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow

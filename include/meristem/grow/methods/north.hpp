@@ -15,7 +15,7 @@
 #include <meristem/grow/methods/method.hpp>
 #include <meristem/grow/solve/triplets.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 /// Effective dimension of the activations of a site, the share of their singular values, those of H / √n with H (n,
 /// width), that exceed `epsilon`; the metric φ^ED of K. Maile, E. Rachelson, H. Luga, D. Wilson, "When, where, and how
@@ -129,4 +129,4 @@ class North final : public GrowthMethod {
   return make_method<North>(North::Options{.least_dimension = least_dimension});
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow

@@ -8,7 +8,7 @@
 #include <meristem/grow/methods/common.hpp>
 #include <meristem/grow/methods/method.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 /// Which side of a new unit is zero, so that the network's outputs stay what they are.
 enum class ZeroSide { fan_out, fan_in };
@@ -58,4 +58,4 @@ class Random final : public GrowthMethod {
   return make_method<Random>(Random::Options{.zero = zero, .scale = scale});
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow

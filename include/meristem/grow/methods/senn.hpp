@@ -13,7 +13,7 @@
 #include <meristem/grow/methods/tiny.hpp>
 #include <meristem/grow/solve/matrix_ops.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 /// The natural expansion score η = gᵀ F⁻¹ g at one site, with the Fisher matrix F as a Kronecker product of second
 /// moments of inputs and of output gradients.
@@ -108,4 +108,4 @@ class Senn final : public GrowthMethod {
   return make_method<Senn>(Senn::Options{.least_ratio = least_ratio});
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow

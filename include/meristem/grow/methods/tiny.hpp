@@ -16,7 +16,7 @@
 #include <meristem/grow/solve/whitening.hpp>
 #include <meristem/kernels/elementwise.cuh>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 namespace detail {
 
@@ -251,4 +251,4 @@ class Tiny final : public GrowthMethod {
 /// a fan-out overlap, the units get the factor ⟨N, A⟩ / Q(A) as they do without the metric, with Q(A) in it.
 [[nodiscard]] inline Method tiny_fisher() { return make_method<Tiny>(Tiny::Options{.fisher = true}); }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow

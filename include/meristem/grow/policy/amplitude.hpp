@@ -9,7 +9,7 @@
 #include <meristem/core/config.hpp>
 #include <meristem/core/error.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 struct LineSearchOptions {
   /// The first γ tried is the one whose decrease to first order is this share of the loss.
@@ -135,4 +135,4 @@ namespace detail {
   return result;
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow

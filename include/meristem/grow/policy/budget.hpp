@@ -14,7 +14,7 @@
 #include <meristem/grow/units/site.hpp>
 #include <meristem/nn/layer.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 /// The network never exceeds any of these.
 struct Budget {
@@ -101,4 +101,4 @@ template <Real T>
   return {.parameters = site.parameters_per_unit(taps), .multiply_adds = work};
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow

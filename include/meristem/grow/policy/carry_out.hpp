@@ -17,7 +17,7 @@
 #include <meristem/grow/units/site.hpp>
 #include <meristem/optim/optimizer.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 /// Share of the first amplitude of a search at which units go in that lower the loss at none.
 inline constexpr double vanishing_share = 0x1p-10;
@@ -117,4 +117,4 @@ double carry_out(Context& ctx, nn::Layer<T>& network, optim::Optimizer<T>& optim
   return 2.0 * static_cast<double>(pass.multiply_adds());
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow

@@ -16,7 +16,7 @@
 #include <meristem/grow/solve/units.hpp>
 #include <meristem/grow/units/site.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 /// What a rule for the number of units may ask of a site.
 struct SiteSize {
@@ -139,4 +139,4 @@ struct HowMany {
   }
 };
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow

@@ -18,7 +18,7 @@
 #include <meristem/nn/batch.hpp>
 #include <meristem/nn/layer.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 namespace detail {
 
@@ -153,4 +153,4 @@ template <Real T, class ForEachBatch>
   return in * out;
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow

@@ -11,7 +11,7 @@
 #include <meristem/grow/report.hpp>
 #include <meristem/grow/units/site.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 /// What a Grower has to do again.
 struct ReplayPlan {
@@ -53,4 +53,4 @@ template <Real T>
   return plan;
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow

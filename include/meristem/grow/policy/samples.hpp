@@ -12,7 +12,7 @@
 #include <meristem/core/error.hpp>
 #include <meristem/core/philox.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 /// Indices into a training set.
 struct ChosenSamples {
@@ -73,4 +73,4 @@ enum class Evidence {
   return lambda <= c * edge && upper < last ? Evidence::below : Evidence::open;
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow

@@ -12,7 +12,7 @@
 #include <meristem/nn/layer.hpp>
 #include <meristem/nn/loss.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 /// Forward passes of a network in training mode that leave no trace in it (Pass::measuring), restarted at the top-level
 /// layer that holds the site: a layer of a sequence, which may be a whole residual block. Other networks run in full.
@@ -146,4 +146,4 @@ class SearchPass {
   std::int64_t multiply_adds_ = 0;
 };
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow

@@ -14,7 +14,7 @@
 #include <meristem/core/config.hpp>
 #include <meristem/core/error.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 /// Where training is when it asks a When.
 struct Progress {
@@ -257,4 +257,4 @@ class When {
   double best_ = 0.0;      // loss
 };
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow

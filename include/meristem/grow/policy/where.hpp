@@ -9,7 +9,7 @@
 #include <meristem/core/config.hpp>
 #include <meristem/core/error.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 /// Which sites a growth step considers. Gains are true first-order decreases of the loss, of everything applied.
 enum class Where {
@@ -41,4 +41,4 @@ inline constexpr std::array<std::string_view, 6> where_names = {
   return where == Where::best_gain || where == Where::best_gain_per_parameter || where == Where::best_gain_per_flop;
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow

@@ -18,7 +18,7 @@
 #include <meristem/core/tensor.hpp>
 #include <meristem/core/view.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::grow::detail {
+namespace meristem::grow::detail {
 
 /// Distance from 1 to the next number of the type the statistics are held in.
 template <Real T>
@@ -207,4 +207,4 @@ void require_finite(Context& ctx, const std::string& name, View<const T> a) {
   }
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow::detail
+}  // namespace meristem::grow::detail

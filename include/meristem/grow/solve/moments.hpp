@@ -15,7 +15,7 @@
 #include <meristem/core/view.hpp>
 #include <meristem/grow/solve/matrix_ops.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 /// Second moments at one place where hidden units can be added: between the layer with fan-in p that produces the
 /// hidden units, and the layer with d inputs today and q outputs that consumes them.
@@ -166,4 +166,4 @@ void damp(Context& ctx, double share, Tensor<T>& a) {
   for_each(ctx, p, detail::ScaleDiagonal<T>{a.data(), p + 1, static_cast<T>(1.0 + share)});
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow

@@ -13,7 +13,7 @@
 #include <meristem/grow/solve/units.hpp>
 #include <meristem/kernels/elementwise.cuh>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 /// Shares of `damp` that are tried, and the one that is taken where none of them predicts anything.
 inline constexpr std::array damping_shares{0.01, 0.1, 1.0, 10.0};
@@ -99,4 +99,4 @@ struct DampedMove {
   return {fit(*damping, m1), *damping};
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow

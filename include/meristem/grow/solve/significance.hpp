@@ -6,7 +6,7 @@
 
 #include <meristem/core/config.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 /// λ above which a unit is significant: c σ (√p + √q) / √n with σ² = residual_norm2 / q.
 ///
@@ -23,4 +23,4 @@ namespace meristem::inline MERISTEM_BACKEND::grow {
          std::sqrt(static_cast<double>(samples));
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow

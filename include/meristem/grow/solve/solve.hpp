@@ -26,7 +26,7 @@
 #include <meristem/grow/solve/units.hpp>
 #include <meristem/grow/solve/whitening.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 /// A growth step before its amplitude is chosen. Every decrease is per unit of the step γ, for the mean loss.
 template <Real T>
@@ -207,4 +207,4 @@ template <Real T>
                                 });
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow

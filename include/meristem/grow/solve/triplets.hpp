@@ -22,7 +22,7 @@
 #include <meristem/grow/solve/matrix_ops.hpp>
 #include <meristem/grow/solve/whitening.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::grow::detail {
+namespace meristem::grow::detail {
 
 /// Singular triplets in use: rows of left and right are u_k √λ_k and v_k √λ_k.
 struct Triplets {
@@ -282,4 +282,4 @@ template <Real U>
   return result;
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow::detail
+}  // namespace meristem::grow::detail

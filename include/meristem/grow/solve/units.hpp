@@ -28,7 +28,7 @@
 #include <meristem/grow/solve/triplets.hpp>
 #include <meristem/grow/solve/whitening.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 /// How inverse square roots of covariances are computed.
 enum class Route {
@@ -351,4 +351,4 @@ template <Real T>
   return result;
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow

@@ -22,7 +22,7 @@
 #include <meristem/core/view.hpp>
 #include <meristem/grow/solve/matrix_ops.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 /// The diagonal D⁻¹ that gives a covariance a unit diagonal; 1 where its diagonal is 0 or less.
 [[nodiscard]] inline std::vector<double> inverse_deviations(const std::vector<double>& variances) {
@@ -197,4 +197,4 @@ class Whitening {
   Tensor<T> matrix_;
 };
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow

@@ -13,7 +13,7 @@
 #include <meristem/kernels/cross_covariance.cuh>
 #include <meristem/kernels/elementwise.cuh>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 namespace detail {
 
@@ -215,4 +215,4 @@ class CrossCovariance {
   std::int64_t samples_ = 0;
 };
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow

@@ -24,7 +24,7 @@
 #include <meristem/kernels/elementwise.cuh>
 #include <meristem/kernels/offset_products.cuh>
 
-namespace meristem::inline MERISTEM_BACKEND::grow::detail {
+namespace meristem::grow::detail {
 
 /// A tap of the left and one of the right side, and how much each position of the left map counts for them.
 struct TapPair {
@@ -469,4 +469,4 @@ class OffsetSums {
   Tensor<std::int64_t> first_term_, left_tap_, right_tap_;
 };
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow::detail
+}  // namespace meristem::grow::detail

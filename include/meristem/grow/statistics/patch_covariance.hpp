@@ -18,7 +18,7 @@
 #include <meristem/grow/statistics/patch_geometry.hpp>
 #include <meristem/kernels/elementwise.cuh>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 namespace detail {
 
@@ -217,4 +217,4 @@ class PatchCovariance {
   std::int64_t samples_ = 0;
 };
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow

@@ -16,7 +16,7 @@
 #include <meristem/grow/statistics/offset_sums.hpp>
 #include <meristem/grow/statistics/patch_geometry.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 namespace detail {
 
@@ -295,4 +295,4 @@ class PatchCrossCovariance {
   std::int64_t samples_ = 0;
 };
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow

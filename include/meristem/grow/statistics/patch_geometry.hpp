@@ -21,7 +21,7 @@
 #include <meristem/kernels/reduce.cuh>
 #include <meristem/kernels/require.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 /// How patch statistics are computed; both ways give the same numbers up to rounding.
 enum class PatchPath {
@@ -223,4 +223,4 @@ inline void check_same_path(const char* what, PatchPath theirs, PatchPath mine) 
 
 }  // namespace detail
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow

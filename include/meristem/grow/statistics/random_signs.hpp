@@ -12,7 +12,7 @@
 #include <meristem/core/tensor.hpp>
 #include <meristem/core/view.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 namespace detail {
 
@@ -45,4 +45,4 @@ template <Real T>
   return result;
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow

@@ -10,7 +10,7 @@
 #include <meristem/core/error.hpp>
 #include <meristem/core/window.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 /// An affine layer seen as a convolution; one on vectors has the window 1x1.
 struct AffineShape {
@@ -74,4 +74,4 @@ struct SiteShape {
   }
 };
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow

@@ -17,7 +17,7 @@
 #include <meristem/nn/layer.hpp>
 #include <meristem/optim/optimizer.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 /// A change of one axis of one parameter or buffer.
 template <Real T>
@@ -279,4 +279,4 @@ void apply(Context& ctx, const Edit<T>& edit, nn::Layer<T>& network, optim::Opti
   staged.swap();
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow

@@ -12,7 +12,7 @@
 #include <meristem/grow/units/edit.hpp>
 #include <meristem/grow/units/site.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 /// Numbers of some channels of a BatchNorm.
 struct NormChannels {
@@ -366,4 +366,4 @@ template <Real T>
   return edit;
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow

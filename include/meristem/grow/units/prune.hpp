@@ -16,7 +16,7 @@
 #include <meristem/nn/loss.hpp>
 #include <meristem/optim/optimizer.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 /// Units that were taken out of a site: the edit that puts them back where they were, and the optimiser's memory of
 /// them.
@@ -242,4 +242,4 @@ template <Real T, class ForEachBatch>
   return result;
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow

@@ -14,7 +14,7 @@
 #include <meristem/nn/batch_norm.hpp>
 #include <meristem/nn/layer.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 /// Means and biased variances of what enters each BatchNorm of a network, over batches shown to it as the taps of a
 /// pass in training mode: averages of the batches' own, which are what the layers normalise by.
@@ -85,4 +85,4 @@ void follow_growth(Context& ctx, nn::Layer<T>& network, const NormInputs<T>& bef
   for (nn::Layer<T>* child : network.children()) follow_growth(ctx, *child, before, after);
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow

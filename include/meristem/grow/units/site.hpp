@@ -13,7 +13,7 @@
 #include <meristem/nn/batch_norm.hpp>
 #include <meristem/nn/layer.hpp>
 
-namespace meristem::inline MERISTEM_BACKEND::grow {
+namespace meristem::grow {
 
 namespace detail {
 
@@ -315,4 +315,4 @@ template <Real T>
                              others));
 }
 
-}  // namespace meristem::inline MERISTEM_BACKEND::grow
+}  // namespace meristem::grow
