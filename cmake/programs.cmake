@@ -85,19 +85,6 @@ elseif(MERISTEM_NATIVE)
   target_compile_options(meristem_flags INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:-march=native>")
 endif()
 
-# meristem_add_program(<name> SOURCES <.cpp files> [LIBRARIES <targets>]): an executable for the CPU, and with CUDA a
-# second one, <name>_cuda, from the same sources compiled by nvcc.
-function(meristem_add_program name)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;LIBRARIES")
-  add_executable(${name} ${arg_SOURCES})
-  target_link_libraries(${name} PRIVATE meristem::meristem meristem_flags ${arg_LIBRARIES})
-  if(MERISTEM_WITH_CUDA)
-    meristem_cuda_sources(cuda_sources ${arg_SOURCES})
-    add_executable(${name}_cuda ${cuda_sources})
-    target_link_libraries(${name}_cuda PRIVATE meristem::cuda meristem_flags ${arg_LIBRARIES})
-  endif()
-endfunction()
-
 # One source file cannot have two languages in one folder: sets <out> to .cu files that include the given files.
 function(meristem_cuda_sources out)
   set(wrappers "")
@@ -110,6 +97,25 @@ function(meristem_cuda_sources out)
     list(APPEND wrappers "${wrapper}")
   endforeach()
   set(${out} "${wrappers}" PARENT_SCOPE)
+endfunction()
+
+# meristem_add_program(<name> SOURCES <.cpp files> [LIBRARIES <targets>]): an executable for the CPU, and with CUDA a
+# second one, <name>_cuda, from the same sources compiled by nvcc.
+function(meristem_add_program name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;LIBRARIES")
+  add_executable(${name} ${arg_SOURCES})
+  target_link_libraries(${name} PRIVATE meristem::compiled meristem_flags ${arg_LIBRARIES})
+  if(MERISTEM_WITH_CUDA)
+    meristem_cuda_sources(cuda_sources ${arg_SOURCES})
+    # In one unit: nvcc reads the headers several times for each.
+    set(unit "")
+    foreach(source IN LISTS cuda_sources)
+      string(APPEND unit "#include \"${source}\"\n")
+    endforeach()
+    file(CONFIGURE OUTPUT "${CMAKE_CURRENT_BINARY_DIR}/cuda/${name}.cu" CONTENT "${unit}" @ONLY)
+    add_executable(${name}_cuda "${CMAKE_CURRENT_BINARY_DIR}/cuda/${name}.cu")
+    target_link_libraries(${name}_cuda PRIVATE meristem::compiled_cuda meristem_flags ${arg_LIBRARIES})
+  endif()
 endfunction()
 
 # meristem_package(<package> <target> <git url> <tag>): the installed package, else its source at a fixed tag.

@@ -13,6 +13,7 @@
 #include <meristem/meristem.hpp>
 
 #include "classify.hpp"
+#include "command_line.hpp"
 #include "console.hpp"
 #include "export.hpp"
 #include "history.hpp"

@@ -1,8 +1,6 @@
 // The network that was asked for, what grows it, and what it looks like.
 #pragma once
 
-#include <algorithm>
-#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -16,126 +14,28 @@ namespace cifar10 {
 
 namespace ms = meristem;
 
-inline ms::grow::Where where_of(const std::string& name) {
-  using ms::grow::Where;
-  if (name == "best") return Where::best_gain;
-  if (name == "best-per-parameter") return Where::best_gain_per_parameter;
-  if (name == "best-per-operation") return Where::best_gain_per_flop;
-  if (name == "round-robin") return Where::round_robin;
-  return name == "together" ? Where::together : Where::all;
-}
+ms::nn::Sequential<float> build(ms::Context& ctx, const Options& o, const ms::data::ImageSet& images);
 
-inline ms::nn::Sequential<float> build(ms::Context& ctx, const Options& o, const ms::data::ImageSet& images) {
-  const std::int64_t classes = images.classes();
-  if (o.is_mlp()) {
-    return ms::models::mlp<float>(ctx, {.inputs = images.image_bytes(),
-                                        .hidden = o.hidden.value_or(std::vector<std::int64_t>{8, 8}),
-                                        .classes = classes,
-                                        .activation = ms::kernels::parse_activation(o.activation.value_or("relu"))});
-  }
-  if (o.model == "vgg") {
-    auto stages = ms::models::vgg_stages(11);
-    for (auto& stage : stages) {
-      for (std::int64_t& width : stage) width = std::max<std::int64_t>(width * o.channels / 64, 1);
-    }
-    return ms::models::vgg<float>(
-        ctx, {.classes = classes, .stages = stages, .width = o.width, .in_channels = images.channels});
-  }
-  const std::vector<std::int64_t> hidden = o.hidden.value_or(std::vector<std::int64_t>{});
-  if (o.model == "resnet18-strided") {
-    return ms::models::resnet18_strided<float>(ctx, {.classes = classes,
-                                                     .width = o.width,
-                                                     .channels = o.channels,
-                                                     .in_channels = images.channels,
-                                                     .hidden = hidden});
-  }
-  return ms::models::resnet18<float>(
-      ctx,
-      {.classes = classes, .width = o.width, .channels = o.channels, .in_channels = images.channels, .hidden = hidden});
-}
-
-inline ms::grow::GrowerOptions grower_options(const Options& o) {
-  ms::grow::GrowerOptions options;
-  options.method = ms::grow::parse_method(o.method);
-  options.where = where_of(o.where.value_or(o.is_mlp() ? "all" : "together"));
-  options.sites = o.layers;
-  options.fan_out = o.fan_out == "centre" ? ms::grow::FanOut::centre : ms::grow::FanOut::full;
-  ms::grow::HowMany rule =
-      o.is_mlp() || o.units ? ms::grow::HowMany::fixed(o.units.value_or(8)) : ms::grow::HowMany::of_outputs(1.0 / 4);
-  rule.significance = o.least_significance();
-  // With a threshold only what stands out of the noise and lowers the loss.
-  rule.insist = rule.significance == 0.0;
-  options.how_many = rule;
-  options.damping = o.damping;
-  options.statistics_samples = o.statistics_samples.value_or(o.is_mlp() ? 10'000 : 2'000);
-  options.search_samples = o.search_samples.value_or(o.is_mlp() ? 1'000 : 500);
-  // Batch normalisation measures what it would do in training.
-  if (!o.is_mlp()) options.batch_size = o.batch;
-  if (o.max_parameters > 0) options.budget.parameters = o.max_parameters;
-  options.budget.must_leave_room = false;  // require_room says it in the options' own words
-  options.loss = ms::nn::CrossEntropy{.label_smoothing = o.label_smoothing};
-  return options;
-}
+ms::grow::GrowerOptions grower_options(const Options& o);
 
 /// Throws ArgumentError if --max-parameters leaves no room for a single unit; a network that goes on may have used it
 /// up.
-inline void require_room(const Options& o, ms::nn::Layer<float>& net, const std::vector<ms::grow::Site<float>>& sites) {
-  if (o.max_parameters == 0 || !o.resume.empty()) return;
-  const std::int64_t parameters = ms::nn::parameter_count(net);
-  std::int64_t least = ms::grow::unlimited;
-  for (const auto& site : sites) least = std::min(least, ms::grow::least_unit_parameters(site));
-  if (o.max_parameters - parameters >= least) return;
-  throw ms::ArgumentError(
-      ms::concat("--max-parameters: ", o.max_parameters, " leaves no room to grow: the network has ", parameters,
-                 " and the smallest unit adds ", least, "; give at least ", parameters + least, ", or --method none"));
-}
+void require_room(const Options& o, ms::nn::Layer<float>& net, const std::vector<ms::grow::Site<float>>& sites);
 
 /// The layers with weights, in the order data flows; shortcuts come after the block's body.
 class LayerWalk {
  public:
-  LayerWalk(ms::nn::Layer<float>& net, const ms::Shape& image, const std::vector<ms::grow::Site<float>>& sites)
-      : sites_(&sites) {
-    walk(net, image, "");
-  }
+  LayerWalk(ms::nn::Layer<float>& net, const ms::Shape& image, const std::vector<ms::grow::Site<float>>& sites);
   [[nodiscard]] std::vector<LayerState>& layers() { return layers_; }
 
  private:
-  void walk(ms::nn::Layer<float>& layer, const ms::Shape& input, const std::string& block) {
-    const auto children = layer.children();
-    if (children.empty()) {
-      if (layer.kind() != "Conv2d" && layer.kind() != "Linear") return;
-      const ms::Shape output = layer.output_shape(input);
-      LayerState state{.name = layer.name(), .kind = std::string(layer.kind()), .block = block};
-      state.outputs = output[output.rank() - 1];
-      if (output.rank() == 4) {
-        state.height = output[1];
-        state.width = output[2];
-      }
-      for (const auto& site : *sites_) state.grows = state.grows || site.name == state.name;
-      layers_.push_back(state);
-      return;
-    }
-    // The body and the shortcut of a block read the same.
-    const bool forks = layer.kind() == "Residual";
-    ms::Shape shape = input;
-    for (ms::nn::Layer<float>* child : children) {
-      const ms::Shape& reads = forks ? input : shape;
-      walk(*child, reads, forks ? layer.name() : block);
-      if (!forks) shape = child->output_shape(shape);
-    }
-  }
+  void walk(ms::nn::Layer<float>& layer, const ms::Shape& input, const std::string& block);
 
   const std::vector<ms::grow::Site<float>>* sites_;
   std::vector<LayerState> layers_;
 };
 
-inline NetworkState network_state(ms::nn::Layer<float>& net, const ms::Shape& image,
-                                  const std::vector<ms::grow::Site<float>>& sites) {
-  NetworkState state;
-  for (const auto& site : sites) state.hidden.push_back(site.width());
-  state.parameters = ms::nn::parameter_count(net);
-  state.layers = LayerWalk(net, image, sites).layers();
-  return state;
-}
+NetworkState network_state(ms::nn::Layer<float>& net, const ms::Shape& image,
+                           const std::vector<ms::grow::Site<float>>& sites);
 
 }  // namespace cifar10

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include <meristem/kernels/random.cuh>
 #include <meristem/meristem.hpp>
 
 #include "variant.hpp"

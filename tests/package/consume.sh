@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # consume.sh <way> <source folder> <build folder> <CMake generator> <C++ compiler> [<CUDA compiler> <GPU architectures>]:
-# builds examples/consume (or own_kernel) outside the source tree and runs it. Ways: install, build_tree, fetch_content,
-# add_subdirectory, pkg_config, plain, version, components, own_kernel; and with nvcc: cuda, both, plain_nvcc, own_kernel_cuda.
+# builds examples/consume (or own_kernel, own_layer) outside the source tree and runs it. Ways: install, build_tree,
+# fetch_content, add_subdirectory, pkg_config, plain, version, components, compiled, own_kernel; and with nvcc: cuda, both,
+# plain_nvcc, own_kernel_cuda.
 set -euo pipefail
 way=$1
 root=$2
@@ -15,6 +16,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 example=consume
 [[ $way == own_kernel* ]] && example=own_kernel
+[[ $way == compiled ]] && example=own_layer
 cp -r "$root/examples/$example" "$work/source"
 program=$work/build/$example
 
@@ -45,6 +47,19 @@ case $way in
   both)
     install_library
     build_outside -DCMAKE_PREFIX_PATH="$work/prefix" -DCONSUME_COMPILER=both "${with_cuda[@]}"
+    ;;
+  compiled)
+    install_library
+    cat >"$work/source/CMakeLists.txt" <<'EOF'
+cmake_minimum_required(VERSION 3.22)
+project(own_layer LANGUAGES CXX)
+find_package(meristem 0.1 REQUIRED COMPONENTS compiled io)
+add_executable(own_layer main.cpp)
+target_link_libraries(own_layer PRIVATE meristem::compiled meristem::io)
+EOF
+    build_outside -DCMAKE_PREFIX_PATH="$work/prefix"
+    # It comes from the library, not from the headers.
+    nm -C --undefined-only "$(find "$work/build" -name 'main.cpp.o')" | grep -q 'Grower<float>::grow('
     ;;
   own_kernel) build_outside -DCMAKE_PREFIX_PATH="$build" ;;
   own_kernel_cuda) build_outside -DCMAKE_PREFIX_PATH="$build" -DOWN_KERNEL_CUDA=ON "${with_cuda[@]}" ;;
@@ -101,7 +116,7 @@ case $way in
       [[ $answer == *"$2"* ]] || { echo "component $1 was not refused by '$2': $answer"; exit 1; }
     }
     refuses cuda 'meristem::cuda needs the CUDA language: write project(... LANGUAGES CXX CUDA)'
-    refuses gpu 'meristem has no component gpu; there are cuda, io and csv.'
+    refuses gpu 'meristem has no component gpu; there are cuda, io, csv, compiled and compiled_cuda.'
     echo "components are refused as they should"
     exit
     ;;

@@ -15,6 +15,14 @@
 #define MERISTEM_HD
 #endif
 
+// Definitions stand in headers that end in _impl.hpp. A program that links the compiled library (meristem::compiled)
+// sets MERISTEM_COMPILED and reads declarations alone; else every unit that includes a header gets what it defines.
+#if defined(MERISTEM_COMPILED)
+#define MERISTEM_INLINE
+#else
+#define MERISTEM_INLINE inline
+#endif
+
 // Set when AddressSanitizer or ThreadSanitizer instruments this translation unit.
 #if defined(__SANITIZE_ADDRESS__)
 #define MERISTEM_ASAN 1

@@ -1,17 +1,13 @@
 // One pass over a set of samples in batches; images are augmented and normalised on the way.
 #pragma once
 
-#include <algorithm>
 #include <array>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
-#include <numeric>
 #include <optional>
 #include <span>
 #include <string>
-#include <utility>
 #include <vector>
 
 #if defined(_OPENMP)
@@ -46,14 +42,7 @@ struct BatchOptions {
 
 /// A random permutation of 0 ... size - 1, a pure function of its arguments. R. Fisher and F. Yates, Statistical Tables
 /// (1938), as given by D. Knuth, The Art of Computer Programming 2, 3.4.2, algorithm P.
-[[nodiscard]] inline std::vector<std::int64_t> epoch_order(std::int64_t size, std::uint64_t seed, std::int64_t epoch) {
-  std::vector<std::int64_t> order(static_cast<std::size_t>(size));
-  std::iota(order.begin(), order.end(), std::int64_t{0});
-  constexpr std::uint64_t stream = std::uint64_t{0x6f7264} << 40;
-  const Philox philox(seed, stream | static_cast<std::uint64_t>(epoch));
-  for (std::size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[philox.below(i, i)]);
-  return order;
-}
+[[nodiscard]] std::vector<std::int64_t> epoch_order(std::int64_t size, std::uint64_t seed, std::int64_t epoch);
 
 /// Turns images of a set into batches: inputs (n, height, width, channels) are (pixel / 255 - mean) / stddev, labels
 /// (n) are in [0, classes). It refers to the set, which must outlive it.
@@ -63,78 +52,18 @@ class ImageBatches {
   /// `augmentation` in the pass `epoch` of the stream `seed`. Throws DataError for a set that is empty or whose sizes
   /// do not agree, ArgumentError for more padding than image.
   explicit ImageBatches(const ImageSet& set, const Augmentation& augmentation = {}, std::uint64_t seed = 0,
-                        std::int64_t epoch = 0)
-      : set_(&set), augmentation_(augmentation), seed_(seed), epoch_(epoch) {
-    set.check_sizes();
-    augmentation.check(set.height, set.width);
-    fill_table();
-  }
+                        std::int64_t epoch = 0);
 
   /// The images at `indices`, in that order. Throws ArgumentError for an index out of range, DataError for a label that
   /// names no class.
-  [[nodiscard]] nn::Batch<T> operator()(Context& ctx, std::span<const std::int64_t> indices) const {
-    std::vector<std::int32_t> labels;
-    for (const std::int64_t image : indices) labels.push_back(set_->label(image));
-    const Shape shape{std::ssize(indices), set_->height, set_->width, set_->channels};
-    nn::Batch<T> batch;
-#if MERISTEM_GPU
-    staging_.resize(static_cast<std::size_t>(shape.size()));
-    convert(ctx, indices, staging_.data());
-    batch.inputs = from_host<T>(ctx, shape, staging_);
-#else
-    batch.inputs = meristem::empty<T>(ctx, shape);
-    convert(ctx, indices, batch.inputs.data());
-#endif
-    batch.labels = from_host<std::int32_t>(ctx, {std::ssize(indices)}, labels);
-    return batch;
-  }
+  [[nodiscard]] nn::Batch<T> operator()(Context& ctx, std::span<const std::int64_t> indices) const;
 
  private:
   /// The normalised value of each of the 256 pixel values, per channel.
-  void fill_table() {
-    for (std::size_t c = 0; c < static_cast<std::size_t>(set_->channels); ++c) {
-      table_.emplace_back();
-      for (std::size_t pixel = 0; pixel < 256; ++pixel) {
-        const Normalization& norm = set_->normalization;
-        const T value = static_cast<T>((static_cast<double>(pixel) / 255 - norm.mean[c]) / norm.stddev[c]);
-        if (!std::isfinite(value)) {
-          throw DataError(concat("normalization: channel ", c, " with mean ", norm.mean[c], " and stddev ",
-                                 norm.stddev[c], " turns pixels into numbers beyond ", dtype_name<T>));
-        }
-        table_.back()[pixel] = value;
-      }
-    }
-  }
+  void fill_table();
 
   /// Writes the augmented, normalised images at `indices` one after the other, on the threads of the machine.
-  void convert([[maybe_unused]] Context& ctx, std::span<const std::int64_t> indices, T* to) const {
-    const std::int64_t bytes = set_->image_bytes(), channels = set_->channels;
-    const std::int64_t count = std::ssize(indices);
-    const Augmentation& augmentation = augmentation_;
-#if defined(_OPENMP)
-    const int wanted = ctx.executor().threads > 0 ? ctx.executor().threads : omp_get_max_threads();
-#pragma omp parallel num_threads(wanted)
-#endif
-    {
-      std::vector<std::uint8_t> augmented(static_cast<std::size_t>(augmentation.active() ? bytes : 0));
-#if defined(_OPENMP)
-#pragma omp for schedule(static)
-#endif
-      for (std::int64_t i = 0; i < count; ++i) {
-        const std::int64_t index = indices[static_cast<std::size_t>(i)];
-        const std::uint8_t* pixels = set_->pixels.data() + index * bytes;
-        if (augmentation.active()) {
-          augmentation.apply(augmentation.draw(seed_, epoch_, index), pixels, set_->height, set_->width, channels,
-                             augmented.data());
-          pixels = augmented.data();
-        }
-        T* image = to + i * bytes;
-        for (std::int64_t p = 0; p < bytes; p += channels) {
-          for (std::int64_t c = 0; c < channels; ++c) image[p + c] = table_[static_cast<std::size_t>(c)][pixels[p + c]];
-        }
-      }
-    }
-  }
+  void convert([[maybe_unused]] Context& ctx, std::span<const std::int64_t> indices, T* to) const;
 
   const ImageSet* set_;
   Augmentation augmentation_;
@@ -156,64 +85,28 @@ class Loader {
   /// Throws ArgumentError for a batch size below 1, a negative epoch, augmentation of what are no images, and
   /// drop_last where it leaves nothing; DataError for an empty source. `name` stands in messages.
   Loader(Context& ctx, nn::BatchSource<T> source, std::int64_t batch_size, const BatchOptions& options = {},
-         const std::string& name = "the set")
-      : Loader(ctx, std::move(source), batch_size, options, name, false) {}
+         const std::string& name = "the set");
 
   /// Of images; throws DataError for an inconsistent set and ArgumentError for more padding than image, too.
-  Loader(Context& ctx, const ImageSet& set, std::int64_t batch_size, const BatchOptions& options = {})
-      : Loader(ctx, images(ctx, set, options), batch_size, options, set.source, true) {}
+  Loader(Context& ctx, const ImageSet& set, std::int64_t batch_size, const BatchOptions& options = {});
 
   /// Number of batches.
-  [[nodiscard]] std::int64_t size() const {
-    return options_.drop_last ? source_.size() / batch_size_ : (source_.size() - 1) / batch_size_ + 1;
-  }
+  [[nodiscard]] std::int64_t size() const;
 
   /// Indices into the set, in the order in which the batches hold them.
   [[nodiscard]] std::span<const std::int64_t> order() const { return order_; }
 
   /// Batch `index` of this pass, the same whichever came before. Throws ArgumentError if there is none.
-  [[nodiscard]] nn::Batch<T> batch(std::int64_t index) const {
-    if (index < 0 || index >= size()) {
-      throw ArgumentError(concat("batches: there is no batch ", index, " in a pass of ", size()));
-    }
-    const std::int64_t first = index * batch_size_;
-    const std::int64_t count = std::min(batch_size_, source_.size() - first);
-    return source_.batch(*ctx_, order().subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count)));
-  }
+  [[nodiscard]] nn::Batch<T> batch(std::int64_t index) const;
 
   [[nodiscard]] Iterator begin() const { return Iterator(*this); }
   [[nodiscard]] std::default_sentinel_t end() const { return {}; }
 
  private:
   Loader(Context& ctx, nn::BatchSource<T> source, std::int64_t batch_size, const BatchOptions& options,
-         const std::string& name, bool of_images)
-      : ctx_(&ctx), source_(std::move(source)), batch_size_(batch_size), options_(options) {
-    if (batch_size < 1) {
-      throw ArgumentError(concat("batches: the batch size is ", batch_size, "; it must be at least 1"));
-    }
-    if (options.epoch < 0 || options.epoch >> 40 != 0) {
-      throw ArgumentError(concat("batches: the epoch is ", options.epoch, "; it must be from 0 to 2^40 - 1"));
-    }
-    if (source_.size() == 0) throw DataError(concat("batches: ", name, " is empty; it needs at least one sample"));
-    if (options.augmentation.active() && !of_images) {
-      throw ArgumentError(concat("batches: augmentation is for images, and ", name, " has none"));
-    }
-    if (options.drop_last && batch_size > source_.size()) {
-      throw ArgumentError(concat("batches: drop_last leaves no batch of ", batch_size, " from the ", source_.size(),
-                                 of_images ? " images of " : " samples of ", name, "; choose a smaller batch size"));
-    }
-    if (options.shuffle) {
-      order_ = epoch_order(source_.size(), options.seed.value_or(ctx.seed()), options.epoch);
-    } else {
-      order_.resize(static_cast<std::size_t>(source_.size()));
-      std::iota(order_.begin(), order_.end(), std::int64_t{0});
-    }
-  }
+         const std::string& name, bool of_images);
 
-  static nn::BatchSource<T> images(Context& ctx, const ImageSet& set, const BatchOptions& options) {
-    set.check();
-    return {set.size(), ImageBatches<T>(set, options.augmentation, options.seed.value_or(ctx.seed()), options.epoch)};
-  }
+  static nn::BatchSource<T> images(Context& ctx, const ImageSet& set, const BatchOptions& options);
 
   Context* ctx_;
   nn::BatchSource<T> source_;
@@ -268,3 +161,7 @@ Loader<T> ImageSet::batches(Context& ctx, std::int64_t batch_size, const BatchOp
 }
 
 }  // namespace meristem::data
+
+#if !defined(MERISTEM_COMPILED)
+#include <meristem/data/loader_impl.hpp>
+#endif

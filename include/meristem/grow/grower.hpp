@@ -1,15 +1,11 @@
 // Growth of a whole network: measure the bottleneck of every site, solve, choose the amplitude, insert.
 #pragma once
 
-#include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
-#include <limits>
 #include <optional>
-#include <span>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -42,19 +38,7 @@ class Grower {
   /// Network and optimiser must outlive the Grower. Throws ArgumentError for an optimiser of another network, options
   /// outside their range or in contradiction to each other, names of sites that are none, a network without a site, a
   /// method that cannot serve a site, or a budget of parameters without room for a single unit.
-  Grower(nn::Layer<T>& network, optim::Optimizer<T>& optimizer, const GrowerOptions& options = {})
-      : network_(&network), optimizer_(&optimizer), options_(options), measurer_(network, options.loss) {
-    if (&optimizer.network() != &network) {
-      throw ArgumentError("Grower: the optimiser is of another network; give the one that was made for this network");
-    }
-    detail::require_options(options);
-    how_many_ = detail::rule_of(options);
-    sites_ = detail::sites_of(network, options);
-    if (!options.budget.must_leave_room || options.replay) return;
-    std::int64_t least = std::numeric_limits<std::int64_t>::max();
-    for (const Site<T>& site : sites_) least = std::min(least, least_unit_parameters(site));
-    require_room("parameters", options.budget.parameters, nn::parameter_count(network), least);
-  }
+  Grower(nn::Layer<T>& network, optim::Optimizer<T>& optimizer, const GrowerOptions& options = {});
 
   [[nodiscard]] const std::vector<Site<T>>& sites() const noexcept { return sites_; }
   [[nodiscard]] const GrowerOptions& options() const noexcept { return options_; }
@@ -65,88 +49,25 @@ class Grower {
   /// ArgumentError for a budget of multiply-adds without room for a single unit at the first step, DataError for a
   /// replay that finds other units than its history.
   GrowthReport grow(Context& ctx, const std::type_identity_t<nn::BatchSource<T>>& training_set,
-                    const std::function<void(SiteReport&)>& after_site = {}) {
-    const auto start = std::chrono::steady_clock::now();
-    choose_samples(ctx, training_set);
-    see_shapes(ctx, training_set);
-    operations_ = 0.0;
-    GrowthReport report;
-    report.method = options_.method.name();
-    if (options_.replay) {
-      replay_event(ctx, training_set, report, after_site);
-    } else {
-      report.where = std::string(name_of(options_.where));
-      std::vector<std::size_t> every(sites_.size());
-      for (std::size_t i = 0; i < every.size(); ++i) every[i] = i;
-      if (options_.where == Where::all) {
-        one_after_another(ctx, training_set, every, report, after_site);
-      } else if (options_.where == Where::round_robin) {
-        const std::size_t turn = next_site_ % sites_.size();
-        one_after_another(ctx, training_set, {turn}, report, after_site);
-        next_site_ = (turn + 1) % sites_.size();
-      } else if (options_.where == Where::together) {
-        all_at_once(ctx, training_set, every, report, after_site);
-      } else {
-        best_alone(ctx, training_set, report, after_site);
-      }
-    }
-    report.parameters = nn::parameter_count(*network_);
-    report.operations = operations_;
-    report.seconds = seconds_since(start);
-    return report;
-  }
+                    const std::function<void(SiteReport&)>& after_site = {});
 
   /// A growth step, if GrowerOptions::when says that one is due; ask once per epoch or step, whichever it counts. Where
   /// it depends on the bottleneck, the Grower measures that itself. Throws as `grow` and When.
   std::optional<GrowthReport> grow_when_due(Context& ctx, const std::type_identity_t<nn::BatchSource<T>>& training_set,
-                                            Progress now, const std::function<void(SiteReport&)>& after_site = {}) {
-    now.unexpressed = [&] { return unexpressed(ctx, training_set); };
-    if (!options_.when(now)) return std::nullopt;
-    return grow(ctx, training_set, after_site);
-  }
+                                            Progress now, const std::function<void(SiteReport&)>& after_site = {});
 
   /// Measures every site and changes nothing: reports with ‖V_goal‖², D_W and Ψ.
   [[nodiscard]] std::vector<SiteReport> probe(Context& ctx,
-                                              const std::type_identity_t<nn::BatchSource<T>>& training_set) {
-    choose_samples(ctx, training_set);
-    use_samples(static_cast<std::int64_t>(statistics_indices_.size()));
-    const MeasurementOptions options{.method = tiny(), .fan_out = options_.fan_out, .significance = 0.0};
-    std::vector<SiteReport> reports;
-    for (Proposal& proposal : measured(ctx, training_set, sites_, options, statistics_indices_,
-                                       [](const Site<T>&, std::int64_t) { return std::int64_t{0}; })) {
-      reports.push_back(std::move(proposal.report));
-    }
-    return reports;
-  }
+                                              const std::type_identity_t<nn::BatchSource<T>>& training_set);
 
   /// The largest share of the desired update, Ψ / ‖V_goal‖², that a site cannot express; for When::bottleneck.
-  [[nodiscard]] double unexpressed(Context& ctx, const std::type_identity_t<nn::BatchSource<T>>& training_set) {
-    double share = 0.0;
-    for (const SiteReport& site : probe(ctx, training_set)) share = std::max(share, site.unexpressed());
-    return share;
-  }
+  [[nodiscard]] double unexpressed(Context& ctx, const std::type_identity_t<nn::BatchSource<T>>& training_set);
 
   /// What it remembers from one growth step to the next, as plain numbers; for a checkpoint. All else follows from the
   /// network, the data and the options.
-  [[nodiscard]] std::vector<double> state() const {
-    std::vector<double> numbers{static_cast<double>(sites_.size()), static_cast<double>(next_site_),
-                                static_cast<double>(replayed_), first_step_done_ ? 1.0 : 0.0};
-    const std::vector<double> when = options_.when.state();
-    numbers.insert(numbers.end(), when.begin(), when.end());
-    return numbers;
-  }
+  [[nodiscard]] std::vector<double> state() const;
   /// Throws ArgumentError for numbers of a Grower of another number of sites or another GrowerOptions::when.
-  void restore(const std::vector<double>& numbers) {
-    if (numbers.size() < 4 || numbers[0] != static_cast<double>(sites_.size())) {
-      throw ArgumentError(concat("Grower: the ", numbers.size(), " saved numbers are not those of a Grower with ",
-                                 sites_.size(), " sites; restore it with the same network and sites"));
-    }
-    // Those of an earlier version end here.
-    if (numbers.size() > 4) options_.when.restore({numbers.begin() + 4, numbers.end()});
-    next_site_ = static_cast<std::size_t>(numbers[1]);
-    replayed_ = static_cast<std::size_t>(numbers[2]);
-    first_step_done_ = numbers[3] != 0.0;
-  }
+  void restore(const std::vector<double>& numbers);
 
  private:
   using Source = nn::BatchSource<T>;
@@ -154,283 +75,55 @@ class Grower {
   using MaxUnits = typename Measurer<T>::MaxUnits;
 
   /// Draws the fixed samples of the statistics and of the line search, once.
-  void choose_samples(Context& ctx, const Source& set) {
-    if (set.size() == chosen_from_) return;
-    if (set.size() < 1) throw DataError("Grower: the training set is empty; growth needs samples to measure on");
-    const ChosenSamples chosen =
-        draw_samples(ctx.seed(), set.size(), options_.search_samples, options_.statistics_samples);
-    search_indices_ = chosen.search;
-    statistics_indices_ = chosen.statistics;
-    chosen_from_ = set.size();
-    samples_in_use_ = -1;
-  }
+  void choose_samples(Context& ctx, const Source& set);
 
   /// What the measurer remembers holds for one number of samples.
-  void use_samples(std::int64_t count) {
-    if (count != samples_in_use_) measurer_.forget_samples();
-    samples_in_use_ = count;
-  }
+  void use_samples(std::int64_t count);
 
   /// Shapes of all layers' inputs, for what depends on the sizes of maps. Throws ArgumentError if the budget of
   /// multiply-adds has no room at the first growth step.
-  void see_shapes(Context& ctx, const Source& set) {
-    const bool wanted = options_.budget.limits_multiply_adds() || options_.where == Where::best_gain_per_flop;
-    if (!wanted && input_shape_.has_value()) return;
-    const bool first = !std::exchange(first_step_done_, true);
-    const nn::Batch<T> one = set.batch(ctx, std::span(search_indices_).first(1));
-    input_shape_ = one.inputs.shape();
-    if (wanted) (void)network_->forward(ctx, one.inputs, {.measuring = true, .taps = &shapes_});
-    if (!first || !options_.budget.limits_multiply_adds() || !options_.budget.must_leave_room || options_.replay)
-      return;
-    std::int64_t least = std::numeric_limits<std::int64_t>::max();
-    for (const Site<T>& site : sites_) least = std::min(least, unit_cost(site, shapes_).multiply_adds);
-    require_room("multiply_adds", options_.budget.multiply_adds, multiply_adds(), least);
-  }
+  void see_shapes(Context& ctx, const Source& set);
 
   /// Of one forward pass of one sample.
   [[nodiscard]] std::int64_t multiply_adds() const { return network_->multiply_adds(*input_shape_); }
 
   /// Units that fit into the budget, and which budget limits them.
-  [[nodiscard]] std::pair<std::int64_t, std::string> affordable(const Site<T>& site, std::int64_t taps) const {
-    const Budget& budget = options_.budget;
-    const std::int64_t by_parameters =
-        std::max<std::int64_t>(budget.parameters - nn::parameter_count(*network_), 0) / site.parameters_per_unit(taps);
-    std::pair<std::int64_t, std::string> result{by_parameters, concat(budget.parameters, " parameters")};
-    if (!budget.limits_multiply_adds()) return result;
-    const std::int64_t by_work = std::max<std::int64_t>(budget.multiply_adds - multiply_adds(), 0) /
-                                 std::max<std::int64_t>(unit_cost(site, shapes_).multiply_adds, 1);
-    if (by_work < by_parameters) result = {by_work, concat(budget.multiply_adds, " multiply-adds")};
-    return result;
-  }
+  [[nodiscard]] std::pair<std::int64_t, std::string> affordable(const Site<T>& site, std::int64_t taps) const;
 
   /// Proposals from passes over some samples. Throws NumericError that names the site.
   std::vector<Proposal> measured(Context& ctx, const Source& set, const std::vector<Site<T>>& sites,
                                  const MeasurementOptions& options, const std::vector<std::int64_t>& indices,
-                                 const MaxUnits& max_units) {
-    const auto run = [&](const std::vector<Site<T>>& some) {
-      return measurer_.measure(
-          ctx, some, options, [&](const auto& use) { set.for_each_batch(ctx, indices, options_.batch_size, use); },
-          max_units);
-    };
-    try {
-      std::vector<Proposal> proposals = run(sites);
-      operations_ += measurer_.take_operations();
-      return proposals;
-    } catch (const NumericError&) {
-      // Which of the sites it is takes a pass for each.
-      for (const Site<T>& site : sites) {
-        try {
-          measurer_.forget_samples();
-          (void)run({site});
-        } catch (const NumericError& error) {
-          throw NumericError(concat("growth: the statistics of ", site.name, " are of no use: ", error.message(),
-                                    "; look at the weights and the data, or lower the learning rate"));
-        }
-      }
-      throw;
-    }
-  }
+                                 const MaxUnits& max_units);
 
   /// Proposals for some sites, all from the same passes over the samples. `recorded`: their reports in a history.
   std::vector<Proposal> measure(Context& ctx, const Source& set, const std::vector<std::size_t>& which,
-                                const std::vector<const SiteReport*>& recorded = {}) {
-    const std::int64_t most = static_cast<std::int64_t>(statistics_indices_.size());
-    std::vector<Proposal> proposals(which.size());
-    std::vector<std::size_t> open(which.size());
-    for (std::size_t i = 0; i < open.size(); ++i) open[i] = i;
-    std::int64_t count = most;
-    const bool adaptive = options_.adaptive_samples && recorded.empty();
-    if (adaptive) count = std::min(options_.adaptive_samples->first, most);
-    while (!open.empty()) {
-      if (!recorded.empty()) count = std::min(std::max<std::int64_t>(recorded[open.front()]->samples, 1), most);
-      // In a history each site may have its own number of samples.
-      std::vector<std::size_t> now, later;
-      for (const std::size_t i : open) (recorded.empty() || recorded[i]->samples == count ? now : later).push_back(i);
-      if (now.empty()) std::swap(now, later);
-      std::vector<Proposal> found = measure_on(ctx, set, which, now, recorded, count);
-      for (std::size_t i = 0; i < now.size(); ++i) {
-        const SiteReport& report = found[i].report;
-        const double lambda = report.lambda.empty() ? 0.0 : report.lambda.front();
-        if (adaptive && count < most && report.threshold > 0.0 && report.asked > 0 &&
-            judge(lambda, report.lambda_error, how_many_.significance, count, most) == Evidence::open) {
-          later.push_back(now[i]);
-        }
-        proposals[now[i]] = std::move(found[i]);
-      }
-      open = std::move(later);
-      if (adaptive) {
-        const double next = std::ceil(static_cast<double>(count) * options_.adaptive_samples->factor);
-        count = next < static_cast<double>(most) ? static_cast<std::int64_t>(next) : most;
-      }
-    }
-    return proposals;
-  }
+                                const std::vector<const SiteReport*>& recorded = {});
 
   /// Proposals for `which[i]`, i in `now`, from the first `count` samples.
   std::vector<Proposal> measure_on(Context& ctx, const Source& set, const std::vector<std::size_t>& which,
                                    const std::vector<std::size_t>& now, const std::vector<const SiteReport*>& recorded,
-                                   std::int64_t count) {
-    use_samples(count);
-    std::vector<Site<T>> sites;
-    for (const std::size_t i : now) sites.push_back(sites_[which[i]]);
-    const std::vector<std::int64_t> indices(statistics_indices_.begin(), statistics_indices_.begin() + count);
-    std::vector<std::int64_t> asked(now.size(), 0);
-    std::size_t at = 0;  // the site that is being solved
-    MeasurementOptions options{.method = options_.method,
-                               .fan_out = options_.fan_out,
-                               .damping = options_.damping,
-                               .significance = how_many_.significance,
-                               .move_weights = options_.move_weights};
-    if (!recorded.empty()) {
-      options.wanted = [&](const Choice&) { return recorded[now[at]]->added; };
-    } else if (how_many_.explained < 1.0) {
-      options.wanted = [&](const Choice& choice) {
-        return how_many_.explaining_units(choice.lambda, choice.insertion.units, choice.threshold);
-      };
-    }
-    const MaxUnits max_units = [&](const Site<T>& site, std::int64_t taps) {
-      at = 0;
-      while (at + 1 < sites.size() && sites[at].name != site.name) ++at;
-      asked[at] = recorded.empty() ? std::min(how_many_.limit(size_of(site)), affordable(site, taps).first)
-                                   : recorded[now[at]]->asked;
-      return asked[at];
-    };
-    std::vector<Proposal> proposals = measured(ctx, set, sites, options, indices, max_units);
-    for (std::size_t i = 0; i < proposals.size(); ++i) {
-      SiteReport& report = proposals[i].report;
-      report.parameters = nn::parameter_count(*network_);
-      report.multiply_adds = multiply_adds();
-      report.asked = asked[i];
-      report.found = proposals[i].insertion.units;
-      report.samples = count;
-      if (how_many_.significance > 0.0) report.lambda_error = report.threshold / how_many_.significance;
-      if (!recorded.empty()) continue;
-      const std::int64_t target = how_many_.target_width(size_of(sites[i]));
-      if (const auto [units, budget] = affordable(sites[i], proposals[i].taps); units == 0) {
-        report.note = concat("the budget of ", budget, " leaves no room");
-      } else if (target != unlimited && sites[i].width() >= target) {
-        report.note = concat("its target width of ", target, " is reached");
-      }
-    }
-    return proposals;
-  }
+                                   std::int64_t count);
 
   /// Grows sites in turn, each measured after the ones before it have grown.
   void one_after_another(Context& ctx, const Source& set, const std::vector<std::size_t>& which, GrowthReport& report,
-                         const AfterSite& after_site, const std::vector<const SiteReport*>& recorded = {}) {
-    for (std::size_t i = 0; i < which.size(); ++i) {
-      const std::vector<const SiteReport*> known =
-          recorded.empty() ? recorded : std::vector<const SiteReport*>{recorded[i]};
-      report.sites.push_back(insert(ctx, set, sites_[which[i]], measure(ctx, set, {which[i]}, known).front(), known));
-      if (after_site) after_site(report.sites.back());
-    }
-  }
+                         const AfterSite& after_site, const std::vector<const SiteReport*>& recorded = {});
 
   /// Grows sites that are all measured in the same passes, in the order data flows.
   void all_at_once(Context& ctx, const Source& set, const std::vector<std::size_t>& which, GrowthReport& report,
-                   const AfterSite& after_site, const std::vector<const SiteReport*>& recorded = {}) {
-    std::vector<Proposal> proposals = measure(ctx, set, which, recorded);
-    for (std::size_t i = 0; i < which.size(); ++i) {
-      const Site<T>& site = sites_[which[i]];
-      const std::vector<std::int64_t> inputs = detail::consumer_map(site, proposals[i].insertion);
-      const std::vector<const SiteReport*> known =
-          recorded.empty() ? recorded : std::vector<const SiteReport*>{recorded[i]};
-      report.sites.push_back(insert(ctx, set, site, std::move(proposals[i]), known));
-      // In a chain, the next site's units read what has grown now.
-      for (std::size_t next = i + 1; next < which.size() && report.sites.back().added > 0; ++next) {
-        if (sites_[which[next]].producer.layer() == site.consumer.layer()) {
-          follow_inputs(sites_[which[next]], inputs, proposals[next].insertion);
-        }
-      }
-      if (after_site) after_site(report.sites.back());
-    }
-  }
+                   const AfterSite& after_site, const std::vector<const SiteReport*>& recorded = {});
 
   /// Grows the site that gains most by the rule, and reports all.
-  void best_alone(Context& ctx, const Source& set, GrowthReport& report, const AfterSite& after_site) {
-    std::vector<std::size_t> every(sites_.size());
-    for (std::size_t i = 0; i < every.size(); ++i) every[i] = i;
-    std::vector<Proposal> proposals = measure(ctx, set, every);
-    std::size_t best = 0;
-    double most = -std::numeric_limits<double>::infinity();
-    for (std::size_t i = 0; i < proposals.size(); ++i) {
-      const double value = worth(sites_[i], proposals[i]);
-      if (value > most) {
-        most = value;
-        best = i;
-      }
-    }
-    for (std::size_t i = 0; i < proposals.size(); ++i) {
-      if (i == best) {
-        report.sites.push_back(insert(ctx, set, sites_[i], std::move(proposals[i]), {}));
-        if (after_site) after_site(report.sites.back());
-      } else {
-        proposals[i].report.note = detail::joined("another site promises more", proposals[i].report.note);
-        report.sites.push_back(std::move(proposals[i].report));
-      }
-    }
-    for (SiteReport& site : report.sites) {
-      site.parameters = nn::parameter_count(*network_);
-      site.multiply_adds = multiply_adds();
-    }
-  }
+  void best_alone(Context& ctx, const Source& set, GrowthReport& report, const AfterSite& after_site);
 
   /// What the rule for where to grow compares.
-  [[nodiscard]] double worth(const Site<T>& site, const Proposal& proposal) const {
-    const double units = static_cast<double>(proposal.insertion.units), slope = proposal.report.slope;
-    if (units == 0.0) return -std::numeric_limits<double>::infinity();
-    if (options_.where == Where::best_gain_per_parameter) {
-      return slope / (units * static_cast<double>(site.parameters_per_unit(proposal.taps)));
-    }
-    if (options_.where == Where::best_gain_per_flop) {
-      return slope / (units * static_cast<double>(unit_cost(site, shapes_).multiply_adds));
-    }
-    return slope;
-  }
+  [[nodiscard]] double worth(const Site<T>& site, const Proposal& proposal) const;
 
   /// The growth step of a history that is next. Throws ArgumentError if there is none or it is not of this network.
-  void replay_event(Context& ctx, const Source& set, GrowthReport& report, const AfterSite& after_site) {
-    const ReplayPlan plan = plan_replay(*options_.replay, replayed_, report.method, sites_);
-    report.where = plan.event->report.where;
-    if (plan.which.empty()) {
-      report.sites = plan.event->report.sites;
-    } else if (parse_where(report.where) == Where::together) {
-      all_at_once(ctx, set, plan.which, report, after_site, plan.recorded);
-    } else {
-      one_after_another(ctx, set, plan.which, report, after_site, plan.recorded);
-    }
-    ++replayed_;
-  }
+  void replay_event(Context& ctx, const Source& set, GrowthReport& report, const AfterSite& after_site);
 
   /// Chooses the amplitude of a proposal and inserts it if that is accepted. `recorded`: its report in a history.
   SiteReport insert(Context& ctx, const Source& set, const Site<T>& site, Proposal proposal,
-                    const std::vector<const SiteReport*>& recorded) {
-    SiteReport report = std::move(proposal.report);
-    const SiteReport* const past = recorded.empty() ? nullptr : recorded.front();
-    if (past && proposal.insertion.units != past->added) {
-      throw DataError(concat("replay: ", site.name, " finds ", proposal.insertion.units,
-                             " units where the history has ", past->added,
-                             "; replay it with the same data, seed and options"));
-    }
-    if (proposal.insertion.units == 0) return report;
-    // Others may have grown since the site was measured.
-    if (const auto [units, budget] = affordable(site, proposal.taps); !past && proposal.insertion.units > units) {
-      report.note = detail::joined(
-          concat("the budget of ", budget, " has no room for its ", proposal.insertion.units, " units"), report.note);
-      report.parameters = nn::parameter_count(*network_);
-      report.multiply_adds = multiply_adds();
-      return report;
-    }
-    const auto start = std::chrono::steady_clock::now();
-    const auto show_batches = [&](auto&& use) { set.for_each_batch(ctx, search_indices_, options_.batch_size, use); };
-    operations_ +=
-        carry_out<T>(ctx, *network_, *optimizer_, site, options_, proposal,
-                     past ? std::optional<double>(past->gamma) : std::nullopt, how_many_.insist, show_batches, report);
-    report.parameters = nn::parameter_count(*network_);
-    report.multiply_adds = multiply_adds();
-    report.seconds += seconds_since(start);
-    return report;
-  }
+                    const std::vector<const SiteReport*>& recorded);
 
   static double seconds_since(std::chrono::steady_clock::time_point start) {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -458,3 +151,7 @@ template <class Network, class Optimizer>
 Grower(Network&, Optimizer&, const GrowerOptions&) -> Grower<typename Network::value_type>;
 
 }  // namespace meristem::grow
+
+#if !defined(MERISTEM_COMPILED)
+#include <meristem/grow/grower_impl.hpp>
+#endif

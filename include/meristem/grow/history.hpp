@@ -2,16 +2,11 @@
 // io/history.hpp reads the lines back.
 #pragma once
 
-#include <charconv>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <fstream>
 #include <ostream>
-#include <sstream>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -33,62 +28,19 @@ namespace detail {
 /// Writes the members of one JSON object on one line.
 class JsonLine {
  public:
-  void add(std::string_view key, std::string_view text) {
-    start(key);
-    text_ += quoted(text);
-  }
-  void add(std::string_view key, std::int64_t number) {
-    start(key);
-    text_ += std::to_string(number);
-  }
-  void add(std::string_view key, double number) {
-    start(key);
-    text_ += written(number);
-  }
-  void add(std::string_view key, const std::vector<double>& numbers) {
-    start(key);
-    text_ += '[';
-    for (std::size_t i = 0; i < numbers.size(); ++i) text_ += (i == 0 ? "" : ",") + written(numbers[i]);
-    text_ += ']';
-  }
+  void add(std::string_view key, std::string_view text);
+  void add(std::string_view key, std::int64_t number);
+  void add(std::string_view key, double number);
+  void add(std::string_view key, const std::vector<double>& numbers);
   [[nodiscard]] std::string finished() const { return text_ + '}'; }
 
   /// The shortest decimal number that reads back as the same bits; NaN as null, infinities as strings.
-  [[nodiscard]] static std::string written(double number) {
-    if (std::isnan(number)) return "null";
-    if (std::isinf(number)) return number > 0.0 ? "\"inf\"" : "\"-inf\"";
-    char digits[40];
-    const std::to_chars_result end = std::to_chars(digits, digits + sizeof(digits), number);
-    // Without a point, readers take it for a whole number, which has no sign at 0.
-    return number == 0.0 && std::signbit(number) ? "-0.0" : std::string(digits, end.ptr);
-  }
+  [[nodiscard]] static std::string written(double number);
 
-  [[nodiscard]] static std::string quoted(std::string_view text) {
-    std::string result = "\"";
-    for (const char c : text) {
-      const auto code = static_cast<unsigned char>(c);
-      if (c == '"' || c == '\\') {
-        result += '\\';
-        result += c;
-      } else if (c == '\n') {
-        result += "\\n";
-      } else if (code < 0x20) {
-        constexpr char hex[] = "0123456789abcdef";
-        result += "\\u00";
-        result += hex[code / 16];
-        result += hex[code % 16];
-      } else {
-        result += c;
-      }
-    }
-    return result + '"';
-  }
+  [[nodiscard]] static std::string quoted(std::string_view text);
 
  private:
-  void start(std::string_view key) {
-    text_ += text_.empty() ? "{" : ",";
-    text_ += quoted(key) + ':';
-  }
+  void start(std::string_view key);
 
   std::string text_;
 };
@@ -105,67 +57,17 @@ struct History {
 
   /// One line for every site of every growth step, the step's own numbers repeated in each. Keys as in SiteReport and
   /// GrowthReport; `growth` counts the growth steps, `sites` says of how many lines each consists.
-  void write_json_lines(std::ostream& out) const {
-    for (std::size_t i = 0; i < events.size(); ++i) out << json_lines(i);
-  }
+  void write_json_lines(std::ostream& out) const;
 
   /// The lines of growth step `index`, to append to a file as training goes on. Throws ArgumentError if there is none.
-  [[nodiscard]] std::string json_lines(std::size_t index) const {
-    if (index >= events.size()) {
-      throw ArgumentError(concat("history: there is no growth step ", index, " among ", events.size()));
-    }
-    const GrowthEvent& event = events[index];
-    std::string lines;
-    for (const SiteReport& site : event.report.sites) {
-      detail::JsonLine line;
-      line.add("growth", static_cast<std::int64_t>(index));
-      line.add("epoch", event.epoch);
-      line.add("step", event.step);
-      line.add("method", event.report.method);
-      line.add("where", event.report.where);
-      line.add("sites", static_cast<std::int64_t>(event.report.sites.size()));
-      line.add("operations", event.report.operations);
-      line.add("all_seconds", event.report.seconds);
-      line.add("all_parameters", event.report.parameters);
-      line.add("site", site.name);
-      line.add("width", site.width);
-      line.add("asked", site.asked);
-      line.add("found", site.found);
-      line.add("added", site.added);
-      line.add("samples", site.samples);
-      line.add("goal_norm2", site.goal_norm2);
-      line.add("bottleneck", site.bottleneck);
-      line.add("best_move_decrease", site.best_move_decrease);
-      line.add("threshold", site.threshold);
-      line.add("damping", site.damping);
-      line.add("ridge_used", site.ridge_used);
-      line.add("lambda_error", site.lambda_error);
-      line.add("gain", site.gain);
-      line.add("slope", site.slope);
-      line.add("gamma", site.gamma);
-      line.add("predicted", site.predicted);
-      line.add("loss_before", site.loss_before);
-      line.add("loss_after", site.loss_after);
-      line.add("evaluations", static_cast<std::int64_t>(site.evaluations));
-      line.add("parameters", site.parameters);
-      line.add("multiply_adds", site.multiply_adds);
-      line.add("accuracy", site.accuracy);
-      line.add("seconds", site.seconds);
-      line.add("note", site.note);
-      line.add("lambda", site.lambda);
-      lines += line.finished() + '\n';
-    }
-    return lines;
-  }
+  [[nodiscard]] std::string json_lines(std::size_t index) const;
 
   /// Writes a file of JSON lines. Throws IoError.
-  void save(const std::string& path) const {
-    std::ofstream file(path);
-    if (!file) throw IoError(concat("history: cannot open ", path, " for writing"));
-    write_json_lines(file);
-    file.flush();
-    if (!file) throw IoError(concat("history: writing ", path, " failed; the disk may be full"));
-  }
+  void save(const std::string& path) const;
 };
 
 }  // namespace meristem::grow
+
+#if !defined(MERISTEM_COMPILED)
+#include <meristem/grow/history_impl.hpp>
+#endif

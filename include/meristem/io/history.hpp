@@ -2,11 +2,8 @@
 #pragma once
 
 #include <cstdint>
-#include <fstream>
 #include <istream>
-#include <limits>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -22,52 +19,18 @@ namespace detail {
 /// The members of one line of a history.
 class HistoryLine {
  public:
-  HistoryLine(const std::string& source, std::int64_t line, const std::string& text) : source_(source), line_(line) {
-    members_ = nlohmann::json::parse(text, nullptr, false);
-    if (!members_.is_object()) refuse("is no JSON object");
-  }
+  HistoryLine(const std::string& source, std::int64_t line, const std::string& text);
 
-  [[nodiscard]] std::string text(const char* key) const {
-    const nlohmann::json& member = find(key);
-    if (!member.is_string()) refuse(concat("has no text at '", key, "'"));
-    return member.get<std::string>();
-  }
-  [[nodiscard]] std::int64_t count(const char* key) const {
-    const nlohmann::json& member = find(key);
-    // Unsigned numbers beyond that would become negative.
-    if (!member.is_number_integer() ||
-        (member.is_number_unsigned() && member.get<std::uint64_t>() > std::uint64_t{INT64_MAX})) {
-      refuse(concat("has no whole number at '", key, "'"));
-    }
-    return member.get<std::int64_t>();
-  }
+  [[nodiscard]] std::string text(const char* key) const;
+  [[nodiscard]] std::int64_t count(const char* key) const;
   [[nodiscard]] double number(const char* key) const { return as_number(find(key), key); }
-  [[nodiscard]] std::vector<double> numbers(const char* key) const {
-    const nlohmann::json& member = find(key);
-    if (!member.is_array()) refuse(concat("has no list of numbers at '", key, "'"));
-    std::vector<double> result;
-    for (const nlohmann::json& value : member) result.push_back(as_number(value, key));
-    return result;
-  }
+  [[nodiscard]] std::vector<double> numbers(const char* key) const;
 
-  [[noreturn]] void refuse(const std::string& why) const {
-    throw DataError(concat("history: ", source_, ", line ", line_, " ", why,
-                           "; give a file that grow::History has written, whole"));
-  }
+  [[noreturn]] void refuse(const std::string& why) const;
 
  private:
-  [[nodiscard]] const nlohmann::json& find(const char* key) const {
-    const auto found = members_.find(key);
-    if (found == members_.end()) refuse(concat("lacks '", key, "'"));
-    return *found;
-  }
-  [[nodiscard]] double as_number(const nlohmann::json& value, const char* key) const {
-    if (value.is_null()) return std::numeric_limits<double>::quiet_NaN();
-    if (value.is_number()) return value.get<double>();
-    if (value == "inf") return std::numeric_limits<double>::infinity();
-    if (value == "-inf") return -std::numeric_limits<double>::infinity();
-    refuse(concat("has no number at '", key, "'"));
-  }
+  [[nodiscard]] const nlohmann::json& find(const char* key) const;
+  [[nodiscard]] double as_number(const nlohmann::json& value, const char* key) const;
 
   std::string source_;
   std::int64_t line_;
@@ -78,75 +41,13 @@ class HistoryLine {
 
 /// The history in `lines`, every number with the bits it had (a NaN is a NaN); empty lines are skipped. `source` names
 /// it in messages. Throws DataError that names the line if it is not what History writes.
-[[nodiscard]] inline grow::History read_history(std::istream& lines, const std::string& source = "the history") {
-  grow::History history;
-  std::int64_t line_number = 0, missing = 0;
-  std::string text;
-  while (std::getline(lines, text)) {
-    ++line_number;
-    if (text.find_first_not_of(" \t\r") == std::string::npos) continue;
-    const detail::HistoryLine line(source, line_number, text);
-    const std::int64_t growth = line.count("growth");
-    if (missing == 0) {
-      if (growth != std::ssize(history.events)) {
-        line.refuse(concat("belongs to growth step ", growth, ", but step ", history.events.size(), " is next"));
-      }
-      missing = line.count("sites");
-      if (missing < 1) line.refuse(concat("says that its growth step has ", missing, " sites"));
-      grow::GrowthReport report;
-      report.method = line.text("method");
-      report.where = line.text("where");
-      report.parameters = line.count("all_parameters");
-      report.operations = line.number("operations");
-      report.seconds = line.number("all_seconds");
-      history.add(line.count("epoch"), line.count("step"), std::move(report));
-    } else if (growth + 1 != std::ssize(history.events)) {
-      line.refuse(concat("belongs to growth step ", growth, ", but step ", history.events.size() - 1, " lacks ",
-                         missing, missing == 1 ? " site" : " sites"));
-    }
-    --missing;
-    grow::SiteReport site;
-    site.name = line.text("site");
-    site.width = line.count("width");
-    site.asked = line.count("asked");
-    site.found = line.count("found");
-    site.added = line.count("added");
-    site.samples = line.count("samples");
-    site.goal_norm2 = line.number("goal_norm2");
-    site.bottleneck = line.number("bottleneck");
-    site.best_move_decrease = line.number("best_move_decrease");
-    site.threshold = line.number("threshold");
-    site.damping = line.number("damping");
-    site.ridge_used = line.number("ridge_used");
-    site.lambda_error = line.number("lambda_error");
-    site.gain = line.number("gain");
-    site.slope = line.number("slope");
-    site.gamma = line.number("gamma");
-    site.predicted = line.number("predicted");
-    site.loss_before = line.number("loss_before");
-    site.loss_after = line.number("loss_after");
-    site.evaluations = static_cast<int>(line.count("evaluations"));
-    site.parameters = line.count("parameters");
-    site.multiply_adds = line.count("multiply_adds");
-    site.accuracy = line.number("accuracy");
-    site.seconds = line.number("seconds");
-    site.note = line.text("note");
-    site.lambda = line.numbers("lambda");
-    history.events.back().report.sites.push_back(std::move(site));
-  }
-  if (missing > 0) {
-    throw DataError(concat("history: ", source, " ends after line ", line_number, ", and growth step ",
-                           history.events.size() - 1, " lacks ", missing, missing == 1 ? " site" : " sites",
-                           "; give the whole file"));
-  }
-  return history;
-}
+[[nodiscard]] grow::History read_history(std::istream& lines, const std::string& source = "the history");
 
 /// The history in a file. Throws IoError if it cannot be opened, DataError as above.
-[[nodiscard]] inline grow::History load_history(const std::string& path) {
-  std::ifstream file(path);
-  if (!file) throw IoError(concat("history: cannot open ", path));
-  return read_history(file, path);
-}
+[[nodiscard]] grow::History load_history(const std::string& path);
 
 }  // namespace meristem::io
+
+#if !defined(MERISTEM_COMPILED)
+#include <meristem/io/history_impl.hpp>
+#endif

@@ -39,61 +39,22 @@ class JsonBuilder {
   bool string(std::string& value) { return put(std::move(value)); }
   bool binary(Json::binary_t&) { return refuse("has binary values"); }
   bool start_object(std::size_t) { return open(Json::object()); }
-  bool key(std::string& name) {
-    if (!keys_.back().insert(name).second) return refuse(concat("has the name \"", name, "\" twice in one object"));
-    names_.back() = name;
-    return true;
-  }
+  bool key(std::string& name);
   bool end_object() { return close(); }
   bool start_array(std::size_t) { return open(Json::array()); }
   bool end_array() { return close(); }
-  bool parse_error(std::size_t position, const std::string&, const nlohmann::detail::exception& error) {
-    // It quotes what was read, which may be anything.
-    const std::string text = to_utf8(error.what());
-    // nlohmann's messages start with a code in brackets.
-    const std::size_t end = text.find("] ");
-    return refuse(
-        concat("is no JSON at byte ", position, " (", end == std::string::npos ? text : text.substr(end + 2), ")"));
-  }
+  bool parse_error(std::size_t position, const std::string&, const nlohmann::detail::exception& error);
 
  private:
-  bool refuse(std::string problem) {
-    problem_ = std::move(problem);
-    return false;
-  }
+  bool refuse(std::string problem);
 
-  Json* add(Json value) {
-    if (open_.empty()) {
-      root_ = std::move(value);
-      return &root_;
-    }
-    Json& parent = *open_.back();
-    if (parent.is_array()) {
-      parent.push_back(std::move(value));
-      return &parent.back();
-    }
-    return &(parent[names_.back()] = std::move(value));
-  }
+  Json* add(Json value);
 
-  bool put(Json value) {
-    add(std::move(value));
-    return true;
-  }
+  bool put(Json value);
 
-  bool open(Json container) {
-    if (open_.size() == max_depth) return refuse(concat("is nested more than ", max_depth, " deep"));
-    open_.push_back(add(std::move(container)));
-    keys_.emplace_back();
-    names_.emplace_back();
-    return true;
-  }
+  bool open(Json container);
 
-  bool close() {
-    open_.pop_back();
-    keys_.pop_back();
-    names_.pop_back();
-    return true;
-  }
+  bool close();
 
   Json root_;
   // An element is added to a container only while that is the innermost open one, so the pointers stay good.
@@ -107,23 +68,13 @@ class JsonBuilder {
 
 /// The value of a JSON text. Throws DataError, which starts with `source`, for text that is no JSON, objects with the
 /// same name twice, and more than 200 levels.
-[[nodiscard]] inline Json parse_json(std::string_view text, const std::string& source) {
-  // nlohmann's parser takes a zero byte for the end of the text.
-  const std::size_t zero = text.find('\0');
-  if (zero != std::string_view::npos)
-    throw DataError(concat(source, ": is no JSON at byte ", zero + 1, " (a zero byte)"));
-  detail::JsonBuilder builder;
-  if (!Json::sax_parse(text.begin(), text.end(), &builder)) throw DataError(concat(source, ": ", builder.problem()));
-  return builder.take();
-}
+[[nodiscard]] Json parse_json(std::string_view text, const std::string& source);
 
 /// The value as text on one line. Throws ArgumentError, which starts with `source`, for strings that are not UTF-8.
-[[nodiscard]] inline std::string json_text(const Json& value, const std::string& source) {
-  try {
-    return value.dump();
-  } catch (const Json::exception&) {
-    throw ArgumentError(concat(source, ": a string in it is not UTF-8; JSON cannot hold it"));
-  }
-}
+[[nodiscard]] std::string json_text(const Json& value, const std::string& source);
 
 }  // namespace meristem::io
+
+#if !defined(MERISTEM_COMPILED)
+#include <meristem/io/json_text_impl.hpp>
+#endif

@@ -54,13 +54,7 @@ inline constexpr std::array<StoredType, 18> stored_types = {{{"F64", 8},
                                                              {"U8", 1}}};
 
 /// Bytes of one element, 0 for a type that is not known. BOOL is one byte too.
-[[nodiscard]] inline std::int64_t stored_bytes(std::string_view dtype) {
-  if (dtype == "BOOL") return 1;
-  for (const StoredType& type : stored_types) {
-    if (type.name == dtype) return type.bytes;
-  }
-  return 0;
-}
+[[nodiscard]] std::int64_t stored_bytes(std::string_view dtype);
 
 }  // namespace detail
 
@@ -85,11 +79,7 @@ struct StoredTensor {
   std::span<const std::byte> bytes;
 
   /// Written as a tuple: `(10, 512)`.
-  [[nodiscard]] std::string shape_text() const {
-    std::string text = "(";
-    for (std::size_t i = 0; i < shape.size(); ++i) text += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
-    return text + ")";
-  }
+  [[nodiscard]] std::string shape_text() const;
 };
 
 /// Named tensors and strings, from a file or on their way into one.
@@ -120,18 +110,10 @@ class Safetensors {
   [[nodiscard]] const std::map<std::string, StoredTensor>& tensors() const noexcept { return tensors_; }
 
   /// A string of the metadata. Throws DataError if it is not there.
-  [[nodiscard]] const std::string& metadata(const std::string& name) const {
-    const auto found = metadata_.find(name);
-    if (found == metadata_.end()) throw DataError(concat(source_, ": its metadata has no entry '", name, "'"));
-    return found->second;
-  }
+  [[nodiscard]] const std::string& metadata(const std::string& name) const;
 
   /// A tensor. Throws DataError if it is not there.
-  [[nodiscard]] const StoredTensor& at(const std::string& name) const {
-    const auto found = tensors_.find(name);
-    if (found == tensors_.end()) throw DataError(concat(source_, ": there is no tensor '", name, "' in it"));
-    return found->second;
-  }
+  [[nodiscard]] const StoredTensor& at(const std::string& name) const;
 
   /// A tensor of elements T. Throws DataError, which names file and tensor, if it is not there or of another dtype.
   template <class T>
@@ -210,75 +192,11 @@ class Safetensors {
 
   /// Writes the file as AtomicFile does: elements of more bytes first, so that every tensor is aligned, then by name.
   /// Throws IoError, and ArgumentError for names or metadata that are not UTF-8.
-  void write(const std::string& path) const {
-    std::vector<const std::pair<const std::string, StoredTensor>*> order;
-    for (const auto& entry : tensors_) order.push_back(&entry);
-    std::stable_sort(order.begin(), order.end(), [](const auto* a, const auto* b) {
-      return detail::stored_bytes(a->second.dtype) > detail::stored_bytes(b->second.dtype);
-    });
-    nlohmann::ordered_json header = nlohmann::ordered_json::object();
-    if (!metadata_.empty()) header["__metadata__"] = metadata_;
-    std::size_t offset = 0;
-    for (const auto* entry : order) {
-      const StoredTensor& tensor = entry->second;
-      header[entry->first] = {
-          {"dtype", tensor.dtype}, {"shape", tensor.shape}, {"data_offsets", {offset, offset + tensor.bytes.size()}}};
-      offset += tensor.bytes.size();
-    }
-    std::string text;
-    try {
-      text = header.dump();
-    } catch (const nlohmann::json::exception&) {
-      throw ArgumentError(concat(path, ": a name or a string of the metadata is not UTF-8; the format wants UTF-8"));
-    }
-    text.append((8 - text.size() % 8) % 8, ' ');
-    if (text.size() > max_header) {
-      throw ArgumentError(concat(path, ": the header would take ", text.size(), " bytes; the format allows ",
-                                 max_header, "; keep less in the metadata"));
-    }
-    const std::uint64_t length = text.size();
-    AtomicFile file(path);
-    file.write(std::as_bytes(std::span(&length, 1)));
-    file.write(text);
-    for (const auto* entry : order) file.write(entry->second.bytes);
-    file.commit();
-  }
+  void write(const std::string& path) const;
 
   /// A number over names, types, shapes, bytes and metadata, except the metadata's entry `except`. Not for secrets: it
   /// finds damage, not malice. Changing any one word of the content changes it.
-  [[nodiscard]] std::uint64_t checksum(const std::string& except = {}) const {
-    std::uint64_t hash = 0xcbf29ce484222325u;
-    // FNV-1a on words of eight bytes; the shift carries a change of the upper bits down.
-    const auto mix = [&hash](std::uint64_t word) {
-      hash = (hash ^ word) * 0x100000001b3u;
-      hash ^= hash >> 32;
-    };
-    const auto add_bytes = [&mix](std::span<const std::byte> bytes) {
-      mix(bytes.size());
-      for (; bytes.size() >= 8; bytes = bytes.subspan(8)) {
-        std::uint64_t word;
-        std::memcpy(&word, bytes.data(), 8);
-        mix(word);
-      }
-      std::uint64_t rest = 0;
-      if (!bytes.empty()) std::memcpy(&rest, bytes.data(), bytes.size());
-      mix(rest);
-    };
-    const auto add_text = [&](std::string_view text) { add_bytes(std::as_bytes(std::span(text.data(), text.size()))); };
-    for (const auto& [name, value] : metadata_) {
-      if (name == except) continue;
-      add_text(name);
-      add_text(value);
-    }
-    for (const auto& [name, tensor] : tensors_) {
-      add_text(name);
-      add_text(tensor.dtype);
-      mix(tensor.shape.size());
-      for (const std::int64_t extent : tensor.shape) mix(static_cast<std::uint64_t>(extent));
-      add_bytes(tensor.bytes);
-    }
-    return hash;
-  }
+  [[nodiscard]] std::uint64_t checksum(const std::string& except = {}) const;
 
  private:
   /// The entry of one tensor; `data` is what follows the header.
@@ -392,3 +310,7 @@ inline Safetensors Safetensors::parse(std::vector<std::byte> content, const std:
 }
 
 }  // namespace meristem::io
+
+#if !defined(MERISTEM_COMPILED)
+#include <meristem/io/safetensors_impl.hpp>
+#endif

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <vector>
 
 #include <meristem/nn/activation.hpp>
@@ -23,28 +22,10 @@ struct MlpOptions {
 /// flatten, then `layer1`, `activation1`, ..., the last layer without activation. Throws ArgumentError for a width
 /// below 1; to start from an empty hidden layer, put Linear layers into a Sequential.
 template <Real T>
-[[nodiscard]] nn::Sequential<T> mlp(Context& ctx, const MlpOptions& options) {
-  const auto check = [](const char* what, std::int64_t width) {
-    if (width < 1) throw ArgumentError(concat("mlp: ", what, " is ", width, "; widths are 1 or more"));
-  };
-  check("inputs", options.inputs);
-  check("classes", options.classes);
-  nn::Sequential<T> net;
-  net.template add<nn::Flatten<T>>("flatten");
-  std::int64_t width = options.inputs;
-  const bool self_normalizing = options.activation == nn::Activation::selu;
-  for (std::size_t i = 0; i <= options.hidden.size(); ++i) {
-    const bool last = i == options.hidden.size();
-    const std::int64_t next = last ? options.classes : options.hidden[i];
-    const std::string number = std::to_string(i + 1);
-    if (!last) check(("hidden width " + number).c_str(), next);
-    const nn::Init init = last || self_normalizing ? nn::Init::lecun_normal : nn::Init::kaiming_normal;
-    net.template add<nn::Linear<T>>("layer" + number, ctx, width, next,
-                                    nn::LinearOptions{.bias = options.bias, .init = init});
-    if (!last) net.template add<nn::ActivationLayer<T>>("activation" + number, options.activation);
-    width = next;
-  }
-  return net;
-}
+[[nodiscard]] nn::Sequential<T> mlp(Context& ctx, const MlpOptions& options);
 
 }  // namespace meristem::models
+
+#if !defined(MERISTEM_COMPILED)
+#include <meristem/models/mlp_impl.hpp>
+#endif

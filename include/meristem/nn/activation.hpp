@@ -1,8 +1,6 @@
 // Elementwise activation functions as layers.
 #pragma once
 
-#include <utility>
-
 #include <meristem/kernels/activation.cuh>
 #include <meristem/nn/layer.hpp>
 
@@ -19,29 +17,19 @@ class ActivationLayer final : public Layer<T> {
   [[nodiscard]] Shape output_shape(const Shape& input) const override { return input; }
 
  protected:
-  void describe(Description<T>& description) override {
-    description.elementwise(function_);
-    description.kind = "Activation";
-    description.field("function", kernels::activation_name(function_));
-  }
+  void describe(Description<T>& description) override;
 
-  [[nodiscard]] Trace<T> do_forward(Context& ctx, View<const T> input, const Pass<T>&) override {
-    Trace<T> trace;
-    trace.storage = Tensor<T>(ctx, input.shape());
-    kernels::activation_forward<T>(ctx, function_, input, trace.storage);
-    trace.output = trace.storage.view();
-    return trace;
-  }
+  [[nodiscard]] Trace<T> do_forward(Context& ctx, View<const T> input, const Pass<T>&) override;
 
   [[nodiscard]] Tensor<T> do_backward(Context& ctx, View<const T> input, const Trace<T>&, Tensor<T> output_gradient,
-                                      const Pass<T>& pass) override {
-    if (!pass.input_gradient) return {};
-    kernels::activation_backward<T>(ctx, function_, input, output_gradient, output_gradient);
-    return output_gradient;
-  }
+                                      const Pass<T>& pass) override;
 
  private:
   Activation function_;
 };
 
 }  // namespace meristem::nn
+
+#if !defined(MERISTEM_COMPILED)
+#include <meristem/nn/activation_impl.hpp>
+#endif

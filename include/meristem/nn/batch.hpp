@@ -8,7 +8,6 @@
 #include <numeric>
 #include <span>
 #include <type_traits>
-#include <utility>
 #include <vector>
 
 #include <meristem/core/context.hpp>
@@ -43,29 +42,12 @@ struct Batch {
 
   [[nodiscard]] std::int64_t size() const { return BatchView<T>(*this).size(); }
 
-  operator BatchView<T>() const {
-    BatchView<T> view{.inputs = inputs, .labels = labels, .targets = targets, .extra = {}};
-    for (const Tensor<T>& tensor : extra) view.extra.push_back(tensor);
-    return view;
-  }
+  operator BatchView<T>() const;
 };
 
 /// A batch with memory of its own.
 template <Real T>
-[[nodiscard]] Batch<T> copy_of(Context& ctx, const BatchView<T>& batch) {
-  const auto copied = [&]<class U>(View<const U> view) {
-    if (view.data_handle() == nullptr) return Tensor<U>();
-    Tensor<U> tensor(ctx, view.shape());
-    copy<U>(ctx, view, tensor);
-    return tensor;
-  };
-  Batch<T> result;
-  result.inputs = copied(batch.inputs);
-  result.labels = copied(batch.labels);
-  result.targets = copied(batch.targets);
-  for (const View<const T>& view : batch.extra) result.extra.push_back(copied(view));
-  return result;
-}
+[[nodiscard]] Batch<T> copy_of(Context& ctx, const BatchView<T>& batch);
 
 /// A number of samples that come by their indices: a data set, or a function that makes them. It refers to what it was
 /// made of, which must outlive it. The same indices must give the same samples every time.
@@ -85,23 +67,12 @@ class BatchSource {
         }) {}
 
   /// Of `size` samples that `make(ctx, indices)` makes.
-  BatchSource(std::int64_t size, std::function<Batch<T>(Context&, std::span<const std::int64_t>)> make)
-      : size_(size), make_(std::move(make)) {
-    if (size < 0) throw ArgumentError(concat("BatchSource: the size is ", size, "; it must not be negative"));
-    if (!make_) throw ArgumentError("BatchSource: there is no function that makes batches");
-  }
+  BatchSource(std::int64_t size, std::function<Batch<T>(Context&, std::span<const std::int64_t>)> make);
 
   [[nodiscard]] std::int64_t size() const noexcept { return size_; }
 
   /// The samples at `indices`, in that order. Throws ShapeError where a source gives another number of samples.
-  [[nodiscard]] Batch<T> batch(Context& ctx, std::span<const std::int64_t> indices) const {
-    Batch<T> result = make_(ctx, indices);
-    if (result.size() != std::ssize(indices)) {
-      throw ShapeError(concat("BatchSource: a batch of ", indices.size(),
-                              " samples was asked for; its inputs have shape ", result.inputs.shape()));
-    }
-    return result;
-  }
+  [[nodiscard]] Batch<T> batch(Context& ctx, std::span<const std::int64_t> indices) const;
 
   /// Calls `use(const BatchView<T>&)` for the samples at `indices`, `batch_size` at a time.
   template <class Use>
@@ -129,3 +100,7 @@ class BatchSource {
 };
 
 }  // namespace meristem::nn
+
+#if !defined(MERISTEM_COMPILED)
+#include <meristem/nn/batch_impl.hpp>
+#endif

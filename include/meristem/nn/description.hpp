@@ -107,67 +107,24 @@ class Description {
   /// y = x Wᵀ + b with W (out, in) on the last axis, or a convolution with W (out, rows, columns, in) and a window of
   /// that size; the bias, (out), may be null. Such a layer gains and loses units. Throws ArgumentError for a window
   /// that is not the weight's.
-  void affine(Parameter<T>& weight_, Parameter<T>* bias_ = nullptr, const Window& window_ = {}) {
-    const Shape& shape = weight_.value.shape();
-    const Extent2 kernel = shape.rank() == 4 ? Extent2(shape[1], shape[2]) : Extent2(1);
-    if ((shape.rank() != 2 && shape.rank() != 4) || window_.kernel != kernel) {
-      throw ArgumentError(concat(weight_.name, ": the weight ", shape, " of an affine layer with the window ",
-                                 window_.kernel,
-                                 "; it is (out, in), or (out, rows, columns, in) with a window of that size"));
-    }
-    op = Operator::affine;
-    weight = &weight_;
-    bias = bias_;
-    window = window_;
-    if (shape.rank() == 2) {
-      parameter(weight_, {Axis::out, Axis::in});
-    } else {
-      parameter(weight_, {Axis::out, Axis::none, Axis::none, Axis::in});
-    }
-    if (bias_) parameter(*bias_, {Axis::out});
-  }
+  void affine(Parameter<T>& weight_, Parameter<T>* bias_ = nullptr, const Window& window_ = {});
   /// One of the library's functions on every element.
-  void elementwise(Activation function) {
-    op = Operator::elementwise;
-    activation = function;
-    slope_at_zero = kernels::slope_at_zero(function);
-  }
+  void elementwise(Activation function);
   /// A function σ of one's own on every element. If σ(0) = 0 and σ has a derivative there, σ'(0) lets the layers before
   /// and after it grow.
-  void elementwise(std::optional<double> slope = {}) {
-    op = Operator::elementwise;
-    slope_at_zero = slope;
-  }
+  void elementwise(std::optional<double> slope = {});
   /// act((x - mean) / √(variance + epsilon) · weight + bias), channel by channel. Of groups `groups_` tells how many. A
   /// norm over the batch tells its running mean and variance as buffers, in this order.
   void normalise(NormOver over_, Parameter<T>& weight_, Parameter<T>& bias_, double epsilon_, std::int64_t groups_ = 1,
-                 Activation function = Activation::identity) {
-    op = Operator::normalise;
-    over = over_;
-    weight = &weight_;
-    bias = &bias_;
-    epsilon = epsilon_;
-    groups = groups_;
-    activation = function;
-    parameter(weight_, {Axis::channel});
-    parameter(bias_, {Axis::channel});
-  }
+                 Activation function = Activation::identity);
   /// Over a sliding window, or over the whole map without one.
-  void pool(Pooling pooling_, const std::optional<Window>& window_ = {}) {
-    op = Operator::pool;
-    pooling = pooling_;
-    window = window_.value_or(Window{});
-    global = !window_;
-  }
+  void pool(Pooling pooling_, const std::optional<Window>& window_ = {});
   void flatten() { op = Operator::flatten; }
   void identity() { op = Operator::identity; }
   /// Its layers are told by `child`, in the order they run.
   void sequence() { op = Operator::sequence; }
   /// act(sum of the branches), each told by `child`.
-  void sum(Activation function = Activation::identity) {
-    op = Operator::sum;
-    activation = function;
-  }
+  void sum(Activation function = Activation::identity);
 
   /// A learned tensor and its axes; one without axes has none that features index. In a fixed order.
   void parameter(Parameter<T>& tensor, std::initializer_list<Axis> axes = {}) { append(parameters, tensor, axes); }
@@ -183,12 +140,7 @@ class Description {
     if (with_fields_) fields.emplace_back(std::string(name), FieldValue(value));
   }
   /// The fields kernel, stride, padding and dilation.
-  void window_fields(const Window& w) {
-    field("kernel", w.kernel);
-    field("stride", w.stride);
-    field("padding", w.padding);
-    field("dilation", w.dilation);
-  }
+  void window_fields(const Window& w);
   /// A field that lists the layers inside a Sequential.
   void layers_field(std::string_view name, Layer<T>& sequence) {
     if (with_fields_) lists.emplace_back(std::string(name), &sequence);
@@ -198,18 +150,11 @@ class Description {
   [[nodiscard]] Window window_on(Extent2 map) const { return global ? Window{.kernel = map, .stride = map} : window; }
 
   /// Whether it has the parameters and buffers of its operator and no others.
-  [[nodiscard]] bool plain() const noexcept {
-    const std::size_t learned = op == Operator::affine ? (bias ? 2 : 1) : (op == Operator::normalise ? 2 : 0);
-    const std::size_t kept = op == Operator::normalise && over == NormOver::batch ? 2 : 0;
-    return parameters.size() == learned && buffers.size() == kept;
-  }
+  [[nodiscard]] bool plain() const noexcept;
 
   /// Whether the features may be put into another order before the layer as well as behind it, its parameters with
   /// them.
-  [[nodiscard]] bool keeps_order() const noexcept {
-    return op == Operator::identity || op == Operator::elementwise ||
-           (op == Operator::normalise && (over != NormOver::groups || groups == 1));
-  }
+  [[nodiscard]] bool keeps_order() const noexcept;
 
   Operator op = Operator::other;
   std::string kind;  ///< in files, if not Layer::kind
@@ -249,3 +194,7 @@ class Description {
 };
 
 }  // namespace meristem::nn
+
+#if !defined(MERISTEM_COMPILED)
+#include <meristem/nn/description_impl.hpp>
+#endif

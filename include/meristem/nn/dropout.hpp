@@ -1,9 +1,6 @@
 // Inverted dropout.
 #pragma once
 
-#include <utility>
-
-#include <meristem/kernels/dropout.cuh>
 #include <meristem/nn/layer.hpp>
 
 namespace meristem::nn {
@@ -16,45 +13,26 @@ template <Real T>
 class Dropout final : public Layer<T> {
  public:
   /// Throws ArgumentError unless the probability is in [0, 1).
-  explicit Dropout(double probability = 0.5) : probability_(probability) {
-    if (!(probability >= 0.0 && probability < 1.0)) {
-      throw ArgumentError(concat("Dropout: the probability to drop an element is ", probability,
-                                 "; it must be at least 0 and below 1"));
-    }
-  }
+  explicit Dropout(double probability = 0.5);
 
   [[nodiscard]] std::string_view kind() const override { return "Dropout"; }
   [[nodiscard]] double probability() const noexcept { return probability_; }
   [[nodiscard]] Shape output_shape(const Shape& input) const override { return input; }
 
  protected:
-  void describe(Description<T>& description) override {
-    description.identity();
-    description.field("probability", probability_);
-  }
+  void describe(Description<T>& description) override;
 
-  [[nodiscard]] Trace<T> do_forward(Context& ctx, View<const T> input, const Pass<T>& pass) override {
-    Trace<T> trace;
-    trace.output = input;
-    if (pass.mode != Mode::training || pass.measuring || probability_ == 0.0) return trace;
-    trace.random_stream = ctx.next_random_stream();
-    trace.storage = Tensor<T>(ctx, input.shape());
-    kernels::dropout<T>(ctx, trace.random_stream, probability_, input, trace.storage);
-    trace.output = trace.storage.view();
-    return trace;
-  }
+  [[nodiscard]] Trace<T> do_forward(Context& ctx, View<const T> input, const Pass<T>& pass) override;
 
   [[nodiscard]] Tensor<T> do_backward(Context& ctx, View<const T>, const Trace<T>& trace, Tensor<T> output_gradient,
-                                      const Pass<T>& pass) override {
-    if (!pass.input_gradient) return {};
-    if (!trace.storage.empty()) {
-      kernels::dropout<T>(ctx, trace.random_stream, probability_, output_gradient, output_gradient);
-    }
-    return output_gradient;
-  }
+                                      const Pass<T>& pass) override;
 
  private:
   double probability_;
 };
 
 }  // namespace meristem::nn
+
+#if !defined(MERISTEM_COMPILED)
+#include <meristem/nn/dropout_impl.hpp>
+#endif

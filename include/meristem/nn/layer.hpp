@@ -2,15 +2,12 @@
 // Trace that forward returns and backward takes.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <set>
 #include <string>
 #include <string_view>
 #include <type_traits>
-#include <utility>
 #include <vector>
 
 #include <meristem/core/context.hpp>
@@ -51,31 +48,11 @@ struct Trace {
   std::shared_ptr<Layer<T>*> source = nullptr;
 
   /// Lets go of everything but the output and the tensor that owns it.
-  void keep_output() {
-    storage = owner();
-    children.clear();
-    saved.clear();
-  }
+  void keep_output();
 
  private:
   /// Takes out the tensor in whose memory the output lies; none for an output that aliases the input.
-  [[nodiscard]] Tensor<T> owner() {
-    const auto holds = [&](const Tensor<T>& tensor) {
-      const std::less<const T*> before;
-      return !tensor.empty() && !before(output.data_handle(), tensor.data()) &&
-             before(output.data_handle(), tensor.data() + tensor.size());
-    };
-    if (holds(storage)) return std::move(storage);
-    for (Tensor<T>& tensor : saved) {
-      if (holds(tensor)) return std::move(tensor);
-    }
-    for (Trace<T>& child : children) {
-      child.output = output;
-      Tensor<T> found = child.owner();
-      if (!found.empty()) return found;
-    }
-    return {};
-  }
+  [[nodiscard]] Tensor<T> owner();
 };
 
 template <Real T>
@@ -118,18 +95,8 @@ class Layer {
   Layer() = default;
   Layer(const Layer&) = delete;
   Layer& operator=(const Layer&) = delete;
-  Layer(Layer&& other) noexcept : name_(std::move(other.name_)), named_(other.named_), place_(std::move(other.place_)) {
-    if (place_) *place_ = this;
-  }
-  Layer& operator=(Layer&& other) noexcept {
-    if (this == &other) return *this;
-    if (place_) *place_ = nullptr;
-    name_ = std::move(other.name_);
-    named_ = other.named_;
-    place_ = std::move(other.place_);
-    if (place_) *place_ = this;
-    return *this;
-  }
+  Layer(Layer&& other) noexcept;
+  Layer& operator=(Layer&& other) noexcept;
   virtual ~Layer() {
     if (place_) *place_ = nullptr;
   }
@@ -141,34 +108,16 @@ class Layer {
   [[nodiscard]] const std::string& name() const noexcept { return name_; }
   /// Renames the layer, its parameters and buffers and the layers inside: their names become its path, a dot, and what
   /// they were called when they were made or described. Throws ArgumentError if two would have one name.
-  void set_name(const std::string& name) {
-    rename(name);
-    std::set<std::string> names;
-    const auto check = [&](const auto& tensor) {
-      if (names.insert(tensor.name).second) return;
-      throw ArgumentError(concat(label(), ": two of its parameters or buffers are called '", tensor.name,
-                                 "'; make them with names that differ"));
-    };
-    visit_parameters(check);
-    visit_buffers(check);
-  }
+  void set_name(const std::string& name);
 
   /// How messages call the layer: `layer2 (Linear)`.
-  [[nodiscard]] std::string label() const {
-    // Layers may make it for checks that pass: no stream.
-    std::string text(kind());
-    if (!name_.empty()) text.insert(0, name_ + " (").push_back(')');
-    return text;
-  }
+  [[nodiscard]] std::string label() const;
 
   /// Shape of the output for an input of this shape, the batch first. Throws ShapeError that names the layer.
   [[nodiscard]] virtual Shape output_shape(const Shape& input) const = 0;
 
   /// Multiply-adds of one forward pass for one sample (`input` without the batch axis counts as batch 1).
-  [[nodiscard]] virtual std::int64_t multiply_adds(const Shape& input) const {
-    (void)input;
-    return 0;
-  }
+  [[nodiscard]] virtual std::int64_t multiply_adds(const Shape& input) const;
 
   /// Computes the output, and shows its input to the taps of the pass first. Throws ShapeError for an input that does
   /// not fit.
@@ -181,48 +130,19 @@ class Layer {
   /// the output and is consumed; taps are shown it first. Throws ArgumentError for a trace that forward did not leave
   /// and for a pass that keeps none, ShapeError for a gradient of another shape.
   [[nodiscard]] Tensor<T> backward(Context& ctx, View<const T> input, const Trace<T>& trace, Tensor<T> output_gradient,
-                                   const Pass<T>& pass) {
-    return run_backward(ctx, input, trace, output_gradient, pass,
-                        [&] { return do_backward(ctx, input, trace, std::move(output_gradient), pass); });
-  }
+                                   const Pass<T>& pass);
 
   /// What the layer says of itself; the layers inside have their paths then.
-  [[nodiscard]] Description<T> description(bool with_fields = false) {
-    Description<T> result(with_fields);
-    describe(result);
-    const auto check = [&](const auto& entry) {
-      if (entry.rank == 0 || entry.rank == entry.tensor->value.rank()) return;
-      throw ArgumentError(concat(label(), ": ", entry.rank, " axes of ", entry.tensor->name, " are described; it has ",
-                                 entry.tensor->value.rank()));
-    };
-    for (const auto& entry : result.parameters) check(entry);
-    for (const auto& entry : result.buffers) check(entry);
-    for (const auto& child : result.children) {
-      if (!child.layer->is_called(name_, child.name)) child.layer->rename(path_of(child.name));
-    }
-    return result;
-  }
+  [[nodiscard]] Description<T> description(bool with_fields = false);
 
   /// Calls `visit` for every parameter, its own and then those of the layers inside, in the order of the descriptions.
-  void visit_parameters(const std::function<void(Parameter<T>&)>& visit) {
-    const Description<T> own = description();
-    for (const auto& entry : own.parameters) visit(*entry.tensor);
-    for (const auto& child : own.children) child.layer->visit_parameters(visit);
-  }
+  void visit_parameters(const std::function<void(Parameter<T>&)>& visit);
 
   /// Calls `visit` for every tensor that is saved but not learned, in the same order.
-  void visit_buffers(const std::function<void(Buffer<T>&)>& visit) {
-    const Description<T> own = description();
-    for (const auto& entry : own.buffers) visit(*entry.tensor);
-    for (const auto& child : own.children) child.layer->visit_buffers(visit);
-  }
+  void visit_buffers(const std::function<void(Buffer<T>&)>& visit);
 
   /// The layers directly inside this one.
-  [[nodiscard]] std::vector<Layer<T>*> children() {
-    std::vector<Layer<T>*> result;
-    for (const auto& child : description().children) result.push_back(child.layer);
-    return result;
-  }
+  [[nodiscard]] std::vector<Layer<T>*> children();
 
  protected:
   /// Tells what the layer computes, its parameters, buffers, layers inside and fields.
@@ -274,12 +194,7 @@ class Layer {
   }
 
   /// Throws ArgumentError unless a trace is the one that forward left.
-  void require_trace(bool fits) const {
-    if (fits) return;
-    throw ArgumentError(concat(label(),
-                               ": backward got a trace that its forward did not leave; give it the one that "
-                               "forward returned for the same input"));
-  }
+  void require_trace(bool fits) const;
 
   /// Path name of a layer inside.
   [[nodiscard]] std::string path_of(const std::string& child) const {
@@ -289,31 +204,12 @@ class Layer {
  private:
   friend class LayerHandle<T>;
 
-  void rename(const std::string& name) {
-    const std::string old = std::exchange(name_, name);
-    named_ = true;
-    const Description<T> own = description();
-    const auto rename_tensor = [&](auto& tensor) {
-      const std::string called =
-          !old.empty() && tensor.name.starts_with(old + ".") ? tensor.name.substr(old.size() + 1) : tensor.name;
-      tensor.name = path_of(called);
-    };
-    for (const auto& entry : own.parameters) rename_tensor(*entry.tensor);
-    for (const auto& entry : own.buffers) rename_tensor(*entry.tensor);
-  }
+  void rename(const std::string& name);
 
   /// Whether its name is `path`, a dot, and `own`.
-  [[nodiscard]] bool is_called(std::string_view path, std::string_view own) const noexcept {
-    if (!named_) return false;
-    if (path.empty() || own.empty()) return name_ == (path.empty() ? own : path);
-    return name_.size() == path.size() + 1 + own.size() && name_[path.size()] == '.' && name_.starts_with(path) &&
-           name_.ends_with(own);
-  }
+  [[nodiscard]] bool is_called(std::string_view path, std::string_view own) const noexcept;
 
-  [[nodiscard]] const std::shared_ptr<Layer*>& place() {
-    if (!place_) place_ = std::make_shared<Layer*>(this);
-    return place_;
-  }
+  [[nodiscard]] const std::shared_ptr<Layer*>& place();
 
   std::string name_;
   bool named_ = false;             // whether its parameters and the layers inside have their paths
@@ -329,13 +225,7 @@ class LayerHandle {
   /// The layer, or null if it was destroyed or another one was moved into its place.
   [[nodiscard]] Layer<T>* get() const noexcept { return *place_; }
   /// Throws ArgumentError if it is gone.
-  [[nodiscard]] Layer<T>& operator*() const {
-    if (*place_ == nullptr) {
-      throw ArgumentError(
-          "the network is gone that an optimiser or a Grower was made for; make another for the new one");
-    }
-    return **place_;
-  }
+  [[nodiscard]] Layer<T>& operator*() const;
   [[nodiscard]] Layer<T>* operator->() const { return &**this; }
 
  private:
@@ -347,40 +237,19 @@ using LayerPtr = std::unique_ptr<Layer<T>>;
 
 /// All parameters of a network, in a fixed order. The pointers stay valid as long as the network, also across growth.
 template <Real T>
-[[nodiscard]] std::vector<Parameter<T>*> parameters(Layer<T>& layer) {
-  std::vector<Parameter<T>*> result;
-  layer.visit_parameters([&](Parameter<T>& parameter) { result.push_back(&parameter); });
-  return result;
-}
+[[nodiscard]] std::vector<Parameter<T>*> parameters(Layer<T>& layer);
 
 /// Whether `part` is `network` or inside it, at any depth.
 template <Real T>
-[[nodiscard]] bool contains(Layer<T>& network, const Layer<T>& part) {
-  if (&network == &part) return true;
-  for (Layer<T>* child : network.children()) {
-    if (contains(*child, part)) return true;
-  }
-  return false;
-}
+[[nodiscard]] bool contains(Layer<T>& network, const Layer<T>& part);
 
 /// Whether there is anything to learn in a layer.
 template <Real T>
-[[nodiscard]] bool has_parameters(Layer<T>& layer) {
-  const Description<T> told = layer.description();
-  if (!told.parameters.empty()) return true;
-  for (const auto& child : told.children) {
-    if (has_parameters(*child.layer)) return true;
-  }
-  return false;
-}
+[[nodiscard]] bool has_parameters(Layer<T>& layer);
 
 /// Number of learned scalars.
 template <Real T>
-[[nodiscard]] std::int64_t parameter_count(Layer<T>& layer) {
-  std::int64_t count = 0;
-  layer.visit_parameters([&](Parameter<T>& parameter) { count += parameter.value.size(); });
-  return count;
-}
+[[nodiscard]] std::int64_t parameter_count(Layer<T>& layer);
 
 /// The output of a network in evaluation mode; no activation is kept longer than it is read (Pass::forward_only).
 /// `storage` of the result owns the output, unless that aliases the input.
@@ -390,3 +259,7 @@ template <Real T>
 }
 
 }  // namespace meristem::nn
+
+#if !defined(MERISTEM_COMPILED)
+#include <meristem/nn/layer_impl.hpp>
+#endif

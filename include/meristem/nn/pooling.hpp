@@ -2,7 +2,6 @@
 #pragma once
 
 #include <optional>
-#include <string>
 
 #include <meristem/core/window.hpp>
 #include <meristem/kernels/pool.cuh>
@@ -21,28 +20,14 @@ struct PoolOptions {
 namespace detail {
 
 /// Throws ArgumentError for an impossible window.
-inline Window pool_window(std::string_view kind, const PoolOptions& options) {
-  const Window window{options.kernel, options.stride.value_or(options.kernel), options.padding, options.dilation};
-  window.check(std::string(kind));
-  return window;
-}
+Window pool_window(std::string_view kind, const PoolOptions& options);
 
 /// Throws ShapeError, which names the layer, unless `input` is a batch of maps.
 template <Real T>
-void require_maps(const Layer<T>& layer, const Shape& input) {
-  if (input.rank() == 4) return;
-  throw ShapeError(concat(layer.label(), ": input of shape ", input,
-                          " is no batch of maps; maps have four axes: (images, rows, columns, channels)"));
-}
+void require_maps(const Layer<T>& layer, const Shape& input);
 
 template <Real T>
-Shape pooled_shape(const Layer<T>& layer, const Window& window, const Shape& input) {
-  require_maps(layer, input);
-  const Extent2 map(input[1], input[2]);
-  kernels::check_pool_window(layer.label(), window, map);
-  const Extent2 output = window.output(map);
-  return {input[0], output.y, output.x, input[3]};
-}
+Shape pooled_shape(const Layer<T>& layer, const Window& window, const Shape& input);
 
 }  // namespace detail
 
@@ -68,21 +53,10 @@ class WindowPool : public Layer<T> {
 
   void describe(Description<T>& description) override { description.window_fields(window_); }
 
-  [[nodiscard]] Trace<T> do_forward(Context& ctx, View<const T> input, const Pass<T>&) override {
-    Trace<T> trace;
-    trace.storage = Tensor<T>(ctx, output_shape(input.shape()));
-    pool(ctx, input, trace.storage);
-    trace.output = trace.storage.view();
-    return trace;
-  }
+  [[nodiscard]] Trace<T> do_forward(Context& ctx, View<const T> input, const Pass<T>&) override;
 
   [[nodiscard]] Tensor<T> do_backward(Context& ctx, View<const T> input, const Trace<T>&, Tensor<T> output_gradient,
-                                      const Pass<T>& pass) override {
-    if (!pass.input_gradient) return {};
-    Tensor<T> input_gradient(ctx, input.shape());
-    pool_backward(ctx, input, output_gradient, input_gradient);
-    return input_gradient;
-  }
+                                      const Pass<T>& pass) override;
 
  private:
   Window window_;
@@ -99,17 +73,12 @@ class MaxPool2d final : public WindowPool<T> {
   [[nodiscard]] std::string_view kind() const override { return "MaxPool2d"; }
 
  private:
-  void describe(Description<T>& description) override {
-    WindowPool<T>::describe(description);
-    description.pool(Pooling::maximum, this->window());
-  }
+  void describe(Description<T>& description) override;
   void pool(Context& ctx, View<const T> input, View<T> output) const override {
     kernels::max_pool_forward<T>(ctx, input, this->window(), output);
   }
   void pool_backward(Context& ctx, View<const T> input, View<const T> output_gradient,
-                     View<T> input_gradient) const override {
-    kernels::max_pool_backward<T>(ctx, input, output_gradient, this->window(), input_gradient);
-  }
+                     View<T> input_gradient) const override;
 };
 
 /// y[n][oy][ox][c] = the mean of x[n][iy][ix][c] over the window's elements inside the map: at the border it is the
@@ -118,16 +87,12 @@ template <Real T>
 class AveragePool2d final : public WindowPool<T> {
  public:
   /// Throws ArgumentError for a window that cannot be.
-  explicit AveragePool2d(const PoolOptions& options = {})
-      : WindowPool<T>(detail::pool_window("AveragePool2d", options)) {}
+  explicit AveragePool2d(const PoolOptions& options = {});
 
   [[nodiscard]] std::string_view kind() const override { return "AveragePool2d"; }
 
  private:
-  void describe(Description<T>& description) override {
-    WindowPool<T>::describe(description);
-    description.pool(Pooling::mean, this->window());
-  }
+  void describe(Description<T>& description) override;
   void pool(Context& ctx, View<const T> input, View<T> output) const override {
     kernels::average_pool_forward<T>(ctx, input, this->window(), output);
   }
@@ -144,39 +109,22 @@ class GlobalAveragePool final : public Layer<T> {
   [[nodiscard]] std::string_view kind() const override { return "GlobalAveragePool"; }
 
   /// Throws ShapeError also for a map without elements.
-  [[nodiscard]] Shape output_shape(const Shape& input) const override {
-    detail::require_maps(*this, input);
-    if (input[1] == 0 || input[2] == 0) {
-      throw ShapeError(concat(this->label(), ": maps of ", Extent2(input[1], input[2]), " have no mean; got ", input));
-    }
-    return {input[0], input[3]};
-  }
+  [[nodiscard]] Shape output_shape(const Shape& input) const override;
 
  protected:
   void describe(Description<T>& description) override { description.pool(Pooling::mean); }
 
-  [[nodiscard]] Trace<T> do_forward(Context& ctx, View<const T> input, const Pass<T>&) override {
-    Trace<T> trace;
-    trace.storage = Tensor<T>(ctx, output_shape(input.shape()));
-    const View<T> output = trace.storage.view();
-    kernels::average_pool_forward<T>(ctx, input, whole(input),
-                                     output.reshape({output.extent(0), 1, 1, output.extent(1)}));
-    trace.output = output;
-    return trace;
-  }
+  [[nodiscard]] Trace<T> do_forward(Context& ctx, View<const T> input, const Pass<T>&) override;
 
   [[nodiscard]] Tensor<T> do_backward(Context& ctx, View<const T> input, const Trace<T>&, Tensor<T> output_gradient,
-                                      const Pass<T>& pass) override {
-    if (!pass.input_gradient) return {};
-    Tensor<T> input_gradient(ctx, input.shape());
-    const View<const T> dy = output_gradient;
-    kernels::average_pool_backward<T>(ctx, dy.reshape({dy.extent(0), 1, 1, dy.extent(1)}), whole(input),
-                                      input_gradient.view());
-    return input_gradient;
-  }
+                                      const Pass<T>& pass) override;
 
  private:
   static Window whole(const View<const T>& input) { return {.kernel = {input.extent(1), input.extent(2)}}; }
 };
 
 }  // namespace meristem::nn
+
+#if !defined(MERISTEM_COMPILED)
+#include <meristem/nn/pooling_impl.hpp>
+#endif

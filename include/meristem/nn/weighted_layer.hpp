@@ -20,20 +20,12 @@ class WeightedLayer : public Layer<T> {
 
  protected:
   /// The weight is not initialised, the bias starts at 0 and does not decay.
-  WeightedLayer(Context& ctx, const Shape& weight, bool weight_decays, bool bias)
-      : weight_(ctx, "weight", weight, weight_decays), has_bias_(bias) {
-    if (!has_bias_) return;
-    bias_ = Parameter<T>(ctx, "bias", {weight[0]}, false);
-    kernels::fill(ctx, T(0), bias_.value.view());
-  }
+  WeightedLayer(Context& ctx, const Shape& weight, bool weight_decays, bool bias);
 
   [[nodiscard]] Parameter<T>* bias_or_null() noexcept { return has_bias_ ? &bias_ : nullptr; }
 
   /// What a pass asks the kernels to do with the gradients of parameters, if anything.
-  [[nodiscard]] static kernels::Accumulate accumulation(const Pass<T>& pass) {
-    return pass.gradients == GradientMode::accumulate ? kernels::Accumulate::accumulate
-                                                      : kernels::Accumulate::overwrite;
-  }
+  [[nodiscard]] static kernels::Accumulate accumulation(const Pass<T>& pass);
 
   Parameter<T> weight_;
   Parameter<T> bias_;
@@ -48,17 +40,7 @@ class NormLayer : public WeightedLayer<T> {
  public:
   [[nodiscard]] std::int64_t channels() const { return this->weight_.value.extent(0); }
 
-  [[nodiscard]] Shape output_shape(const Shape& input) const override {
-    const int last = input.rank() - 1;
-    if (last < 1) {
-      throw ShapeError(concat(this->label(), ": input of shape ", input, " lacks a batch axis; give it one"));
-    }
-    if (input[last] != channels()) {
-      throw ShapeError(concat(this->label(), ": input has ", input[last], " channels, weight expects ", channels(),
-                              "; got ", input));
-    }
-    return input;
-  }
+  [[nodiscard]] Shape output_shape(const Shape& input) const override;
 
   /// One for each element.
   [[nodiscard]] std::int64_t multiply_adds(const Shape& input) const override {
@@ -67,9 +49,11 @@ class NormLayer : public WeightedLayer<T> {
 
  protected:
   /// Weight 1, bias 0.
-  NormLayer(Context& ctx, const Shape& channels) : WeightedLayer<T>(ctx, channels, false, true) {
-    kernels::fill(ctx, T(1), this->weight_.value.view());
-  }
+  NormLayer(Context& ctx, const Shape& channels);
 };
 
 }  // namespace meristem::nn
+
+#if !defined(MERISTEM_COMPILED)
+#include <meristem/nn/weighted_layer_impl.hpp>
+#endif

@@ -122,16 +122,16 @@ struct Relu {
 };
 
 #if MERISTEM_GPU
-#define MERISTEM_INLINE __host__ __device__
+#define MERISTEM_ALWAYS_INLINE __host__ __device__
 #else
-#define MERISTEM_INLINE [[gnu::always_inline]]
+#define MERISTEM_ALWAYS_INLINE [[gnu::always_inline]]
 #endif
 
 // The library's exponentials, and for float on the CPU those of vector_math.hpp, which vectorise.
 
 /// a if `condition`, else b; both are computed.
 template <class T>
-MERISTEM_INLINE inline T choose(bool condition, T a, T b) {
+MERISTEM_ALWAYS_INLINE inline T choose(bool condition, T a, T b) {
 #if !MERISTEM_GPU
   if constexpr (std::is_same_v<T, float>) return vector_math::choose(condition, a, b);
 #endif
@@ -139,7 +139,7 @@ MERISTEM_INLINE inline T choose(bool condition, T a, T b) {
 }
 
 template <class T>
-MERISTEM_INLINE inline T exponential(T x) {
+MERISTEM_ALWAYS_INLINE inline T exponential(T x) {
 #if !MERISTEM_GPU
   if constexpr (std::is_same_v<T, float>) return vector_math::exponential(x);
 #endif
@@ -148,7 +148,7 @@ MERISTEM_INLINE inline T exponential(T x) {
 
 /// e^x - 1 for x at most 0; of greater x the value is not used.
 template <class T>
-MERISTEM_INLINE inline T exponential_minus_1(T x) {
+MERISTEM_ALWAYS_INLINE inline T exponential_minus_1(T x) {
 #if !MERISTEM_GPU
   if constexpr (std::is_same_v<T, float>) return vector_math::exponential_minus_1(x);
 #endif
@@ -156,7 +156,7 @@ MERISTEM_INLINE inline T exponential_minus_1(T x) {
 }
 
 template <class T>
-MERISTEM_INLINE inline T hyperbolic_tangent(T x) {
+MERISTEM_ALWAYS_INLINE inline T hyperbolic_tangent(T x) {
 #if !MERISTEM_GPU
   if constexpr (std::is_same_v<T, float>) {
     const float e = vector_math::exponential_minus_1(-2.0f * __builtin_fabsf(x));
@@ -169,7 +169,7 @@ MERISTEM_INLINE inline T hyperbolic_tangent(T x) {
 struct Gelu {
   /// Φ(x), given e^{-x²/2}. The tail on the left keeps its relative accuracy, which 1 + erf would cancel.
   template <class T>
-  MERISTEM_INLINE static inline T distribution(T x, [[maybe_unused]] T bell) {
+  MERISTEM_ALWAYS_INLINE static inline T distribution(T x, [[maybe_unused]] T bell) {
 #if !MERISTEM_GPU
     if constexpr (std::is_same_v<T, float>) {
       const float tail = bell * vector_math::scaled_tail(__builtin_fabsf(x));
@@ -179,12 +179,12 @@ struct Gelu {
     return T(0.5) * std::erfc(x * T(-0.70710678118654752440));
   }
   template <class T>
-  MERISTEM_INLINE static inline T value(T x) {
+  MERISTEM_ALWAYS_INLINE static inline T value(T x) {
     // The double erfc needs no bell: the compiler drops it.
     return x * distribution(x, exponential(T(-0.5) * x * x));
   }
   template <class T>
-  MERISTEM_INLINE static inline T backward(T x, T dy) {
+  MERISTEM_ALWAYS_INLINE static inline T backward(T x, T dy) {
     const T bell = exponential(T(-0.5) * x * x);
     return (distribution(x, bell) + x * (T(0.39894228040143267794) * bell)) * dy;
   }
@@ -192,11 +192,11 @@ struct Gelu {
 
 struct Silu {
   template <class T>
-  MERISTEM_INLINE static inline T value(T x) {
+  MERISTEM_ALWAYS_INLINE static inline T value(T x) {
     return x / (T(1) + exponential(-x));
   }
   template <class T>
-  MERISTEM_INLINE static inline T backward(T x, T dy) {
+  MERISTEM_ALWAYS_INLINE static inline T backward(T x, T dy) {
     const T sigmoid = T(1) / (T(1) + exponential(-x));
     return sigmoid * (T(1) + x * (T(1) - sigmoid)) * dy;
   }
@@ -204,11 +204,11 @@ struct Silu {
 
 struct Tanh {
   template <class T>
-  MERISTEM_INLINE static inline T value(T x) {
+  MERISTEM_ALWAYS_INLINE static inline T value(T x) {
     return hyperbolic_tangent(x);
   }
   template <class T>
-  MERISTEM_INLINE static inline T backward(T x, T dy) {
+  MERISTEM_ALWAYS_INLINE static inline T backward(T x, T dy) {
     const T y = hyperbolic_tangent(x);
     return (T(1) - y) * (T(1) + y) * dy;
   }
@@ -216,12 +216,12 @@ struct Tanh {
 
 struct Selu {
   template <class T>
-  MERISTEM_INLINE static inline T value(T x) {
+  MERISTEM_ALWAYS_INLINE static inline T value(T x) {
     const T below = T(selu_scale * selu_alpha) * exponential_minus_1(x);
     return choose(x > T(0), T(selu_scale) * x, below);
   }
   template <class T>
-  MERISTEM_INLINE static inline T backward(T x, T dy) {
+  MERISTEM_ALWAYS_INLINE static inline T backward(T x, T dy) {
     const T below = T(selu_scale * selu_alpha) * exponential(x);
     return choose(x > T(0), T(selu_scale), below) * dy;
   }
@@ -231,7 +231,7 @@ template <class Function, class T>
 struct ActivationForward {
   const T* x;
   T* y;
-  MERISTEM_INLINE void operator()(std::int64_t i) const { y[i] = Function::value(x[i]); }
+  MERISTEM_ALWAYS_INLINE void operator()(std::int64_t i) const { y[i] = Function::value(x[i]); }
 };
 
 template <class Function, class T>
@@ -239,13 +239,13 @@ struct ActivationBackward {
   const T* x;
   const T* dy;
   T* dx;
-  MERISTEM_INLINE void operator()(std::int64_t i) const {
+  MERISTEM_ALWAYS_INLINE void operator()(std::int64_t i) const {
     const T upstream = dy[i];
     dx[i] = Function::backward(x[i], upstream);
   }
 };
 
-#undef MERISTEM_INLINE
+#undef MERISTEM_ALWAYS_INLINE
 
 /// Calls `run` with an object of the activation's type.
 template <class Run>

@@ -2,18 +2,13 @@
 // many of them are dead.
 #pragma once
 
-#include <cmath>
-#include <cstddef>
 #include <cstdint>
-#include <map>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include <meristem/core/tensor.hpp>
 #include <meristem/grow/measure/unit_effects.hpp>
 #include <meristem/grow/units/site.hpp>
-#include <meristem/kernels/reduce.cuh>
 #include <meristem/nn/layer.hpp>
 #include <meristem/nn/loss.hpp>
 #include <meristem/optim/optimizer.hpp>
@@ -48,17 +43,7 @@ class ConsumerInputs final : public nn::Taps<T> {
  public:
   explicit ConsumerInputs(const std::vector<Site<T>>& sites) : sites_(&sites), squares(sites.size()) {}
 
-  void on_forward(Context& ctx, const nn::Layer<T>& layer, View<const T> input) override {
-    for (std::size_t i = 0; i < sites_->size(); ++i) {
-      if ((*sites_)[i].consumer.layer() != &layer) continue;
-      const View<const T> rows = input.as_matrix();
-      Tensor<T> products(ctx, rows.shape()), sums(ctx, {rows.extent(1)});
-      for_each(ctx, rows.size(), Multiply<T>{rows.data_handle(), rows.data_handle(), products.data()});
-      kernels::column_sums<T>(ctx, products.view(), sums, kernels::Accumulate::overwrite);
-      const std::vector<T> values = to_host(ctx, sums);
-      squares[i].assign(values.begin(), values.end());
-    }
-  }
+  void on_forward(Context& ctx, const nn::Layer<T>& layer, View<const T> input) override;
   void on_backward(Context&, const nn::Layer<T>&, View<const T>, View<const T>) override {}
 
  private:
@@ -68,27 +53,6 @@ class ConsumerInputs final : public nn::Taps<T> {
   std::vector<std::vector<double>> squares;
 };
 
-/// Σ v² over the numbers of each index of one axis.
-[[nodiscard]] inline std::vector<double> squares_along(const Shape& shape, int axis,
-                                                       const std::vector<double>& values) {
-  std::int64_t inner = 1;
-  for (int i = axis + 1; i < shape.rank(); ++i) inner *= shape[i];
-  std::vector<double> result(static_cast<std::size_t>(shape[axis]), 0.0);
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    result[static_cast<std::size_t>(static_cast<std::int64_t>(i) / inner % shape[axis])] += values[i] * values[i];
-  }
-  return result;
-}
-
-/// The same for one of `width` units, of which the axis may hold several positions each.
-[[nodiscard]] inline std::vector<double> by_unit(const std::vector<double>& along, std::int64_t width) {
-  std::vector<double> result(static_cast<std::size_t>(width), 0.0);
-  for (std::size_t i = 0; i < along.size() && width > 0; ++i) {
-    result[static_cast<std::size_t>(static_cast<std::int64_t>(i) % width)] += along[i];
-  }
-  return result;
-}
-
 }  // namespace detail
 
 /// Looks at the units of some sites, with the gradients of one batch in training mode. The gradients in the network's
@@ -97,68 +61,10 @@ template <Real T>
 [[nodiscard]] std::vector<SiteDiagnosis> diagnose(Context& ctx, nn::Layer<T>& network, optim::Optimizer<T>& optimizer,
                                                   const std::vector<Site<T>>& sites,
                                                   const std::type_identity_t<nn::BatchView<T>>& batch,
-                                                  const nn::Objective& loss = {}) {
-  detail::ConsumerInputs<T> taps(sites);
-  const nn::Pass<T> pass{.measuring = true, .taps = &taps};
-  const nn::Trace<T> trace = network.forward(ctx, batch.inputs, pass);
-  nn::LossValue<T> value = loss(ctx, trace.output, batch);
-  (void)network.backward(ctx, batch.inputs, trace, std::move(value.gradient), pass);
-
-  const auto host = [&](const Tensor<T>& tensor) {
-    const std::vector<T> values = to_host(ctx, tensor);
-    return std::vector<double>(values.begin(), values.end());
-  };
-  std::vector<SiteDiagnosis> result;
-  for (std::size_t i = 0; i < sites.size(); ++i) {
-    const Site<T>& site = sites[i];
-    const std::int64_t width = site.width();
-    const auto squares = [&](const nn::Parameter<T>& parameter, int axis, const Tensor<T>& of) {
-      return detail::by_unit(detail::squares_along(parameter.value.shape(), axis, host(of)), width);
-    };
-    const nn::Parameter<T>&in = site.producer.weight(), &out = site.consumer.weight();
-    const int last = out.value.rank() - 1;
-    const std::vector<double> in_squares = squares(in, 0, in.value), in_gradients = squares(in, 0, in.gradient),
-                              out_squares = squares(out, last, out.value),
-                              out_gradients = squares(out, last, out.gradient),
-                              seen = detail::by_unit(taps.squares[i], width);
-    const std::vector<double> weights =
-        site.norm ? host(site.norm->weight().value) : std::vector<double>(static_cast<std::size_t>(width), 1.0);
-    const std::vector<std::int64_t> first = optimizer.first_steps(in.id).along(0, width);
-
-    struct Sums {
-      StageDiagnosis stage;
-      double in = 0.0, in_gradient = 0.0, out = 0.0, out_gradient = 0.0, weight = 0.0;
-    };
-    std::map<std::int64_t, Sums> stages;
-    for (std::size_t k = 0; k < static_cast<std::size_t>(width); ++k) {
-      Sums& sums = stages[first[k]];
-      ++sums.stage.units;
-      sums.stage.fan_in_norm += std::sqrt(in_squares[k]);
-      sums.stage.fan_out_norm += std::sqrt(out_squares[k]);
-      sums.stage.dead += seen[k] == 0.0 ? 1.0 : 0.0;
-      sums.in += in_squares[k];
-      sums.in_gradient += in_gradients[k];
-      sums.out += out_squares[k];
-      sums.out_gradient += out_gradients[k];
-      sums.weight += weights[k] * weights[k];
-    }
-    SiteDiagnosis& diagnosis = result.emplace_back();
-    diagnosis.name = site.name;
-    for (auto& [step, sums] : stages) {
-      StageDiagnosis& stage = sums.stage;
-      const double units = static_cast<double>(stage.units);
-      stage.first_step = step;
-      stage.fan_in_norm /= units;
-      stage.fan_out_norm /= units;
-      stage.dead /= units;
-      stage.norm_weight = std::sqrt(sums.weight / units);
-      const auto ratio = [](double of, double by) { return by > 0.0 ? std::sqrt(of / by) : 0.0; };
-      stage.relative_gradient = ratio(sums.in_gradient, sums.in);
-      stage.fan_out_gradient = ratio(sums.out_gradient, sums.out);
-      diagnosis.stages.push_back(stage);
-    }
-  }
-  return result;
-}
+                                                  const nn::Objective& loss = {});
 
 }  // namespace meristem::grow
+
+#if !defined(MERISTEM_COMPILED)
+#include <meristem/grow/measure/diagnosis_impl.hpp>
+#endif

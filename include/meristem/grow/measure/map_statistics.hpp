@@ -3,13 +3,10 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <limits>
 #include <optional>
-#include <string>
 #include <utility>
-#include <vector>
 
 #include <meristem/core/tensor.hpp>
 #include <meristem/grow/measure/consumer_products.hpp>
@@ -22,9 +19,6 @@
 #include <meristem/grow/statistics/patch_statistics.hpp>
 #include <meristem/grow/statistics/random_signs.hpp>
 #include <meristem/grow/statistics/site_shape.hpp>
-#include <meristem/kernels/conv2d.cuh>
-#include <meristem/kernels/elementwise.cuh>
-#include <meristem/kernels/reduce.cuh>
 
 namespace meristem::grow {
 
@@ -40,26 +34,7 @@ struct PooledPatches {
   Window patch, pool;
   std::int64_t channels;
 
-  MERISTEM_HD void operator()(std::int64_t row, std::int64_t tap, std::int64_t c) const {
-    const std::int64_t v = row % pooled.x, u = row / pooled.x % pooled.y, sample = row / pooled.size();
-    const std::int64_t ky = tap / patch.kernel.x, kx = tap % patch.kernel.x;
-    T sum = T(0);
-    std::int64_t count = 0;
-    for (std::int64_t a = 0; a < pool.kernel.y; ++a) {
-      const std::int64_t hy = u * pool.stride.y - pool.padding.y + a * pool.dilation.y;
-      if (hy < 0 || hy >= hidden.y) continue;
-      const std::int64_t y = hy * patch.stride.y - patch.padding.y + ky * patch.dilation.y;
-      for (std::int64_t b = 0; b < pool.kernel.x; ++b) {
-        const std::int64_t hx = v * pool.stride.x - pool.padding.x + b * pool.dilation.x;
-        if (hx < 0 || hx >= hidden.x) continue;
-        ++count;
-        const std::int64_t at = hx * patch.stride.x - patch.padding.x + kx * patch.dilation.x;
-        if (y < 0 || y >= map.y || at < 0 || at >= map.x) continue;
-        sum += x[((sample * map.y + y) * map.x + at) * channels + c];
-      }
-    }
-    out[(row * patch.kernel.size() + tap) * channels + c] = count > 0 ? sum / static_cast<T>(count) : T(0);
-  }
+  MERISTEM_HD void operator()(std::int64_t row, std::int64_t tap, std::int64_t c) const;
 };
 
 }  // namespace detail
@@ -92,30 +67,7 @@ class MapStatistics {
   explicit MapStatistics(Context& ctx, const SiteShape& site, FanOut fan_out = FanOut::full)
       : MapStatistics(ctx, site, fan_out, Options()) {}
 
-  MapStatistics(Context& ctx, const SiteShape& site, FanOut fan_out, const Options& options)
-      : site_(site),
-        // Every position of a flattened map is a place of its own.
-        fan_out_(site.consumer.convolution ? fan_out : FanOut::full),
-        options_(options),
-        m1t_(zeros<double>(ctx, {site.fan_out(), site.consumer_inputs()})),
-        m1t_noise_(options.move_noise ? zeros<double>(ctx, m1t_.shape()) : Tensor<double>()) {
-    site.check();
-    const std::int64_t q = site.fan_out();
-    if (options.covariance) {
-      const auto [rows, columns] = position_counts(site_.consumer_window(), site_.pooled(), fan_out_);
-      s_.emplace(ctx, patch_features(), patch_window(), patch_map(), site.producer.bias, rows, columns);
-    }
-    if (options.goal) emplace_cross(ctx, q, m_);
-    if (options.residual) emplace_cross(ctx, q, n_);
-    if (options.residual && options.noise) emplace_cross(ctx, q, noise_);
-    if (options.fisher) fisher_.emplace(ctx, q, false);
-    if (site.width() == 0 || !options.consumer) return;
-    if (site.consumer.convolution) {
-      s1_maps_.emplace(ctx, site.width(), site.consumer.window, site_.pooled(), site.consumer.bias);
-    } else {
-      s1_rows_.emplace(ctx, site.consumer.in, site.consumer.bias);
-    }
-  }
+  MapStatistics(Context& ctx, const SiteShape& site, FanOut fan_out, const Options& options);
 
   [[nodiscard]] const SiteShape& shape() const noexcept { return site_; }
   [[nodiscard]] FanOut fan_out() const noexcept { return fan_out_; }
@@ -124,102 +76,18 @@ class MapStatistics {
   /// First pass. `unit_input` (n, H, W, channels) feeds the producer, `consumer_input` the consumer; `goal` is the
   /// desired update, minus the gradient of the SUM loss at the consumer's output. Throws NumericError, before anything
   /// is added, for a goal that is not finite.
-  void update(Context& ctx, View<const T> unit_input, View<const T> consumer_input, View<const T> goal) {
-    require_maps(unit_input);
-    const std::int64_t n = unit_input.extent(0);
-    const double squares = kernels::sum_squares(ctx, goal);
-    if (!std::isfinite(squares)) {
-      kernels::check_finite(
-          ctx, goal,
-          concat("site ", site_.name, ": the desired update (minus the gradient at ", site_.consumer_label, ")"));
-    }
-    if (s_) {
-      for_each_part(ctx, unit_input, goal, [&](View<const T> x, View<const T>) { s_->update(ctx, x); });
-    }
-    if (m_) for_each_part(ctx, unit_input, goal, [&](View<const T> x, View<const T> v) { m_->update(ctx, x, v); });
-    if (fisher_) fisher_->update(ctx, goal, n);
-    if (s1_maps_) s1_maps_->update(ctx, consumer_input);
-    if (s1_rows_) s1_rows_->update(ctx, consumer_input, n);
-    if (options_.consumer) add_consumer_products(ctx, site_, consumer_input, goal, m1t_);
-    if (options_.move_noise) {
-      const Tensor<T> flipped = with_random_signs<T>(ctx, goal, samples_);
-      add_consumer_products<T>(ctx, site_, consumer_input, flipped.view(), m1t_noise_);
-    }
-    goal_squares_ += squares;
-    samples_ += n;
-  }
+  void update(Context& ctx, View<const T> unit_input, View<const T> consumer_input, View<const T> goal);
 
   /// Adds everything another one has seen in the same pass, of other samples: after the first pass before `find_move`,
   /// after the second one with the same move. Throws ArgumentError for statistics of another site or other options.
-  void merge(Context& ctx, const MapStatistics& other) {
-    const auto join = [&](auto& mine, const auto& theirs) {
-      if (mine.has_value() != theirs.has_value()) {
-        throw ArgumentError(concat("site ", site_.name, ": cannot merge statistics gathered with different options"));
-      }
-      if (mine) mine->merge(ctx, *theirs);
-    };
-    if (seen_again_ == 0 && other.seen_again_ == 0) {
-      join(s_, other.s_);
-      join(m_, other.m_);
-      join(fisher_, other.fisher_);
-      join(s1_maps_, other.s1_maps_);
-      join(s1_rows_, other.s1_rows_);
-      kernels::axpy<double>(ctx, 1.0, other.m1t_, m1t_.view());
-      if (options_.move_noise) kernels::axpy<double>(ctx, 1.0, other.m1t_noise_, m1t_noise_.view());
-      goal_squares_ += other.goal_squares_;
-      samples_ += other.samples_;
-      return;
-    }
-    join(n_, other.n_);
-    join(noise_, other.noise_);
-    join(explained_, other.explained_);
-    residual_squares_ += other.residual_squares_;
-    seen_again_ += other.seen_again_;
-  }
+  void merge(Context& ctx, const MapStatistics& other);
 
   /// Between the passes: δW* from S1 and M1, damped as asked for or as `damped_move` chooses. Throws ArgumentError
   /// before the first sample.
-  void find_move(Context& ctx, std::optional<double> damping, Route route = Route::cholesky) {
-    if (samples_ == 0) throw ArgumentError(concat("site ", site_.name, ": no samples were shown; call update first"));
-    const std::int64_t d = site_.consumer_inputs(), q = site_.fan_out();
-    const auto mean = [&](Tensor<double>& sum) {
-      kernels::scale<double>(ctx, 1.0 / static_cast<double>(samples_), sum.view());
-      return detail::converted_transposed<double, double>(ctx, sum.view());
-    };
-    const Tensor<double> m1 = mean(m1t_);
-    move_.weights = zeros<double>(ctx, {q, d});
-    damping_ = damping.value_or(usual_damping);
-    if (d > 0) {
-      const Tensor<double> noise = options_.move_noise ? mean(m1t_noise_) : Tensor<double>();
-      DampedMove found = damped_move(ctx, consumer_covariance(ctx), m1, noise, damping, route, resolution());
-      move_ = std::move(found.move);
-      damping_ = found.damping;
-    }
-    minus_move_ = readout(ctx, move_.weights, -1.0);
-    if (options_.joint && d > 0) {
-      Tensor<double> s1 = consumer_covariance(ctx);
-      damp(ctx, damping_, s1);
-      whitening_ =
-          readout(ctx, detail::whitening_rows(ctx, concat("site ", site_.name, ": S1"), s1, route, resolution()), 1.0);
-      emplace_cross(ctx, whitening_.outputs, explained_);
-    }
-  }
+  void find_move(Context& ctx, std::optional<double> damping, Route route = Route::cholesky);
 
   /// Second pass, with the same samples: N, and the squared norm of the residual V_proj = V_goal - δW* B1.
-  void update_residual(Context& ctx, View<const T> unit_input, View<const T> consumer_input, View<const T> goal) {
-    if (explained_) add_explained(ctx, unit_input, consumer_input);
-    if (!n_) return;
-    Tensor<T> residual(ctx, goal.shape());
-    read(ctx, minus_move_, consumer_input, residual.view());
-    kernels::axpy<T>(ctx, T(1), goal, residual);
-    residual_squares_ += kernels::sum_squares<T>(ctx, residual.view());
-    for_each_part(ctx, unit_input, residual, [&](View<const T> x, View<const T> v) { n_->update(ctx, x, v); });
-    if (noise_) {
-      const Tensor<T> flipped = with_random_signs<T>(ctx, residual.view(), seen_again_);
-      for_each_part(ctx, unit_input, flipped, [&](View<const T> x, View<const T> v) { noise_->update(ctx, x, v); });
-    }
-    seen_again_ += unit_input.extent(0);
-  }
+  void update_residual(Context& ctx, View<const T> unit_input, View<const T> consumer_input, View<const T> goal);
 
   /// δW* (q, d) and D_W; after `find_move`.
   [[nodiscard]] const BestMove<double>& move() const noexcept { return move_; }
@@ -228,22 +96,9 @@ class MapStatistics {
   /// The same, moved out.
   [[nodiscard]] BestMove<double> take_move() { return std::move(move_); }
   /// S (p, p). Throws ArgumentError if it was left out.
-  [[nodiscard]] Tensor<double> covariance(Context& ctx) {
-    if (!s_)
-      throw ArgumentError(concat("site ", site_.name, ": S was left out; ask for it when the statistics are made"));
-    return s_->mean(ctx);
-  }
+  [[nodiscard]] Tensor<double> covariance(Context& ctx);
   /// S1 (d, d).
-  [[nodiscard]] Tensor<double> consumer_covariance(Context& ctx) {
-    if (s1_maps_) return s1_maps_->mean(ctx);
-    if (s1_rows_) return s1_rows_->mean(ctx);
-    // An empty hidden layer leaves the bias, one at every position.
-    const std::int64_t d = site_.consumer_inputs();
-    const Extent2 outputs = site_.outputs();
-    Tensor<double> result(ctx, {d, d});
-    kernels::fill(ctx, static_cast<double>(outputs.size()), result.view());
-    return result;
-  }
+  [[nodiscard]] Tensor<double> consumer_covariance(Context& ctx);
   /// M1 (d, q); after `find_move`.
   [[nodiscard]] Tensor<double> first_moment(Context& ctx) const {
     return detail::converted_transposed<double, double>(ctx, m1t_.view());
@@ -252,13 +107,7 @@ class MapStatistics {
   [[nodiscard]] Tensor<double> residual_cross_moment(Context& ctx) { return n_->mean(ctx); }
   /// The same sum as N with a random sign for each sample (p, columns); after the second pass.
   /// Throws ArgumentError if it was left out.
-  [[nodiscard]] Tensor<double> noise_cross_moment(Context& ctx) {
-    if (!noise_) {
-      throw ArgumentError(
-          concat("site ", site_.name, ": the noise was left out; ask for it when the statistics are made"));
-    }
-    return noise_->mean(ctx);
-  }
+  [[nodiscard]] Tensor<double> noise_cross_moment(Context& ctx);
   /// M (p, columns), if it was asked for.
   [[nodiscard]] Tensor<double> goal_cross_moment(Context& ctx) { return m_->mean(ctx); }
   /// E (q, q), if it was asked for: sums over positions.
@@ -281,19 +130,10 @@ class MapStatistics {
     std::int64_t outputs = 0;
   };
 
-  void require_maps(View<const T> unit_input) const {
-    const Shape wanted{unit_input.extent(0), site_.map.y, site_.map.x, site_.producer.in};
-    if (unit_input.rank() == 4 && unit_input.shape() == wanted) return;
-    throw ShapeError(concat("site ", site_.name, ": the producer's input has shape ", unit_input.shape(), "; maps of ",
-                            site_.map, " with ", site_.producer.in, " channels were announced"));
-  }
+  void require_maps(View<const T> unit_input) const;
 
   /// Of the consumer's weight, with as many outputs.
-  [[nodiscard]] Shape weight_shape(std::int64_t outputs) const {
-    const Extent2 kernel = site_.consumer.window.kernel;
-    if (!site_.consumer.convolution) return {outputs, site_.consumer.in};
-    return {outputs, kernel.y, kernel.x, site_.consumer.in};
-  }
+  [[nodiscard]] Shape weight_shape(std::int64_t outputs) const;
 
   // Averaged patches are formed; to what follows they are the channels of a 1x1 convolution.
   [[nodiscard]] std::int64_t patch_features() const {
@@ -302,58 +142,16 @@ class MapStatistics {
   [[nodiscard]] Window patch_window() const { return site_.pool ? Window{} : site_.producer.window; }
   [[nodiscard]] Extent2 patch_map() const { return site_.pool ? site_.pooled() : site_.map; }
 
-  void emplace_cross(Context& ctx, std::int64_t outputs, std::optional<PatchCrossCovariance<T>>& cross) {
-    cross.emplace(ctx, patch_features(), patch_window(), patch_map(), site_.producer.bias, outputs,
-                  site_.consumer_window(), fan_out_);
-  }
+  void emplace_cross(Context& ctx, std::int64_t outputs, std::optional<PatchCrossCovariance<T>>& cross);
 
   /// factor · rows (outputs, d), the bias last.
-  [[nodiscard]] Readout readout(Context& ctx, const Tensor<double>& from, double factor) const {
-    const std::int64_t outputs = from.extent(0), d = site_.consumer_inputs();
-    const std::int64_t features = d - (site_.consumer.bias ? 1 : 0);
-    std::vector<T> weights, biases;
-    const std::vector<double> rows = to_host(ctx, from);
-    for (std::int64_t o = 0; o < outputs; ++o) {
-      for (std::int64_t i = 0; i < d; ++i) {
-        const double value = factor * rows[static_cast<std::size_t>(o * d + i)];
-        (i < features ? weights : biases).push_back(static_cast<T>(value));
-      }
-    }
-    return {from_host<T>(ctx, weight_shape(outputs), weights),
-            from_host<T>(ctx, {static_cast<std::int64_t>(biases.size())}, biases), outputs};
-  }
+  [[nodiscard]] Readout readout(Context& ctx, const Tensor<double>& from, double factor) const;
 
   /// Overwrites `out` (n, ..., outputs).
-  void read(Context& ctx, const Readout& by, View<const T> consumer_input, View<T> out) const {
-    const bool bias = site_.consumer.bias;
-    if (site_.width() == 0) {
-      kernels::fill(ctx, T(0), out);
-    } else if (site_.consumer.convolution) {
-      kernels::conv2d_forward<T>(ctx, consumer_input, by.weight, bias ? by.bias.view() : View<const T>(),
-                                 site_.consumer.window, out);
-      return;
-    } else {
-      gemm(ctx, Transpose::no, Transpose::yes, 1, consumer_input.as_matrix(), by.weight.view(), 0, out.as_matrix());
-    }
-    if (bias) kernels::add_bias<T>(ctx, by.bias, out.as_matrix());
-  }
+  void read(Context& ctx, const Readout& by, View<const T> consumer_input, View<T> out) const;
 
   /// P_e S1^{-1/2} is N with the whitened inputs of the consumer in the place of the residual.
-  void add_explained(Context& ctx, View<const T> unit_input, View<const T> consumer_input) {
-    const std::int64_t n = unit_input.extent(0), r = whitening_.outputs;
-    const Extent2 outputs = site_.outputs();
-    const std::int64_t at_once =
-        std::max<std::int64_t>((std::int64_t{1} << 22) / std::max<std::int64_t>(outputs.size() * r, 1), 1);
-    for (std::int64_t begin = 0; begin < n; begin += at_once) {
-      const std::int64_t end = std::min(begin + at_once, n);
-      const bool flat = !site_.consumer.convolution;
-      Tensor<T> whitened(ctx, flat ? Shape{end - begin, r} : Shape{end - begin, outputs.y, outputs.x, r});
-      read(ctx, whitening_, consumer_input.slice(0, begin, end), whitened.view());
-      for_each_part(
-          ctx, unit_input.slice(0, begin, end), whitened.view(),
-          [&](View<const T> x, View<const T> v) { explained_->update(ctx, x, v); }, r);
-    }
-  }
+  void add_explained(Context& ctx, View<const T> unit_input, View<const T> consumer_input);
 
   /// Calls use(x, v) with the maps whose patches count: the producer's input or, a few samples at a time, averaged
   /// patches.
@@ -398,3 +196,7 @@ class MapStatistics {
 };
 
 }  // namespace meristem::grow
+
+#if !defined(MERISTEM_COMPILED)
+#include <meristem/grow/measure/map_statistics_impl.hpp>
+#endif

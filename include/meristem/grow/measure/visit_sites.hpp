@@ -2,15 +2,12 @@
 #pragma once
 
 #include <cstddef>
-#include <cstdint>
 #include <functional>
 #include <type_traits>
-#include <utility>
 #include <vector>
 
 #include <meristem/core/tensor.hpp>
 #include <meristem/grow/units/site.hpp>
-#include <meristem/kernels/elementwise.cuh>
 #include <meristem/nn/batch.hpp>
 #include <meristem/nn/layer.hpp>
 #include <meristem/nn/loss.hpp>
@@ -25,25 +22,12 @@ class SiteTaps final : public nn::Taps<T> {
   /// site index, input of the producer, input of the consumer, desired update (all valid during the call)
   using Visit = std::function<void(Context&, std::size_t, View<const T>, View<const T>, View<const T>)>;
 
-  SiteTaps(const std::vector<Site<T>>& sites, Visit visit)
-      : sites_(&sites), visit_(std::move(visit)), unit_inputs_(sites.size()) {}
+  SiteTaps(const std::vector<Site<T>>& sites, Visit visit);
 
-  void on_forward(Context&, const nn::Layer<T>& layer, View<const T> input) override {
-    for (std::size_t i = 0; i < sites_->size(); ++i) {
-      if ((*sites_)[i].producer.layer() == &layer) unit_inputs_[i] = input;
-    }
-  }
+  void on_forward(Context&, const nn::Layer<T>& layer, View<const T> input) override;
 
   void on_backward(Context& ctx, const nn::Layer<T>& layer, View<const T> input,
-                   View<const T> output_gradient) override {
-    for (std::size_t i = 0; i < sites_->size(); ++i) {
-      if ((*sites_)[i].consumer.layer() != &layer) continue;
-      // Backward carries the gradient of the mean loss; V_goal belongs to the sum over the batch.
-      Tensor<T> goal = zeros<T>(ctx, output_gradient.shape());
-      kernels::axpy<T>(ctx, -static_cast<T>(output_gradient.extent(0)), output_gradient, goal);
-      visit_(ctx, i, unit_inputs_[i], input, goal);
-    }
-  }
+                   View<const T> output_gradient) override;
 
  private:
   const std::vector<Site<T>>* sites_;
@@ -56,14 +40,10 @@ class SiteTaps final : public nn::Taps<T> {
 template <Real T>
 double visit_sites(Context& ctx, nn::Layer<T>& network, const std::vector<Site<T>>& sites,
                    const std::type_identity_t<nn::BatchView<T>>& batch, const nn::Objective& loss,
-                   typename SiteTaps<T>::Visit visit) {
-  SiteTaps<T> taps(sites, std::move(visit));
-  const nn::Pass<T> pass{
-      .mode = nn::Mode::training, .gradients = nn::GradientMode::ignore, .measuring = true, .taps = &taps};
-  const nn::Trace<T> trace = network.forward(ctx, batch.inputs, pass);
-  nn::LossValue<T> value = loss(ctx, trace.output, batch);
-  (void)network.backward(ctx, batch.inputs, trace, std::move(value.gradient), pass);
-  return value.mean;
-}
+                   typename SiteTaps<T>::Visit visit);
 
 }  // namespace meristem::grow
+
+#if !defined(MERISTEM_COMPILED)
+#include <meristem/grow/measure/visit_sites_impl.hpp>
+#endif

@@ -2,15 +2,10 @@
 // is left.
 #pragma once
 
-#include <algorithm>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <string>
-#include <utility>
 #include <vector>
 
-#include <meristem/core/blas.hpp>
 #include <meristem/grow/methods/common.hpp>
 #include <meristem/grow/methods/method.hpp>
 #include <meristem/grow/solve/matrix_ops.hpp>
@@ -30,35 +25,7 @@ inline constexpr double feature_ridge = 0.1;
 
 /// Fan-ins (K, p): those of `found` with either sign, then random ones. Random weights are normal in units of each
 /// input's own deviation, scaled so that a feature's mean square before the activation is 1, and biases are normal.
-[[nodiscard]] inline std::vector<double> feature_fan_ins(Context& ctx, const SiteMoments& site,
-                                                         const Insertion& found) {
-  std::vector<double> result;
-  for (const double sign : {1.0, -1.0}) {
-    for (const double value : found.fan_in) result.push_back(sign * value);
-  }
-  const auto p = static_cast<std::size_t>(site.inputs), features = static_cast<std::size_t>(features_of(site));
-  const std::vector<double> variances = diagonal<double>(ctx, site.moments.s.view());
-  const Philox random = random_of(ctx, site, Draw::features);
-  std::uint64_t draw = 0;
-  std::vector<double> rows(static_cast<std::size_t>(random_features) * p, 0.0);
-  for (std::size_t k = 0; k < static_cast<std::size_t>(random_features); ++k) {
-    for (std::size_t i = 0; i < features; ++i) {
-      rows[k * p + i] = variances[i] > 0.0 ? random.normal(draw++) / std::sqrt(variances[i]) : 0.0;
-    }
-  }
-  const Tensor<double> weights = from_host<double>(ctx, {random_features, site.inputs}, rows);
-  Tensor<double> seen(ctx, weights.shape());
-  gemm(ctx, Transpose::no, Transpose::no, 1, weights.view(), site.moments.s.view(), 0, seen.view());
-  const std::vector<double> sums = to_host(ctx, seen);
-  for (std::size_t k = 0; k < static_cast<std::size_t>(random_features); ++k) {
-    double square = 0.0;
-    for (std::size_t i = 0; i < features; ++i) square += rows[k * p + i] * sums[k * p + i];
-    for (std::size_t i = 0; i < features; ++i) rows[k * p + i] *= square > 0.0 ? 1.0 / std::sqrt(square) : 0.0;
-    if (site.unit_bias) rows[k * p + features] = random.normal(draw++);
-  }
-  result.insert(result.end(), rows.begin(), rows.end());
-  return result;
-}
+[[nodiscard]] std::vector<double> feature_fan_ins(Context& ctx, const SiteMoments& site, const Insertion& found);
 
 /// Features picked one after the other, each the one that explains most of what those before it leave: orthogonal least
 /// squares (S. Chen, S. Billings, W. Luo, "Orthogonal least squares methods and their application to non-linear system
@@ -73,143 +40,20 @@ struct PickedFeatures {
 /// `c` (K, K) and `g` (K, q): covariance of the features and their cross moment with the residual, both less what
 /// today's weights make of them. The first `taken` features explain what they can before any is picked; a picked one
 /// explains more than threshold². `ridge` counts in units of each feature's own variance.
-[[nodiscard]] inline PickedFeatures pick_features(std::vector<double> c, std::vector<double> g, std::size_t count,
-                                                  std::size_t outputs, std::size_t taken, std::int64_t most,
-                                                  double threshold, double ridge) {
-  std::vector<double> whole(count);
-  for (std::size_t k = 0; k < count; ++k) {
-    whole[k] = c[k * count + k];
-    c[k * count + k] *= 1.0 + ridge;
-  }
-  // What is left of a copy is the ridge, and without one rounding.
-  const auto fresh = [&](std::size_t k) {
-    return whole[k] > 0.0 && c[k * count + k] > (1.01 * ridge + 1e-9) * whole[k];
-  };
-  const auto explains = [&](std::size_t k) {
-    double squares = 0.0;
-    for (std::size_t o = 0; o < outputs; ++o) squares += g[k * outputs + o] * g[k * outputs + o];
-    return squares / c[k * count + k];
-  };
-  struct Step {
-    std::vector<double> row, target;  // C_j. and G_j. when j was picked
-  };
-  std::vector<std::size_t> order;
-  std::vector<Step> steps;
-  const auto eliminate = [&](std::size_t j) {
-    Step step;
-    step.row.assign(c.begin() + static_cast<std::ptrdiff_t>(j * count),
-                    c.begin() + static_cast<std::ptrdiff_t>((j + 1) * count));
-    step.target.assign(g.begin() + static_cast<std::ptrdiff_t>(j * outputs),
-                       g.begin() + static_cast<std::ptrdiff_t>((j + 1) * outputs));
-    const double pivot = step.row[j];
-    for (std::size_t k = 0; k < count; ++k) {
-      const double share = step.row[k] / pivot;
-      if (share == 0.0) continue;
-      for (std::size_t i = 0; i < count; ++i) c[k * count + i] -= share * step.row[i];
-      for (std::size_t o = 0; o < outputs; ++o) g[k * outputs + o] -= share * step.target[o];
-    }
-    order.push_back(j);
-    steps.push_back(std::move(step));
-  };
-  for (std::size_t j = 0; j < taken; ++j) {
-    if (fresh(j)) eliminate(j);
-  }
-  const std::size_t first = order.size();
-  PickedFeatures result;
-  while (true) {
-    std::size_t best = count;
-    double value = 0.0;
-    for (std::size_t k = taken; k < count; ++k) {
-      const bool known = std::find(order.begin(), order.end(), k) != order.end();
-      if (known || !fresh(k) || explains(k) <= value) continue;
-      value = explains(k);
-      best = k;
-    }
-    result.next = std::sqrt(value);
-    if (best == count || static_cast<std::int64_t>(order.size() - first) >= most || result.next <= threshold) break;
-    result.gain += value;
-    eliminate(best);
-  }
-  // Back substitution: the last one's fan-out is known, the others' follow.
-  result.which.assign(order.begin() + static_cast<std::ptrdiff_t>(first), order.end());
-  result.fan_out.assign(result.which.size() * outputs, 0.0);
-  for (std::size_t s = result.which.size(); s-- > 0;) {
-    const Step& step = steps[first + s];
-    const double pivot = step.row[result.which[s]];
-    for (std::size_t o = 0; o < outputs; ++o) {
-      double value = step.target[o];
-      for (std::size_t later = s + 1; later < result.which.size(); ++later) {
-        value -= step.row[result.which[later]] * result.fan_out[later * outputs + o];
-      }
-      result.fan_out[s * outputs + o] = value / pivot;
-    }
-  }
-  return result;
-}
+[[nodiscard]] PickedFeatures pick_features(std::vector<double> c, std::vector<double> g, std::size_t count,
+                                           std::size_t outputs, std::size_t taken, std::int64_t most, double threshold,
+                                           double ridge);
 
 /// Adds to a choice the features that are significant, until it has as many units as were asked for. `fan_ins` are
 /// those of `features`, the found units' with either sign first. A feature is significant if it explains more than any
 /// of them does of a residual with random signs.
-inline void add_features(Context& ctx, const SiteMoments& site, const std::vector<double>& fan_ins,
-                         const FeatureMoments& features, Choice& choice) {
-  const auto p = static_cast<std::size_t>(site.inputs), q = static_cast<std::size_t>(site.outputs);
-  const std::size_t count = fan_ins.size() / p, taken = 2 * static_cast<std::size_t>(choice.insertion.units);
-  // What today's weights make of the features: P S1⁺.
-  const Moments<double>& moments = features.moments;
-  std::vector<double> c = to_host(ctx, moments.s);
-  Tensor<double> made;
-  if (site.consumer_inputs > 0) {
-    Tensor<double> s1 = clone(ctx, site.moments.s1);
-    damp(ctx, site.consumer_damping, s1);
-    const Tensor<double> transposed = detail::converted_transposed<double, double>(ctx, moments.cross.view());
-    made = std::move(best_move<double>(ctx, s1.view(), transposed.view(), {}, site.moments.resolution).weights);
-    Tensor<double> left = clone(ctx, moments.s);
-    gemm(ctx, Transpose::no, Transpose::yes, -1, made.view(), moments.cross.view(), 1, left.view());
-    c = to_host(ctx, left);
-  }
-  const View<const double> move = site.move.weights;
-  const std::vector<double> g = to_host(ctx, residual_cross<double>(ctx, moments.m, moments.cross, move));
-  double threshold = 0.0;
-  if (site.significance > 0.0) {
-    const std::vector<double> noise =
-        to_host(ctx, residual_cross<double>(ctx, features.noise.m, features.noise.cross, move));
-    threshold = site.significance * pick_features(c, noise, count, q, taken, 0, 0.0, feature_ridge).next;
-  }
-  const std::int64_t most = site.max_units - choice.insertion.units;
-  const PickedFeatures picked = pick_features(c, g, count, q, taken, most, threshold, feature_ridge);
-  if (picked.which.empty()) return;
-  Insertion& insertion = choice.insertion;
-  for (const std::size_t k : picked.which) {
-    insertion.fan_in.insert(insertion.fan_in.end(), fan_ins.begin() + static_cast<std::ptrdiff_t>(k * p),
-                            fan_ins.begin() + static_cast<std::ptrdiff_t>((k + 1) * p));
-  }
-  insertion.fan_out.insert(insertion.fan_out.end(), picked.fan_out.begin(), picked.fan_out.end());
-  const auto added = static_cast<std::int64_t>(picked.which.size());
-  insertion.units += added;
-  choice.gain += picked.gain;
-  choice.first_order_gain.reset();
-  // The move gives back what the features do within the span of today's weights.
-  if (site.move_weights && site.consumer_inputs > 0) {
-    std::vector<double> weights = insertion.move.empty() ? to_host(ctx, site.move.weights) : insertion.move;
-    const std::vector<double> within = to_host(ctx, made), m1 = to_host(ctx, site.moments.m1);
-    const auto d = static_cast<std::size_t>(site.consumer_inputs);
-    choice.move_decrease = 0.0;
-    for (std::size_t o = 0; o < q; ++o) {
-      for (std::size_t i = 0; i < d; ++i) {
-        for (std::size_t s = 0; s < picked.which.size(); ++s) {
-          weights[o * d + i] -= picked.fan_out[s * q + o] * within[picked.which[s] * d + i];
-        }
-        choice.move_decrease += weights[o * d + i] * m1[i * q + o];
-      }
-    }
-    insertion.move = std::move(weights);
-  }
-  const std::string note = concat(added, added == 1 ? " unit is a random feature" : " units are random features",
-                                  ", as nothing more is significant that is linear in the layer's inputs");
-  // Without any unit before, the note says why there was none.
-  choice.note = taken == 0 ? note : choice.note + (choice.note.empty() ? "" : "; ") + note;
-}
+void add_features(Context& ctx, const SiteMoments& site, const std::vector<double>& fan_ins,
+                  const FeatureMoments& features, Choice& choice);
 
 }  // namespace detail
 
 }  // namespace meristem::grow
+
+#if !defined(MERISTEM_COMPILED)
+#include <meristem/grow/methods/features_impl.hpp>
+#endif

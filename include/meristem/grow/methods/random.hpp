@@ -2,8 +2,6 @@
 #pragma once
 
 #include <string>
-#include <utility>
-#include <vector>
 
 #include <meristem/grow/methods/common.hpp>
 #include <meristem/grow/methods/method.hpp>
@@ -24,30 +22,10 @@ class Random final : public GrowthMethod {
 
   explicit Random(const Options& options) : options_(options) {}
 
-  [[nodiscard]] std::string name() const override {
-    return std::string("random") + (options_.zero == ZeroSide::fan_in ? "-fan-out" : "") +
-           (options_.scale == UnitScale::kaiming ? "-kaiming" : "");
-  }
+  [[nodiscard]] std::string name() const override;
   [[nodiscard]] Needs needs() const override { return {}; }
 
-  [[nodiscard]] Choice choose(Context& ctx, const SiteMoments& site) const override {
-    const std::int64_t units = site.max_units;
-    if (units == 0) return detail::no_units("no unit added: max_units is 0");
-    const double in = detail::fan_in_norm(site, options_.scale);
-    if (options_.zero == ZeroSide::fan_out) {
-      return detail::without_fan_out(site, units,
-                                     detail::random_rows(detail::random_of(ctx, site, detail::Draw::fan_in), units,
-                                                         detail::features_of(site), in, site.unit_bias));
-    }
-    const double out = detail::fan_out_norm(site, options_.scale, units);
-    std::vector<double> fan_out = detail::random_rows(detail::random_of(ctx, site, detail::Draw::fan_out), units,
-                                                      site.taps * site.outputs, out, false);
-    if (!site.relu) return detail::without_fan_in(site, units, std::move(fan_out));
-    std::vector<double> fan_in =
-        detail::random_rows(detail::random_of(ctx, site, detail::Draw::fan_in), units, detail::features_of(site),
-                            detail::almost_zero * in, site.unit_bias);
-    return detail::almost_without_fan_in(units, std::move(fan_in), std::move(fan_out));
-  }
+  [[nodiscard]] Choice choose(Context& ctx, const SiteMoments& site) const override;
 
  private:
   Options options_;
@@ -59,3 +37,7 @@ class Random final : public GrowthMethod {
 }
 
 }  // namespace meristem::grow
+
+#if !defined(MERISTEM_COMPILED)
+#include <meristem/grow/methods/random_impl.hpp>
+#endif

@@ -1,11 +1,8 @@
 // New units brought to the scale of what is there.
 #pragma once
 
-#include <algorithm>
 #include <cmath>
 #include <cstddef>
-#include <cstdint>
-#include <utility>
 #include <vector>
 
 #include <meristem/core/tensor.hpp>
@@ -24,26 +21,9 @@ namespace detail {
 
 /// For every index of the last axis, the mean of the squares over all others.
 template <Real T>
-[[nodiscard]] std::vector<double> mean_squares(Context& ctx, View<const T> a) {
-  const std::int64_t channels = a.extent(a.rank() - 1);
-  if (channels == 0) return {};
-  constexpr double epsilon = 1e-30;
-  Tensor<T> mean(ctx, {channels}), inverse_deviation(ctx, {channels});
-  kernels::batch_norm_statistics<T>(ctx, a, epsilon, mean, inverse_deviation);
-  const std::vector<T> means = to_host(ctx, mean), inverses = to_host(ctx, inverse_deviation);
-  std::vector<double> result;
-  for (std::size_t c = 0; c < means.size(); ++c) {
-    const double m = static_cast<double>(means[c]), inverse = static_cast<double>(inverses[c]);
-    result.push_back(m * m + std::max(1.0 / (inverse * inverse) - epsilon, 0.0));
-  }
-  return result;
-}
+[[nodiscard]] std::vector<double> mean_squares(Context& ctx, View<const T> a);
 
-[[nodiscard]] inline double mean_of(const std::vector<double>& values, std::size_t first = 0) {
-  double sum = 0.0;
-  for (std::size_t i = first; i < values.size(); ++i) sum += values[i];
-  return values.size() > first ? sum / static_cast<double>(values.size() - first) : 0.0;
-}
+[[nodiscard]] double mean_of(const std::vector<double>& values, std::size_t first = 0);
 
 /// Outputs of a site's producer and consumer while a batch flows through the network.
 template <Real T>
@@ -51,16 +31,7 @@ class SiteOutputs final : public nn::Taps<T> {
  public:
   explicit SiteOutputs(const Site<T>& site) : site_(&site) {}
 
-  void on_forward(Context& ctx, const nn::Layer<T>& layer, View<const T> input) override {
-    const nn::Pass<T> pass{.measuring = true};
-    if (&layer == site_->producer.layer()) {
-      producer = mean_squares<T>(ctx, site_->producer.layer()->forward(ctx, input, pass).output);
-    }
-    if (&layer == site_->consumer.layer()) {
-      nn::Trace<T> trace = site_->consumer.layer()->forward(ctx, input, pass);
-      consumer = std::move(trace.storage);
-    }
-  }
+  void on_forward(Context& ctx, const nn::Layer<T>& layer, View<const T> input) override;
   void on_backward(Context&, const nn::Layer<T>&, View<const T>, View<const T>) override {}
 
   std::vector<double> producer;  ///< mean squares, unit by unit
@@ -154,3 +125,7 @@ template <Real T, class ForEachBatch>
 }
 
 }  // namespace meristem::grow
+
+#if !defined(MERISTEM_COMPILED)
+#include <meristem/grow/policy/normalize_impl.hpp>
+#endif

@@ -1,11 +1,7 @@
 // How many samples the statistics of growth need: as many as it takes to tell units from noise.
 #pragma once
 
-#include <algorithm>
-#include <cmath>
-#include <cstddef>
 #include <cstdint>
-#include <utility>
 #include <vector>
 
 #include <meristem/core/config.hpp>
@@ -21,19 +17,8 @@ struct ChosenSamples {
 
 /// Samples for the line search, and others for the statistics; both from the two ends of one random order, a pure
 /// function of the seed. At most a fifth of the set goes to the search. Of a set of one sample both get that.
-[[nodiscard]] inline ChosenSamples draw_samples(std::uint64_t seed, std::int64_t size, std::int64_t search_samples,
-                                                std::int64_t statistics_samples) {
-  std::vector<std::int64_t> order(static_cast<std::size_t>(size));
-  for (std::size_t i = 0; i < order.size(); ++i) order[i] = static_cast<std::int64_t>(i);
-  const Philox random(seed, std::uint64_t{0x67726f77} << 32);
-  for (std::size_t i = order.size() - 1; i > 0; --i) {
-    std::swap(order[i], order[static_cast<std::size_t>(random.below(i, i + 1))]);
-  }
-  const std::int64_t search = std::min(search_samples, std::max<std::int64_t>(size / 5, 1));
-  const std::int64_t rest = std::max<std::int64_t>(size - search, 1);
-  return {.search = {order.begin(), order.begin() + search},
-          .statistics = {order.end() - std::min(statistics_samples, rest), order.end()}};
-}
+[[nodiscard]] ChosenSamples draw_samples(std::uint64_t seed, std::int64_t size, std::int64_t search_samples,
+                                         std::int64_t statistics_samples);
 
 /// Gathers statistics on growing numbers of samples until the question whether a site has a significant unit is
 /// answered.
@@ -44,14 +29,7 @@ struct AdaptiveSamples {
 
 /// Samples at which a unit that explains a share f of the bottleneck, λ² = f Ψ, reaches the threshold of significance
 /// c σ (√p + √q) / √n, where σ² = Ψ / q: n = c² (√p + √q)² / (f q). Throws ArgumentError for a share outside (0, 1].
-[[nodiscard]] inline double samples_to_see(double share, double c, std::int64_t p, std::int64_t q) {
-  if (!(share > 0.0 && share <= 1.0)) {
-    throw ArgumentError(concat("samples_to_see: the share of the bottleneck is ", share, "; it must lie in (0, 1]"));
-  }
-  if (q <= 0) return 0.0;
-  const double edge = std::sqrt(static_cast<double>(p)) + std::sqrt(static_cast<double>(q));
-  return c * c * edge * edge / (share * static_cast<double>(q));
-}
+[[nodiscard]] double samples_to_see(double share, double c, std::int64_t p, std::int64_t q);
 
 enum class Evidence {
   open,   ///< more samples may change the answer
@@ -66,11 +44,10 @@ enum class Evidence {
 /// significant. Signal and noise add up about in squares, so that without noise λ is about √(λ² - edge²), with the
 /// tenth by which the edge itself scatters at most √(λ² - 0.9² edge²): if even that is below the threshold that all
 /// samples would give, c edge √(n / most), and λ itself below today's, looking at more of them is in vain.
-[[nodiscard]] inline Evidence judge(double lambda, double edge, double c, std::int64_t n, std::int64_t most) {
-  if (lambda - edge > c * edge) return Evidence::above;
-  const double upper = std::sqrt(std::max(lambda * lambda - 0.81 * edge * edge, 0.0));
-  const double last = c * edge * std::sqrt(static_cast<double>(n) / static_cast<double>(most));
-  return lambda <= c * edge && upper < last ? Evidence::below : Evidence::open;
-}
+[[nodiscard]] Evidence judge(double lambda, double edge, double c, std::int64_t n, std::int64_t most);
 
 }  // namespace meristem::grow
+
+#if !defined(MERISTEM_COMPILED)
+#include <meristem/grow/policy/samples_impl.hpp>
+#endif

@@ -22,17 +22,7 @@ class SearchPass {
  public:
   /// `changing`: the first layer that changes; what it reads is kept with the batch up to
   /// `most_bytes`, batches beyond that run in full.
-  SearchPass(nn::Layer<T>& network, const nn::Layer<T>& changing, std::int64_t most_bytes)
-      : network_(&network), bytes_left_(most_bytes) {
-    if (network.description().op != nn::Operator::sequence) return;
-    const std::vector<nn::Layer<T>*> layers = network.children();
-    for (std::size_t i = 0; i < layers.size(); ++i) {
-      if (!holds(*layers[i], changing)) continue;
-      layers_ = layers;
-      start_ = i;
-      return;
-    }
-  }
+  SearchPass(nn::Layer<T>& network, const nn::Layer<T>& changing, std::int64_t most_bytes);
 
   /// The mean loss over the samples; `for_each_batch(use)` calls use(const BatchView&) for every batch, the same ones
   /// in the same order every time, and is not called again once all batches are kept. Taps see the layers from the
@@ -110,21 +100,9 @@ class SearchPass {
     nn::Batch<T> batch;
   };
 
-  static bool holds(nn::Layer<T>& layer, const nn::Layer<T>& wanted) {
-    if (&layer == &wanted) return true;
-    for (nn::Layer<T>* child : layer.children()) {
-      if (holds(*child, wanted)) return true;
-    }
-    return false;
-  }
+  static bool holds(nn::Layer<T>& layer, const nn::Layer<T>& wanted);
 
-  void count_rest(const Shape& flow, std::int64_t samples) {
-    Shape shape = flow.with(0, 1);
-    for (std::size_t i = start_; i < layers_.size(); ++i) {
-      multiply_adds_ += samples * layers_[i]->multiply_adds(shape);
-      shape = layers_[i]->output_shape(shape);
-    }
-  }
+  void count_rest(const Shape& flow, std::int64_t samples);
 
   template <class Use>
   void run_rest(Context& ctx, View<const T> flow, const nn::Pass<T>& pass, Use&& use) {
@@ -147,3 +125,7 @@ class SearchPass {
 };
 
 }  // namespace meristem::grow
+
+#if !defined(MERISTEM_COMPILED)
+#include <meristem/grow/policy/search_impl.hpp>
+#endif

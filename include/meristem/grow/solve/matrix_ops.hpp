@@ -1,9 +1,7 @@
 // Small operations on matrices in the memory of a Context that the growth solver needs beside BLAS and LAPACK.
 #pragma once
 
-#include <cmath>
 #include <cstdint>
-#include <limits>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -168,11 +166,7 @@ template <Real To, Real From>
 }
 
 template <Real T>
-[[nodiscard]] std::vector<double> diagonal(Context& ctx, View<const T> a) {
-  Tensor<double> out(ctx, {a.extent(0)});
-  if (!out.empty()) for_each(ctx, a.extent(0), Diagonal<T>{a, out.data()});
-  return to_host(ctx, out);
-}
+[[nodiscard]] std::vector<double> diagonal(Context& ctx, View<const T> a);
 
 /// Σ_j a(i, j) b(i, j) for every row.
 template <Real A, Real B>
@@ -192,19 +186,10 @@ template <Real A, Real B>
 
 /// Throws NumericError that names the first element of the matrix that is NaN or infinite.
 template <Real T>
-void require_finite(Context& ctx, const std::string& name, View<const T> a) {
-  if (a.empty()) return;
-  Tensor<std::int64_t> first(ctx, {a.extent(0)});
-  for_each(ctx, a.extent(0), FirstNonFinite<T>{a, first.data()});
-  const std::vector<std::int64_t> columns = to_host(ctx, first);
-  for (std::size_t i = 0; i < columns.size(); ++i) {
-    if (columns[i] < 0) continue;
-    const auto row = static_cast<std::int64_t>(i);
-    const T value = to_host(ctx, View<const T>(&a(row, columns[i]), Shape{1}))[0];
-    throw NumericError(concat(name, ": element (", row, ", ", columns[i], ") is ", value,
-                              "; growth statistics must be finite: check the inputs and the gradients they were "
-                              "accumulated from, and lower the learning rate if training diverged"));
-  }
-}
+void require_finite(Context& ctx, const std::string& name, View<const T> a);
 
 }  // namespace meristem::grow::detail
+
+#if !defined(MERISTEM_COMPILED)
+#include <meristem/grow/solve/matrix_ops_impl.hpp>
+#endif

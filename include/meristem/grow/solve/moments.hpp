@@ -1,11 +1,8 @@
 // The statistics a growth step is computed from, and the check that they are what they claim to be.
 #pragma once
 
-#include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <string>
-#include <vector>
 
 #include <meristem/core/config.hpp>
 #include <meristem/core/context.hpp>
@@ -50,73 +47,9 @@ struct Extents {
   return layer.empty() ? std::string(name) : concat(layer, ": ", name);
 }
 
-template <Real T>
-void require_shape(const std::string& name, const Tensor<T>& tensor, const Shape& shape, const char* meaning) {
-  if (tensor.shape() == shape || (tensor.empty() && shape.size() == 0)) return;
-  throw ShapeError(concat(name, " has shape ", tensor.shape(), ", expected ", shape, " ", meaning));
-}
-
-/// Throws ShapeError unless square; returns the order, 0 for an empty tensor of any rank.
-template <Real T>
-[[nodiscard]] std::int64_t require_square(const std::string& name, const Tensor<T>& tensor) {
-  if (tensor.empty()) return 0;
-  if (tensor.rank() == 2 && tensor.extent(0) == tensor.extent(1)) return tensor.extent(0);
-  throw ShapeError(concat(name, " has shape ", tensor.shape(), "; a second moment is a square matrix"));
-}
-
-template <Real T>
-void require_covariance(Context& ctx, const std::string& name, const Tensor<T>& tensor) {
-  if (tensor.empty()) return;
-  require_finite<T>(ctx, name, tensor.view());
-  const std::vector<double> variances = diagonal<T>(ctx, tensor.view());
-  for (std::size_t i = 0; i < variances.size(); ++i) {
-    if (variances[i] >= 0.0) continue;
-    throw NumericError(concat(name, ": diagonal element ", i, " is ", variances[i],
-                              "; a second moment cannot be negative: accumulate sums of outer products"));
-  }
-}
-
 /// Throws ShapeError, NumericError or ArgumentError if the moments do not fit together.
 template <Real T>
-Extents require_moments(Context& ctx, const Moments<T>& moments, bool with_fisher) {
-  const auto name = [&](const char* symbol) { return qualified(moments.layer, symbol); };
-  Extents e{require_square(name("S"), moments.s), require_square(name("S1"), moments.s1), 0};
-  if (moments.m.rank() != 2 || moments.m.extent(0) != e.p) {
-    throw ShapeError(
-        concat(name("M"), " has shape ", moments.m.shape(), ", expected (p, q) with p = ", e.p, ", the order of S"));
-  }
-  e.q = moments.m.extent(1);
-  require_shape(name("M1"), moments.m1, {e.d, e.q}, "(d, q): the order of S1, the columns of M");
-  require_shape(name("P"), moments.cross, {e.p, e.d}, "(p, d): the orders of S and S1");
-  if (moments.samples <= 0) {
-    throw ArgumentError(concat(name("the number of samples"), " is ", moments.samples,
-                               "; growth needs statistics of at least one sample"));
-  }
-  if (!std::isfinite(moments.goal_norm2) || moments.goal_norm2 < 0.0) {
-    throw NumericError(concat(name("the mean squared norm of the desired update"), " is ", moments.goal_norm2,
-                              "; it must be finite and not negative"));
-  }
-  if (!(moments.resolution >= 0.0 && moments.resolution < 1.0)) {
-    throw ArgumentError(concat(name("the resolution of the moments"), " is ", moments.resolution,
-                               "; it is the epsilon of the type they were accumulated in, or 0 for that of T"));
-  }
-  require_covariance(ctx, name("S"), moments.s);
-  require_covariance(ctx, name("S1"), moments.s1);
-  require_finite<T>(ctx, name("M"), moments.m.view());
-  if (e.d > 0) {
-    require_finite<T>(ctx, name("M1"), moments.m1.view());
-    require_finite<T>(ctx, name("P"), moments.cross.view());
-  }
-  if (with_fisher) {
-    if (moments.fisher.empty() && e.q > 0) {
-      throw ArgumentError(concat(name("E"), " is empty, but the Fisher preconditioning needs it: accumulate E, (", e.q,
-                                 ", ", e.q, "), or set fisher = false"));
-    }
-    require_shape(name("E"), moments.fisher, {e.q, e.q}, "(q, q): the columns of M");
-    require_covariance(ctx, name("E"), moments.fisher);
-  }
-  return e;
-}
+Extents require_moments(Context& ctx, const Moments<T>& moments, bool with_fisher);
 
 /// a_ii *= factor
 template <class T>
@@ -151,19 +84,10 @@ struct DropNegligible {
 /// below 1e-20 of the largest, a ReLU that is all but dead, would receive a weight without bound: its rows and columns
 /// become zero. Throws ArgumentError for a negative share, ShapeError unless a is square.
 template <Real T>
-void damp(Context& ctx, double share, Tensor<T>& a) {
-  if (!(share >= 0.0) || std::isinf(share))
-    throw ArgumentError(concat("damp: the share is ", share, "; it is 0 or more"));
-  const std::int64_t p = detail::require_square("damp: the matrix", a);
-  if (p == 0 || share == 0.0) return;
-  const std::vector<double> variances = detail::diagonal<T>(ctx, a.view());
-  const double largest = *std::max_element(variances.begin(), variances.end());
-  const double least = detail::negligible_variance * largest;
-  if (std::any_of(variances.begin(), variances.end(), [&](double v) { return v > 0.0 && v <= least; })) {
-    const Tensor<double> there = from_host<double>(ctx, {p}, variances);
-    for_each(ctx, p, p, detail::DropNegligible<T>{a.view(), there.data(), least, largest});
-  }
-  for_each(ctx, p, detail::ScaleDiagonal<T>{a.data(), p + 1, static_cast<T>(1.0 + share)});
-}
+void damp(Context& ctx, double share, Tensor<T>& a);
 
 }  // namespace meristem::grow
+
+#if !defined(MERISTEM_COMPILED)
+#include <meristem/grow/solve/moments_impl.hpp>
+#endif

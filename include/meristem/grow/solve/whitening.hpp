@@ -9,7 +9,6 @@
 #include <cstdint>
 #include <optional>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include <meristem/core/blas.hpp>
@@ -25,13 +24,7 @@
 namespace meristem::grow {
 
 /// The diagonal D⁻¹ that gives a covariance a unit diagonal; 1 where its diagonal is 0 or less.
-[[nodiscard]] inline std::vector<double> inverse_deviations(const std::vector<double>& variances) {
-  std::vector<double> result(variances.size(), 1.0);
-  for (std::size_t i = 0; i < variances.size(); ++i) {
-    if (variances[i] > 0.0) result[i] = 1.0 / std::sqrt(variances[i]);
-  }
-  return result;
-}
+[[nodiscard]] std::vector<double> inverse_deviations(const std::vector<double>& variances);
 
 /// A matrix W, (rank, p), with W S Wᵀ = I for a symmetric positive semi-definite S, (p, p), applied to matrices whose
 /// rows have p or rank elements. Wᵀ W is the inverse of S (of S + ridge D² by the Cholesky route), or its Moore–Penrose
@@ -122,22 +115,10 @@ class Whitening {
   [[nodiscard]] double smallest() const { return smallest_; }
 
   /// b Wᵀ, (k, rank), for b (k, p).
-  [[nodiscard]] Tensor<T> times_transposed(Context& ctx, View<const T> b) const {
-    if (kind_ == Kind::rows) return product(ctx, Transpose::yes, b, rank_);
-    Tensor<T> result = detail::converted<T, T>(ctx, b);
-    detail::scale_columns(ctx, result.view(), inverse_scale_);
-    trsm(ctx, Side::right, Triangle::lower, Transpose::yes, 1, matrix_.view(), result.view());
-    return result;
-  }
+  [[nodiscard]] Tensor<T> times_transposed(Context& ctx, View<const T> b) const;
 
   /// y W, (k, p), for y (k, rank).
-  [[nodiscard]] Tensor<T> times(Context& ctx, View<const T> y) const {
-    if (kind_ == Kind::rows) return product(ctx, Transpose::no, y, order_);
-    Tensor<T> result = detail::converted<T, T>(ctx, y);
-    trsm(ctx, Side::right, Triangle::lower, Transpose::no, 1, matrix_.view(), result.view());
-    detail::scale_columns(ctx, result.view(), inverse_scale_);
-    return result;
-  }
+  [[nodiscard]] Tensor<T> times(Context& ctx, View<const T> y) const;
 
   /// The x, (k, p), that solves x S = b in the least-squares sense for b (k, p) in the row space of S.
   ///
@@ -163,30 +144,13 @@ class Whitening {
  private:
   enum class Kind { factor, rows };
 
-  Whitening(Context& ctx, const std::vector<double>& inverse_scale, Kind kind)
-      : kind_(kind),
-        order_(static_cast<std::int64_t>(inverse_scale.size())),
-        inverse_scale_(from_host<double>(ctx, {order_}, inverse_scale)) {}
+  Whitening(Context& ctx, const std::vector<double>& inverse_scale, Kind kind);
 
-  [[nodiscard]] Tensor<T> product(Context& ctx, Transpose transpose, View<const T> a, std::int64_t columns) const {
-    Tensor<T> result(ctx, {a.extent(0), columns});
-    gemm(ctx, Transpose::no, transpose, 1, a, matrix_.view(), 0, result.view());
-    return result;
-  }
+  [[nodiscard]] Tensor<T> product(Context& ctx, Transpose transpose, View<const T> a, std::int64_t columns) const;
 
   /// w -= w Π0 with Π0 the orthogonal projection on the row space of z (k, p), whose rows are independent; z is
   /// overwritten.
-  static void remove_components(Context& ctx, View<T> z, View<T> w) {
-    const std::int64_t k = z.extent(0);
-    Tensor<T> gram(ctx, {k, k});
-    syrk(ctx, Triangle::lower, Transpose::no, 1, z, 0, gram.view());
-    // Channels whose scales differ by more than a double can resolve: w stays a solution, only not the shortest.
-    if (try_potrf(ctx, Triangle::lower, gram.view()) != 0) return;
-    trsm(ctx, Side::left, Triangle::lower, Transpose::no, 1, gram.view(), z);
-    Tensor<T> components(ctx, {w.extent(0), k});
-    gemm(ctx, Transpose::no, Transpose::yes, 1, w, z, 0, components.view());
-    gemm(ctx, Transpose::no, Transpose::no, -1, components.view(), z, 1, w);
-  }
+  static void remove_components(Context& ctx, View<T> z, View<T> w);
 
   Kind kind_;
   std::int64_t order_ = 0;
@@ -198,3 +162,7 @@ class Whitening {
 };
 
 }  // namespace meristem::grow
+
+#if !defined(MERISTEM_COMPILED)
+#include <meristem/grow/solve/whitening_impl.hpp>
+#endif

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <string>
 #include <utility>
@@ -12,7 +11,6 @@
 #include <meristem/core/context.hpp>
 #include <meristem/core/dtype.hpp>
 #include <meristem/core/error.hpp>
-#include <meristem/core/launch.hpp>
 #include <meristem/core/tensor.hpp>
 #include <meristem/core/view.hpp>
 #include <meristem/core/window.hpp>
@@ -62,30 +60,13 @@ struct WindowAxis {
   return fan_out == FanOut::full ? std::pair{std::int64_t{0}, kernel} : std::pair{kernel / 2, kernel / 2 + 1};
 }
 
-[[nodiscard]] inline std::vector<double> counts_of(const WindowAxis& consumer, FanOut fan_out) {
-  std::vector<double> counts(static_cast<std::size_t>(consumer.map), 0.0);
-  const auto [first, last] = taps_of(consumer.kernel, fan_out);
-  for (std::int64_t j = 0; j < consumer.outputs; ++j) {
-    for (std::int64_t tap = first; tap < last; ++tap) {
-      const std::int64_t position = consumer.source(j, tap);
-      if (position >= 0 && position < consumer.map) counts[static_cast<std::size_t>(position)] += 1.0;
-    }
-  }
-  return counts;
-}
-
 }  // namespace detail
 
 /// How many pairs (output, tap) of `consumer` read each row and each column of a map `hidden`; how many read position
 /// (y, x) is the product of the two. With FanOut::centre, taps other than the centre do not count. Throws ArgumentError
 /// or ShapeError as Window::check does.
-[[nodiscard]] inline std::pair<std::vector<double>, std::vector<double>> position_counts(const Window& consumer,
-                                                                                         Extent2 hidden,
-                                                                                         FanOut fan_out) {
-  consumer.check("position_counts", hidden);
-  return {detail::counts_of(detail::axis_y(consumer, hidden), fan_out),
-          detail::counts_of(detail::axis_x(consumer, hidden), fan_out)};
-}
+[[nodiscard]] std::pair<std::vector<double>, std::vector<double>> position_counts(const Window& consumer,
+                                                                                  Extent2 hidden, FanOut fan_out);
 
 namespace detail {
 
@@ -100,47 +81,16 @@ struct PatchPositions {
 };
 
 /// Indices of the numbers that are not 0.
-[[nodiscard]] inline std::vector<std::int64_t> indices_of_nonzeros(const std::vector<double>& values) {
-  std::vector<std::int64_t> result;
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    if (values[i] != 0.0) result.push_back(static_cast<std::int64_t>(i));
-  }
-  return result;
-}
+[[nodiscard]] std::vector<std::int64_t> indices_of_nonzeros(const std::vector<double>& values);
 
 template <Real T>
 [[nodiscard]] PatchPositions<T> positions_with(Context& ctx, const std::vector<double>& weight_y,
-                                               const std::vector<double>& weight_x) {
-  PatchPositions<T> result;
-  const auto one = [](double w) { return w == 0.0 || w == 1.0; };
-  const bool ones =
-      std::all_of(weight_y.begin(), weight_y.end(), one) && std::all_of(weight_x.begin(), weight_x.end(), one);
-  const auto fill = [&](const std::vector<double>& weights, Tensor<std::int64_t>& positions, Tensor<T>& factors) {
-    const std::vector<std::int64_t> indices = indices_of_nonzeros(weights);
-    const auto count = static_cast<std::int64_t>(indices.size());
-    positions = from_host<std::int64_t>(ctx, {count}, indices);
-    if (ones) return;
-    std::vector<T> roots;
-    for (const std::int64_t i : indices) {
-      roots.push_back(static_cast<T>(std::sqrt(weights[static_cast<std::size_t>(i)])));
-    }
-    factors = from_host<T>(ctx, {count}, roots);
-  };
-  fill(weight_y, result.ys, result.factor_y);
-  fill(weight_x, result.xs, result.factor_x);
-  return result;
-}
+                                               const std::vector<double>& weight_x);
 
 /// out (rows, ky·kx·channels) = the patches of rows [first, first + rows) of `positions`.
 template <Real T>
 void gather_patches(Context& ctx, View<const T> x, const Window& window, const PatchPositions<T>& positions,
-                    std::int64_t first, View<T> out) {
-  kernels::gather(
-      ctx,
-      kernels::GatherPatches<T>{x.data_handle(), out.data_handle(), positions.rows(), positions.factor_y.data(),
-                                positions.factor_x.data(), x.extent(1), x.extent(2), x.extent(3), window, first},
-      out.extent(0));
-}
+                    std::int64_t first, View<T> out);
 
 /// Rows of a block of `columns` numbers: about a megabyte, long enough for matrix products.
 template <Real T>
@@ -157,17 +107,7 @@ class MapSum {
   MapSum(Context& ctx, std::int64_t size) : sum_(ctx, {size}) {}
 
   /// Adds the maps (n, ...), each of `size` numbers.
-  void add(Context& ctx, View<const T> maps) {
-    const std::int64_t n = maps.extent(0), size = n == 0 ? 0 : maps.size() / n;
-    if (size == 0) return;
-    const View<const T> rows = maps.reshape({n, size});
-    // As many as column_sums adds without scratch memory.
-    for (std::int64_t begin = 0; begin < n; begin += 64) {
-      const std::int64_t end = std::min<std::int64_t>(begin + 64, n);
-      kernels::column_sums<T>(ctx, rows.slice(0, begin, end), sum_.target(ctx, end - begin),
-                              kernels::Accumulate::accumulate);
-    }
-  }
+  void add(Context& ctx, View<const T> maps);
   void merge(Context& ctx, const MapSum& other) { sum_.merge(ctx, other.sum_); }
   [[nodiscard]] Tensor<double> scaled(Context& ctx, double factor) { return sum_.scaled(ctx, factor); }
 
@@ -183,10 +123,7 @@ struct PatchGeometry {
   bool bias = false;
 
   /// Throws ArgumentError or ShapeError for a window that does not fit or a negative number of channels.
-  void check(const char* what) const {
-    if (channels < 0) throw ArgumentError(concat(what, ": the number of channels is ", channels, "; it is 0 or more"));
-    window.check(what, map);
-  }
+  void check(const char* what) const;
   [[nodiscard]] std::int64_t coordinates() const { return window.kernel.size() * channels; }
   /// Throws ShapeError unless x is a batch of these maps.
   template <class T>
@@ -198,10 +135,7 @@ struct PatchGeometry {
     throw ShapeError(concat(what, ": was made for ", argument, " of shape (n, ", extent.y, ", ", extent.x, ", ", last,
                             "), got ", x.shape()));
   }
-  [[nodiscard]] std::string to_string() const {
-    return concat(channels, " channels on maps of ", map, ", kernel ", window.kernel, ", stride ", window.stride,
-                  ", padding ", window.padding, ", dilation ", window.dilation, bias ? ", a bias" : ", no bias");
-  }
+  [[nodiscard]] std::string to_string() const;
   friend bool operator==(const PatchGeometry&, const PatchGeometry&) = default;
 };
 
@@ -210,11 +144,7 @@ struct PatchGeometry {
   return w.stride == Extent2(1) && (w.kernel.y == 1 || w.dilation.y == 1) && (w.kernel.x == 1 || w.dilation.x == 1);
 }
 
-inline void check_path(const char* what, PatchPath path, bool offsets_possible) {
-  if (path != PatchPath::offsets || offsets_possible) return;
-  throw ArgumentError(
-      concat(what, ": the offsets path needs windows of stride 1 and dilation 1; use automatic or ", "patches"));
-}
+void check_path(const char* what, PatchPath path, bool offsets_possible);
 
 inline void check_same_path(const char* what, PatchPath theirs, PatchPath mine) {
   if (theirs == mine) return;
@@ -224,3 +154,7 @@ inline void check_same_path(const char* what, PatchPath theirs, PatchPath mine) 
 }  // namespace detail
 
 }  // namespace meristem::grow
+
+#if !defined(MERISTEM_COMPILED)
+#include <meristem/grow/statistics/patch_geometry_impl.hpp>
+#endif

@@ -1,11 +1,9 @@
 // Where a network can grow: a hidden layer between the layer that produces it and the one that consumes it.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include <meristem/core/window.hpp>
@@ -15,25 +13,6 @@
 
 namespace meristem::grow {
 
-namespace detail {
-
-/// Whether a tensor other than an affine layer's weight and bias has an axis that features index.
-template <Real T>
-[[nodiscard]] bool has_riders(const nn::Description<T>& description) {
-  const auto rides = [](const auto& entry) {
-    return entry.axis_of(nn::Axis::in) >= 0 || entry.axis_of(nn::Axis::out) >= 0 ||
-           entry.axis_of(nn::Axis::channel) >= 0;
-  };
-  const bool affine = description.op == nn::Operator::affine;
-  for (const auto& entry : description.parameters) {
-    if (affine && (entry.tensor == description.weight || entry.tensor == description.bias)) continue;
-    if (rides(entry)) return true;
-  }
-  return std::any_of(description.buffers.begin(), description.buffers.end(), rides);
-}
-
-}  // namespace detail
-
 /// A layer that describes itself as affine, such as Linear and Conv2d, seen as a convolution: one on vectors has the
 /// window 1x1.
 template <Real T>
@@ -42,14 +21,7 @@ class Affine {
   Affine() = default;
   /// Without a layer if that is not affine, or has more tensors along its features than a weight and a bias: what to
   /// put into those for a new unit is not known here.
-  Affine(nn::Layer<T>& layer, const nn::Description<T>& description) {
-    if (description.op != nn::Operator::affine || detail::has_riders(description)) return;
-    layer_ = &layer;
-    weight_ = description.weight;
-    bias_ = description.bias;
-    window_ = description.window;
-    is_convolution_ = weight_->value.rank() == 4;
-  }
+  Affine(nn::Layer<T>& layer, const nn::Description<T>& description);
 
   [[nodiscard]] nn::Layer<T>* layer() const noexcept { return layer_; }
   [[nodiscard]] const std::string& name() const { return layer_->name(); }
@@ -108,26 +80,7 @@ struct Site {
 
   /// Its sizes for an input of the producer of this shape, (n, height, width, channels) where positions matter. Throws
   /// ShapeError for another rank there.
-  [[nodiscard]] SiteShape shape(const Shape& input) const {
-    const auto shape_of = [](const Affine<T>& layer) {
-      return AffineShape{layer.in_features(), layer.out_features(), layer.has_bias(), layer.is_convolution(),
-                         layer.window()};
-    };
-    SiteShape result;
-    result.name = name;
-    result.producer = shape_of(producer);
-    result.consumer = shape_of(consumer);
-    result.consumer_label = consumer.layer()->label();
-    if (!spatial()) return result;
-    if (input.rank() != 4) {
-      throw ShapeError(concat("site ", name, ": ", producer.layer()->label(), " reads shape ", input,
-                              "; a site with a convolution reads maps (n, height, width, channels)"));
-    }
-    result.map = {input[1], input[2]};
-    if (pool) result.pool = pool->description().window_on(result.hidden());
-    result.flattened = flattened;
-    return result;
-  }
+  [[nodiscard]] SiteShape shape(const Shape& input) const;
 
   /// Learned scalars that one unit adds if the consumer reads it by `taps` weights per output (1 for vectors,
   /// SiteShape::consumer_window().kernel.size() for maps).
@@ -144,72 +97,14 @@ class SiteFinder {
  public:
   explicit SiteFinder(std::vector<Site<T>>& sites) : sites_(&sites) {}
 
-  void walk(nn::Layer<T>& network) {
-    const nn::Description<T> told = network.description();
-    const bool chain = told.op == nn::Operator::sequence && told.plain();
-    close();
-    for (const auto& child : told.children) {
-      visit(child.layer);
-      if (!chain) close();
-    }
-    close();
-  }
+  void walk(nn::Layer<T>& network);
 
  private:
-  void visit(nn::Layer<T>* layer) {
-    const nn::Description<T> told = layer->description();
-    const Affine<T> affine(*layer, told);
-    // A tensor between the two layers that has units of its own.
-    const bool rides = told.op != nn::Operator::normalise && detail::has_riders(told);
-    const nn::Operator op =
-        rides || (told.op == nn::Operator::affine && !affine.layer()) ? nn::Operator::other : told.op;
-    const bool behind = directly_behind_;
-    directly_behind_ = false;
-    if (op == nn::Operator::affine) {
-      if (open_) {
-        site_.consumer = affine;
-        sites_->push_back(site_);
-      }
-      close();
-      site_.name = layer->name();
-      site_.producer = affine;
-      open_ = directly_behind_ = true;
-    } else if (told.batch_norm) {
-      if (!behind) return close();
-      site_.norm = told.batch_norm;
-      if (!sites_->empty() && sites_->back().consumer.layer() == site_.producer.layer()) {
-        sites_->back().consumer_norm = told.batch_norm;
-      }
-      if (told.activation != nn::Activation::identity) activate(*told.activation);
-    } else if (op == nn::Operator::elementwise && told.slope_at_zero) {
-      activate(told.activation.value_or(nn::Activation::identity));
-      if (!told.activation) site_.own_slope = told.slope_at_zero;
-    } else if (op == nn::Operator::pool) {
-      if (site_.pool || site_.flattened || !site_.producer.layer() || !site_.producer.is_convolution()) close();
-      site_.pool = layer;
-      site_.pooling = told.pooling;
-      site_.pool_first = !activated_;
-      global_ = told.global;
-    } else if (op == nn::Operator::flatten) {
-      // Behind a Linear it would merge axes whose meaning is not known here.
-      if (site_.flattened || !site_.producer.layer() || !site_.producer.is_convolution()) close();
-      site_.flattened = !(site_.pool && global_);
-    } else if (op != nn::Operator::identity) {
-      close();
-      SiteFinder(*sites_).walk(*layer);
-    }
-  }
+  void visit(nn::Layer<T>* layer);
 
-  void activate(nn::Activation function) {
-    if (activated_) close();
-    activated_ = true;
-    site_.activation = function;
-  }
+  void activate(nn::Activation function);
 
-  void close() {
-    open_ = activated_ = directly_behind_ = false;
-    site_ = {};
-  }
+  void close();
 
   std::vector<Site<T>>* sites_;
   Site<T> site_;
@@ -226,56 +121,16 @@ class TiedLayers {
   explicit TiedLayers(nn::Layer<T>& network) { (void)follow(network, {}); }
 
   /// The layers tied to the named one, itself included; empty if there are none.
-  [[nodiscard]] std::vector<std::string> of(const std::string& name) const {
-    for (const std::vector<std::string>& group : groups_) {
-      for (const std::string& member : group) {
-        if (member == name) return group;
-      }
-    }
-    return {};
-  }
+  [[nodiscard]] std::vector<std::string> of(const std::string& name) const;
 
  private:
   /// Names of the layers whose outputs are added up in the output of `layer`, given those in its input.
-  std::vector<std::string> follow(nn::Layer<T>& layer, std::vector<std::string> stream) {
-    const nn::Description<T> told = layer.description();
-    if (told.op == nn::Operator::affine) return {layer.name()};
-    if (told.op == nn::Operator::sum) {
-      std::vector<std::string> sum;
-      for (const auto& branch : told.children) {
-        for (const std::string& name : follow(*branch.layer, stream)) sum.push_back(name);
-      }
-      for (const std::string& name : sum) {
-        // A stream that is added again takes its group with it.
-        const auto known = [&](const std::vector<std::string>& group) {
-          return std::find(group.begin(), group.end(), name) != group.end();
-        };
-        groups_.erase(std::remove_if(groups_.begin(), groups_.end(), known), groups_.end());
-      }
-      groups_.push_back(sum);
-      return sum;
-    }
-    for (const auto& child : told.children) stream = follow(*child.layer, std::move(stream));
-    return stream;
-  }
+  std::vector<std::string> follow(nn::Layer<T>& layer, std::vector<std::string> stream);
 
   std::vector<std::vector<std::string>> groups_;
 };
 
-template <Real T>
-[[nodiscard]] bool has_layer(nn::Layer<T>& network, const std::string& name) {
-  if (network.name() == name) return true;
-  for (nn::Layer<T>* child : network.children()) {
-    if (has_layer(*child, name)) return true;
-  }
-  return false;
-}
-
-[[nodiscard]] inline std::string listed(const std::vector<std::string>& names) {
-  std::string text;
-  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
-  return text;
-}
+[[nodiscard]] std::string listed(const std::vector<std::string>& names);
 
 }  // namespace detail
 
@@ -283,36 +138,15 @@ template <Real T>
 /// Conv2d), followed by at most one BatchNorm, one activation (a function with a slope at zero), one pooling, one
 /// Flatten and any identity (Dropout), followed by an affine layer.
 template <Real T>
-[[nodiscard]] std::vector<Site<T>> find_sites(nn::Layer<T>& network) {
-  std::vector<Site<T>> sites;
-  detail::SiteFinder<T>(sites).walk(network);
-  return sites;
-}
+[[nodiscard]] std::vector<Site<T>> find_sites(nn::Layer<T>& network);
 
 /// The site of that name. Throws ArgumentError that says what stands in the way: no such layer, channels that skip
 /// connections tie to those of other layers (it lists them), or no consumer.
 template <Real T>
-[[nodiscard]] Site<T> find_site(nn::Layer<T>& network, const std::string& name) {
-  const std::vector<Site<T>> sites = find_sites(network);
-  std::vector<std::string> names;
-  for (const Site<T>& site : sites) {
-    if (site.name == name) return site;
-    names.push_back(site.name);
-  }
-  const std::string others = names.empty() ? "no layer of this network can grow"
-                                           : concat("the layers that can grow are ", detail::listed(names));
-  if (name.empty() || !detail::has_layer(network, name)) {
-    throw ArgumentError(concat("growth: there is no layer '", name, "'; ", others));
-  }
-  const std::vector<std::string> tied = detail::TiedLayers<T>(network).of(name);
-  if (!tied.empty()) {
-    throw ArgumentError(concat("growth: ", name, " cannot grow alone: skip connections add the outputs of ",
-                               detail::listed(tied), ", whose channels are tied; ", others));
-  }
-  throw ArgumentError(concat("growth: ", name,
-                             " cannot grow: no Linear or Conv2d consumes its output through at most one BatchNorm, "
-                             "activation, pooling and Flatten; ",
-                             others));
-}
+[[nodiscard]] Site<T> find_site(nn::Layer<T>& network, const std::string& name);
 
 }  // namespace meristem::grow
+
+#if !defined(MERISTEM_COMPILED)
+#include <meristem/grow/units/site_impl.hpp>
+#endif

@@ -1,0 +1,35 @@
+# meristem::compiled, for programs compiled by g++ or clang++, and meristem::compiled_cuda, for programs with .cu files: the
+# library for float and double, compiled once. Programs that link one of them read declarations alone.
+file(GLOB compiled_sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/src/*.cpp")
+if(NOT TARGET meristem::io)
+  list(FILTER compiled_sources EXCLUDE REGEX "/io\\.cpp$")
+endif()
+
+# meristem_compiled_library(<name> <exported name> <meristem::meristem or meristem::cuda> <source>...)
+function(meristem_compiled_library name exported interface)
+  add_library(${name} STATIC ${ARGN})
+  add_library(meristem::${exported} ALIAS ${name})
+  set_target_properties(${name} PROPERTIES EXPORT_NAME ${exported} POSITION_INDEPENDENT_CODE ON)
+  target_compile_definitions(${name} PUBLIC MERISTEM_COMPILED)
+  target_link_libraries(${name} PUBLIC ${interface})
+  # Not linked: neither belongs to the package.
+  target_compile_options(${name} PRIVATE $<TARGET_PROPERTY:meristem_flags,INTERFACE_COMPILE_OPTIONS>)
+  if(TARGET meristem::io)
+    target_include_directories(${name} SYSTEM PRIVATE "${MERISTEM_JSON_INCLUDE_DIR}")
+  endif()
+endfunction()
+
+set(meristem_compiled_targets "")
+if(MERISTEM_CPU)
+  meristem_compiled_library(meristem_compiled compiled meristem::meristem ${compiled_sources})
+  list(APPEND meristem_compiled_targets meristem_compiled)
+endif()
+if(MERISTEM_WITH_CUDA)
+  meristem_cuda_sources(compiled_cuda_sources ${compiled_sources})
+  meristem_compiled_library(meristem_compiled_cuda compiled_cuda meristem::cuda ${compiled_cuda_sources})
+  list(APPEND meristem_compiled_targets meristem_compiled_cuda)
+  if(MERISTEM_BUILD_TESTS)
+    # The virtual GPU reads the kernels' PTX as it is.
+    target_compile_options(meristem_compiled_cuda PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:-no-compress>")
+  endif()
+endif()

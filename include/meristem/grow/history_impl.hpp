@@ -1,0 +1,133 @@
+// Definitions of history.hpp.
+#pragma once
+
+#include <charconv>
+#include <cmath>
+#include <fstream>
+
+#include <meristem/grow/history.hpp>
+
+namespace meristem::grow::detail {
+
+MERISTEM_INLINE void JsonLine::add(std::string_view key, std::string_view text) {
+  start(key);
+  text_ += quoted(text);
+}
+
+MERISTEM_INLINE void JsonLine::add(std::string_view key, std::int64_t number) {
+  start(key);
+  text_ += std::to_string(number);
+}
+
+MERISTEM_INLINE void JsonLine::add(std::string_view key, double number) {
+  start(key);
+  text_ += written(number);
+}
+
+MERISTEM_INLINE void JsonLine::add(std::string_view key, const std::vector<double>& numbers) {
+  start(key);
+  text_ += '[';
+  for (std::size_t i = 0; i < numbers.size(); ++i) text_ += (i == 0 ? "" : ",") + written(numbers[i]);
+  text_ += ']';
+}
+
+MERISTEM_INLINE std::string JsonLine::written(double number) {
+  if (std::isnan(number)) return "null";
+  if (std::isinf(number)) return number > 0.0 ? "\"inf\"" : "\"-inf\"";
+  char digits[40];
+  const std::to_chars_result end = std::to_chars(digits, digits + sizeof(digits), number);
+  // Without a point, readers take it for a whole number, which has no sign at 0.
+  return number == 0.0 && std::signbit(number) ? "-0.0" : std::string(digits, end.ptr);
+}
+
+MERISTEM_INLINE std::string JsonLine::quoted(std::string_view text) {
+  std::string result = "\"";
+  for (const char c : text) {
+    const auto code = static_cast<unsigned char>(c);
+    if (c == '"' || c == '\\') {
+      result += '\\';
+      result += c;
+    } else if (c == '\n') {
+      result += "\\n";
+    } else if (code < 0x20) {
+      constexpr char hex[] = "0123456789abcdef";
+      result += "\\u00";
+      result += hex[code / 16];
+      result += hex[code % 16];
+    } else {
+      result += c;
+    }
+  }
+  return result + '"';
+}
+
+MERISTEM_INLINE void JsonLine::start(std::string_view key) {
+  text_ += text_.empty() ? "{" : ",";
+  text_ += quoted(key) + ':';
+}
+
+}  // namespace meristem::grow::detail
+
+namespace meristem::grow {
+
+MERISTEM_INLINE void History::write_json_lines(std::ostream& out) const {
+  for (std::size_t i = 0; i < events.size(); ++i) out << json_lines(i);
+}
+
+MERISTEM_INLINE std::string History::json_lines(std::size_t index) const {
+  if (index >= events.size()) {
+    throw ArgumentError(concat("history: there is no growth step ", index, " among ", events.size()));
+  }
+  const GrowthEvent& event = events[index];
+  std::string lines;
+  for (const SiteReport& site : event.report.sites) {
+    detail::JsonLine line;
+    line.add("growth", static_cast<std::int64_t>(index));
+    line.add("epoch", event.epoch);
+    line.add("step", event.step);
+    line.add("method", event.report.method);
+    line.add("where", event.report.where);
+    line.add("sites", static_cast<std::int64_t>(event.report.sites.size()));
+    line.add("operations", event.report.operations);
+    line.add("all_seconds", event.report.seconds);
+    line.add("all_parameters", event.report.parameters);
+    line.add("site", site.name);
+    line.add("width", site.width);
+    line.add("asked", site.asked);
+    line.add("found", site.found);
+    line.add("added", site.added);
+    line.add("samples", site.samples);
+    line.add("goal_norm2", site.goal_norm2);
+    line.add("bottleneck", site.bottleneck);
+    line.add("best_move_decrease", site.best_move_decrease);
+    line.add("threshold", site.threshold);
+    line.add("damping", site.damping);
+    line.add("ridge_used", site.ridge_used);
+    line.add("lambda_error", site.lambda_error);
+    line.add("gain", site.gain);
+    line.add("slope", site.slope);
+    line.add("gamma", site.gamma);
+    line.add("predicted", site.predicted);
+    line.add("loss_before", site.loss_before);
+    line.add("loss_after", site.loss_after);
+    line.add("evaluations", static_cast<std::int64_t>(site.evaluations));
+    line.add("parameters", site.parameters);
+    line.add("multiply_adds", site.multiply_adds);
+    line.add("accuracy", site.accuracy);
+    line.add("seconds", site.seconds);
+    line.add("note", site.note);
+    line.add("lambda", site.lambda);
+    lines += line.finished() + '\n';
+  }
+  return lines;
+}
+
+MERISTEM_INLINE void History::save(const std::string& path) const {
+  std::ofstream file(path);
+  if (!file) throw IoError(concat("history: cannot open ", path, " for writing"));
+  write_json_lines(file);
+  file.flush();
+  if (!file) throw IoError(concat("history: writing ", path, " failed; the disk may be full"));
+}
+
+}  // namespace meristem::grow

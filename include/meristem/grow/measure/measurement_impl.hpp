@@ -1,0 +1,283 @@
+// Definitions of measurement.hpp.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include <meristem/grow/measure/measurement.hpp>
+
+namespace meristem::grow {
+
+template <Real T>
+NumbersOfUnits numbers_of_units(Context& ctx, const Site<T>& site) {
+  NumbersOfUnits result;
+  const std::int64_t width = site.width(), q = site.fan_out();
+  const std::vector<T> rows = to_host(ctx, site.producer.weight().value);
+  const std::vector<T> biases = site.producer.has_bias() ? to_host(ctx, site.producer.bias().value) : std::vector<T>();
+  const std::size_t features = width > 0 ? rows.size() / static_cast<std::size_t>(width) : 0;
+  for (std::size_t k = 0; k < static_cast<std::size_t>(width); ++k) {
+    for (std::size_t i = 0; i < features; ++i) result.fan_in.push_back(static_cast<double>(rows[k * features + i]));
+    if (!biases.empty()) result.fan_in.push_back(static_cast<double>(biases[k]));
+  }
+  const std::vector<T> columns = to_host(ctx, site.consumer.weight().value);
+  const std::int64_t taps = width * q > 0 ? static_cast<std::int64_t>(columns.size()) / (width * q) : 0;
+  for (std::int64_t k = 0; k < width; ++k) {
+    for (std::int64_t tap = 0; tap < taps; ++tap) {
+      for (std::int64_t o = 0; o < q; ++o) {
+        result.fan_out.push_back(static_cast<double>(columns[static_cast<std::size_t>((o * taps + tap) * width + k)]));
+      }
+    }
+  }
+  if (!site.norm) return result;
+  const auto read = [&](const Tensor<T>& tensor) {
+    const std::vector<T> values = to_host(ctx, tensor);
+    return std::vector<double>(values.begin(), values.end());
+  };
+  result.norm = {read(site.norm->running_mean().value), read(site.norm->running_variance().value),
+                 read(site.norm->weight().value), read(site.norm->bias().value)};
+  return result;
+}
+
+template <Real T>
+Measurement<T>::Measurement(Context& ctx, const Site<T>& site, const MeasurementOptions& options, MaxUnits max_units,
+                            const Tensor<double>* known_covariance)
+    : ctx_(&ctx),
+      site_(site),
+      options_(options),
+      needs_(options.method->needs()),
+      known_covariance_(known_covariance),
+      max_units_(std::move(max_units)) {
+  needs_.consumer = needs_.consumer || needs_.residual || needs_.joint || options.bottleneck;
+  needs_.noise = needs_.noise && (options.significance > 0.0 || !options.damping);
+}
+
+template <Real T>
+auto Measurement<T>::wants() const noexcept -> Batches {
+  if (features_ || candidates_ || effects_) return Batches::all;
+  if (solved_) return Batches::none;
+  const bool reads = needs_.inputs || needs_.consumer || needs_.goal || needs_.fisher;
+  return reads ? Batches::all : Batches::one;
+}
+
+template <Real T>
+void Measurement<T>::update(Context& ctx, View<const T> unit_input, View<const T> consumer_input, View<const T> goal) {
+  if (wants() == Batches::none) {
+    throw ArgumentError(concat("site ", site_.name, ": the measurement is complete; no further pass is wanted"));
+  }
+  if (features_) return features_->update(ctx, unit_input, consumer_input, goal);
+  if (candidates_) return candidates_->update(ctx, unit_input, goal);
+  if (effects_) return effects_->update(ctx, unit_input, goal, consumer_input);
+  if (!statistics_) {
+    statistics_.emplace(ctx, site_.shape(unit_input.shape()), needs_,
+                        typename SiteStatistics<T>::Options{.fan_out = options_.fan_out,
+                                                            .damping = options_.damping,
+                                                            .norm = site_.norm != nullptr,
+                                                            .known_covariance = known_covariance_});
+  }
+  if (statistics_->wants_pass()) return statistics_->update(ctx, unit_input, consumer_input, goal);
+  kernels::check_finite(ctx, goal, concat("site ", site_.name, ": the desired update"));
+}
+
+template <Real T>
+void Measurement<T>::finish_pass(Context& ctx, Tensor<double>* covariance) {
+  const auto start = std::chrono::steady_clock::now();
+  if (features_) {
+    options_.method->add_features(ctx, moments_, feature_fan_ins_, features_->moments(ctx), choice_);
+    features_.reset();
+    complete(choice_.insertion);
+    prepare_pass(ctx);
+  } else if (candidates_) {
+    options_.method->refine(ctx, moments_, candidates_->gradients(), pass_++, choice_);
+    complete(choice_.insertion);
+    prepare_pass(ctx);
+  } else if (effects_) {
+    measured_ = std::exchange(effects_, std::nullopt);
+  } else {
+    if (!statistics_ || solved_) {
+      throw ArgumentError(concat("site ", site_.name, ": a pass ended in which no batch was shown"));
+    }
+    if (statistics_->wants_pass()) statistics_->finish_pass(ctx);
+    if (!statistics_->wants_pass()) solve(ctx, covariance);
+  }
+  seconds_ += seconds_since(start);
+}
+
+template <Real T>
+Proposal Measurement<T>::propose() {
+  Insertion& insertion = choice_.insertion;
+  double slope = site_.slope_at_zero() * choice_.first_order_gain.value_or(0.0);
+  if (measured_) {
+    if (site_.norm && insertion.mean.empty()) {
+      for (std::int64_t k = 0; k < insertion.units; ++k) {
+        insertion.mean.push_back(measured_->mean(k));
+        insertion.variance.push_back(measured_->variance(k));
+      }
+    }
+    // Without a slope asked for, the units are as the method means them to be.
+    if (wants_slope()) slope = choose_signs(*measured_, insertion);
+    double factor = 1.0;
+    Tensor<double> explained;
+    double explained_norm2 = 0.0;
+    if (choice_.companion) {
+      const Tensor<double> cross = measured_->consumer_cross(*ctx_);
+      explained = solve_consumer(cross);
+      explained_norm2 = detail::inner_product<double, double>(*ctx_, in_metric(explained).view(), cross.view());
+    }
+    if (choice_.rescale && insertion.taps > 1) {
+      factor = rescale(insertion, choice_.gain / (measured_->move_norm2() - explained_norm2));
+    }
+    slope *= factor;
+    if (choice_.companion) subtract_from_move(explained, factor);
+  }
+  Proposal proposal;
+  SiteReport& report = proposal.report;
+  report.name = site_.name;
+  report.width = site_.width();
+  if (needs_.consumer) {
+    report.goal_norm2 = moments_.moments.goal_norm2;
+    report.best_move_decrease = moments_.move.decrease;
+    report.bottleneck = moments_.bottleneck;
+  }
+  report.lambda = std::move(choice_.lambda);
+  report.threshold = choice_.threshold;
+  report.damping = choice_.damping;
+  report.ridge_used = choice_.ridge_used;
+  report.gain = choice_.gain;
+  report.note = std::move(choice_.note);
+  report.seconds = seconds_;
+  if (insertion.units > 0) report.slope = slope + (insertion.move.empty() ? 0.0 : choice_.move_decrease);
+  if (!std::isfinite(moments_.moments.goal_norm2) || !std::isfinite(moments_.bottleneck) ||
+      !std::isfinite(report.slope)) {
+    throw NumericError("the bottleneck or what growth would gain is not finite");
+  }
+  proposal.move_slope = insertion.move.empty() ? 0.0 : choice_.move_decrease;
+  proposal.insertion = std::move(insertion);
+  proposal.positions = moments_.positions;
+  proposal.taps = taps();
+  proposal.homogeneous = moments_.homogeneous;
+  proposal.search_amplitude = choice_.search_amplitude;
+  proposal.preserves_function = choice_.preserves_function;
+  return proposal;
+}
+
+template <Real T>
+void Measurement<T>::complete(Insertion& insertion) const {
+  insertion.inputs = moments_.inputs;
+  insertion.outputs = moments_.outputs;
+  insertion.consumer_inputs = moments_.consumer_inputs;
+  insertion.taps = choice_.all_taps ? moments_.all_taps : moments_.taps;
+}
+
+template <Real T>
+bool Measurement<T>::wants_slope() const {
+  return !choice_.preserves_function && choice_.choose_signs &&
+         (site_.spatial() || site_.norm || !choice_.first_order_gain || site_.activation == nn::Activation::relu);
+}
+
+template <Real T>
+void Measurement<T>::prepare_pass(Context& ctx) {
+  candidates_.reset();
+  if (choice_.insertion.units == 0 || features_) return;
+  if (pass_ < passes_) {
+    candidates_.emplace(ctx, site_, choice_.insertion);
+  } else if (wants_slope() || choice_.companion || (site_.norm && choice_.insertion.mean.empty())) {
+    effects_.emplace(ctx, site_, choice_.insertion,
+                     typename UnitEffects<T>::Options{.norm2 = choice_.rescale && choice_.insertion.taps > 1,
+                                                      .companion = choice_.companion,
+                                                      .metric = choice_.output_metric});
+  }
+}
+
+template <Real T>
+void Measurement<T>::solve(Context& ctx, Tensor<double>* covariance) {
+  moments_ = statistics_->moments(ctx);
+  statistics_.reset();
+  solved_ = true;
+  moments_.slope_at_zero = site_.slope_at_zero();
+  moments_.relu = site_.activation == nn::Activation::relu;
+  moments_.homogeneous =
+      moments_.relu || (site_.activation == nn::Activation::identity && !site_.own_slope.has_value());
+  moments_.norm = site_.norm != nullptr;
+  moments_.consumer_norm = site_.consumer_norm != nullptr;
+  moments_.damping = options_.damping;
+  moments_.significance = options_.significance;
+  moments_.move_weights = options_.move_weights;
+  moments_.max_units = max_units_(taps());
+  const NumbersOfUnits now = numbers_of_units<T>(*ctx_, site_);
+  moments_.fan_in = now.fan_in;
+  moments_.fan_out = now.fan_out;
+  moments_.norm_channels = now.norm;
+  if (covariance && needs_.inputs && !known_covariance_) *covariance = clone(ctx, moments_.moments.s);
+  choice_ = options_.method->choose(ctx, moments_);
+  if (options_.wanted && choice_.insertion.units > 0) {
+    const std::int64_t wanted = options_.wanted(choice_);
+    if (wanted < choice_.insertion.units) {
+      moments_.max_units = wanted;
+      choice_ = options_.method->choose(ctx, moments_);
+    }
+  }
+  if (needs_.consumer) choice_.note = detail::joined(choice_.note, detail::note_of_move(moments_.move));
+  complete(choice_.insertion);
+  passes_ = choice_.insertion.units > 0 ? options_.method->candidate_passes() + 1 : 0;
+  if (options_.method->candidate_passes() == 0) passes_ = 0;
+  if (!moments_.spatial && moments_.relu && !site_.norm && needs_.residual) {
+    feature_fan_ins_ = options_.method->features(ctx, moments_, choice_);
+    if (!feature_fan_ins_.empty()) features_.emplace(ctx, site_, feature_fan_ins_, needs_.noise);
+  }
+  prepare_pass(ctx);
+}
+
+template <Real T>
+Tensor<double> Measurement<T>::damped(Context& ctx, const Tensor<double>& a) const {
+  Tensor<double> result = clone(ctx, a);
+  damp(ctx, moments_.consumer_damping, result);
+  return result;
+}
+
+template <Real T>
+Tensor<double> Measurement<T>::solve_consumer(const Tensor<double>& cross) const {
+  const Tensor<double> s1 = damped(*ctx_, moments_.moments.s1);
+  const Tensor<double> transposed = detail::converted_transposed<double, double>(*ctx_, cross.view());
+  BestMove<double> found = best_move<double>(*ctx_, s1.view(), transposed.view(), SolveOptions{.route = needs_.route},
+                                             moments_.moments.resolution);
+  return std::move(found.weights);
+}
+
+template <Real T>
+Tensor<double> Measurement<T>::in_metric(const Tensor<double>& a) const {
+  if (choice_.output_metric.empty()) return clone(*ctx_, a);
+  const Tensor<double> metric = from_host<double>(*ctx_, {moments_.outputs, moments_.outputs}, choice_.output_metric);
+  Tensor<double> result(*ctx_, a.shape());
+  gemm(*ctx_, Transpose::no, Transpose::no, 1, metric.view(), a.view(), 0, result.view());
+  return result;
+}
+
+template <Real T>
+void Measurement<T>::subtract_from_move(const Tensor<double>& explained, double factor) {
+  std::vector<double>& move = choice_.insertion.move;
+  if (move.empty()) return;
+  const std::vector<double> change = to_host(*ctx_, explained);
+  const std::vector<double> m1 = to_host(*ctx_, moments_.moments.m1);
+  const std::size_t q = static_cast<std::size_t>(moments_.outputs), d = move.size() / std::max<std::size_t>(q, 1);
+  choice_.move_decrease = 0.0;
+  for (std::size_t o = 0; o < q; ++o) {
+    for (std::size_t i = 0; i < d; ++i) {
+      move[o * d + i] -= factor * change[o * d + i];
+      choice_.move_decrease += move[o * d + i] * m1[i * q + o];
+    }
+  }
+}
+
+template <Real T>
+double Measurement<T>::rescale(Insertion& insertion, double factor) {
+  if (!(factor > 0.0) || !std::isfinite(factor)) return 1.0;
+  const double root = std::sqrt(factor);
+  for (double& value : insertion.fan_in) value *= root;
+  for (double& value : insertion.fan_out) value *= root;
+  for (double& value : insertion.mean) value *= root;
+  for (double& value : insertion.variance) value *= factor;
+  return factor;
+}
+
+}  // namespace meristem::grow

@@ -1,0 +1,163 @@
+// Definitions of unit_path.hpp.
+#pragma once
+
+#include <cstddef>
+#include <utility>
+#include <vector>
+
+#include <meristem/core/blas.hpp>
+#include <meristem/grow/measure/unit_path.hpp>
+#include <meristem/kernels/activation.cuh>
+#include <meristem/kernels/conv2d.cuh>
+#include <meristem/kernels/elementwise.cuh>
+#include <meristem/kernels/pool.cuh>
+#include <meristem/kernels/reduce.cuh>
+
+namespace meristem::grow {
+
+template <Real T>
+UnitPath<T>::UnitPath(Context& ctx, const Site<T>& site, const Insertion& insertion)
+    : site_(site), units_(insertion.units) {
+  Insertion plain = insertion;
+  plain.mean.assign(static_cast<std::size_t>(units_), 0.0);
+  plain.variance.assign(static_cast<std::size_t>(units_), 0.0);
+  plain.move.clear();
+  detail::require_fit(site, plain);
+  const std::int64_t p = insertion.inputs, features = p - (site.producer.has_bias() ? 1 : 0);
+  std::vector<T> weights, biases;
+  for (std::int64_t k = 0; k < units_; ++k) {
+    for (std::int64_t i = 0; i < p; ++i) {
+      (i < features ? weights : biases)
+          .push_back(static_cast<T>(insertion.fan_in[static_cast<std::size_t>(k * p + i)]));
+    }
+  }
+  fan_in_ = from_host<T>(ctx, site.producer.weight().value.shape().with(0, units_), weights);
+  if (site.producer.has_bias()) bias_ = from_host<T>(ctx, {units_}, biases);
+  fan_out_ = detail::fan_out_slices(ctx, site, plain);
+}
+
+template <Real T>
+Tensor<T> UnitPath<T>::pre_activation(Context& ctx, View<const T> input) const {
+  if (site_.producer.is_convolution()) {
+    const Extent2 hidden = site_.producer.window().output({input.extent(1), input.extent(2)});
+    Tensor<T> h(ctx, {input.extent(0), hidden.y, hidden.x, units_});
+    kernels::conv2d_forward<T>(ctx, input, fan_in_, bias_.empty() ? View<const T>() : bias_.view(),
+                               site_.producer.window(), h);
+    return h;
+  }
+  Tensor<T> h(ctx, input.shape().with(input.rank() - 1, units_));
+  gemm(ctx, Transpose::no, Transpose::yes, T(1), input.as_matrix(), fan_in_.view(), T(0), h.view().as_matrix());
+  if (!bias_.empty()) kernels::add_bias<T>(ctx, bias_, h.view().as_matrix());
+  return h;
+}
+
+template <Real T>
+Tensor<T> UnitPath<T>::backward_fan_out(Context& ctx, View<const T> goal, const Shape& hidden) const {
+  const Shape read = site_.pool ? site_.pool->output_shape(hidden) : hidden;
+  Tensor<T> z(ctx, read);
+  if (site_.consumer.is_convolution()) {
+    kernels::conv2d_backward_data<T>(ctx, goal, fan_out_, site_.consumer.window(), z);
+  } else {
+    const View<const T> v = goal.as_matrix();
+    gemm(ctx, Transpose::no, Transpose::no, T(1), v, fan_out_.view(), T(0),
+         z.view().reshape({v.extent(0), fan_out_.extent(1)}));
+  }
+  return z;
+}
+
+template <Real T>
+Tensor<T> UnitPath<T>::pooled(Context& ctx, Tensor<T> maps) const {
+  if (!site_.pool) return maps;
+  const nn::Pass<T> pass{.measuring = true};
+  return std::move(site_.pool->forward(ctx, maps, pass).storage);
+}
+
+template <Real T>
+Tensor<T> UnitPath<T>::through(Context& ctx, const Tensor<T>& h, T sign) const {
+  Tensor<T> u = clone(ctx, h);
+  kernels::scale<T>(ctx, sign, u.view());
+  if (site_.pool_first) u = pooled(ctx, std::move(u));
+  if (site_.activation == nn::Activation::relu) {
+    kernels::activation_forward<T>(ctx, site_.activation, u, u);
+  } else {
+    kernels::scale<T>(ctx, static_cast<T>(site_.slope_at_zero()), u.view());
+  }
+  if (!site_.pool_first) u = pooled(ctx, std::move(u));
+  return u;
+}
+
+template <Real T>
+Tensor<T> UnitPath<T>::backward_through(Context& ctx, const Tensor<T>& h, const Tensor<T>& z) const {
+  Tensor<T> gradient = clone(ctx, z);
+  if (site_.pool_first) {
+    const Tensor<T> before = pooled(ctx, clone(ctx, h));
+    activate_backward(ctx, before, gradient);
+    return unpooled(ctx, h, std::move(gradient));
+  }
+  if (site_.pool) {
+    Tensor<T> u = clone(ctx, h);
+    activate(ctx, u);
+    gradient = unpooled(ctx, u, std::move(gradient));
+  }
+  activate_backward(ctx, h, gradient);
+  return gradient;
+}
+
+template <Real T>
+Tensor<T> UnitPath<T>::contribution(Context& ctx, const Tensor<T>& h) const {
+  const Tensor<T> u = averaged(ctx, h);
+  if (site_.consumer.is_convolution()) {
+    const Window& window = site_.consumer.window();
+    const Extent2 outputs = window.output({u.extent(1), u.extent(2)});
+    Tensor<T> move(ctx, {u.extent(0), outputs.y, outputs.x, site_.fan_out()});
+    kernels::conv2d_forward<T>(ctx, u, fan_out_, View<const T>(), window, move);
+    return move;
+  }
+  const std::int64_t rows = u.size() / fan_out_.extent(1);
+  Tensor<T> move(ctx, {rows, site_.fan_out()});
+  gemm(ctx, Transpose::no, Transpose::yes, T(1), u.view().reshape({rows, fan_out_.extent(1)}), fan_out_.view(), T(0),
+       move.view());
+  return move;
+}
+
+template <Real T>
+void UnitPath<T>::activate(Context& ctx, Tensor<T>& u) const {
+  if (site_.activation == nn::Activation::relu) {
+    kernels::activation_forward<T>(ctx, site_.activation, u, u);
+  } else {
+    kernels::scale<T>(ctx, static_cast<T>(site_.slope_at_zero()), u.view());
+  }
+}
+
+template <Real T>
+void UnitPath<T>::activate_backward(Context& ctx, const Tensor<T>& before, Tensor<T>& gradient) const {
+  if (site_.activation == nn::Activation::relu) {
+    kernels::activation_backward<T>(ctx, site_.activation, before, gradient, gradient);
+  } else {
+    kernels::scale<T>(ctx, static_cast<T>(site_.slope_at_zero()), gradient.view());
+  }
+}
+
+template <Real T>
+Tensor<T> UnitPath<T>::unpooled(Context& ctx, const Tensor<T>& maps, Tensor<T> gradient) const {
+  if (!site_.pool) return gradient;
+  const nn::Pass<T> pass{.input_gradient = true, .measuring = true};
+  const nn::Trace<T> trace = site_.pool->forward(ctx, maps, pass);
+  Tensor<T> shaped(ctx, trace.output.shape());
+  copy<T>(ctx, gradient.view().reshape(shaped.shape()), shaped.view());
+  return site_.pool->backward(ctx, maps, trace, std::move(shaped), pass);
+}
+
+template <Real T>
+Tensor<T> UnitPath<T>::averaged(Context& ctx, const Tensor<T>& maps) const {
+  if (!site_.pools_maximum()) return pooled(ctx, clone(ctx, maps));
+  const Shape& shape = maps.shape();
+  const Extent2 map(shape[1], shape[2]);
+  const Window window = site_.pool->description().window_on(map);
+  const Extent2 positions = window.output(map);
+  Tensor<T> means(ctx, {shape[0], positions.y, positions.x, shape[3]});
+  kernels::average_pool_forward<T>(ctx, maps, window, means);
+  return means;
+}
+
+}  // namespace meristem::grow

@@ -1,0 +1,97 @@
+// Definitions of north.hpp.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <utility>
+#include <vector>
+
+#include <meristem/core/blas.hpp>
+#include <meristem/core/solver.hpp>
+#include <meristem/grow/methods/north.hpp>
+
+namespace meristem::grow {
+
+MERISTEM_INLINE double effective_dimension(Context& ctx, const SiteMoments& site, double epsilon) {
+  const std::int64_t d = site.consumer_inputs - (site.consumer_bias ? 1 : 0), width = site.width;
+  if (width == 0) return 0.0;
+  const std::vector<double> s1 = to_host(ctx, site.moments.s1);
+  const std::int64_t taps = d / width;
+  std::vector<double> sum(static_cast<std::size_t>(width * width), 0.0);
+  const double share = 1.0 / static_cast<double>(taps * site.positions);
+  for (std::int64_t tap = 0; tap < taps; ++tap) {
+    for (std::int64_t i = 0; i < width; ++i) {
+      for (std::int64_t j = 0; j < width; ++j) {
+        const std::int64_t at = (tap * width + i) * site.consumer_inputs + tap * width + j;
+        sum[static_cast<std::size_t>(i * width + j)] += share * s1[static_cast<std::size_t>(at)];
+      }
+    }
+  }
+  Tensor<double> vectors = from_host<double>(ctx, {width, width}, sum), values(ctx, {width});
+  syevd(ctx, vectors.view(), values.view());
+  double count = 0.0;
+  for (const double value : to_host(ctx, values)) count += std::sqrt(std::max(value, 0.0)) > epsilon ? 1.0 : 0.0;
+  return count / static_cast<double>(width);
+}
+
+MERISTEM_INLINE std::int64_t north_trigger(std::int64_t width, double now, double at_start, double gamma) {
+  const double excess = static_cast<double>(width) * (now - gamma * at_start);
+  // A product that is a whole number may come out below it.
+  return std::max<std::int64_t>(static_cast<std::int64_t>(std::floor(excess + 1e-9)), 0);
+}
+
+MERISTEM_INLINE Choice North::choose(Context& ctx, const SiteMoments& site) const {
+  if (site.max_units == 0) return detail::no_units("no unit added: max_units is 0");
+  if (options_.least_dimension > 0.0 && site.width > 0) {
+    const double dimension = effective_dimension(ctx, site, options_.epsilon);
+    if (dimension < options_.least_dimension) {
+      return detail::no_units(concat("no unit added: the effective dimension of the layer is ", dimension,
+                                     ", less than ", options_.least_dimension));
+    }
+  }
+  const std::int64_t p = site.inputs;
+  Tensor<double> basis(ctx, {0, p});
+  if (site.width > 0) {
+    const Tensor<double> today = from_host<double>(ctx, {site.width, p}, site.fan_in);
+    basis = detail::orthonormal(ctx, basis.view(), times_s(ctx, site, today.view()));
+  }
+  const Philox random = detail::random_of(ctx, site, detail::Draw::fan_in);
+  const double norm = detail::fan_in_norm(site, options_.scale);
+  std::vector<double> fan_in;
+  std::int64_t units = 0;
+  for (; units < site.max_units && basis.extent(0) < p; ++units) {
+    std::vector<double> draw;
+    for (std::int64_t i = 0; i < p; ++i) draw.push_back(random.normal(static_cast<std::uint64_t>(units * p + i)));
+    const Tensor<double> unit = detail::orthonormal(ctx, basis.view(), from_host<double>(ctx, {1, p}, draw));
+    if (unit.extent(0) == 0) break;
+    std::vector<double> row = to_host(ctx, unit);
+    const double length = detail::norm_of(row.data(), detail::features_of(site));
+    if (!(length > 0.0)) break;
+    for (const double value : row) fan_in.push_back(value * norm / length);
+    const Tensor<double> seen = detail::orthonormal(ctx, basis.view(), times_s(ctx, site, unit.view()));
+    // An input that is always zero answers every pre-activation alike: nothing more to be orthogonal to.
+    if (seen.extent(0) == 0) continue;
+    Tensor<double> wider(ctx, {basis.extent(0) + 1, p});
+    if (!basis.empty()) copy<double>(ctx, basis.view(), wider.view().slice(0, 0, basis.extent(0)));
+    copy<double>(ctx, seen.view(), wider.view().slice(0, basis.extent(0), basis.extent(0) + 1));
+    basis = std::move(wider);
+  }
+  if (units == 0) {
+    return detail::no_units(concat("no unit added: today's ", site.width, " units leave no direction of the ", p,
+                                   " inputs orthogonal to all of them"));
+  }
+  Choice choice = detail::without_fan_out(site, units, std::move(fan_in));
+  if (units < site.max_units) {
+    choice.note = concat("asked for ", site.max_units, " units; only ", units, " can be orthogonal to the others");
+  }
+  return choice;
+}
+
+MERISTEM_INLINE Tensor<double> North::times_s(Context& ctx, const SiteMoments& site, View<const double> rows) {
+  Tensor<double> result(ctx, rows.shape());
+  gemm(ctx, Transpose::no, Transpose::no, 1, rows, site.moments.s.view(), 0, result.view());
+  return result;
+}
+
+}  // namespace meristem::grow

@@ -1,0 +1,34 @@
+// Definitions of random.hpp.
+#pragma once
+
+#include <utility>
+#include <vector>
+
+#include <meristem/grow/methods/random.hpp>
+
+namespace meristem::grow {
+
+MERISTEM_INLINE std::string Random::name() const {
+  return std::string("random") + (options_.zero == ZeroSide::fan_in ? "-fan-out" : "") +
+         (options_.scale == UnitScale::kaiming ? "-kaiming" : "");
+}
+
+MERISTEM_INLINE Choice Random::choose(Context& ctx, const SiteMoments& site) const {
+  const std::int64_t units = site.max_units;
+  if (units == 0) return detail::no_units("no unit added: max_units is 0");
+  const double in = detail::fan_in_norm(site, options_.scale);
+  if (options_.zero == ZeroSide::fan_out) {
+    return detail::without_fan_out(site, units,
+                                   detail::random_rows(detail::random_of(ctx, site, detail::Draw::fan_in), units,
+                                                       detail::features_of(site), in, site.unit_bias));
+  }
+  const double out = detail::fan_out_norm(site, options_.scale, units);
+  std::vector<double> fan_out = detail::random_rows(detail::random_of(ctx, site, detail::Draw::fan_out), units,
+                                                    site.taps * site.outputs, out, false);
+  if (!site.relu) return detail::without_fan_in(site, units, std::move(fan_out));
+  std::vector<double> fan_in = detail::random_rows(detail::random_of(ctx, site, detail::Draw::fan_in), units,
+                                                   detail::features_of(site), detail::almost_zero * in, site.unit_bias);
+  return detail::almost_without_fan_in(units, std::move(fan_in), std::move(fan_out));
+}
+
+}  // namespace meristem::grow

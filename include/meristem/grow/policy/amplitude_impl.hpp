@@ -1,0 +1,77 @@
+// Definitions of amplitude.hpp.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+
+#include <meristem/grow/policy/amplitude.hpp>
+
+namespace meristem::grow {
+
+MERISTEM_INLINE void LineSearchOptions::require_valid() const {
+  const auto check = [](const char* option, double value, bool fits, const char* range) {
+    if (!fits) throw ArgumentError(concat("line search: ", option, " is ", value, "; it must ", range));
+  };
+  check("first_decrease", first_decrease, first_decrease > 0.0 && first_decrease < 1.0, "lie between 0 and 1");
+  check("largest", largest, largest > 0.0 && std::isfinite(largest), "be positive, and finite");
+  check("least_relative_decrease", least_relative_decrease,
+        least_relative_decrease >= 0.0 && least_relative_decrease < 1.0, "lie in [0, 1)");
+  check("most_evaluations", most_evaluations, most_evaluations >= 2, "be 2 or more: the losses at 0 and at one γ");
+}
+
+MERISTEM_INLINE void AmplitudeOptions::require_valid() const {
+  if (fixed && !(*fixed >= 0.0 && std::isfinite(*fixed))) {
+    throw ArgumentError(concat("amplitude.fixed is ", *fixed, "; it must be 0 or more, and finite"));
+  }
+  if (!(faint_norm > 0.0 && std::isfinite(faint_norm))) {
+    throw ArgumentError(concat("amplitude.faint_norm is ", faint_norm, "; it must be positive and finite"));
+  }
+}
+
+}  // namespace meristem::grow
+
+namespace meristem::grow::detail {
+
+MERISTEM_INLINE double first_amplitude(const LineSearchOptions& options, double loss, double slope) {
+  const double wanted = slope > 0.0 ? options.first_decrease * std::abs(loss) / slope : 1.0;
+  const double rounded = wanted > 0.0 && std::isfinite(wanted) ? std::exp2(std::round(std::log2(wanted))) : 1.0;
+  return std::clamp(rounded, 0x1p-60, options.largest);
+}
+
+}  // namespace meristem::grow::detail
+
+namespace meristem::grow {
+
+MERISTEM_INLINE LineSearchResult line_search(const std::function<double(double)>& loss_at, double slope,
+                                             const LineSearchOptions& options) {
+  options.require_valid();
+  LineSearchResult result;
+  result.loss_before = loss_at(0.0);
+  result.evaluations = 1;
+  if (!std::isfinite(result.loss_before)) {
+    throw NumericError(concat("line search: the loss before growth is ", result.loss_before,
+                              "; lower the learning rate or look at the data"));
+  }
+  double best = result.loss_before, best_gamma = 0.0;
+  const auto lowers = [&](double gamma) {
+    const double loss = loss_at(gamma);
+    ++result.evaluations;
+    if (!(std::isfinite(loss) && loss < best)) return false;
+    best = loss;
+    best_gamma = gamma;
+    return true;
+  };
+  double gamma = detail::first_amplitude(options, result.loss_before, slope);
+  const double factor = lowers(gamma) ? 2.0 : 0.5;
+  while (result.evaluations < options.most_evaluations && factor * gamma <= options.largest) {
+    gamma *= factor;
+    if (!lowers(gamma) && best_gamma > 0.0) break;
+  }
+  result.accepted =
+      best_gamma > 0.0 && result.loss_before - best >= options.least_relative_decrease * std::abs(result.loss_before);
+  result.gamma = result.accepted ? best_gamma : 0.0;
+  result.loss_after = result.accepted ? best : result.loss_before;
+  return result;
+}
+
+}  // namespace meristem::grow

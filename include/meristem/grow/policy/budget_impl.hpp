@@ -1,0 +1,56 @@
+// Definitions of budget.hpp.
+#pragma once
+
+#include <meristem/grow/policy/budget.hpp>
+
+namespace meristem::grow {
+
+template <Real T>
+const Shape& InputShapes<T>::of(const nn::Layer<T>& layer) const {
+  const auto found = shapes_.find(&layer);
+  if (found == shapes_.end()) {
+    throw ArgumentError(concat("growth: no batch has reached ", layer.label(),
+                               "; the container around it describes it as a layer inside, but does not run it"));
+  }
+  return found->second;
+}
+
+MERISTEM_INLINE void require_room(const char* what, std::int64_t budget, std::int64_t used, std::int64_t least) {
+  if (budget - used >= least) return;
+  throw ArgumentError(concat("Grower: budget.", what, " is ", budget, " and forbids any growth: the network has ", used,
+                             " already, and the smallest unit adds ", least,
+                             "; raise the budget, or set must_leave_room to false if growth may be over"));
+}
+
+template <Real T>
+std::int64_t least_unit_parameters(const Site<T>& site) {
+  if (site.flattened) {
+    return site.parameters_per_unit(site.width() > 0 ? site.consumer.in_features() / site.width() : 1);
+  }
+  return site.parameters_per_unit(site.consumer.window().kernel.size());
+}
+
+template <Real T>
+UnitCost unit_cost(const Site<T>& site, const InputShapes<T>& shapes) {
+  // Inputs may have grown since they were seen.
+  const auto input_of = [&](const Affine<T>& layer) {
+    const Shape& seen = shapes.of(*layer.layer());
+    return seen.with(seen.rank() - 1, layer.in_features());
+  };
+  const Shape unit_input = input_of(site.producer);
+  const std::int64_t taps = site.spatial() ? site.shape(unit_input).consumer_window().kernel.size() : 1;
+  // Places at which a layer computes each of its outputs for one sample; its own width may be 0.
+  const auto places = [&](const Affine<T>& layer) {
+    const Shape output = layer.layer()->output_shape(input_of(layer));
+    std::int64_t count = 1;
+    for (int axis = 1; axis + 1 < output.rank(); ++axis) count *= output[axis];
+    return count;
+  };
+  const std::int64_t hidden = places(site.producer);
+  std::int64_t work = hidden * site.producer.window().kernel.size() * site.producer.in_features() +
+                      places(site.consumer) * taps * site.fan_out();
+  if (site.norm) work += hidden;
+  return {.parameters = site.parameters_per_unit(taps), .multiply_adds = work};
+}
+
+}  // namespace meristem::grow

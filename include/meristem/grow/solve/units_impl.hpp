@@ -1,0 +1,168 @@
+// Definitions of units.hpp.
+#pragma once
+
+#include <meristem/grow/solve/units.hpp>
+
+namespace meristem::grow::detail {
+
+MERISTEM_INLINE void require_options(const SolveOptions& options) {
+  const auto refuse = [](const char* name, auto value, const char* rule) {
+    throw ArgumentError(concat("solve: ", name, " is ", value, "; ", rule));
+  };
+  if (options.max_units < 0) refuse("max_units", options.max_units, "it is 0 or more");
+  if (!(options.significance >= 0.0) || std::isinf(options.significance)) {
+    refuse("significance", options.significance, "it is a finite number, 0 (keep everything) or more");
+  }
+  if (!(options.ridge >= 0.0 && options.ridge <= 1e-2)) {
+    refuse("ridge", options.ridge, "it is between 0 and 0.01, relative to a unit diagonal");
+  }
+  if (!(options.rank_tolerance >= 0.0 && options.rank_tolerance < 1.0)) {
+    refuse("rank_tolerance", options.rank_tolerance, "it is between 0 (derived) and 1");
+  }
+  if (options.joint && !options.best_move) {
+    throw ArgumentError(
+        "solve: joint is set but best_move is not; the joint solution moves the weights along with the "
+        "units: set both or neither");
+  }
+}
+
+MERISTEM_INLINE Tensor<double> whitening_rows(Context& ctx, const std::string& name, const Tensor<double>& s,
+                                              Route route, double resolution) {
+  const std::vector<double> inverse_scale = inverse_deviations(diagonal<double>(ctx, s.view()));
+  if (route == Route::cholesky) {
+    const auto factor = Whitening<double>::cholesky<double>(ctx, s.view(), inverse_scale, resolution, resolution);
+    if (factor) {
+      const std::int64_t p = s.extent(0);
+      Tensor<double> identity = zeros<double>(ctx, {p, p});
+      for_each(ctx, p, AddToDiagonal<double>{identity.data(), p + 1, 1.0});
+      return factor->times(ctx, identity.view());
+    }
+  }
+  const auto whitening = Whitening<double>::eigen<double>(ctx, name, s.view(), inverse_scale, 0.0, resolution);
+  return converted<double, double>(ctx, whitening.rows());
+}
+
+MERISTEM_INLINE std::string why_no_units(std::int64_t units, const std::vector<double>& lambda, bool s_is_zero,
+                                         bool n_is_zero, double threshold, double floor, std::int64_t max_units,
+                                         double significance, std::int64_t samples) {
+  if (units > 0) return "";
+  if (lambda.empty()) return "no unit added: the layer has no inputs or no outputs";
+  if (max_units == 0) return "no unit added: max_units is 0";
+  if (s_is_zero) return "no unit added: S is zero, the inputs of the layer are zero on every sample";
+  if (n_is_zero) return "no unit added: N is zero, nothing is left that new units could express";
+  if (lambda.front() <= std::max(floor, 0.0)) {
+    return concat("no unit added: N is zero up to rounding, its largest singular value is ", lambda.front());
+  }
+  return concat("no unit added: nothing significant, the largest singular value ", lambda.front(),
+                " does not exceed the threshold ", threshold, " (significance ", significance, ", ", samples,
+                " samples)");
+}
+
+template <Real T>
+void require_matrix(Context& ctx, const std::string& name, View<const T> a, std::int64_t rows) {
+  if (a.rank() != 2 || (rows >= 0 && a.extent(0) != rows)) {
+    throw ShapeError(concat(name, " has shape ", a.shape(), ", expected a matrix",
+                            rows >= 0 ? concat(" with ", rows, " rows") : std::string()));
+  }
+  require_finite<T>(ctx, name, a);
+}
+
+template <Real T>
+void require_square_matrix(Context& ctx, const std::string& name, View<const T> a) {
+  if (a.rank() != 2 || a.extent(0) != a.extent(1)) {
+    throw ShapeError(concat(name, " has shape ", a.shape(), "; a second moment is a square matrix"));
+  }
+  require_finite<T>(ctx, name, a);
+}
+
+}  // namespace meristem::grow::detail
+
+namespace meristem::grow {
+
+template <Real T>
+BestMove<T> best_move(Context& ctx, View<const std::type_identity_t<T>> s1, View<const T> m1,
+                      const SolveOptions& options, double resolution) {
+  detail::require_options(options);
+  detail::require_square_matrix<T>(ctx, "S1", s1);
+  detail::require_matrix<T>(ctx, "M1", m1, s1.extent(0));
+  if (resolution == 0.0) resolution = detail::epsilon_of<T>;
+  const auto attempt = [&](auto precision, const SolveOptions& chosen) -> std::optional<BestMove<T>> {
+    using U = decltype(precision);
+    const std::vector<double> inverse_scale = inverse_deviations(detail::diagonal<T>(ctx, s1));
+    const auto whitening = detail::whiten<U, T>(ctx, "S1", s1, inverse_scale, chosen, resolution);
+    if (!whitening) return std::nullopt;
+    const Tensor<U> m1t = detail::converted_transposed<U, T>(ctx, m1);
+    const Tensor<U> move = whitening->template solve<T>(ctx, s1, m1t.view());
+    BestMove<T> result;
+    result.weights = detail::converted<T, U>(ctx, move.view());
+    result.decrease = detail::inner_product<U, U>(ctx, move.view(), m1t.view());
+    result.ridge_used = whitening->ridge();
+    if (chosen.route == Route::eigen) result.rank = whitening->rank();
+    return result;
+  };
+  return detail::with_precision(options, s1.extent(0), resolution, attempt);
+}
+
+template <Real T>
+Tensor<T> residual_cross(Context& ctx, View<const std::type_identity_t<T>> m, View<const std::type_identity_t<T>> cross,
+                         View<const T> move) {
+  Tensor<T> n = detail::converted<T, T>(ctx, m);
+  gemm(ctx, Transpose::no, Transpose::yes, -1, cross, move, 1, n.view());
+  return n;
+}
+
+template <Real T>
+Units<T> new_units(Context& ctx, View<const std::type_identity_t<T>> s, View<const T> n, const SolveOptions& options,
+                   double threshold, View<const std::type_identity_t<T>> fisher, double resolution,
+                   std::vector<double> variances, double parts) {
+  detail::require_options(options);
+  detail::require_square_matrix<T>(ctx, "S", s);
+  detail::require_matrix<T>(ctx, "N", n, s.extent(0));
+  if (resolution == 0.0) resolution = detail::epsilon_of<T>;
+  const std::int64_t p = n.extent(0), q = n.extent(1);
+  Tensor<double> outputs;
+  if (fisher.rank() != 0) {
+    detail::require_square_matrix<T>(ctx, "E", fisher);
+    detail::require_matrix<T>(ctx, "E", fisher, q);
+    const std::vector<double> inverse_scale = inverse_deviations(detail::diagonal<T>(ctx, fisher));
+    outputs = detail::converted<double, double>(
+        ctx, Whitening<double>::eigen<T>(ctx, "E", fisher, inverse_scale, options.rank_tolerance, resolution).rows());
+  }
+  if (variances.empty()) variances = detail::diagonal<T>(ctx, s);
+  if (static_cast<std::int64_t>(variances.size()) != p) {
+    throw ShapeError(concat("new_units: ", variances.size(), " variances for S of order ", p));
+  }
+  const std::vector<double> inverse_scale = inverse_deviations(variances);
+  const auto attempt = [&](auto precision, const SolveOptions& chosen) -> std::optional<Units<T>> {
+    using U = decltype(precision);
+    const auto whitening = detail::whiten<U, T>(ctx, "S", s, inverse_scale, chosen, resolution);
+    if (!whitening) return std::nullopt;
+    const double floor = detail::rounding_floor(*whitening, parts, p, q, resolution);
+    const auto units_of = [&](View<const U> cross) {
+      return detail::units_from<T, U>(ctx, *whitening, cross,
+                                      outputs.rank() == 2 ? std::as_const(outputs).view() : View<const double>(),
+                                      std::max(threshold, floor), chosen);
+    };
+    if (outputs.rank() == 2) {
+      return units_of(detail::in_output_metric<U>(ctx, n, outputs.view()).view());
+    }
+    if constexpr (std::is_same_v<T, U>) return units_of(n);
+    return units_of(detail::converted<U, T>(ctx, n).view());
+  };
+  Units<T> result = detail::with_precision(options, p, resolution, attempt);
+  const bool s_is_zero = std::all_of(variances.begin(), variances.end(), [](double v) { return v == 0.0; });
+  if (result.units == 0) {
+    const bool n_is_zero = detail::inner_product<T, T>(ctx, n, n) == 0.0;
+    std::string why;
+    if (result.lambda.empty() || options.max_units == 0 || s_is_zero || n_is_zero) {
+      why = detail::why_no_units(0, result.lambda, s_is_zero, n_is_zero, threshold, 0.0, options.max_units, 0.0, 0);
+    } else {
+      why = concat("no unit added: the largest singular value ", result.lambda.front(),
+                   " does not exceed the threshold ", threshold);
+    }
+    result.note = detail::joined(why, result.note);
+  }
+  return result;
+}
+
+}  // namespace meristem::grow

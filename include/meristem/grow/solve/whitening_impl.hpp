@@ -1,0 +1,60 @@
+// Definitions of whitening.hpp.
+#pragma once
+
+#include <meristem/grow/solve/whitening.hpp>
+
+namespace meristem::grow {
+
+MERISTEM_INLINE std::vector<double> inverse_deviations(const std::vector<double>& variances) {
+  std::vector<double> result(variances.size(), 1.0);
+  for (std::size_t i = 0; i < variances.size(); ++i) {
+    if (variances[i] > 0.0) result[i] = 1.0 / std::sqrt(variances[i]);
+  }
+  return result;
+}
+
+template <Real T>
+Tensor<T> Whitening<T>::times_transposed(Context& ctx, View<const T> b) const {
+  if (kind_ == Kind::rows) return product(ctx, Transpose::yes, b, rank_);
+  Tensor<T> result = detail::converted<T, T>(ctx, b);
+  detail::scale_columns(ctx, result.view(), inverse_scale_);
+  trsm(ctx, Side::right, Triangle::lower, Transpose::yes, 1, matrix_.view(), result.view());
+  return result;
+}
+
+template <Real T>
+Tensor<T> Whitening<T>::times(Context& ctx, View<const T> y) const {
+  if (kind_ == Kind::rows) return product(ctx, Transpose::no, y, order_);
+  Tensor<T> result = detail::converted<T, T>(ctx, y);
+  trsm(ctx, Side::right, Triangle::lower, Transpose::no, 1, matrix_.view(), result.view());
+  detail::scale_columns(ctx, result.view(), inverse_scale_);
+  return result;
+}
+
+template <Real T>
+Whitening<T>::Whitening(Context& ctx, const std::vector<double>& inverse_scale, Kind kind)
+    : kind_(kind),
+      order_(static_cast<std::int64_t>(inverse_scale.size())),
+      inverse_scale_(from_host<double>(ctx, {order_}, inverse_scale)) {}
+
+template <Real T>
+Tensor<T> Whitening<T>::product(Context& ctx, Transpose transpose, View<const T> a, std::int64_t columns) const {
+  Tensor<T> result(ctx, {a.extent(0), columns});
+  gemm(ctx, Transpose::no, transpose, 1, a, matrix_.view(), 0, result.view());
+  return result;
+}
+
+template <Real T>
+void Whitening<T>::remove_components(Context& ctx, View<T> z, View<T> w) {
+  const std::int64_t k = z.extent(0);
+  Tensor<T> gram(ctx, {k, k});
+  syrk(ctx, Triangle::lower, Transpose::no, 1, z, 0, gram.view());
+  // Channels whose scales differ by more than a double can resolve: w stays a solution, only not the shortest.
+  if (try_potrf(ctx, Triangle::lower, gram.view()) != 0) return;
+  trsm(ctx, Side::left, Triangle::lower, Transpose::no, 1, gram.view(), z);
+  Tensor<T> components(ctx, {w.extent(0), k});
+  gemm(ctx, Transpose::no, Transpose::yes, 1, w, z, 0, components.view());
+  gemm(ctx, Transpose::no, Transpose::no, -1, components.view(), z, 1, w);
+}
+
+}  // namespace meristem::grow

@@ -1,0 +1,172 @@
+// Definitions of prune.hpp.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include <meristem/grow/units/prune.hpp>
+#include <meristem/kernels/grow_copy.cuh>
+
+namespace meristem::grow::detail {
+
+/// What a site's units are made of: every tensor of the producer along its outputs, of the norm along its channels, and
+/// of the consumer along its inputs.
+template <Real T>
+[[nodiscard]] std::vector<UnitAxis<T>> unit_axes(const Site<T>& site) {
+  std::vector<UnitAxis<T>> result;
+  const auto add = [&](nn::Layer<T>& layer, nn::Axis role, std::int64_t places) {
+    const auto add_tensor = [&](const auto& entry) {
+      const int axis = entry.axis_of(role);
+      if (axis >= 0) result.push_back({entry.tensor->id, &entry.tensor->value, axis, places});
+    };
+    const nn::Description<T> told = layer.description();
+    for (const auto& entry : told.parameters) add_tensor(entry);
+    for (const auto& entry : told.buffers) add_tensor(entry);
+  };
+  add(*site.producer.layer(), nn::Axis::out, 1);
+  if (site.norm) add(*site.norm, nn::Axis::channel, 1);
+  const std::int64_t width = site.width();
+  add(*site.consumer.layer(), nn::Axis::in, site.flattened && width > 0 ? site.consumer.in_features() / width : 1);
+  return result;
+}
+
+/// Sorted, without repeats, all within the site. Throws ArgumentError otherwise.
+template <Real T>
+[[nodiscard]] std::vector<std::int64_t> checked_units(const Site<T>& site, std::vector<std::int64_t> units) {
+  std::sort(units.begin(), units.end());
+  if (units.empty()) throw ArgumentError(concat("pruning of ", site.name, ": no unit is named; name at least one"));
+  if (units.front() < 0 || units.back() >= site.width()) {
+    throw ArgumentError(concat("pruning of ", site.name, ": there is no unit ",
+                               units.front() < 0 ? units.front() : units.back(), " among its ", site.width(),
+                               "; units are counted from 0"));
+  }
+  const auto repeated = std::adjacent_find(units.begin(), units.end());
+  if (repeated != units.end()) {
+    throw ArgumentError(concat("pruning of ", site.name, ": unit ", *repeated, " is named twice"));
+  }
+  return units;
+}
+
+template <Real T>
+Tensor<T> slices(Context& ctx, const Tensor<T>& tensor, int axis, const std::vector<std::int64_t>& at) {
+  Tensor<T> result(ctx, tensor.shape().with(axis, static_cast<std::int64_t>(at.size())));
+  kernels::grow_copy<T>(ctx, tensor, axis, at, View<const T>(), result);
+  return result;
+}
+
+}  // namespace meristem::grow::detail
+
+namespace meristem::grow {
+
+template <Real T>
+RemovedUnits<T> prune(Context& ctx, const Site<T>& site, const std::vector<std::int64_t>& units, nn::Layer<T>& network,
+                      optim::Optimizer<T>* optimizer) {
+  RemovedUnits<T> removed;
+  removed.units = detail::checked_units(site, units);
+  const std::int64_t width = site.width();
+  std::vector<std::int64_t> kept;
+  for (std::int64_t unit = 0; unit < width; ++unit) {
+    if (!std::binary_search(removed.units.begin(), removed.units.end(), unit)) kept.push_back(unit);
+  }
+  // Of the axis: indices that stay, that go, and for each index before where it is found afterwards.
+  Edit<T> edit;
+  for (const detail::UnitAxis<T>& along : detail::unit_axes(site)) {
+    std::vector<std::int64_t> stay, go, back;
+    for (std::int64_t place = 0; place < along.places; ++place) {
+      for (const std::int64_t unit : kept) stay.push_back(place * width + unit);
+      for (const std::int64_t unit : removed.units) go.push_back(place * width + unit);
+      std::int64_t next = place * static_cast<std::int64_t>(kept.size());
+      for (std::int64_t unit = 0; unit < width; ++unit) {
+        back.push_back(std::binary_search(kept.begin(), kept.end(), unit) ? next++ : -1);
+      }
+    }
+    const std::int64_t before = std::ssize(back), after = std::ssize(stay);
+    edit.axes.push_back({along.id, along.axis, std::move(stay), {}, before});
+    removed.restore.axes.push_back(
+        {along.id, along.axis, std::move(back), detail::slices(ctx, *along.value, along.axis, go), after});
+    std::vector<Tensor<T>> moments;
+    std::vector<std::int64_t> first_steps;
+    if (optimizer) {
+      for (const Tensor<T>& moment : optimizer->state(along.id)) {
+        moments.push_back(detail::slices(ctx, moment, along.axis, go));
+      }
+      const std::vector<std::int64_t> all =
+          optimizer->first_steps(along.id).along(along.axis, along.value->extent(along.axis));
+      for (const std::int64_t index : go) first_steps.push_back(all.at(static_cast<std::size_t>(index)));
+    }
+    removed.moments.push_back(std::move(moments));
+    removed.first_steps.push_back(std::move(first_steps));
+  }
+  apply(ctx, edit, network, optimizer);
+  return removed;
+}
+
+template <Real T>
+void grow_back(Context& ctx, const RemovedUnits<T>& removed, nn::Layer<T>& network, optim::Optimizer<T>* optimizer) {
+  // What the optimiser remembers is completed before anything changes.
+  struct Memory {
+    nn::ParameterId id;
+    std::vector<Tensor<T>> moments;
+    optim::FirstSteps first_steps;
+  };
+  std::vector<Memory> memories;
+  for (std::size_t i = 0; optimizer && i < removed.restore.axes.size(); ++i) {
+    const AxisEdit<T>& change = removed.restore.axes[i];
+    const std::vector<Tensor<T>>& now = optimizer->state(change.parameter);
+    if (removed.moments[i].size() != now.size() || removed.first_steps[i].empty()) continue;
+    Memory memory{change.parameter, {}, optimizer->first_steps(change.parameter)};
+    const std::int64_t left = std::ssize(change.map) - std::ssize(removed.first_steps[i]);
+    // `apply` says what does not fit.
+    if (std::ssize(memory.first_steps.along(change.axis, left)) != left) continue;
+    for (std::size_t m = 0; m < now.size(); ++m) {
+      memory.moments.emplace_back(ctx, now[m].shape().with(change.axis, static_cast<std::int64_t>(change.map.size())));
+      kernels::grow_copy<T>(ctx, now[m], change.axis, change.map, removed.moments[i][m].view(), memory.moments.back());
+    }
+    memory.first_steps.follow(change.axis, left, change.map, removed.first_steps[i]);
+    memories.push_back(std::move(memory));
+  }
+  apply(ctx, removed.restore, network, optimizer);
+  for (Memory& memory : memories) {
+    optimizer->state(memory.id) = std::move(memory.moments);
+    optimizer->first_steps(memory.id) = std::move(memory.first_steps);
+  }
+}
+
+MERISTEM_INLINE std::vector<std::int64_t> smallest_units(const std::vector<double>& scores, std::int64_t count) {
+  if (count < 0 || count > std::ssize(scores)) {
+    throw ArgumentError(concat("pruning: ", count, " units were asked for among ", scores.size()));
+  }
+  std::vector<std::int64_t> order(scores.size());
+  std::iota(order.begin(), order.end(), std::int64_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](std::int64_t a, std::int64_t b) {
+    return scores[static_cast<std::size_t>(a)] < scores[static_cast<std::size_t>(b)];
+  });
+  order.resize(static_cast<std::size_t>(count));
+  std::sort(order.begin(), order.end());
+  return order;
+}
+
+template <Real T>
+std::vector<double> unit_norms(Context& ctx, const Site<T>& site) {
+  const std::size_t width = static_cast<std::size_t>(site.width());
+  std::vector<double> in(width, 0.0), out(width, 0.0);
+  const auto square = [](T value) { return static_cast<double>(value) * static_cast<double>(value); };
+  if (width == 0) return in;
+  if (site.norm) {
+    const std::vector<T> weights = to_host(ctx, site.norm->weight().value);
+    for (std::size_t k = 0; k < width; ++k) in[k] = square(weights[k]);
+  } else {
+    const std::vector<T> weights = to_host(ctx, site.producer.weight().value);
+    for (std::size_t i = 0; i < weights.size(); ++i) in[i / (weights.size() / width)] += square(weights[i]);
+  }
+  const std::vector<T> weights = to_host(ctx, site.consumer.weight().value);
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    // The last axis is places × units, so that units repeat.
+    out[i % width] += square(weights[i]);
+  }
+  for (std::size_t k = 0; k < width; ++k) in[k] = std::sqrt(in[k] * out[k]);
+  return in;
+}
+
+}  // namespace meristem::grow

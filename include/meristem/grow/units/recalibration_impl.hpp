@@ -1,0 +1,63 @@
+// Definitions of recalibration.hpp.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+#include <meristem/grow/units/recalibration.hpp>
+#include <meristem/kernels/batch_norm.cuh>
+
+namespace meristem::grow {
+
+template <Real T>
+void NormInputs<T>::on_forward(Context& ctx, const nn::Layer<T>& layer, View<const T> input) {
+  const auto* norm = dynamic_cast<const nn::BatchNorm<T>*>(&layer);
+  if (!norm || norm->channels() == 0) return;
+  const std::int64_t channels = norm->channels();
+  // Small enough to leave any variance alone, large enough for a float's inverse.
+  constexpr double epsilon = 1e-30;
+  Tensor<T> mean(ctx, {channels}), inverse_deviation(ctx, {channels});
+  kernels::batch_norm_statistics<T>(ctx, input, epsilon, mean, inverse_deviation);
+  Channels& entry = channels_[norm];
+  entry.mean.resize(static_cast<std::size_t>(channels), 0.0);
+  entry.variance.resize(static_cast<std::size_t>(channels), 0.0);
+  const std::vector<T> means = to_host(ctx, mean), inverses = to_host(ctx, inverse_deviation);
+  entry.batches += 1.0;
+  for (std::size_t c = 0; c < means.size(); ++c) {
+    entry.mean[c] += (static_cast<double>(means[c]) - entry.mean[c]) / entry.batches;
+    const double inverse = static_cast<double>(inverses[c]), variance = 1.0 / (inverse * inverse) - epsilon;
+    entry.variance[c] += (std::max(variance, 0.0) - entry.variance[c]) / entry.batches;
+  }
+}
+
+template <Real T>
+void follow_growth(Context& ctx, nn::Layer<T>& network, const NormInputs<T>& before, const NormInputs<T>& after) {
+  if (auto* norm = network.description().batch_norm) {
+    const auto now = after.all().find(norm);
+    if (now == after.all().end()) return;
+    const typename NormInputs<T>::Channels none;
+    const auto found = before.all().find(norm);
+    const auto& old = found == before.all().end() ? none : found->second;
+    const std::size_t width = old.mean.size();
+    const bool grew = width != now->second.mean.size();
+    std::vector<T> means = to_host(ctx, norm->running_mean().value);
+    std::vector<T> variances = to_host(ctx, norm->running_variance().value);
+    for (std::size_t c = grew ? width : 0; c < means.size(); ++c) {
+      const double mean = now->second.mean[c], variance = now->second.variance[c];
+      if (grew) {
+        means[c] = static_cast<T>(mean);
+        variances[c] = static_cast<T>(variance);
+        continue;
+      }
+      means[c] += static_cast<T>(mean - old.mean[c]);
+      const double was = old.variance[c];
+      if (was > 1e-29) variances[c] = static_cast<T>(static_cast<double>(variances[c]) * variance / was);
+    }
+    copy<T>(ctx, from_host<T>(ctx, norm->running_mean().value.shape(), means), norm->running_mean().value);
+    copy<T>(ctx, from_host<T>(ctx, norm->running_variance().value.shape(), variances), norm->running_variance().value);
+  }
+  for (nn::Layer<T>* child : network.children()) follow_growth(ctx, *child, before, after);
+}
+
+}  // namespace meristem::grow

@@ -1,0 +1,119 @@
+// Definitions of sequential.hpp.
+#pragma once
+
+#include <meristem/nn/sequential.hpp>
+
+namespace meristem::nn {
+
+template <Real T>
+Layer<T>& Sequential<T>::append(std::string name, LayerPtr<T> layer) {
+  check_name(name);
+  if (!layer) throw ArgumentError(concat(this->label(), ": the layer '", name, "' is a null pointer"));
+  Layer<T>& result = *layer;
+  result.set_name(this->path_of(name));
+  layers_.push_back({std::move(name), std::move(layer)});
+  return result;
+}
+
+template <Real T>
+void Sequential<T>::reserve_name(std::string name, std::string what) {
+  reserved_ = std::move(name);
+  reserved_for_ = std::move(what);
+}
+
+template <Real T>
+Layer<T>& Sequential<T>::operator[](std::size_t index) {
+  if (index >= layers_.size()) {
+    throw ArgumentError(concat(this->label(), ": there is no layer ", index, " among ", layers_.size()));
+  }
+  return *layers_[index].layer;
+}
+
+template <Real T>
+Shape Sequential<T>::output_shape(const Shape& input) const {
+  Shape shape = input;
+  for (const Child& child : layers_) shape = child.layer->output_shape(shape);
+  return shape;
+}
+
+template <Real T>
+std::int64_t Sequential<T>::multiply_adds(const Shape& input) const {
+  std::int64_t total = 0;
+  Shape shape = input;
+  for (const Child& child : layers_) {
+    total += child.layer->multiply_adds(shape);
+    shape = child.layer->output_shape(shape);
+  }
+  return total;
+}
+
+template <Real T>
+Trace<T> Sequential<T>::forward_first(std::size_t count, Context& ctx, View<const T> input, const Pass<T>& pass) {
+  Trace<T> trace;
+  trace.output = input;
+  if (!pass.forward_only) trace.children.reserve(layers_.size());
+  for (std::size_t i = 0; i < count; ++i) {
+    Trace<T> child = (*this)[i].forward(ctx, trace.output, pass);
+    trace.output = child.output;
+    if (!pass.forward_only) {
+      trace.children.push_back(std::move(child));
+    } else if (!child.storage.empty()) {
+      trace.storage = std::move(child.storage);  // frees what this layer read
+    }
+  }
+  return trace;
+}
+
+template <Real T>
+Tensor<T> Sequential<T>::backward_first(std::size_t count, Context& ctx, View<const T> input, const Trace<T>& trace,
+                                        Tensor<T> output_gradient, const Pass<T>& pass) {
+  this->require_trace(trace.children.size() >= count);
+  Tensor<T> gradient = std::move(output_gradient);
+  const std::size_t first = pass.input_gradient ? 0 : first_with_work();
+  for (std::size_t i = count; i-- > first;) {
+    const View<const T> layer_input = i == 0 ? input : trace.children[i - 1].output;
+    Pass<T> inner = pass;
+    inner.input_gradient = pass.input_gradient || i > first;
+    gradient = (*this)[i].backward(ctx, layer_input, trace.children[i], std::move(gradient), inner);
+  }
+  if (!pass.input_gradient) return {};
+  return gradient;
+}
+
+template <Real T>
+std::size_t Sequential<T>::first_with_work() const {
+  for (std::size_t i = 0; i < layers_.size(); ++i) {
+    if (has_parameters(*layers_[i].layer)) return i;
+  }
+  return layers_.size();
+}
+
+template <Real T>
+void Sequential<T>::describe(Description<T>& description) {
+  description.sequence();
+  for (Child& child : layers_) description.child(child.name, *child.layer);
+  description.layers_field("layers", *this);
+}
+
+template <Real T>
+Tensor<T> Sequential<T>::do_backward(Context& ctx, View<const T> input, const Trace<T>& trace,
+                                     Tensor<T> output_gradient, const Pass<T>& pass) {
+  return backward_first(layers_.size(), ctx, input, trace, std::move(output_gradient), pass);
+}
+
+template <Real T>
+void Sequential<T>::check_name(const std::string& name) const {
+  if (name.empty() || name.find('.') != std::string::npos) {
+    throw ArgumentError(concat(this->label(), ": '", name, "' is no name for a layer; use letters, digits and _"));
+  }
+  if (name == reserved_) {
+    throw ArgumentError(concat(this->label(), ": '", name, "' is ", reserved_for_, "; choose another"));
+  }
+  bool taken = false;
+  for (const Child& child : layers_) taken = taken || child.name == name;
+  if (taken) {
+    throw ArgumentError(concat(this->label(), ": there is a layer named '", name, "' already; choose another name"));
+  }
+}
+
+}  // namespace meristem::nn

@@ -1,0 +1,61 @@
+// What the headers of grow/measure declare, for float and double.
+#include <meristem/grow/measure/candidate_gradients_impl.hpp>
+#include <meristem/grow/measure/consumer_products_impl.hpp>
+#include <meristem/grow/measure/diagnosis_impl.hpp>
+#include <meristem/grow/measure/feature_pass_impl.hpp>
+#include <meristem/grow/measure/goal_means_impl.hpp>
+#include <meristem/grow/measure/map_statistics_impl.hpp>
+#include <meristem/grow/measure/measurement_impl.hpp>
+#include <meristem/grow/measure/measurer_impl.hpp>
+#include <meristem/grow/measure/row_statistics_impl.hpp>
+#include <meristem/grow/measure/site_statistics_impl.hpp>
+#include <meristem/grow/measure/unit_effects_impl.hpp>
+#include <meristem/grow/measure/unit_path_impl.hpp>
+#include <meristem/grow/measure/visit_sites_impl.hpp>
+
+namespace meristem::grow {
+
+#define MERISTEM_INSTANTIATE(T)                                                                                  \
+  template class CandidatePass<T>;                                                                               \
+  template void add_consumer_products<T>(Context & ctx, const SiteShape& site, View<const T> consumer_input,     \
+                                         View<const std::type_identity_t<T>> v, Tensor<double>& total);          \
+  template std::vector<SiteDiagnosis> diagnose<T>(                                                               \
+      Context & ctx, nn::Layer<T> & network, optim::Optimizer<T> & optimizer, const std::vector<Site<T>>& sites, \
+      const std::type_identity_t<nn::BatchView<T>>& batch, const nn::Objective& loss);                           \
+  template class FeaturePass<T>;                                                                                 \
+  template class GoalMeans<T>;                                                                                   \
+  template class MapStatistics<T>;                                                                               \
+  template NumbersOfUnits numbers_of_units<T>(Context & ctx, const Site<T>& site);                               \
+  template class Measurement<T>;                                                                                 \
+  template class Measurer<T>;                                                                                    \
+  template class RowStatistics<T>;                                                                               \
+  template class SiteStatistics<T>;                                                                              \
+  template class UnitEffects<T>;                                                                                 \
+  template double choose_signs<T>(const UnitEffects<T>& effects, Insertion& insertion);                          \
+  template class UnitPath<T>;                                                                                    \
+  template class SiteTaps<T>;                                                                                    \
+  template double visit_sites<T>(Context & ctx, nn::Layer<T> & network, const std::vector<Site<T>>& sites,       \
+                                 const std::type_identity_t<nn::BatchView<T>>& batch, const nn::Objective& loss, \
+                                 typename SiteTaps<T>::Visit visit);
+
+MERISTEM_INSTANTIATE(float)
+MERISTEM_INSTANTIATE(double)
+
+#undef MERISTEM_INSTANTIATE
+
+}  // namespace meristem::grow
+
+namespace meristem::grow::detail {
+
+#define MERISTEM_INSTANTIATE(T)     \
+  template struct AddRows<T>;       \
+  template class ConsumerInputs<T>; \
+  template struct PooledPatches<T>; \
+  template struct SquaredDeviation<T>;
+
+MERISTEM_INSTANTIATE(float)
+MERISTEM_INSTANTIATE(double)
+
+#undef MERISTEM_INSTANTIATE
+
+}  // namespace meristem::grow::detail

@@ -1,0 +1,52 @@
+// What the headers of grow/units declare, for float and double.
+#include <meristem/grow/units/edit_impl.hpp>
+#include <meristem/grow/units/insertion_impl.hpp>
+#include <meristem/grow/units/prune_impl.hpp>
+#include <meristem/grow/units/recalibration_impl.hpp>
+#include <meristem/grow/units/site_impl.hpp>
+
+namespace meristem::grow {
+
+#define MERISTEM_INSTANTIATE(T)                                                                                      \
+  template class StagedEdit<T>;                                                                                      \
+  template void apply<T>(Context & ctx, const Edit<T>& edit, nn::Layer<T>& network, optim::Optimizer<T>* optimizer); \
+  template std::vector<double> balanced_split<T>(Context & ctx, const Site<T>& site, const Insertion& insertion,     \
+                                                 double gamma);                                                      \
+  template void follow_inputs<T>(const Site<T>& site, const std::vector<std::int64_t>& map, Insertion& insertion);   \
+  template Edit<T> make_edit<T>(Context & ctx, const Site<T>& site, const Insertion& insertion, double gamma);       \
+  template RemovedUnits<T> prune<T>(Context & ctx, const Site<T>& site, const std::vector<std::int64_t>& units,      \
+                                    nn::Layer<T>& network, optim::Optimizer<T>* optimizer);                          \
+  template void grow_back<T>(Context & ctx, const RemovedUnits<T>& removed, nn::Layer<T>& network,                   \
+                             optim::Optimizer<T>* optimizer);                                                        \
+  template std::vector<double> unit_norms<T>(Context & ctx, const Site<T>& site);                                    \
+  template class NormInputs<T>;                                                                                      \
+  template void follow_growth<T>(Context & ctx, nn::Layer<T> & network, const NormInputs<T>& before,                 \
+                                 const NormInputs<T>& after);                                                        \
+  template class Affine<T>;                                                                                          \
+  template struct Site<T>;                                                                                           \
+  template std::vector<Site<T>> find_sites<T>(nn::Layer<T> & network);                                               \
+  template Site<T> find_site<T>(nn::Layer<T> & network, const std::string& name);
+
+MERISTEM_INSTANTIATE(float)
+MERISTEM_INSTANTIATE(double)
+
+#undef MERISTEM_INSTANTIATE
+
+}  // namespace meristem::grow
+
+namespace meristem::grow::detail {
+
+#define MERISTEM_INSTANTIATE(T)                                                                                        \
+  template void require_fit<T>(const Site<T>& site, const Insertion& insertion);                                       \
+  template std::vector<std::int64_t> consumer_map<T>(const Site<T>& site, const Insertion& insertion);                 \
+  template Tensor<T> fan_out_slices<T>(Context & ctx, const Site<T>& site, const Insertion& insertion);                \
+  template Tensor<T> slices<T>(Context & ctx, const Tensor<T>& tensor, int axis, const std::vector<std::int64_t>& at); \
+  template class SiteFinder<T>;                                                                                        \
+  template class TiedLayers<T>;
+
+MERISTEM_INSTANTIATE(float)
+MERISTEM_INSTANTIATE(double)
+
+#undef MERISTEM_INSTANTIATE
+
+}  // namespace meristem::grow::detail
