@@ -54,7 +54,7 @@ std::vector<float> classify_image(ms::Context& ctx, ms::nn::Sequential<float>& n
   one.source = "the picture";
   const auto loader = one.batches<float>(ctx, 1);
   const auto batch = loader.batch(0);
-  const ms::nn::Trace<float> trace = net.forward(ctx, batch.inputs, {.mode = ms::nn::Mode::evaluation});
+  const ms::nn::Trace<float> trace = ms::nn::infer<float>(ctx, net, batch.inputs);
   const std::vector<float> logits = to_host(ctx, trace.output);
   return probabilities(logits);
 }

@@ -177,12 +177,11 @@ void Session::require_finite_weights() {
 }
 
 ms::train::Metrics Session::test(std::vector<Answer>* answers, const char* phase) {
-  const ms::nn::Pass<float> pass{.mode = ms::nn::Mode::evaluation};
   ms::train::Metrics total;
   for (const auto& batch : data_.test.batches<float>(ctx_, test_batch())) {
     interrupt::check(phase);
     listeners_->tell(StillBusy{"testing"});
-    const ms::nn::Trace<float> trace = net_->forward(ctx_, batch.inputs, pass);
+    const ms::nn::Trace<float> trace = ms::nn::infer<float>(ctx_, *net_, batch.inputs);
     const ms::nn::LossValue<float> value = ms::nn::CrossEntropy{}(ctx_, trace.output, batch.labels, false);
     if (!std::isfinite(value.mean)) {
       throw ms::NumericError(ms::concat(phase, ": the loss is ", std::isnan(value.mean) ? "nan" : "infinite",
