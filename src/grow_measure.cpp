@@ -32,6 +32,7 @@ namespace meristem::grow {
   template class SiteStatistics<T>;                                                                              \
   template class UnitEffects<T>;                                                                                 \
   template double choose_signs<T>(const UnitEffects<T>& effects, Insertion& insertion);                          \
+  template double choose_signs<T>(const std::vector<UnitEffects<T>>& effects, Insertion& insertion);             \
   template class UnitPath<T>;                                                                                    \
   template class SiteTaps<T>;                                                                                    \
   template double visit_sites<T>(Context & ctx, nn::Layer<T> & network, const std::vector<Site<T>>& sites,       \
@@ -51,7 +52,8 @@ namespace meristem::grow::detail {
   template struct AddRows<T>;       \
   template class ConsumerInputs<T>; \
   template struct PooledPatches<T>; \
-  template struct SquaredDeviation<T>;
+  template struct SquaredDeviation<T>; \
+  template void require_served<T>(const Site<T>& site, const Method& method);
 
 MERISTEM_INSTANTIATE(float)
 MERISTEM_INSTANTIATE(double)

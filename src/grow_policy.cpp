@@ -7,6 +7,7 @@
 #include <meristem/grow/policy/how_many_impl.hpp>
 #include <meristem/grow/policy/normalize_impl.hpp>
 #include <meristem/grow/policy/replay_impl.hpp>
+#include <meristem/grow/policy/riders_impl.hpp>
 #include <meristem/grow/policy/samples_impl.hpp>
 #include <meristem/grow/policy/search_impl.hpp>
 #include <meristem/grow/policy/when_impl.hpp>
@@ -21,6 +22,8 @@ namespace meristem::grow {
   template UnitCost unit_cost<T>(const Site<T>& site, const InputShapes<T>& shapes);                       \
   template ReplayPlan plan_replay<T>(const History& history, std::size_t index, const std::string& method, \
                                      const std::vector<Site<T>>& sites);                                   \
+  template std::vector<std::vector<double>> draw_rider_rows<T>(Context & ctx, const Site<T>& site,         \
+                                                               std::int64_t units);                        \
   template class SearchPass<T>;
 
 MERISTEM_INSTANTIATE(float)
