@@ -9,6 +9,7 @@
 #include <meristem/grow/measure/measurement.hpp>
 #include <meristem/grow/measure/site_statistics.hpp>
 #include <meristem/grow/methods/methods.hpp>
+#include <meristem/kernels/conv2d.cuh>
 #include <support/check.hpp>
 #include <support/dense.hpp>
 #include <support/method_problem.hpp>
