@@ -8,6 +8,7 @@
 #include <meristem/grow/measure/measurement_impl.hpp>
 #include <meristem/grow/measure/measurer_impl.hpp>
 #include <meristem/grow/measure/row_statistics_impl.hpp>
+#include <meristem/grow/measure/side_by_side_impl.hpp>
 #include <meristem/grow/measure/site_statistics_impl.hpp>
 #include <meristem/grow/measure/unit_effects_impl.hpp>
 #include <meristem/grow/measure/unit_path_impl.hpp>
@@ -48,10 +49,10 @@ MERISTEM_INSTANTIATE(double)
 
 namespace meristem::grow::detail {
 
-#define MERISTEM_INSTANTIATE(T)     \
-  template struct AddRows<T>;       \
-  template class ConsumerInputs<T>; \
-  template struct PooledPatches<T>; \
+#define MERISTEM_INSTANTIATE(T)        \
+  template struct AddRows<T>;          \
+  template class ConsumerInputs<T>;    \
+  template struct PooledPatches<T>;    \
   template struct SquaredDeviation<T>; \
   template void require_served<T>(const Site<T>& site, const Method& method);
 

@@ -4,6 +4,7 @@
 #include <meristem/grow/units/prune_impl.hpp>
 #include <meristem/grow/units/recalibration_impl.hpp>
 #include <meristem/grow/units/site_impl.hpp>
+#include <meristem/grow/units/stream_insertion_impl.hpp>
 #include <meristem/grow/units/streams_impl.hpp>
 
 namespace meristem::grow {
@@ -42,6 +43,8 @@ MERISTEM_INSTANTIATE(double)
 namespace meristem::grow::detail {
 
 #define MERISTEM_INSTANTIATE(T)                                                                                        \
+  template void require_stream_fit<T>(const Site<T>& site, const Insertion& insertion);                                \
+  template void add_riders<T>(Context & ctx, const Site<T>& site, const Insertion& insertion, Edit<T>& edit);          \
   template void require_fit<T>(const Site<T>& site, const Insertion& insertion);                                       \
   template std::vector<std::int64_t> reader_map<T>(const Reader<T>& reader, std::int64_t width, std::int64_t places,   \
                                                    std::int64_t units);                                                \
@@ -49,7 +52,7 @@ namespace meristem::grow::detail {
   template Tensor<T> fan_out_slices<T>(Context & ctx, const Reader<T>& reader, const Insertion& insertion);            \
   template Tensor<T> slices<T>(Context & ctx, const Tensor<T>& tensor, int axis, const std::vector<std::int64_t>& at); \
   template class SiteFinder<T>;                                                                                        \
-  template class StreamFinder<T>;                                                                                        \
+  template class StreamFinder<T>;                                                                                      \
   template class TiedLayers<T>;
 
 MERISTEM_INSTANTIATE(float)

@@ -5,9 +5,9 @@
 #include <string>
 #include <vector>
 
-#include <meristem/grow/measure/visit_sites.hpp>
 #include <meristem/grow/measure/measurement.hpp>
 #include <meristem/grow/measure/site_statistics.hpp>
+#include <meristem/grow/measure/visit_sites.hpp>
 #include <meristem/grow/methods/methods.hpp>
 #include <meristem/kernels/conv2d.cuh>
 #include <support/check.hpp>
@@ -66,7 +66,8 @@ TEST_CASE("site statistics: two halves merged are the whole, for every way of jo
       return problem.site.shape(input);
     };
     const SiteShape shape = shape_of();
-    // Random signs go by the number of the sample, and halves have numbers of their own: what they choose is given here.
+    // Random signs go by the number of the sample, and halves have numbers of their own: what they choose is given
+    // here.
     const SiteStatistics<double>::Options options{.damping = 0.1};
     const auto make = [&] { return SiteStatistics<double>(ctx, shape, everything, options); };
     SiteStatistics<double> whole = make(), first = make(), second = make();

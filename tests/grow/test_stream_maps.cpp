@@ -11,7 +11,7 @@
 #include <meristem/grow/measure/measurer.hpp>
 #include <meristem/grow/measure/visit_sites.hpp>
 #include <meristem/grow/methods/methods.hpp>
-#include <meristem/grow/policy/riders.hpp>
+#include <meristem/grow/policy/streams.hpp>
 #include <meristem/grow/units/edit.hpp>
 #include <meristem/grow/units/insertion.hpp>
 #include <meristem/grow/units/recalibration.hpp>
@@ -67,8 +67,9 @@ struct Problem {
 
   std::vector<ms::grow::Proposal> measure(const std::vector<Site>& sites, double damping, std::int64_t most) {
     ms::grow::Measurer<double> measurer(net, ms::nn::CrossEntropy{});
-    return measurer.measure(ctx, sites, {.method = ms::grow::tiny(), .damping = damping, .significance = 0.0},
-                            [&](const auto& use) { use(batch()); }, [&](const Site&, std::int64_t) { return most; });
+    return measurer.measure(
+        ctx, sites, {.method = ms::grow::tiny(), .damping = damping, .significance = 0.0},
+        [&](const auto& use) { use(batch()); }, [&](const Site&, std::int64_t) { return most; });
   }
 
   /// Gives the norms the statistics of the batch.
@@ -195,8 +196,7 @@ TEST_CASE("streams of maps: S is the mean over readers, N stands side by side, e
         }
         first += one.columns;
       }
-      const std::vector<double> lambda =
-          support::singular_values(support::power(damped(s, share), -0.5) * cross);
+      const std::vector<double> lambda = support::singular_values(support::power(damped(s, share), -0.5) * cross);
       const auto& report = proposals[at].report;
       REQUIRE(report.lambda.size() >= 2);
       // Sums of up to 10⁵ products of unit scale in double, through a square root of a matrix of condition 10 / share.
@@ -344,8 +344,9 @@ TEST_CASE("streams of maps: methods that preserve the function do, in training a
         ms::grow::Measurer<double> measurer(problem.net, ms::nn::CrossEntropy{});
         auto proposal =
             measurer
-                .measure(problem.ctx, {site}, {.method = method, .damping = 0.1, .significance = 0.0},
-                         [&](const auto& use) { use(problem.batch()); }, [](const Site&, std::int64_t) { return 2; })
+                .measure(
+                    problem.ctx, {site}, {.method = method, .damping = 0.1, .significance = 0.0},
+                    [&](const auto& use) { use(problem.batch()); }, [](const Site&, std::int64_t) { return 2; })
                 .front();
         ms::grow::Insertion& units = proposal.insertion;
         REQUIRE(units.units == 2);

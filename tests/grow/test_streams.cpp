@@ -9,7 +9,7 @@
 
 #include <meristem/grow/measure/measurer.hpp>
 #include <meristem/grow/methods/tiny.hpp>
-#include <meristem/grow/policy/riders.hpp>
+#include <meristem/grow/policy/streams.hpp>
 #include <meristem/grow/units/edit.hpp>
 #include <meristem/grow/units/insertion.hpp>
 #include <meristem/grow/units/site.hpp>
@@ -212,8 +212,8 @@ struct Problem {
     for (const char* name : {"norm", "block.norm1", "block.norm2"}) {
       if (!norms) break;
       const std::string at = name;
-      result.norms.push_back({numbers(at + ".running_mean"), numbers(at + ".running_variance"),
-                              numbers(at + ".weight"), numbers(at + ".bias"), 1e-5});
+      result.norms.push_back({numbers(at + ".running_mean"), numbers(at + ".running_variance"), numbers(at + ".weight"),
+                              numbers(at + ".bias"), 1e-5});
     }
     return result;
   }
@@ -233,8 +233,8 @@ struct Problem {
     ms::grow::Measurer<double> measurer(net, ms::nn::SquaredError{});
     const ms::nn::BatchView<double> batch{.inputs = x_tensor, .targets = target_tensor};
     return measurer
-        .measure(ctx, {site}, options, [&](const auto& use) { use(batch); },
-                 [&](const Site&, std::int64_t) { return most; })
+        .measure(
+            ctx, {site}, options, [&](const auto& use) { use(batch); }, [&](const Site&, std::int64_t) { return most; })
         .front();
   }
 };
@@ -332,8 +332,8 @@ TEST_CASE("streams: residual networks, whose streams end at transitions") {
     CHECK(last.pool != nullptr);
     CHECK(last.activation == (strided ? Activation::relu : Activation::identity));
     CHECK(last.stream == (strided ? "stage4.block1.conv2" : "stage4.down.conv"));
-    CHECK(names_of(last.earlier) == (strided ? Names{"stage4.block2.conv1"}
-                                             : Names{"stage4.block1.conv1", "stage4.block2.conv1"}));
+    CHECK(names_of(last.earlier) ==
+          (strided ? Names{"stage4.block2.conv1"} : Names{"stage4.block1.conv1", "stage4.block2.conv1"}));
     const Site transition = find(strided ? "stage4.block1.shortcut.conv" : "stage4.down.conv");
     CHECK(transition.norm != nullptr);
     if (strided) continue;
@@ -565,7 +565,9 @@ TEST_CASE("streams: methods and sizes that do not fit are refused") {
     const auto message = message_of<ms::ArgumentError>([&] { (void)problem.measure(site, {.method = method}, 2); });
     CHECK(contains(message, "site stem: " + method.name() + " reads P or E of a single consumer"));
   }
-  CHECK(contains(message_of<ms::ShapeError>([&] { (void)site.shape({n, inputs}); }),
+  CHECK(contains(message_of<ms::ShapeError>([&] {
+                   (void)site.shape({n, inputs});
+                 }),
                  "a stream with 2 readers has a shape for each"));
   const auto refused = [&](auto&& change) {
     auto units = problem.measure(site, plain_tiny, 2).insertion;

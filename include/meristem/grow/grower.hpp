@@ -19,8 +19,8 @@
 #include <meristem/grow/policy/budget.hpp>
 #include <meristem/grow/policy/carry_out.hpp>
 #include <meristem/grow/policy/replay.hpp>
-#include <meristem/grow/policy/riders.hpp>
 #include <meristem/grow/policy/samples.hpp>
+#include <meristem/grow/policy/streams.hpp>
 #include <meristem/grow/policy/when.hpp>
 #include <meristem/grow/report.hpp>
 #include <meristem/grow/units/insertion.hpp>
@@ -116,11 +116,8 @@ class Grower {
   /// Grows the site that gains most by the rule, and reports all.
   void best_alone(Context& ctx, const Source& set, GrowthReport& report, const AfterSite& after_site);
 
-  /// The sites that take turns: a hidden layer alone, the sources of a stream together.
-  [[nodiscard]] std::vector<std::vector<std::size_t>> turns() const;
-
   /// Of the proposals for some sites, leaves each stream the one that is worth most.
-  void choose_sources(const std::vector<std::size_t>& which, std::vector<Proposal>& proposals) const;
+  void choose(const std::vector<std::size_t>& which, std::vector<Proposal>& proposals) const;
 
   /// What the rule for where to grow compares.
   [[nodiscard]] double worth(const Site<T>& site, const Proposal& proposal) const;
@@ -152,7 +149,7 @@ class Grower {
   std::int64_t samples_in_use_ = -1;
   std::optional<Shape> input_shape_;  // of one sample
   InputShapes<T> shapes_;             // of one sample, if costs depend on them
-  std::size_t next_site_ = 0;         // whose turn it is, of `turns`
+  std::size_t next_site_ = 0;         // whose turn it is, of `turns_of`
   std::size_t replayed_ = 0;          // growth steps of the history
   bool first_step_done_ = false;
 };

@@ -44,7 +44,7 @@ GrowthReport Grower<T>::grow(Context& ctx, const std::type_identity_t<nn::BatchS
     if (options_.where == Where::all) {
       one_after_another(ctx, training_set, every, report, after_site);
     } else if (options_.where == Where::round_robin) {
-      const std::vector<std::vector<std::size_t>> all = turns();
+      const std::vector<std::vector<std::size_t>> all = turns_of(sites_);
       const std::size_t turn = next_site_ % all.size();
       one_after_another(ctx, training_set, all[turn], report, after_site);
       next_site_ = (turn + 1) % all.size();
@@ -285,7 +285,7 @@ void Grower<T>::one_after_another(Context& ctx, const Source& set, const std::ve
       if (!recorded.empty()) known.push_back(recorded[j]);
     }
     std::vector<Proposal> proposals = measure(ctx, set, now, known);
-    choose_sources(now, proposals);
+    choose(now, proposals);
     for (std::size_t j = 0; j < now.size(); ++j) {
       const std::vector<const SiteReport*> one = known.empty() ? known : std::vector<const SiteReport*>{known[j]};
       report.sites.push_back(insert(ctx, set, sites_[now[j]], std::move(proposals[j]), one));
@@ -295,38 +295,9 @@ void Grower<T>::one_after_another(Context& ctx, const Source& set, const std::ve
 }
 
 template <Real T>
-std::vector<std::vector<std::size_t>> Grower<T>::turns() const {
-  std::vector<std::vector<std::size_t>> result;
-  for (std::size_t i = 0; i < sites_.size(); ++i) {
-    const auto same = [&](const std::vector<std::size_t>& turn) {
-      return sites_[i].tied() && sites_[turn.front()].stream == sites_[i].stream;
-    };
-    const auto found = std::find_if(result.begin(), result.end(), same);
-    if (found == result.end()) {
-      result.push_back({i});
-    } else {
-      found->push_back(i);
-    }
-  }
-  return result;
-}
-
-template <Real T>
-void Grower<T>::choose_sources(const std::vector<std::size_t>& which, std::vector<Proposal>& proposals) const {
-  for (std::size_t i = 0; i < which.size(); ++i) {
-    const Site<T>& site = sites_[which[i]];
-    if (!site.tied() || proposals[i].insertion.units == 0) continue;
-    for (std::size_t j = 0; j < which.size(); ++j) {
-      const Site<T>& other = sites_[which[j]];
-      if (j == i || other.stream != site.stream) continue;
-      const double mine = worth(site, proposals[i]), theirs = worth(other, proposals[j]);
-      if (theirs < mine || (theirs == mine && j > i)) continue;
-      proposals[i].insertion.units = 0;
-      proposals[i].report.note = detail::joined(concat(other.name, ", which feeds the same stream, promises more"),
-                                                proposals[i].report.note);
-      break;
-    }
-  }
+void Grower<T>::choose(const std::vector<std::size_t>& which, std::vector<Proposal>& proposals) const {
+  choose_sources<T>(
+      sites_, which, [&](const Site<T>& site, const Proposal& proposal) { return worth(site, proposal); }, proposals);
 }
 
 template <Real T>
@@ -334,7 +305,7 @@ void Grower<T>::all_at_once(Context& ctx, const Source& set, const std::vector<s
                             GrowthReport& report, const AfterSite& after_site,
                             const std::vector<const SiteReport*>& recorded) {
   std::vector<Proposal> proposals = measure(ctx, set, which, recorded);
-  choose_sources(which, proposals);
+  choose(which, proposals);
   for (std::size_t i = 0; i < which.size(); ++i) {
     const Site<T>& site = sites_[which[i]];
     const std::int64_t width = site.width(), units = proposals[i].insertion.units, taps = proposals[i].insertion.taps;

@@ -25,8 +25,8 @@ struct GrowerOptions {
   Method method = tiny();
   When when = {};  ///< read by Grower::grow_when_due alone
   Where where = Where::all;
-  /// Whether streams, which skip connections tie together, grow as well as hidden layers. In a growth step a stream gets
-  /// units from one of its sources, the one that gains most by the rule for where to grow.
+  /// Whether streams, which skip connections tie together, grow as well as hidden layers. In a growth step a stream
+  /// gets units from one of its sources, the one that gains most by the rule for where to grow.
   Widths widths = Widths::hidden;
   std::vector<std::string> sites = {};  ///< names of the layers that may grow, in any order; none means all that can
   FanOut fan_out = FanOut::full;        ///< of units that a convolution consumes

@@ -96,9 +96,10 @@ std::vector<Site<T>> sites_of(nn::Layer<T>& network, const GrowerOptions& option
   for (const Site<T>& site : sites) {
     require_served(site, options.method);
     if (site.tied() && options.amplitude.normalization == Normalization::matched) {
-      throw ArgumentError(concat("Grower: amplitude.normalization is matched, which compares units with the outputs of "
-                                 "one consumer, and the stream of ", site.name,
-                                 " has several; choose another, or let hidden widths alone grow"));
+      throw ArgumentError(
+          concat("Grower: amplitude.normalization is matched, which compares units with the outputs of "
+                 "one consumer, and the stream of ",
+                 site.name, " has several; choose another, or let hidden widths alone grow"));
     }
   }
   return sites;

@@ -10,6 +10,7 @@
 
 #include <meristem/grow/measure/candidate_gradients.hpp>
 #include <meristem/grow/measure/feature_pass.hpp>
+#include <meristem/grow/measure/side_by_side.hpp>
 #include <meristem/grow/measure/site_statistics.hpp>
 #include <meristem/grow/measure/unit_effects.hpp>
 #include <meristem/grow/methods/method.hpp>
@@ -18,6 +19,7 @@
 #include <meristem/grow/solve/shrinkage.hpp>
 #include <meristem/grow/units/insertion.hpp>
 #include <meristem/grow/units/site.hpp>
+#include <meristem/grow/units/stream_insertion.hpp>
 
 namespace meristem::grow {
 
@@ -37,14 +39,6 @@ namespace detail {
 [[nodiscard]] inline std::string note_of_move(const BestMove<double>& move) {
   return move.note.empty() ? std::string() : concat("the move of today's weights ", move.note);
 }
-
-/// Throws ArgumentError for a method that reads what a stream with several readers does not have.
-template <Real T>
-void require_served(const Site<T>& site, const Method& method);
-
-/// The moments of a stream from those of each of its readers; S of reader t is that of reader same_inputs[t].
-[[nodiscard]] SiteMoments side_by_side(Context& ctx, std::vector<SiteMoments> all,
-                                       const std::vector<std::size_t>& same_inputs);
 
 }  // namespace detail
 
@@ -142,9 +136,7 @@ class Measurement {
   [[nodiscard]] CandidateGradients gradients() const;
 
   /// Whether weights of a fan-out are read by neighbouring outputs.
-  [[nodiscard]] bool overlaps() const {
-    return choice_.insertion.taps > 1 || (site_.tied() && site_.spatial());
-  }
+  [[nodiscard]] bool overlaps() const { return choice_.insertion.taps > 1 || (site_.tied() && site_.spatial()); }
 
   /// S1 as it was damped for the move.
   [[nodiscard]] Tensor<double> damped(Context& ctx, const Tensor<double>& a) const;
@@ -176,7 +168,7 @@ class Measurement {
   bool solved_ = false;
   std::vector<double> feature_fan_ins_;
   std::optional<FeaturePass<T>> features_;
-  std::vector<CandidatePass<T>> candidates_;       // of each reader, as those below
+  std::vector<CandidatePass<T>> candidates_;  // of each reader, as those below
   std::vector<UnitEffects<T>> effects_, measured_;
   SiteMoments moments_;
   Choice choice_;

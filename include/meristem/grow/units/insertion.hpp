@@ -41,12 +41,12 @@ struct Insertion {
   /// α_kᵀ[b 1]. The fan-in then goes in as it is.
   std::vector<double> norm_weight = {}, norm_shift = {};
 
-  /// Of a stream: the rows of the new units in the other sources, in the order of Site::riders, each units × inputs, the
-  /// bias last; a rider without numbers gets rows of zeros. Behind a norm, whose new weights and shifts are 0, they are
-  /// what training begins with; a rider without a norm gets zeros whatever stands here.
+  /// Of a stream: the rows of the new units in the other sources, in the order of Site::riders, each units × inputs,
+  /// the bias last; a rider without numbers gets rows of zeros. Behind a norm, whose new weights and shifts are 0, they
+  /// are what training begins with; a rider without a norm gets zeros whatever stands here.
   std::vector<std::vector<double>> rider_rows = {};
-  /// Of a stream: today's unit that each new one copies, empty for none. The other sources then copy their rows and norm
-  /// channels, and all readers that the units do not reach their weights, times `fan_out_factor`.
+  /// Of a stream: today's unit that each new one copies, empty for none. The other sources then copy their rows and
+  /// norm channels, and all readers that the units do not reach their weights, times `fan_out_factor`.
   std::vector<std::int64_t> copies = {};
 
   /// Factors for today's units, empty for none: of the weights by which the consumer reads them; and of their fan-in,
@@ -74,10 +74,6 @@ template <Real T>
   return reader_map<T>(site, site.width(), insertion.taps, insertion.units);
 }
 
-/// The insertion as one reader alone sees it, for Site::read_by(index): its fan-outs and its move.
-template <Real T>
-[[nodiscard]] Insertion part_of(const Site<T>& site, const Insertion& insertion, std::size_t index);
-
 /// ω in the order of the consumer's weight along its last axis, of an insertion for that reader alone.
 template <Real T>
 [[nodiscard]] Tensor<T> fan_out_slices(Context& ctx, const Reader<T>& reader, const Insertion& insertion);
@@ -95,11 +91,6 @@ template <Real T>
 /// `map` tells for each input of the producer, the last axis of its weight, which one it was, or -1 for an added one.
 template <Real T>
 void follow_inputs(const Site<T>& site, const std::vector<std::int64_t>& map, Insertion& insertion);
-
-/// Takes units along that were found before another site gave one of the readers, `consumer`, `added` more outputs:
-/// their weights there are zero, and so are their moves.
-template <Real T>
-void follow_outputs(const Site<T>& site, const nn::Layer<T>* consumer, std::int64_t added, Insertion& insertion);
 
 /// The edit that inserts the units at amplitude γ: fan-in c √γ α, fan-out √γ ω / c for the split c, and the consumer's
 /// weights moved by γ δW.

@@ -33,8 +33,8 @@ class NormInputs final : public nn::Taps<T> {
 
 /// Moves the running statistics of a network as growth moved the batch statistics on the same samples: means by the
 /// difference, variances by the ratio. In a layer that grew itself, the channels from before read what they read before
-/// and keep theirs, and the added ones, at the end, take those of the batches. Of the `riders` of a stream, whose inputs
-/// may have changed too, the channels from before follow.
+/// and keep theirs, and the added ones, at the end, take those of the batches. Of the `riders` of a stream, whose
+/// inputs may have changed too, the channels from before follow.
 template <Real T>
 void follow_growth(Context& ctx, nn::Layer<T>& network, const NormInputs<T>& before, const NormInputs<T>& after,
                    const std::vector<Source<T>>& riders = {});

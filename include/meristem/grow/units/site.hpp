@@ -102,8 +102,8 @@ struct Site : Reader<T> {
 
   std::string name;  ///< path name of the producer
   Affine<T> producer;
-  nn::BatchNorm<T>* norm = nullptr;  ///< directly behind the producer, or null
-  std::string stream = {};           ///< of a stream: the name of its first source; empty for a hidden layer
+  nn::BatchNorm<T>* norm = nullptr;     ///< directly behind the producer, or null
+  std::string stream = {};              ///< of a stream: the name of its first source; empty for a hidden layer
   std::vector<Reader<T>> others = {};   ///< of a stream: the readers behind the producer that follow `consumer`
   std::vector<Reader<T>> earlier = {};  ///< of a stream: the readers that its units do not reach
   std::vector<Source<T>> riders = {};   ///< of a stream: the other sources

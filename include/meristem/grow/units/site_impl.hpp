@@ -76,9 +76,7 @@ std::int64_t Site<T>::parameters_per_unit(std::int64_t taps) const {
   if (!tied()) return fan_in() + taps * fan_out() + (norm ? 2 : 0);
   std::int64_t count = Source<T>{producer, norm}.parameters();
   for (const Source<T>& rider : riders) count += rider.parameters();
-  for_each_reader([&](const Reader<T>& to) {
-    count += to.places(width()) * to.consumer.out_features();
-  });
+  for_each_reader([&](const Reader<T>& to) { count += to.places(width()) * to.consumer.out_features(); });
   return count;
 }
 

@@ -8,7 +8,21 @@
 #include <string>
 #include <vector>
 
-#include <meristem/grow/units/site.hpp>
+#include <meristem/core/dtype.hpp>
+#include <meristem/nn/layer.hpp>
+
+namespace meristem::grow {
+
+template <Real T>
+class Affine;
+template <Real T>
+struct Reader;
+template <Real T>
+struct Source;
+template <Real T>
+struct Site;
+
+}  // namespace meristem::grow
 
 namespace meristem::grow::detail {
 
@@ -70,7 +84,7 @@ class StreamFinder {
   [[nodiscard]] Site<T> site(std::size_t source) const;
 
   std::vector<Source<T>> sources_;
-  std::vector<std::size_t> parents_;           // of a forest whose trees are streams
+  std::vector<std::size_t> parents_;            // of a forest whose trees are streams
   std::map<std::size_t, std::string> refused_;  // by any source
   std::vector<Read> reads_;
   std::map<const nn::Layer<T>*, std::size_t> source_of_;
@@ -78,6 +92,8 @@ class StreamFinder {
 };
 
 }  // namespace meristem::grow::detail
+
+#include <meristem/grow/units/site.hpp>
 
 #if !defined(MERISTEM_COMPILED)
 #include <meristem/grow/units/streams_impl.hpp>
