@@ -18,6 +18,7 @@
 
 #include <meristem/grow/statistics/patch_statistics.hpp>
 #include <meristem/kernels/conv2d.cuh>
+#include <meristem/kernels/reduce.cuh>
 
 #include "conv_work.hpp"
 #include "support.hpp"

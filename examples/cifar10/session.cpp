@@ -8,6 +8,8 @@
 #include <system_error>
 #include <utility>
 
+#include <meristem/kernels/reduce.cuh>
+
 namespace cifar10 {
 
 ms::nn::BatchSource<float> watched(const ms::data::ImageSet& set, const Listeners& listeners) {

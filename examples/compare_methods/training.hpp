@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include <meristem/kernels/elementwise.cuh>
 #include <meristem/kernels/random.cuh>
 #include <meristem/meristem.hpp>
 

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include <meristem/io.hpp>
+#include <meristem/kernels/elementwise.cuh>
 #include <meristem/meristem.hpp>
 
 namespace own_layer {

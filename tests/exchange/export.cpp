@@ -17,6 +17,7 @@
 #include <vector>
 
 #include <meristem/io.hpp>
+#include <meristem/kernels/random.cuh>
 #include <meristem/meristem.hpp>
 
 namespace {

@@ -7,7 +7,7 @@ root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)
 runs=${1:-1000000}
 shift || true
 targets=("$@")
-((${#targets[@]})) || targets=(cifar npy safetensors checkpoint model architecture history image image_folder)
+((${#targets[@]})) || targets=(cifar csv npy safetensors checkpoint model architecture history image image_folder)
 build=${FUZZ_BUILD:-$root/build/fuzz}
 compiler=${FUZZ_CXX:-$(command -v clang++-14 || command -v clang++)}
 mkdir -p "$build/crashes"
@@ -17,7 +17,7 @@ flags=(-std=c++20 -O1 -g1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanit
 "$compiler" "${flags[@]}" -I "$root/include" -I "$root/kernels" -c "$root/tests/fuzz/fuzz.cpp" -o "$build/fuzz.o"
 # In damaged JPEG files stb_image 2.27 shifts zeros too far and lets products of pixels wrap around, which does no harm.
 "$compiler" "${flags[@]}" -fno-sanitize=shift,signed-integer-overflow -fwrapv -c "$root/tests/fuzz/images.cpp" -o "$build/images.o"
-"$compiler" -fsanitize=fuzzer,address,undefined "$build/fuzz.o" "$build/images.o" -lboost_context -lopenblas -llapacke \
+"$compiler" -fsanitize=fuzzer,address,undefined "$build/fuzz.o" "$build/images.o" -lboost_context -lcsv -lopenblas -llapacke \
   -o "$build/fuzz"
 
 status=0

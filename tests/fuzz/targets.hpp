@@ -20,6 +20,9 @@
 #include <meristem/data/image_folder.hpp>
 #include <meristem/io/architecture.hpp>
 #include <meristem/io/checkpoint.hpp>
+#if __has_include(<csv.h>)
+#include <meristem/io/csv.hpp>
+#endif
 #include <meristem/io/history.hpp>
 #include <meristem/io/model.hpp>
 #include <meristem/io/npy.hpp>
@@ -188,10 +191,29 @@ inline void image_folder(Bytes input) {
   read.test.check();
 }
 
+#if __has_include(<csv.h>)
+/// The first byte chooses what the columns mean.
+inline void csv(Bytes input) {
+  if (input.empty()) throw ms::DataError("nothing to choose the columns by");
+  ms::io::CsvOptions options;
+  if (input[0] & 1) options.targets = {"y"};
+  if (input[0] & 2) options.label = "class";
+  if (input[0] & 4) options.ignored = {"name"};
+  if (input[0] & 8) options.delimiter = ';';
+  const ms::data::SampleSet<double> set =
+      ms::io::read_csv(write(folder() / "input.csv", input.subspan(1)).string(), options);
+  require(set.size() > 0 && set.size() <= std::ssize(input), "csv: size");
+  (void)set.batch(context(), std::array<std::int64_t, 1>{set.size() - 1});
+}
+#endif
+
 using Target = void (*)(Bytes);
 
 inline const std::map<std::string, Target>& targets() {
   static const std::map<std::string, Target> all = {{"cifar", cifar},
+#if __has_include(<csv.h>)
+                                                    {"csv", csv},
+#endif
                                                     {"npy", npy},
                                                     {"safetensors", safetensors},
                                                     {"checkpoint", checkpoint},

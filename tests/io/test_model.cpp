@@ -18,6 +18,8 @@
 #include <meristem/io/layout.hpp>
 #include <meristem/io/model.hpp>
 #include <meristem/io/onnx.hpp>
+#include <meristem/kernels/random.cuh>
+#include <meristem/kernels/reduce.cuh>
 #include <meristem/models/mlp.hpp>
 #include <support/check.hpp>
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include <meristem/kernels/batch_norm.cuh>
+#include <meristem/kernels/reduce.cuh>
 #include <support/check.hpp>
 
 namespace kernels_batch_norm_test {

@@ -11,6 +11,7 @@
 #include <meristem/core/tensor.hpp>
 #include <meristem/core/view.hpp>
 #include <meristem/kernels/elementwise.cuh>
+#include <meristem/kernels/reduce.cuh>
 #include <support/check.hpp>
 
 namespace kernels_elementwise_test {

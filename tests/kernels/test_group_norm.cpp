@@ -6,6 +6,7 @@
 #include <vector>
 
 #include <meristem/kernels/group_norm.cuh>
+#include <meristem/kernels/reduce.cuh>
 #include <support/check.hpp>
 
 namespace kernels_group_norm_test {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include <meristem/kernels/layer_norm.cuh>
+#include <meristem/kernels/reduce.cuh>
 #include <support/check.hpp>
 
 namespace kernels_layer_norm_test {

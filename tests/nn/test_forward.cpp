@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include <meristem/kernels/elementwise.cuh>
+#include <meristem/kernels/reduce.cuh>
 #include <meristem/models/resnet.hpp>
 #include <meristem/nn/activation.hpp>
 #include <meristem/nn/batch_norm.hpp>

@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# headers.sh <compiler> <source folder> <file to include first, or ""> <header>...: compiles the headers in one
-# translation unit, each included twice. With a file to include first, all headers from outside come before that.
+# headers.sh <compiler> <source folder> <macro to define, or ""> <file to include first, or ""> <header>...: compiles the
+# headers in one translation unit, each included twice. With a file to include first, all headers from outside come before
+# that.
 set -euo pipefail
 compiler=$1
 root=$2
-first=$3
-shift 3
+macro=$3
+first=$4
+shift 4
 
 {
   if [[ -n $first ]]; then
@@ -14,4 +16,4 @@ shift 3
     echo "#include \"$first\""
   fi
   printf '#include <%s>\n' "$@" "$@"
-} | "$compiler" -std=c++20 -fsyntax-only -Wall -Wextra -Wpedantic -Werror -I "$root/include" -I "$root/kernels" -x c++ -
+} | "$compiler" -std=c++20 -fsyntax-only -Wall -Wextra -Wpedantic -Werror -I "$root/include" -I "$root/kernels" ${macro:+-D"$macro"} -x c++ -

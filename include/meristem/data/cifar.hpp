@@ -23,8 +23,6 @@ namespace detail {
 inline constexpr std::int64_t cifar_side = 32;
 inline constexpr std::int64_t cifar_plane = cifar_side * cifar_side;
 inline constexpr std::int64_t cifar_image = 3 * cifar_plane;
-/// Twenty times the largest file that is published.
-inline constexpr std::int64_t largest_cifar_file = std::int64_t{1} << 32;
 
 /// How the files of one CIFAR version are laid out and where to get them.
 struct CifarFormat {

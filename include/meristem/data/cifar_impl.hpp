@@ -10,6 +10,9 @@
 
 namespace meristem::data::detail {
 
+/// Twenty times the largest file that is published.
+inline constexpr std::int64_t largest_cifar_file = std::int64_t{1} << 32;
+
 MERISTEM_INLINE std::string CifarFormat::remedy() const {
   return concat("download the binary version (", archive, ") from https://www.cs.toronto.edu/~kriz/cifar.html, ",
                 "unpack it and name the folder that holds its .bin files");

@@ -5,7 +5,6 @@
 // a linear classifier stays near chance. All arithmetic is on integers, so the bytes are the same on every machine.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <functional>
 
@@ -29,11 +28,6 @@ struct SyntheticOptions {
 
 namespace detail {
 
-inline constexpr int synthetic_side = 32;
-inline constexpr int synthetic_classes = 10;
-/// Lengths are in sixteenths of a pixel.
-inline constexpr int subpixels = 16;
-
 /// Numbers one after the other from one Philox stream.
 class Draws {
  public:
@@ -44,16 +38,6 @@ class Draws {
  private:
   Philox philox_;
   std::uint64_t next_ = 0;
-};
-
-/// A shape of radius `radius` around (x, y), turned by 2 atan(turn / 64) and shifted in brightness.
-struct SyntheticShape {
-  int label;
-  int x, y, radius, turn;
-  std::array<int, 3> colour;
-
-  /// How many of the 2 x 2 sample points of pixel (px, py) it covers.
-  [[nodiscard]] int coverage(int px, int py) const;
 };
 
 }  // namespace detail

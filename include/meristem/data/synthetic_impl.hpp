@@ -1,14 +1,32 @@
 // Definitions of synthetic.hpp.
 #pragma once
 
-#include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdlib>
 #include <utility>
 
+#include <algorithm>
 #include <meristem/data/synthetic.hpp>
 
 namespace meristem::data::detail {
+
+inline constexpr int synthetic_side = 32;
+
+inline constexpr int synthetic_classes = 10;
+
+/// Lengths are in sixteenths of a pixel.
+inline constexpr int subpixels = 16;
+
+/// A shape of radius `radius` around (x, y), turned by 2 atan(turn / 64) and shifted in brightness.
+struct SyntheticShape {
+  int label;
+  int x, y, radius, turn;
+  std::array<int, 3> colour;
+
+  /// How many of the 2 x 2 sample points of pixel (px, py) it covers.
+  [[nodiscard]] int coverage(int px, int py) const;
+};
 
 MERISTEM_INLINE int Draws::range(int low, int high) {
   return low + static_cast<int>(philox_.below(next_++, static_cast<std::uint64_t>(high - low + 1)));

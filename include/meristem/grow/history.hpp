@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <ostream>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -22,30 +21,6 @@ struct GrowthEvent {
   std::int64_t step = 0;   ///< steps trained before it
   GrowthReport report;
 };
-
-namespace detail {
-
-/// Writes the members of one JSON object on one line.
-class JsonLine {
- public:
-  void add(std::string_view key, std::string_view text);
-  void add(std::string_view key, std::int64_t number);
-  void add(std::string_view key, double number);
-  void add(std::string_view key, const std::vector<double>& numbers);
-  [[nodiscard]] std::string finished() const { return text_ + '}'; }
-
-  /// The shortest decimal number that reads back as the same bits; NaN as null, infinities as strings.
-  [[nodiscard]] static std::string written(double number);
-
-  [[nodiscard]] static std::string quoted(std::string_view text);
-
- private:
-  void start(std::string_view key);
-
-  std::string text_;
-};
-
-}  // namespace detail
 
 /// All growth steps of a network.
 struct History {

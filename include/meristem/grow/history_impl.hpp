@@ -1,13 +1,34 @@
 // Definitions of history.hpp.
 #pragma once
 
-#include <charconv>
 #include <cmath>
 #include <fstream>
+#include <string_view>
 
+#include <charconv>
 #include <meristem/grow/history.hpp>
 
 namespace meristem::grow::detail {
+
+/// Writes the members of one JSON object on one line.
+class JsonLine {
+ public:
+  void add(std::string_view key, std::string_view text);
+  void add(std::string_view key, std::int64_t number);
+  void add(std::string_view key, double number);
+  void add(std::string_view key, const std::vector<double>& numbers);
+  [[nodiscard]] std::string finished() const { return text_ + '}'; }
+
+  /// The shortest decimal number that reads back as the same bits; NaN as null, infinities as strings.
+  [[nodiscard]] static std::string written(double number);
+
+  [[nodiscard]] static std::string quoted(std::string_view text);
+
+ private:
+  void start(std::string_view key);
+
+  std::string text_;
+};
 
 MERISTEM_INLINE void JsonLine::add(std::string_view key, std::string_view text) {
   start(key);

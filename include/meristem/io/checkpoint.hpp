@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <memory>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include <meristem/core/context.hpp>
@@ -27,8 +26,6 @@ namespace meristem::io {
 inline constexpr std::int64_t checkpoint_version = 2;
 
 namespace detail {
-
-inline constexpr std::string_view checkpoint_format = "meristem-checkpoint";
 
 [[nodiscard]] std::string hexadecimal(std::uint64_t number);
 

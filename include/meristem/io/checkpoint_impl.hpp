@@ -1,15 +1,18 @@
 // Definitions of checkpoint.hpp.
 #pragma once
 
-#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <set>
+#include <string_view>
 #include <utility>
 
+#include <algorithm>
 #include <meristem/io/checkpoint.hpp>
 
 namespace meristem::io::detail {
+
+inline constexpr std::string_view checkpoint_format = "meristem-checkpoint";
 
 MERISTEM_INLINE std::string hexadecimal(std::uint64_t number) {
   char digits[16];

@@ -1,13 +1,37 @@
 // Definitions of history.hpp.
 #pragma once
 
-#include <fstream>
+#include <cstdint>
 #include <limits>
+#include <nlohmann/json.hpp>
 #include <utility>
+#include <vector>
 
+#include <fstream>
 #include <meristem/io/history.hpp>
 
 namespace meristem::io::detail {
+
+/// The members of one line of a history.
+class HistoryLine {
+ public:
+  HistoryLine(const std::string& source, std::int64_t line, const std::string& text);
+
+  [[nodiscard]] std::string text(const char* key) const;
+  [[nodiscard]] std::int64_t count(const char* key) const;
+  [[nodiscard]] double number(const char* key) const { return as_number(find(key), key); }
+  [[nodiscard]] std::vector<double> numbers(const char* key) const;
+
+  [[noreturn]] void refuse(const std::string& why) const;
+
+ private:
+  [[nodiscard]] const nlohmann::json& find(const char* key) const;
+  [[nodiscard]] double as_number(const nlohmann::json& value, const char* key) const;
+
+  std::string source_;
+  std::int64_t line_;
+  nlohmann::json members_;
+};
 
 MERISTEM_INLINE HistoryLine::HistoryLine(const std::string& source, std::int64_t line, const std::string& text)
     : source_(source), line_(line) {

@@ -45,12 +45,6 @@ struct Model {
   ModelInfo info;
 };
 
-namespace detail {
-
-inline constexpr std::string_view model_format = "meristem-model";
-
-}  // namespace detail
-
 /// Writes a network as AtomicFile does. For PyTorch's layout of a network with a Flatten `info.sample` is needed. Waits
 /// for the device. Throws IoError if the file cannot be written; ArgumentError if `info.sample` is missing, for a
 /// network that `architecture` cannot write down or that has no equivalent in PyTorch's order, and for strings that are

@@ -11,6 +11,8 @@
 
 namespace meristem::io::detail {
 
+inline constexpr std::string_view model_format = "meristem-model";
+
 template <Real T>
 void for_each_tensor(nn::Layer<T>& network, const std::function<void(const std::string&, Tensor<T>&)>& use) {
   network.visit_parameters([&](nn::Parameter<T>& parameter) { use(parameter.name, parameter.value); });

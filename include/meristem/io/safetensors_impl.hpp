@@ -1,9 +1,36 @@
 // Definitions of safetensors.hpp.
 #pragma once
 
+#include <array>
+
 #include <meristem/io/safetensors.hpp>
 
 namespace meristem::io::detail {
+
+struct StoredType {
+  std::string_view name;
+  std::int64_t bytes;
+};
+
+/// Element types of the format that take whole bytes.
+inline constexpr std::array<StoredType, 18> stored_types = {{{"F64", 8},
+                                                             {"C64", 8},
+                                                             {"F32", 4},
+                                                             {"F16", 2},
+                                                             {"BF16", 2},
+                                                             {"F8_E4M3", 1},
+                                                             {"F8_E5M2", 1},
+                                                             {"F8_E8M0", 1},
+                                                             {"F8_E4M3FNUZ", 1},
+                                                             {"F8_E5M2FNUZ", 1},
+                                                             {"I64", 8},
+                                                             {"I32", 4},
+                                                             {"I16", 2},
+                                                             {"I8", 1},
+                                                             {"U64", 8},
+                                                             {"U32", 4},
+                                                             {"U16", 2},
+                                                             {"U8", 1}}};
 
 MERISTEM_INLINE std::int64_t stored_bytes(std::string_view dtype) {
   if (dtype == "BOOL") return 1;

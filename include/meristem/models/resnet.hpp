@@ -33,19 +33,6 @@ struct StridedResNetOptions {
   std::vector<std::int64_t> hidden = {};  ///< hidden widths of the eight blocks, in place of `width`
 };
 
-namespace detail {
-
-struct BlockOptions {
-  std::int64_t in = 0;
-  std::int64_t hidden = 0;
-  std::int64_t out = 0;
-  std::int64_t stride = 1;
-  bool bias = false;
-  nn::Activation activation = nn::Activation::relu;
-};
-
-}  // namespace detail
-
 /// The growable ResNet-18 of M. Verbockhaven et al., "Growing tiny networks" (TMLR 2024): every block keeps its shape
 /// and its identity shortcut, and only the hidden widths grow.
 ///

@@ -7,6 +7,15 @@
 
 namespace meristem::models::detail {
 
+struct BlockOptions {
+  std::int64_t in = 0;
+  std::int64_t hidden = 0;
+  std::int64_t out = 0;
+  std::int64_t stride = 1;
+  bool bias = false;
+  nn::Activation activation = nn::Activation::relu;
+};
+
 /// Throws ArgumentError unless a network can have these options.
 template <class Options>
 void check_resnet(const char* function, const Options& options) {

@@ -13,19 +13,6 @@
 
 namespace meristem::grow {
 
-namespace detail {
-
-/// Joins the products of B2 with the features of B1 and the sums of B2 into P, whose last column stands for the bias.
-struct AppendColumn {
-  const double* products;
-  const double* sums;
-  double* result;
-  std::int64_t columns;
-  MERISTEM_HD void operator()(std::int64_t row, std::int64_t column) const;
-};
-
-}  // namespace detail
-
 /// What to gather.
 struct StatisticsOptions {
   bool fisher = false;     ///< E as well, for output-side preconditioning

@@ -10,6 +10,15 @@
 
 namespace meristem::grow::detail {
 
+/// Joins the products of B2 with the features of B1 and the sums of B2 into P, whose last column stands for the bias.
+struct AppendColumn {
+  const double* products;
+  const double* sums;
+  double* result;
+  std::int64_t columns;
+  MERISTEM_HD void operator()(std::int64_t row, std::int64_t column) const;
+};
+
 MERISTEM_INLINE void AppendColumn::operator()(std::int64_t row, std::int64_t column) const {
   result[row * (columns + 1) + column] = column < columns ? products[row * columns + column] : sums[row];
 }

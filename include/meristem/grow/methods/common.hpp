@@ -59,9 +59,6 @@ enum class Draw : std::uint64_t { fan_in, fan_out, sources, features };
 /// How much smaller than today's a fan-in is that stands for zero in front of a ReLU.
 inline constexpr double almost_zero = 1e-3;
 
-inline constexpr const char* not_quite_zero =
-    "fan-ins are a thousandth of today's, not zero, in front of a ReLU, which lets no gradient pass at 0";
-
 /// A choice of units with fan-ins of zero, whose activations are zero where σ(0) = 0. A BatchNorm sees a channel
 /// without variance: its weight is √ε, so that the unit's slope at 0 is that without BatchNorm, however small ε is.
 [[nodiscard]] Choice without_fan_in(const SiteMoments& site, std::int64_t units, std::vector<double> fan_out);

@@ -10,6 +10,9 @@
 
 namespace meristem::grow::detail {
 
+inline constexpr const char* not_quite_zero =
+    "fan-ins are a thousandth of today's, not zero, in front of a ReLU, which lets no gradient pass at 0";
+
 MERISTEM_INLINE double norm_of(const double* values, std::int64_t count) {
   double squares = 0.0;
   for (std::int64_t i = 0; i < count; ++i) squares += values[i] * values[i];

@@ -17,12 +17,6 @@ namespace meristem::grow {
 
 namespace detail {
 
-/// Random fan-ins that are tried.
-inline constexpr std::int64_t random_features = 512;
-/// Ridge in units of each feature's own variance: features are much alike, and without one those that hardly differ
-/// would get large weights of opposite signs, with which training is not stable.
-inline constexpr double feature_ridge = 0.1;
-
 /// Fan-ins (K, p): those of `found` with either sign, then random ones. Random weights are normal in units of each
 /// input's own deviation, scaled so that a feature's mean square before the activation is 1, and biases are normal.
 [[nodiscard]] std::vector<double> feature_fan_ins(Context& ctx, const SiteMoments& site, const Insertion& found);

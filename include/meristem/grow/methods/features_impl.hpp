@@ -11,6 +11,13 @@
 
 namespace meristem::grow::detail {
 
+/// Random fan-ins that are tried.
+inline constexpr std::int64_t random_features = 512;
+
+/// Ridge in units of each feature's own variance: features are much alike, and without one those that hardly differ
+/// would get large weights of opposite signs, with which training is not stable.
+inline constexpr double feature_ridge = 0.1;
+
 MERISTEM_INLINE std::vector<double> feature_fan_ins(Context& ctx, const SiteMoments& site, const Insertion& found) {
   std::vector<double> result;
   for (const double sign : {1.0, -1.0}) {

@@ -12,7 +12,6 @@
 #include <meristem/core/error.hpp>
 #include <meristem/core/for_each.hpp>
 #include <meristem/core/shape.hpp>
-#include <meristem/core/solver.hpp>
 #include <meristem/core/tensor.hpp>
 #include <meristem/core/view.hpp>
 
@@ -87,13 +86,6 @@ struct AddToDiagonal {
   MERISTEM_HD void operator()(std::int64_t i) const { a[i * stride] += value; }
 };
 
-template <class T>
-struct Diagonal {
-  View<const T> a;
-  double* out;
-  MERISTEM_HD void operator()(std::int64_t i) const { out[i] = static_cast<double>(a(i, i)); }
-};
-
 /// out[i] = Σ_j a(i, j) b(i, j), in double and in the order of j
 template <class A, class B>
 struct RowDots {
@@ -104,23 +96,6 @@ struct RowDots {
     double sum = 0.0;
     for (std::int64_t j = 0; j < a.extent(1); ++j) sum += static_cast<double>(a(i, j)) * static_cast<double>(b(i, j));
     out[i] = sum;
-  }
-};
-
-/// out[i] = the first column of row i that holds NaN or infinity, or -1
-template <class T>
-struct FirstNonFinite {
-  static constexpr std::int64_t elements = 256;  // in a row, about
-  View<const T> a;
-  std::int64_t* out;
-  MERISTEM_HD void operator()(std::int64_t i) const {
-    const T* row = &a(i, 0);
-    const std::int64_t n = a.extent(1), step = a.stride(1);
-    out[i] = -1;
-    if (step == 1 && meristem::detail::all_finite(row, n)) return;
-    for (std::int64_t j = n; j-- > 0;) {
-      if (row[j * step] - row[j * step] != T(0)) out[i] = j;
-    }
   }
 };
 

@@ -1,9 +1,34 @@
 // Definitions of matrix_ops.hpp.
 #pragma once
 
+#include <meristem/core/solver.hpp>
 #include <meristem/grow/solve/matrix_ops.hpp>
 
 namespace meristem::grow::detail {
+
+template <class T>
+struct Diagonal {
+  View<const T> a;
+  double* out;
+  MERISTEM_HD void operator()(std::int64_t i) const { out[i] = static_cast<double>(a(i, i)); }
+};
+
+/// out[i] = the first column of row i that holds NaN or infinity, or -1
+template <class T>
+struct FirstNonFinite {
+  static constexpr std::int64_t elements = 256;  // in a row, about
+  View<const T> a;
+  std::int64_t* out;
+  MERISTEM_HD void operator()(std::int64_t i) const {
+    const T* row = &a(i, 0);
+    const std::int64_t n = a.extent(1), step = a.stride(1);
+    out[i] = -1;
+    if (step == 1 && meristem::detail::all_finite(row, n)) return;
+    for (std::int64_t j = n; j-- > 0;) {
+      if (row[j * step] - row[j * step] != T(0)) out[i] = j;
+    }
+  }
+};
 
 template <Real T>
 std::vector<double> diagonal(Context& ctx, View<const T> a) {

@@ -51,31 +51,6 @@ struct Extents {
 template <Real T>
 Extents require_moments(Context& ctx, const Moments<T>& moments, bool with_fisher);
 
-/// a_ii *= factor
-template <class T>
-struct ScaleDiagonal {
-  T* a;
-  std::int64_t stride;
-  T factor;
-  MERISTEM_HD void operator()(std::int64_t i) const { a[i * stride] *= factor; }
-};
-
-/// Variances below this share of the largest are taken for zero.
-inline constexpr double negligible_variance = 1e-20;
-
-/// Rows and columns of elements whose variance is not above `least` become those of an independent one of variance
-/// `largest`.
-template <class T>
-struct DropNegligible {
-  View<T> a;
-  const double* variances;
-  double least, largest;
-  MERISTEM_HD void operator()(std::int64_t i, std::int64_t j) const {
-    if (variances[i] > least && variances[j] > least) return;
-    a(i, j) = i == j && variances[i] > 0.0 ? static_cast<T>(largest) : T(0);
-  }
-};
-
 }  // namespace detail
 
 /// Multiplies the diagonal of a second moment a (p, p) by 1 + share: a ridge in units of each element's own mean

@@ -9,6 +9,31 @@
 
 namespace meristem::grow::detail {
 
+/// a_ii *= factor
+template <class T>
+struct ScaleDiagonal {
+  T* a;
+  std::int64_t stride;
+  T factor;
+  MERISTEM_HD void operator()(std::int64_t i) const { a[i * stride] *= factor; }
+};
+
+/// Variances below this share of the largest are taken for zero.
+inline constexpr double negligible_variance = 1e-20;
+
+/// Rows and columns of elements whose variance is not above `least` become those of an independent one of variance
+/// `largest`.
+template <class T>
+struct DropNegligible {
+  View<T> a;
+  const double* variances;
+  double least, largest;
+  MERISTEM_HD void operator()(std::int64_t i, std::int64_t j) const {
+    if (variances[i] > least && variances[j] > least) return;
+    a(i, j) = i == j && variances[i] > 0.0 ? static_cast<T>(largest) : T(0);
+  }
+};
+
 template <Real T>
 void require_shape(const std::string& name, const Tensor<T>& tensor, const Shape& shape, const char* meaning) {
   if (tensor.shape() == shape || (tensor.empty() && shape.size() == 0)) return;

@@ -19,13 +19,6 @@ struct MoveInto {
   MERISTEM_HD void operator()(std::int64_t i) const;
 };
 
-struct ScaledCopy {
-  const double* from;
-  double* to;
-  double factor;
-  MERISTEM_HD void operator()(std::int64_t i) const { to[i] = from[i] * factor; }
-};
-
 /// Rows whose products are added up in T before they join the double total: a float32 sum of this length has an error
 /// below about √rows · 2^-24 ≈ 5e-6 of rows times the terms' root mean square.
 inline constexpr std::int64_t stretch = 8192;

@@ -12,6 +12,13 @@
 
 namespace meristem::grow::detail {
 
+struct ScaledCopy {
+  const double* from;
+  double* to;
+  double factor;
+  MERISTEM_HD void operator()(std::int64_t i) const { to[i] = from[i] * factor; }
+};
+
 template <Real T>
 void MoveInto<T>::operator()(std::int64_t i) const {
   total[i] += static_cast<double>(recent[i]);

@@ -8,6 +8,21 @@
 
 namespace meristem::grow::detail {
 
+inline constexpr double not_there = std::numeric_limits<double>::quiet_NaN();
+
+/// Positions of the left map that weigh the same for all pairs of some neighbouring offsets.
+struct PositionClass {
+  std::vector<kernels::IndexRange> runs;
+  kernels::IndexRange offsets;               ///< those with a weight that is not 0
+  std::int64_t first = 0;                    ///< offset of weights[0]
+  std::vector<std::vector<double>> weights;  ///< by offset, pair; NaN where no position has a partner on the map
+
+  [[nodiscard]] std::int64_t positions() const;
+  [[nodiscard]] double weight(std::int64_t offset, std::size_t pair) const {
+    return weights[static_cast<std::size_t>(offset - first)][pair];
+  }
+};
+
 MERISTEM_INLINE void PairTable::finish() {
   for (const auto& pairs : at) {
     first_index.push_back(count);

@@ -14,33 +14,6 @@
 
 namespace meristem::grow {
 
-namespace detail {
-
-/// The last row and column of a covariance of patches: weighted sums of the mean map, at patch coordinate i.
-struct BiasOfPatches {
-  const double* map_mean;  ///< (H, W, channels)
-  const double* weight_y;
-  const double* weight_x;
-  double* result;  ///< (p + 1, p + 1)
-  std::int64_t p, channels;
-  WindowAxis y, x;
-
-  MERISTEM_HD void operator()(std::int64_t i) const;
-};
-
-/// to(i, j) = from(i, j) for matrices of different row strides.
-struct CopyMatrix {
-  const double* from;
-  std::int64_t from_stride;
-  double* to;
-  std::int64_t to_stride;
-  MERISTEM_HD void operator()(std::int64_t i, std::int64_t j) const {
-    to[i * to_stride + j] = from[i * from_stride + j];
-  }
-};
-
-}  // namespace detail
-
 /// (1/n) Σ_samples Σ_{y,x} weight_y[y] weight_x[x] [patch 1]ᵀ[patch 1] over the patches that a window cuts from maps:
 /// S1 with all weights 1, S with those of `position_counts`. Coordinates of a patch: [ky][kx][channel], the bias last.
 template <Real T>

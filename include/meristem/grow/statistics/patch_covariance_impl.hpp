@@ -12,6 +12,29 @@
 
 namespace meristem::grow::detail {
 
+/// The last row and column of a covariance of patches: weighted sums of the mean map, at patch coordinate i.
+struct BiasOfPatches {
+  const double* map_mean;  ///< (H, W, channels)
+  const double* weight_y;
+  const double* weight_x;
+  double* result;  ///< (p + 1, p + 1)
+  std::int64_t p, channels;
+  WindowAxis y, x;
+
+  MERISTEM_HD void operator()(std::int64_t i) const;
+};
+
+/// to(i, j) = from(i, j) for matrices of different row strides.
+struct CopyMatrix {
+  const double* from;
+  std::int64_t from_stride;
+  double* to;
+  std::int64_t to_stride;
+  MERISTEM_HD void operator()(std::int64_t i, std::int64_t j) const {
+    to[i * to_stride + j] = from[i * from_stride + j];
+  }
+};
+
 MERISTEM_INLINE void BiasOfPatches::operator()(std::int64_t i) const {
   const std::int64_t c = i % channels, tap = i / channels;
   double sum = 0.0;

@@ -9,6 +9,27 @@
 
 namespace meristem::grow::detail {
 
+/// The last row of N: sums of the mean of v over the outputs whose tap reads the hidden map; e counts (tap, output).
+struct BiasOfOutputs {
+  const double* v_mean;  ///< (rows, columns, outputs)
+  double* row;
+  std::int64_t outputs;
+  WindowAxis y, x;
+  std::int64_t first_y, first_x, taps_x;
+
+  MERISTEM_HD void operator()(std::int64_t e) const;
+};
+
+/// The columns of one set of taps to their places in N.
+struct PlaceTaps {
+  const double* from;
+  double* to;
+  const std::int64_t* taps_y;
+  const std::int64_t* taps_x;
+  std::int64_t taps_x_count, taps, outputs, first_y, first_x, all_taps_x, columns;
+  MERISTEM_HD void operator()(std::int64_t i, std::int64_t t, std::int64_t m) const;
+};
+
 MERISTEM_INLINE void BiasOfOutputs::operator()(std::int64_t e) const {
   const std::int64_t m = e % outputs, tap = e / outputs;
   double sum = 0.0;

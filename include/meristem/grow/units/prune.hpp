@@ -29,15 +29,6 @@ struct RemovedUnits {
 
 namespace detail {
 
-/// A parameter or buffer of a site that has an axis along which units lie.
-template <Real T>
-struct UnitAxis {
-  nn::ParameterId id;
-  Tensor<T>* value;
-  int axis;
-  std::int64_t places;  ///< the axis is places × units, the units innermost
-};
-
 /// The slices of `tensor` at some indices of an axis.
 template <Real T>
 [[nodiscard]] Tensor<T> slices(Context& ctx, const Tensor<T>& tensor, int axis, const std::vector<std::int64_t>& at);

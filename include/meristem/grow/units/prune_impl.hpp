@@ -10,6 +10,15 @@
 
 namespace meristem::grow::detail {
 
+/// A parameter or buffer of a site that has an axis along which units lie.
+template <Real T>
+struct UnitAxis {
+  nn::ParameterId id;
+  Tensor<T>* value;
+  int axis;
+  std::int64_t places;  ///< the axis is places × units, the units innermost
+};
+
 /// What a site's units are made of: every tensor of the sources along their outputs, of the norms along their channels,
 /// and of the readers along their inputs.
 template <Real T>
