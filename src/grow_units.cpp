@@ -15,8 +15,8 @@ namespace meristem::grow {
   template std::vector<double> balanced_split<T>(Context & ctx, const Site<T>& site, const Insertion& insertion,     \
                                                  double gamma);                                                      \
   template void follow_inputs<T>(const Site<T>& site, const std::vector<std::int64_t>& map, Insertion& insertion);   \
-  template void follow_outputs<T>(const Site<T>& site, const nn::Layer<T>* consumer, std::int64_t added,             \
-                                  Insertion& insertion);                                                             \
+  template void follow_outputs<T>(Context & ctx, const Site<T>& site, const nn::Layer<T>* consumer,                  \
+                                  std::int64_t added, Insertion& insertion);                                         \
   template Edit<T> make_edit<T>(Context & ctx, const Site<T>& site, const Insertion& insertion, double gamma);       \
   template RemovedUnits<T> prune<T>(Context & ctx, const Site<T>& site, const std::vector<std::int64_t>& units,      \
                                     nn::Layer<T>& network, optim::Optimizer<T>* optimizer);                          \

@@ -354,6 +354,45 @@ TEST_CASE("grower of streams: new channels of riders have the running statistics
   }
 }
 
+TEST_CASE("grower of streams: all widths at once leave the function as it was, by methods that preserve it") {
+  const auto set = halves(100);
+  for (const bool strided : {false, true}) {
+    for (const char* name : {"random", "net2wider", "paired", "north"}) {
+      for (const Where where : {Where::all, Where::together}) {
+        CAPTURE(strided);
+        CAPTURE(name);
+        CAPTURE(ms::grow::name_of(where));
+        Trained t(set, strided);
+        settle(t);
+        auto options = all_widths(where);
+        const std::string wanted = name;
+        options.method = wanted == "net2wider" ? ms::grow::net2wider(0.0) : ms::grow::parse_method(name);
+        ms::grow::Grower<float> grower(t.net, t.sgd, options);
+        const auto outputs = [&] {
+          std::vector<float> all;
+          for (const auto& batch : set.batches<float>(t.ctx, set.size())) {
+            const auto pass = t.net.forward(t.ctx, batch.inputs, {.mode = ms::nn::Mode::evaluation});
+            all = ms::to_host(t.ctx, pass.output);
+          }
+          return all;
+        };
+        const auto before = outputs();
+        const auto report = grower.grow(t.ctx, set);
+        // All of the eight hidden widths and four streams, but for those whose units leave no direction to others.
+        CHECK(report.added() >= (wanted == "north" ? 12 : 24));
+        t.check_whole();
+        const auto after = outputs();
+        double worst = 0.0;
+        for (std::size_t i = 0; i < after.size(); ++i) {
+          worst = std::max(worst, std::abs(static_cast<double>(after[i]) - static_cast<double>(before[i])));
+        }
+        // Some twenty layers of sums of some hundred terms in float, whose errors a norm of few values may enlarge.
+        CHECK(worst <= 1e-4 * support::scale_of(before));
+      }
+    }
+  }
+}
+
 TEST_CASE("grower of streams: a replay gives the same bits, and so does the same seed") {
   const auto set = halves(100);
   for (const Where where : {Where::all, Where::together, Where::best_gain}) {

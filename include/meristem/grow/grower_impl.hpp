@@ -325,7 +325,7 @@ void Grower<T>::all_at_once(Context& ctx, const Source& set, const std::vector<s
       for (std::size_t reader = 0; reader < later.readers(); ++reader) {
         const nn::Layer<T>* const consumer = later.reader(reader).consumer.layer();
         if (site.is_source(consumer)) {
-          follow_outputs(later, consumer, report.sites.back().added, proposals[next].insertion);
+          follow_outputs(ctx, later, consumer, report.sites.back().added, proposals[next].insertion);
         }
       }
     }

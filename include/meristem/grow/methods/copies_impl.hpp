@@ -35,7 +35,7 @@ MERISTEM_INLINE Choice Net2Wider::choose(Context& ctx, const SiteMoments& site) 
   choice.preserves_function = options_.noise == 0.0;
   Insertion& insertion = choice.insertion;
   insertion.units = units;
-  if (site.tied) insertion.copies.assign(source.begin(), source.end());
+  insertion.copies.assign(source.begin(), source.end());
   for (const double count : copies) insertion.fan_out_factor.push_back(1.0 / count);
   // Far from the numbers that drew the sources.
   std::uint64_t next = std::uint64_t{1} << 32;

@@ -45,8 +45,8 @@ struct Insertion {
   /// the bias last; a rider without numbers gets rows of zeros. Behind a norm, whose new weights and shifts are 0, they
   /// are what training begins with; a rider without a norm gets zeros whatever stands here.
   std::vector<std::vector<double>> rider_rows = {};
-  /// Of a stream: today's unit that each new one copies, empty for none. The other sources then copy their rows and
-  /// norm channels, and all readers that the units do not reach their weights, times `fan_out_factor`.
+  /// Today's unit that each new one copies, empty for none. In a stream the other sources then copy their rows and norm
+  /// channels, and all readers that the units do not reach their weights, times `fan_out_factor`.
   std::vector<std::int64_t> copies = {};
 
   /// Factors for today's units, empty for none: of the weights by which the consumer reads them; and of their fan-in,

@@ -28,9 +28,10 @@ void add_riders(Context& ctx, const Site<T>& site, const Insertion& insertion, E
 }  // namespace detail
 
 /// Takes units along that were found before another site gave one of the readers, `consumer`, `added` more outputs:
-/// their weights there are zero, and so are their moves.
+/// their weights there are zero, or those of the units they copy, and their moves are zero.
 template <Real T>
-void follow_outputs(const Site<T>& site, const nn::Layer<T>* consumer, std::int64_t added, Insertion& insertion);
+void follow_outputs(Context& ctx, const Site<T>& site, const nn::Layer<T>* consumer, std::int64_t added,
+                    Insertion& insertion);
 
 }  // namespace meristem::grow
 

@@ -175,22 +175,40 @@ void add_riders(Context& ctx, const Site<T>& site, const Insertion& insertion, E
 namespace meristem::grow {
 
 template <Real T>
-void follow_outputs(const Site<T>& site, const nn::Layer<T>* consumer, std::int64_t added, Insertion& insertion) {
+void follow_outputs(Context& ctx, const Site<T>& site, const nn::Layer<T>* consumer, std::int64_t added,
+                    Insertion& insertion) {
+  if (insertion.units == 0) return;
+  std::vector<std::vector<T>> today(site.readers());
+  for (std::size_t i = 0; i < site.readers() && !insertion.copies.empty(); ++i) {
+    const Affine<T>& reader = site.reader(i).consumer;
+    if (reader.layer() == consumer) today[i] = to_host(ctx, reader.weight().value);
+  }
   std::vector<double> fan_out, move;
-  const auto take = [](const std::vector<double>& from, std::int64_t& at, std::int64_t count, std::int64_t zeros,
-                       std::vector<double>& to) {
+  const std::int64_t width = site.width();
+  std::int64_t at = 0, outputs = 0;
+  const auto take = [&](const std::vector<double>& from, std::int64_t count, std::vector<double>& to) {
     to.insert(to.end(), from.begin() + at, from.begin() + at + count);
-    to.insert(to.end(), static_cast<std::size_t>(zeros), 0.0);
     at += count;
   };
-  std::int64_t at = 0, outputs = 0;
   for (std::int64_t k = 0; k < insertion.units; ++k) {
     outputs = 0;
     for (std::size_t i = 0; i < site.readers(); ++i) {
       const Reader<T>& reader = site.reader(i);
-      const std::int64_t more = reader.consumer.layer() == consumer ? added : 0, q = reader.consumer.out_features();
-      const std::int64_t taps = site.tied() ? reader.places(site.width()) : insertion.taps;
-      for (std::int64_t tap = 0; tap < taps; ++tap) take(insertion.fan_out, at, q - more, more, fan_out);
+      const std::int64_t q = reader.consumer.out_features();
+      const std::int64_t before = q - (reader.consumer.layer() == consumer ? added : 0);
+      const std::int64_t taps = site.tied() ? reader.places(width) : insertion.taps;
+      for (std::int64_t tap = 0; tap < taps; ++tap) {
+        take(insertion.fan_out, before, fan_out);
+        for (std::int64_t o = before; o < q; ++o) {
+          double weight = 0.0;
+          if (!today[i].empty()) {
+            const std::int64_t unit = insertion.copies[static_cast<std::size_t>(k)];
+            weight = static_cast<double>(today[i][static_cast<std::size_t>((o * taps + tap) * width + unit)]);
+            if (!insertion.fan_out_factor.empty()) weight *= insertion.fan_out_factor[static_cast<std::size_t>(unit)];
+          }
+          fan_out.push_back(weight);
+        }
+      }
       outputs += site.tied() ? taps * q : q;
     }
   }
@@ -198,9 +216,9 @@ void follow_outputs(const Site<T>& site, const nn::Layer<T>* consumer, std::int6
   for (std::size_t i = 0; i < site.readers() && !insertion.move.empty(); ++i) {
     const Affine<T>& reader = site.reader(i).consumer;
     const std::int64_t more = reader.layer() == consumer ? added : 0, d = reader.inputs();
-    take(insertion.move, at, (reader.out_features() - more) * d, more * d, move);
+    take(insertion.move, (reader.out_features() - more) * d, move);
+    move.insert(move.end(), static_cast<std::size_t>(more * d), 0.0);
   }
-  if (insertion.units == 0) return;
   insertion.outputs = outputs;
   insertion.fan_out = std::move(fan_out);
   insertion.move = std::move(move);
