@@ -8,6 +8,7 @@
 #include <meristem/grow/measure/measurement_impl.hpp>
 #include <meristem/grow/measure/measurer_impl.hpp>
 #include <meristem/grow/measure/row_statistics_impl.hpp>
+#include <meristem/grow/measure/side_by_side_impl.hpp>
 #include <meristem/grow/measure/site_statistics_impl.hpp>
 #include <meristem/grow/measure/unit_effects_impl.hpp>
 #include <meristem/grow/measure/unit_path_impl.hpp>
@@ -32,6 +33,7 @@ namespace meristem::grow {
   template class SiteStatistics<T>;                                                                              \
   template class UnitEffects<T>;                                                                                 \
   template double choose_signs<T>(const UnitEffects<T>& effects, Insertion& insertion);                          \
+  template double choose_signs<T>(const std::vector<UnitEffects<T>>& effects, Insertion& insertion);             \
   template class UnitPath<T>;                                                                                    \
   template class SiteTaps<T>;                                                                                    \
   template double visit_sites<T>(Context & ctx, nn::Layer<T> & network, const std::vector<Site<T>>& sites,       \
@@ -47,11 +49,12 @@ MERISTEM_INSTANTIATE(double)
 
 namespace meristem::grow::detail {
 
-#define MERISTEM_INSTANTIATE(T)     \
-  template struct AddRows<T>;       \
-  template class ConsumerInputs<T>; \
-  template struct PooledPatches<T>; \
-  template struct SquaredDeviation<T>;
+#define MERISTEM_INSTANTIATE(T)        \
+  template struct AddRows<T>;          \
+  template class ConsumerInputs<T>;    \
+  template struct PooledPatches<T>;    \
+  template struct SquaredDeviation<T>; \
+  template void require_served<T>(const Site<T>& site, const Method& method);
 
 MERISTEM_INSTANTIATE(float)
 MERISTEM_INSTANTIATE(double)

@@ -9,18 +9,25 @@
 #include <meristem/grow/policy/replay_impl.hpp>
 #include <meristem/grow/policy/samples_impl.hpp>
 #include <meristem/grow/policy/search_impl.hpp>
+#include <meristem/grow/policy/streams_impl.hpp>
 #include <meristem/grow/policy/when_impl.hpp>
 #include <meristem/grow/report_impl.hpp>
 
 namespace meristem::grow {
 
-#define MERISTEM_INSTANTIATE(T)                                                                            \
-  template class Grower<T>;                                                                                \
-  template class InputShapes<T>;                                                                           \
-  template std::int64_t least_unit_parameters<T>(const Site<T>& site);                                     \
-  template UnitCost unit_cost<T>(const Site<T>& site, const InputShapes<T>& shapes);                       \
-  template ReplayPlan plan_replay<T>(const History& history, std::size_t index, const std::string& method, \
-                                     const std::vector<Site<T>>& sites);                                   \
+#define MERISTEM_INSTANTIATE(T)                                                                             \
+  template class Grower<T>;                                                                                 \
+  template class InputShapes<T>;                                                                            \
+  template std::int64_t least_unit_parameters<T>(const Site<T>& site);                                      \
+  template UnitCost unit_cost<T>(const Site<T>& site, const InputShapes<T>& shapes);                        \
+  template ReplayPlan plan_replay<T>(const History& history, std::size_t index, const std::string& method,  \
+                                     const std::vector<Site<T>>& sites);                                    \
+  template std::vector<std::vector<double>> draw_rider_rows<T>(Context & ctx, const Site<T>& site,          \
+                                                               std::int64_t units);                         \
+  template std::vector<std::vector<std::size_t>> turns_of<T>(const std::vector<Site<T>>& sites);            \
+  template void choose_sources<T>(const std::vector<Site<T>>& sites, const std::vector<std::size_t>& which, \
+                                  const std::function<double(const Site<T>&, const Proposal&)>& worth,      \
+                                  std::vector<Proposal>& proposals);                                        \
   template class SearchPass<T>;
 
 MERISTEM_INSTANTIATE(float)

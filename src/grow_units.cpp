@@ -4,6 +4,8 @@
 #include <meristem/grow/units/prune_impl.hpp>
 #include <meristem/grow/units/recalibration_impl.hpp>
 #include <meristem/grow/units/site_impl.hpp>
+#include <meristem/grow/units/stream_insertion_impl.hpp>
+#include <meristem/grow/units/streams_impl.hpp>
 
 namespace meristem::grow {
 
@@ -13,6 +15,8 @@ namespace meristem::grow {
   template std::vector<double> balanced_split<T>(Context & ctx, const Site<T>& site, const Insertion& insertion,     \
                                                  double gamma);                                                      \
   template void follow_inputs<T>(const Site<T>& site, const std::vector<std::int64_t>& map, Insertion& insertion);   \
+  template void follow_outputs<T>(Context & ctx, const Site<T>& site, const nn::Layer<T>* consumer,                  \
+                                  std::int64_t added, Insertion& insertion);                                         \
   template Edit<T> make_edit<T>(Context & ctx, const Site<T>& site, const Insertion& insertion, double gamma);       \
   template RemovedUnits<T> prune<T>(Context & ctx, const Site<T>& site, const std::vector<std::int64_t>& units,      \
                                     nn::Layer<T>& network, optim::Optimizer<T>* optimizer);                          \
@@ -21,11 +25,13 @@ namespace meristem::grow {
   template std::vector<double> unit_norms<T>(Context & ctx, const Site<T>& site);                                    \
   template class NormInputs<T>;                                                                                      \
   template void follow_growth<T>(Context & ctx, nn::Layer<T> & network, const NormInputs<T>& before,                 \
-                                 const NormInputs<T>& after);                                                        \
+                                 const NormInputs<T>& after, const std::vector<Source<T>>& riders);                  \
+  template void take_statistics<T>(Context & ctx, const std::vector<Source<T>>& riders, std::int64_t units,          \
+                                   const NormInputs<T>& batches);                                                    \
   template class Affine<T>;                                                                                          \
   template struct Site<T>;                                                                                           \
-  template std::vector<Site<T>> find_sites<T>(nn::Layer<T> & network);                                               \
-  template Site<T> find_site<T>(nn::Layer<T> & network, const std::string& name);
+  template std::vector<Site<T>> find_sites<T>(nn::Layer<T> & network, Widths widths);                                \
+  template Site<T> find_site<T>(nn::Layer<T> & network, const std::string& name, Widths widths);
 
 MERISTEM_INSTANTIATE(float)
 MERISTEM_INSTANTIATE(double)
@@ -37,11 +43,16 @@ MERISTEM_INSTANTIATE(double)
 namespace meristem::grow::detail {
 
 #define MERISTEM_INSTANTIATE(T)                                                                                        \
+  template void require_stream_fit<T>(const Site<T>& site, const Insertion& insertion);                                \
+  template void add_riders<T>(Context & ctx, const Site<T>& site, const Insertion& insertion, Edit<T>& edit);          \
   template void require_fit<T>(const Site<T>& site, const Insertion& insertion);                                       \
-  template std::vector<std::int64_t> consumer_map<T>(const Site<T>& site, const Insertion& insertion);                 \
-  template Tensor<T> fan_out_slices<T>(Context & ctx, const Site<T>& site, const Insertion& insertion);                \
+  template std::vector<std::int64_t> reader_map<T>(const Reader<T>& reader, std::int64_t width, std::int64_t places,   \
+                                                   std::int64_t units);                                                \
+  template Insertion part_of<T>(const Site<T>& site, const Insertion& insertion, std::size_t index);                   \
+  template Tensor<T> fan_out_slices<T>(Context & ctx, const Reader<T>& reader, const Insertion& insertion);            \
   template Tensor<T> slices<T>(Context & ctx, const Tensor<T>& tensor, int axis, const std::vector<std::int64_t>& at); \
   template class SiteFinder<T>;                                                                                        \
+  template class StreamFinder<T>;                                                                                      \
   template class TiedLayers<T>;
 
 MERISTEM_INSTANTIATE(float)

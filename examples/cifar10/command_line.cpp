@@ -213,6 +213,8 @@ CommandLine::CommandLine(Options& o, std::vector<std::string> methods)
   group_ = "Growth";
   add("--method", "NAME", one_of(o.method, methods),
       "how units are computed; none trains the starting network as it is");
+  add("--grow", "NAME", one_of(o.grow, {"hidden", "all-widths"}),
+      "which widths: those of hidden layers, or those that skip connections tie together as well");
   add("--grow-where", "NAME",
       one_of(o.where, {"all", "together", "best", "best-per-parameter", "best-per-operation", "round-robin"}),
       "measure and grow all layers, one after the other; measure them together, which takes fewer passes, then grow "
@@ -407,6 +409,7 @@ std::map<std::string, std::string> CommandLine::settings(const Options& o) {
           {"--label-smoothing", exact(o.label_smoothing)},
           {"--augment", o.augment ? "it" : ""},
           {"--method", o.method},
+          {"--grow", o.grow},
           {"--grow-where", o.where.value_or(o.is_mlp() ? "all" : "together")},
           {"--grow-layers", o.layers.empty() ? "its default" : list(o.layers)},
           {"--fan-out", o.fan_out},

@@ -43,10 +43,17 @@ ms::nn::Sequential<float> build(ms::Context& ctx, const Options& o, const ms::da
       {.classes = classes, .width = o.width, .channels = o.channels, .in_channels = images.channels, .hidden = hidden});
 }
 
+ms::grow::Widths widths_of(const Options& o) {
+  return o.grow == "hidden" ? ms::grow::Widths::hidden : ms::grow::Widths::all;
+}
+
+bool names_width(const ms::grow::Site<float>& site) { return !site.tied() || site.stream == site.name; }
+
 ms::grow::GrowerOptions grower_options(const Options& o) {
   ms::grow::GrowerOptions options;
   options.method = ms::grow::parse_method(o.method);
   options.where = where_of(o.where.value_or(o.is_mlp() ? "all" : "together"));
+  options.widths = widths_of(o);
   options.sites = o.layers;
   options.fan_out = o.fan_out == "centre" ? ms::grow::FanOut::centre : ms::grow::FanOut::full;
   ms::grow::HowMany rule =
@@ -110,7 +117,9 @@ void LayerWalk::walk(ms::nn::Layer<float>& layer, const ms::Shape& input, const 
 NetworkState network_state(ms::nn::Layer<float>& net, const ms::Shape& image,
                            const std::vector<ms::grow::Site<float>>& sites) {
   NetworkState state;
-  for (const auto& site : sites) state.hidden.push_back(site.width());
+  for (const auto& site : sites) {
+    if (names_width(site)) state.hidden.push_back(site.width());
+  }
   state.parameters = ms::nn::parameter_count(net);
   state.layers = LayerWalk(net, image, sites).layers();
   return state;

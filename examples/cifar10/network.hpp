@@ -16,6 +16,11 @@ namespace ms = meristem;
 
 ms::nn::Sequential<float> build(ms::Context& ctx, const Options& o, const ms::data::ImageSet& images);
 
+ms::grow::Widths widths_of(const Options& o);
+
+/// Whether a width is told once by this site: that of a stream is told by its first source.
+bool names_width(const ms::grow::Site<float>& site);
+
 ms::grow::GrowerOptions grower_options(const Options& o);
 
 /// Throws ArgumentError if --max-parameters leaves no room for a single unit; a network that goes on may have used it

@@ -27,6 +27,7 @@ struct Options {
   double label_smoothing = 0.0;
   bool augment = false;
   std::string method = "tiny";
+  std::string grow = "hidden";  ///< which widths
   std::optional<std::string> where;
   std::vector<std::string> layers;
   std::string fan_out = "full";

@@ -89,7 +89,7 @@ void Session::prepare() {
     at_ = saved_->at;
   }
   loss_ = {.label_smoothing = o.label_smoothing};
-  sites_ = ms::grow::find_sites(*net_);
+  sites_ = ms::grow::find_sites(*net_, widths_of(o));
   if (o.method != "none" && !sites_.empty()) {
     make_grower();
     require_room(o, *net_, grower_->sites());
@@ -117,7 +117,9 @@ void Session::prepare() {
                      .resumed_from = o.resume,
                      .resumed_epoch = at_.epoch,
                      .resumed_step = at_.step};
-  for (const auto& site : sites_) started.hidden_names.push_back(site.name);
+  for (const auto& site : sites_) {
+    if (names_width(site)) started.hidden_names.push_back(site.name);
+  }
   // Nothing is printed before all that can be wrong with the options and the data has been found.
   listeners_->tell(DeviceChosen{ctx_.device_name()});
   listeners_->tell(loaded(data_));

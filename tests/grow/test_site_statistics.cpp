@@ -66,7 +66,8 @@ TEST_CASE("site statistics: two halves merged are the whole, for every way of jo
       return problem.site.shape(input);
     };
     const SiteShape shape = shape_of();
-    // Random signs go by the number of the sample, and halves have numbers of their own: what they choose is given here.
+    // Random signs go by the number of the sample, and halves have numbers of their own: what they choose is given
+    // here.
     const SiteStatistics<double>::Options options{.damping = 0.1};
     const auto make = [&] { return SiteStatistics<double>(ctx, shape, everything, options); };
     SiteStatistics<double> whole = make(), first = make(), second = make();

@@ -90,6 +90,7 @@ std::vector<Wrong> wrong_values() {
   add_values(all, "--method", {"gradmin", "", "TINY"},
              "one of tiny, tiny-eigen, tiny-joint, tiny-fisher, gradmax, random, random-kaiming, random-fan-out, nest, "
              "net2wider, paired, north, senn, firefly, none");
+  add_values(all, "--grow", {"all", "hidden,all-widths", ""}, "one of hidden, all-widths");
   add_values(all, "--grow-where", {"nowhere", "all,best"},
              "one of all, together, best, best-per-parameter, best-per-operation, round-robin");
   add_values(all, "--fan-out", {"center", ""}, "one of full, centre");

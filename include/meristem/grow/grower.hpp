@@ -20,6 +20,7 @@
 #include <meristem/grow/policy/carry_out.hpp>
 #include <meristem/grow/policy/replay.hpp>
 #include <meristem/grow/policy/samples.hpp>
+#include <meristem/grow/policy/streams.hpp>
 #include <meristem/grow/policy/when.hpp>
 #include <meristem/grow/report.hpp>
 #include <meristem/grow/units/insertion.hpp>
@@ -104,7 +105,7 @@ class Grower {
                                    const std::vector<std::size_t>& now, const std::vector<const SiteReport*>& recorded,
                                    std::int64_t count);
 
-  /// Grows sites in turn, each measured after the ones before it have grown.
+  /// Grows sites in turn, each measured after the ones before it have grown; the sources of a stream together.
   void one_after_another(Context& ctx, const Source& set, const std::vector<std::size_t>& which, GrowthReport& report,
                          const AfterSite& after_site, const std::vector<const SiteReport*>& recorded = {});
 
@@ -115,11 +116,17 @@ class Grower {
   /// Grows the site that gains most by the rule, and reports all.
   void best_alone(Context& ctx, const Source& set, GrowthReport& report, const AfterSite& after_site);
 
+  /// Of the proposals for some sites, leaves each stream the one that is worth most.
+  void choose(const std::vector<std::size_t>& which, std::vector<Proposal>& proposals) const;
+
   /// What the rule for where to grow compares.
   [[nodiscard]] double worth(const Site<T>& site, const Proposal& proposal) const;
 
   /// The growth step of a history that is next. Throws ArgumentError if there is none or it is not of this network.
   void replay_event(Context& ctx, const Source& set, GrowthReport& report, const AfterSite& after_site);
+
+  /// Measures what the norms of a stream's riders read of its new units, on the samples of the statistics.
+  void measure_riders(Context& ctx, const Source& set, const Site<T>& site, const SiteReport& report);
 
   /// Chooses the amplitude of a proposal and inserts it if that is accepted. `recorded`: its report in a history.
   SiteReport insert(Context& ctx, const Source& set, const Site<T>& site, Proposal proposal,
@@ -142,7 +149,7 @@ class Grower {
   std::int64_t samples_in_use_ = -1;
   std::optional<Shape> input_shape_;  // of one sample
   InputShapes<T> shapes_;             // of one sample, if costs depend on them
-  std::size_t next_site_ = 0;         // whose turn it is
+  std::size_t next_site_ = 0;         // whose turn it is, of `turns_of`
   std::size_t replayed_ = 0;          // growth steps of the history
   bool first_step_done_ = false;
 };

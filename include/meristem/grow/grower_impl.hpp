@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
 #include <span>
 
 #include <meristem/grow/grower.hpp>
@@ -43,9 +44,10 @@ GrowthReport Grower<T>::grow(Context& ctx, const std::type_identity_t<nn::BatchS
     if (options_.where == Where::all) {
       one_after_another(ctx, training_set, every, report, after_site);
     } else if (options_.where == Where::round_robin) {
-      const std::size_t turn = next_site_ % sites_.size();
-      one_after_another(ctx, training_set, {turn}, report, after_site);
-      next_site_ = (turn + 1) % sites_.size();
+      const std::vector<std::vector<std::size_t>> all = turns_of(sites_);
+      const std::size_t turn = next_site_ % all.size();
+      one_after_another(ctx, training_set, all[turn], report, after_site);
+      next_site_ = (turn + 1) % all.size();
     } else if (options_.where == Where::together) {
       all_at_once(ctx, training_set, every, report, after_site);
     } else {
@@ -270,12 +272,32 @@ template <Real T>
 void Grower<T>::one_after_another(Context& ctx, const Source& set, const std::vector<std::size_t>& which,
                                   GrowthReport& report, const AfterSite& after_site,
                                   const std::vector<const SiteReport*>& recorded) {
+  std::vector<bool> done(which.size(), false);
   for (std::size_t i = 0; i < which.size(); ++i) {
-    const std::vector<const SiteReport*> known =
-        recorded.empty() ? recorded : std::vector<const SiteReport*>{recorded[i]};
-    report.sites.push_back(insert(ctx, set, sites_[which[i]], measure(ctx, set, {which[i]}, known).front(), known));
-    if (after_site) after_site(report.sites.back());
+    if (done[i]) continue;
+    std::vector<std::size_t> now;
+    std::vector<const SiteReport*> known;
+    for (std::size_t j = i; j < which.size(); ++j) {
+      const Site<T>&here = sites_[which[i]], &there = sites_[which[j]];
+      if (j != i && !(here.tied() && there.stream == here.stream)) continue;
+      done[j] = true;
+      now.push_back(which[j]);
+      if (!recorded.empty()) known.push_back(recorded[j]);
+    }
+    std::vector<Proposal> proposals = measure(ctx, set, now, known);
+    choose(now, proposals);
+    for (std::size_t j = 0; j < now.size(); ++j) {
+      const std::vector<const SiteReport*> one = known.empty() ? known : std::vector<const SiteReport*>{known[j]};
+      report.sites.push_back(insert(ctx, set, sites_[now[j]], std::move(proposals[j]), one));
+      if (after_site) after_site(report.sites.back());
+    }
   }
+}
+
+template <Real T>
+void Grower<T>::choose(const std::vector<std::size_t>& which, std::vector<Proposal>& proposals) const {
+  choose_sources<T>(
+      sites_, which, [&](const Site<T>& site, const Proposal& proposal) { return worth(site, proposal); }, proposals);
 }
 
 template <Real T>
@@ -283,16 +305,28 @@ void Grower<T>::all_at_once(Context& ctx, const Source& set, const std::vector<s
                             GrowthReport& report, const AfterSite& after_site,
                             const std::vector<const SiteReport*>& recorded) {
   std::vector<Proposal> proposals = measure(ctx, set, which, recorded);
+  choose(which, proposals);
   for (std::size_t i = 0; i < which.size(); ++i) {
     const Site<T>& site = sites_[which[i]];
-    const std::vector<std::int64_t> inputs = detail::consumer_map(site, proposals[i].insertion);
+    const std::int64_t width = site.width(), units = proposals[i].insertion.units, taps = proposals[i].insertion.taps;
+    std::map<const nn::Layer<T>*, std::vector<std::int64_t>> inputs;
+    site.for_each_reader([&](const Reader<T>& reader) {
+      inputs[reader.consumer.layer()] =
+          detail::reader_map(reader, width, site.tied() ? reader.places(width) : taps, units);
+    });
     const std::vector<const SiteReport*> known =
         recorded.empty() ? recorded : std::vector<const SiteReport*>{recorded[i]};
     report.sites.push_back(insert(ctx, set, site, std::move(proposals[i]), known));
-    // In a chain, the next site's units read what has grown now.
+    // Units of later sites may read what has grown now, or be read by it.
     for (std::size_t next = i + 1; next < which.size() && report.sites.back().added > 0; ++next) {
-      if (sites_[which[next]].producer.layer() == site.consumer.layer()) {
-        follow_inputs(sites_[which[next]], inputs, proposals[next].insertion);
+      const Site<T>& later = sites_[which[next]];
+      const auto found = inputs.find(later.producer.layer());
+      if (found != inputs.end()) follow_inputs(later, found->second, proposals[next].insertion);
+      for (std::size_t reader = 0; reader < later.readers(); ++reader) {
+        const nn::Layer<T>* const consumer = later.reader(reader).consumer.layer();
+        if (site.is_source(consumer)) {
+          follow_outputs(ctx, later, consumer, report.sites.back().added, proposals[next].insertion);
+        }
       }
     }
     if (after_site) after_site(report.sites.back());
@@ -356,6 +390,19 @@ void Grower<T>::replay_event(Context& ctx, const Source& set, GrowthReport& repo
 }
 
 template <Real T>
+void Grower<T>::measure_riders(Context& ctx, const Source& set, const Site<T>& site, const SiteReport& report) {
+  const auto normed = [](const grow::Source<T>& rider) { return rider.norm != nullptr; };
+  if (std::none_of(site.riders.begin(), site.riders.end(), normed)) return;
+  NormInputs<T> seen;
+  const std::vector<std::int64_t> indices(statistics_indices_.begin(), statistics_indices_.begin() + report.samples);
+  set.for_each_batch(ctx, indices, options_.batch_size, [&](const nn::BatchView<T>& batch) {
+    (void)network_->forward(ctx, batch.inputs, {.measuring = true, .taps = &seen, .forward_only = true});
+    operations_ += 2.0 * static_cast<double>(multiply_adds()) * static_cast<double>(batch.size());
+  });
+  take_statistics(ctx, site.riders, report.added, seen);
+}
+
+template <Real T>
 SiteReport Grower<T>::insert(Context& ctx, const Source& set, const Site<T>& site, Proposal proposal,
                              const std::vector<const SiteReport*>& recorded) {
   SiteReport report = std::move(proposal.report);
@@ -375,9 +422,13 @@ SiteReport Grower<T>::insert(Context& ctx, const Source& set, const Site<T>& sit
   }
   const auto start = std::chrono::steady_clock::now();
   const auto show_batches = [&](auto&& use) { set.for_each_batch(ctx, search_indices_, options_.batch_size, use); };
+  if (proposal.insertion.copies.empty()) {
+    proposal.insertion.rider_rows = draw_rider_rows(ctx, site, proposal.insertion.units);
+  }
   operations_ +=
       carry_out<T>(ctx, *network_, *optimizer_, site, options_, proposal,
                    past ? std::optional<double>(past->gamma) : std::nullopt, how_many_.insist, show_batches, report);
+  if (report.added > 0 && proposal.insertion.copies.empty()) measure_riders(ctx, set, site, report);
   report.parameters = nn::parameter_count(*network_);
   report.multiply_adds = multiply_adds();
   report.seconds += seconds_since(start);

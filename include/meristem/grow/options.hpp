@@ -25,8 +25,11 @@ struct GrowerOptions {
   Method method = tiny();
   When when = {};  ///< read by Grower::grow_when_due alone
   Where where = Where::all;
+  /// Whether streams, which skip connections tie together, grow as well as hidden layers. In a growth step a stream
+  /// gets units from one of its sources, the one that gains most by the rule for where to grow.
+  Widths widths = Widths::hidden;
   std::vector<std::string> sites = {};  ///< names of the layers that may grow, in any order; none means all that can
-  FanOut fan_out = FanOut::full;        ///< of units that a convolution consumes
+  FanOut fan_out = FanOut::full;        ///< of units that a convolution consumes; of streams always full
   std::int64_t max_units = 8;           ///< per site and growth step
   /// If positive, a site gets at most this share of its consumer's outputs, rounded up, in place of max_units.
   double max_unit_share = 0.0;

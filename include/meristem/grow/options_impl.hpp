@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include <meristem/grow/measure/measurement.hpp>
 #include <meristem/grow/options.hpp>
 
 namespace meristem::grow::detail {
@@ -73,10 +74,17 @@ MERISTEM_INLINE void require_options(const GrowerOptions& options) {
 
 template <Real T>
 std::vector<Site<T>> sites_of(nn::Layer<T>& network, const GrowerOptions& options) {
-  for (const std::string& name : options.sites) (void)find_site(network, name);
-  for (const auto& [name, width] : rule_of(options).targets) (void)find_site(network, name);
+  for (const std::string& name : options.sites) (void)find_site(network, name, options.widths);
+  for (const auto& [name, width] : rule_of(options).targets) {
+    const Site<T> site = find_site(network, name, options.widths);
+    if (site.tied() && site.stream != name) {
+      throw ArgumentError(concat("Grower: how_many has a target width of ", width, " for ", name,
+                                 ", whose outputs are those of a stream; give it to the stream's first source, ",
+                                 site.stream));
+    }
+  }
   std::vector<Site<T>> sites;
-  for (const Site<T>& site : find_sites(network)) {
+  for (const Site<T>& site : find_sites(network, options.widths)) {
     const auto& names = options.sites;
     if (names.empty() || std::find(names.begin(), names.end(), site.name) != names.end()) sites.push_back(site);
   }
@@ -84,6 +92,15 @@ std::vector<Site<T>> sites_of(nn::Layer<T>& network, const GrowerOptions& option
     throw ArgumentError(
         "Grower: the network has no layer that can grow; it needs a Linear or Conv2d, at most one BatchNorm, "
         "activation, pooling and Flatten, and another Linear or Conv2d in a row");
+  }
+  for (const Site<T>& site : sites) {
+    require_served(site, options.method);
+    if (site.tied() && options.amplitude.normalization == Normalization::matched) {
+      throw ArgumentError(
+          concat("Grower: amplitude.normalization is matched, which compares units with the outputs of "
+                 "one consumer, and the stream of ",
+                 site.name, " has several; choose another, or let hidden widths alone grow"));
+    }
   }
   return sites;
 }

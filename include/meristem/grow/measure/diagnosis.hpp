@@ -29,7 +29,7 @@ struct StageDiagnosis {
   double dead = 0.0;              ///< share of them that are zero on every sample, at every position
 };
 
-/// One site; the stages in the order they joined.
+/// One site, of a stream what its source and the first reader behind it tell; the stages in the order they joined.
 struct SiteDiagnosis {
   std::string name;
   std::vector<StageDiagnosis> stages;

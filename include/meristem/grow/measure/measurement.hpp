@@ -10,6 +10,7 @@
 
 #include <meristem/grow/measure/candidate_gradients.hpp>
 #include <meristem/grow/measure/feature_pass.hpp>
+#include <meristem/grow/measure/side_by_side.hpp>
 #include <meristem/grow/measure/site_statistics.hpp>
 #include <meristem/grow/measure/unit_effects.hpp>
 #include <meristem/grow/methods/method.hpp>
@@ -18,6 +19,7 @@
 #include <meristem/grow/solve/shrinkage.hpp>
 #include <meristem/grow/units/insertion.hpp>
 #include <meristem/grow/units/site.hpp>
+#include <meristem/grow/units/stream_insertion.hpp>
 
 namespace meristem::grow {
 
@@ -85,7 +87,7 @@ class Measurement {
   using MaxUnits = std::function<std::int64_t(std::int64_t taps)>;
 
   /// `known_covariance`, if not null, is S from an earlier measurement on the same samples. The context has to outlive
-  /// the Measurement.
+  /// the Measurement. Throws ArgumentError for a method that a stream does not have the statistics for.
   Measurement(Context& ctx, const Site<T>& site, const MeasurementOptions& options, MaxUnits max_units,
               const Tensor<double>* known_covariance = nullptr);
 
@@ -94,9 +96,11 @@ class Measurement {
   /// A method that reads nothing wants one batch, as sizes of maps show in any.
   [[nodiscard]] Batches wants() const noexcept;
 
-  /// One batch: the producer's input, the consumer's input and the desired update at its output. Throws NumericError
-  /// that names the site for a desired update that is not finite, ArgumentError where no pass is wanted.
-  void update(Context& ctx, View<const T> unit_input, View<const T> consumer_input, View<const T> goal);
+  /// One batch: the producer's input, the consumer's input and the desired update at its output; of a stream once for
+  /// each reader. Throws NumericError that names the site for a desired update that is not finite, ArgumentError where
+  /// no pass is wanted.
+  void update(Context& ctx, View<const T> unit_input, View<const T> consumer_input, View<const T> goal,
+              std::size_t reader = 0);
 
   /// After the last batch of a pass. S, if it was gathered, is copied to `covariance` once it is complete, where that
   /// is not null. Throws ArgumentError for a pass without a batch and NumericError that names the site for statistics
@@ -120,6 +124,19 @@ class Measurement {
 
   /// Weights by which an output of the consumer reads one unit.
   [[nodiscard]] std::int64_t taps() const noexcept { return moments_.all_taps; }
+
+  /// Makes the statistics of one reader.
+  void begin_statistics(Context& ctx, std::size_t reader, const Shape& unit_input);
+
+  [[nodiscard]] bool wants_statistics() const;
+
+  /// What was gathered, of all readers.
+  [[nodiscard]] SiteMoments gathered(Context& ctx);
+
+  [[nodiscard]] CandidateGradients gradients() const;
+
+  /// Whether weights of a fan-out are read by neighbouring outputs.
+  [[nodiscard]] bool overlaps() const { return choice_.insertion.taps > 1 || (site_.tied() && site_.spatial()); }
 
   /// S1 as it was damped for the move.
   [[nodiscard]] Tensor<double> damped(Context& ctx, const Tensor<double>& a) const;
@@ -146,12 +163,13 @@ class Measurement {
   Needs needs_;
   const Tensor<double>* known_covariance_;
   MaxUnits max_units_;
-  std::optional<SiteStatistics<T>> statistics_;
+  std::vector<std::optional<SiteStatistics<T>>> statistics_;  // of each reader
+  std::vector<std::size_t> same_inputs_;                      // the first reader with the same S
   bool solved_ = false;
   std::vector<double> feature_fan_ins_;
   std::optional<FeaturePass<T>> features_;
-  std::optional<CandidatePass<T>> candidates_;
-  std::optional<UnitEffects<T>> effects_, measured_;
+  std::vector<CandidatePass<T>> candidates_;  // of each reader, as those below
+  std::vector<UnitEffects<T>> effects_, measured_;
   SiteMoments moments_;
   Choice choice_;
   int pass_ = 0, passes_ = 0;

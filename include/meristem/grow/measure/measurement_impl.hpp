@@ -12,7 +12,7 @@ namespace meristem::grow {
 template <Real T>
 NumbersOfUnits numbers_of_units(Context& ctx, const Site<T>& site) {
   NumbersOfUnits result;
-  const std::int64_t width = site.width(), q = site.fan_out();
+  const std::int64_t width = site.width();
   const std::vector<T> rows = to_host(ctx, site.producer.weight().value);
   const std::vector<T> biases = site.producer.has_bias() ? to_host(ctx, site.producer.bias().value) : std::vector<T>();
   const std::size_t features = width > 0 ? rows.size() / static_cast<std::size_t>(width) : 0;
@@ -20,12 +20,19 @@ NumbersOfUnits numbers_of_units(Context& ctx, const Site<T>& site) {
     for (std::size_t i = 0; i < features; ++i) result.fan_in.push_back(static_cast<double>(rows[k * features + i]));
     if (!biases.empty()) result.fan_in.push_back(static_cast<double>(biases[k]));
   }
-  const std::vector<T> columns = to_host(ctx, site.consumer.weight().value);
-  const std::int64_t taps = width * q > 0 ? static_cast<std::int64_t>(columns.size()) / (width * q) : 0;
+  std::vector<std::vector<T>> columns;
+  for (std::size_t i = 0; i < site.readers(); ++i) {
+    columns.push_back(to_host(ctx, site.reader(i).consumer.weight().value));
+  }
   for (std::int64_t k = 0; k < width; ++k) {
-    for (std::int64_t tap = 0; tap < taps; ++tap) {
-      for (std::int64_t o = 0; o < q; ++o) {
-        result.fan_out.push_back(static_cast<double>(columns[static_cast<std::size_t>((o * taps + tap) * width + k)]));
+    for (std::size_t i = 0; i < columns.size(); ++i) {
+      const std::int64_t q = site.reader(i).consumer.out_features();
+      const std::int64_t taps = q > 0 ? static_cast<std::int64_t>(columns[i].size()) / (width * q) : 0;
+      for (std::int64_t tap = 0; tap < taps; ++tap) {
+        for (std::int64_t o = 0; o < q; ++o) {
+          const std::int64_t at = (o * taps + tap) * width + k;
+          result.fan_out.push_back(static_cast<double>(columns[i][static_cast<std::size_t>(at)]));
+        }
       }
     }
   }
@@ -50,33 +57,60 @@ Measurement<T>::Measurement(Context& ctx, const Site<T>& site, const Measurement
       max_units_(std::move(max_units)) {
   needs_.consumer = needs_.consumer || needs_.residual || needs_.joint || options.bottleneck;
   needs_.noise = needs_.noise && (options.significance > 0.0 || !options.damping);
+  detail::require_served(site, options.method);
+  statistics_.resize(site.readers());
+  same_inputs_.resize(site.readers(), 0);
 }
 
 template <Real T>
 auto Measurement<T>::wants() const noexcept -> Batches {
-  if (features_ || candidates_ || effects_) return Batches::all;
+  if (features_ || !candidates_.empty() || !effects_.empty()) return Batches::all;
   if (solved_) return Batches::none;
   const bool reads = needs_.inputs || needs_.consumer || needs_.goal || needs_.fisher;
   return reads ? Batches::all : Batches::one;
 }
 
 template <Real T>
-void Measurement<T>::update(Context& ctx, View<const T> unit_input, View<const T> consumer_input, View<const T> goal) {
+void Measurement<T>::update(Context& ctx, View<const T> unit_input, View<const T> consumer_input, View<const T> goal,
+                            std::size_t reader) {
   if (wants() == Batches::none) {
     throw ArgumentError(concat("site ", site_.name, ": the measurement is complete; no further pass is wanted"));
   }
   if (features_) return features_->update(ctx, unit_input, consumer_input, goal);
-  if (candidates_) return candidates_->update(ctx, unit_input, goal);
-  if (effects_) return effects_->update(ctx, unit_input, goal, consumer_input);
-  if (!statistics_) {
-    statistics_.emplace(ctx, site_.shape(unit_input.shape()), needs_,
-                        typename SiteStatistics<T>::Options{.fan_out = options_.fan_out,
-                                                            .damping = options_.damping,
-                                                            .norm = site_.norm != nullptr,
-                                                            .known_covariance = known_covariance_});
-  }
-  if (statistics_->wants_pass()) return statistics_->update(ctx, unit_input, consumer_input, goal);
+  if (!candidates_.empty()) return candidates_[reader].update(ctx, unit_input, goal);
+  if (!effects_.empty()) return effects_[reader].update(ctx, unit_input, goal, consumer_input);
+  std::optional<SiteStatistics<T>>& statistics = statistics_[reader];
+  if (!statistics) begin_statistics(ctx, reader, unit_input.shape());
+  if (statistics->wants_pass()) return statistics->update(ctx, unit_input, consumer_input, goal);
   kernels::check_finite(ctx, goal, concat("site ", site_.name, ": the desired update"));
+}
+
+template <Real T>
+void Measurement<T>::begin_statistics(Context& ctx, std::size_t reader, const Shape& unit_input) {
+  Needs needs = needs_;
+  const SiteShape shape = site_.read_by(reader).shape(unit_input);
+  // S depends on the reader by the positions of the unit that it reads.
+  const auto same = [&](const SiteShape& other) {
+    return !shape.spatial() || (other.pool == shape.pool && other.consumer_window() == shape.consumer_window());
+  };
+  for (std::size_t i = 0; i < reader; ++i) {
+    if (!same(site_.read_by(i).shape(unit_input))) continue;
+    same_inputs_[reader] = i;
+    needs.inputs = false;
+    break;
+  }
+  if (needs.inputs) same_inputs_[reader] = reader;
+  statistics_[reader].emplace(
+      ctx, shape, needs,
+      typename SiteStatistics<T>::Options{.fan_out = site_.tied() ? FanOut::full : options_.fan_out,
+                                          .damping = options_.damping,
+                                          .norm = site_.norm != nullptr,
+                                          .known_covariance = known_covariance_});
+}
+
+template <Real T>
+bool Measurement<T>::wants_statistics() const {
+  return std::any_of(statistics_.begin(), statistics_.end(), [](const auto& one) { return one && one->wants_pass(); });
 }
 
 template <Real T>
@@ -87,18 +121,21 @@ void Measurement<T>::finish_pass(Context& ctx, Tensor<double>* covariance) {
     features_.reset();
     complete(choice_.insertion);
     prepare_pass(ctx);
-  } else if (candidates_) {
-    options_.method->refine(ctx, moments_, candidates_->gradients(), pass_++, choice_);
+  } else if (!candidates_.empty()) {
+    options_.method->refine(ctx, moments_, gradients(), pass_++, choice_);
     complete(choice_.insertion);
     prepare_pass(ctx);
-  } else if (effects_) {
-    measured_ = std::exchange(effects_, std::nullopt);
+  } else if (!effects_.empty()) {
+    measured_ = std::exchange(effects_, {});
   } else {
-    if (!statistics_ || solved_) {
+    const auto shown = [](const auto& one) { return one.has_value(); };
+    if (solved_ || !std::all_of(statistics_.begin(), statistics_.end(), shown)) {
       throw ArgumentError(concat("site ", site_.name, ": a pass ended in which no batch was shown"));
     }
-    if (statistics_->wants_pass()) statistics_->finish_pass(ctx);
-    if (!statistics_->wants_pass()) solve(ctx, covariance);
+    for (std::optional<SiteStatistics<T>>& one : statistics_) {
+      if (one->wants_pass()) one->finish_pass(ctx);
+    }
+    if (!wants_statistics()) solve(ctx, covariance);
   }
   seconds_ += seconds_since(start);
 }
@@ -107,25 +144,27 @@ template <Real T>
 Proposal Measurement<T>::propose() {
   Insertion& insertion = choice_.insertion;
   double slope = site_.slope_at_zero() * choice_.first_order_gain.value_or(0.0);
-  if (measured_) {
+  if (!measured_.empty()) {
     if (site_.norm && insertion.mean.empty()) {
       for (std::int64_t k = 0; k < insertion.units; ++k) {
-        insertion.mean.push_back(measured_->mean(k));
-        insertion.variance.push_back(measured_->variance(k));
+        insertion.mean.push_back(measured_.front().mean(k));
+        insertion.variance.push_back(measured_.front().variance(k));
       }
     }
     // Without a slope asked for, the units are as the method means them to be.
-    if (wants_slope()) slope = choose_signs(*measured_, insertion);
+    if (wants_slope()) slope = choose_signs(measured_, insertion);
     double factor = 1.0;
     Tensor<double> explained;
     double explained_norm2 = 0.0;
     if (choice_.companion) {
-      const Tensor<double> cross = measured_->consumer_cross(*ctx_);
+      const Tensor<double> cross = measured_.front().consumer_cross(*ctx_);
       explained = solve_consumer(cross);
       explained_norm2 = detail::inner_product<double, double>(*ctx_, in_metric(explained).view(), cross.view());
     }
-    if (choice_.rescale && insertion.taps > 1) {
-      factor = rescale(insertion, choice_.gain / (measured_->move_norm2() - explained_norm2));
+    if (choice_.rescale && overlaps()) {
+      double norm2 = -explained_norm2;
+      for (const UnitEffects<T>& effects : measured_) norm2 += effects.move_norm2();
+      factor = rescale(insertion, choice_.gain / norm2);
     }
     slope *= factor;
     if (choice_.companion) subtract_from_move(explained, factor);
@@ -172,34 +211,74 @@ void Measurement<T>::complete(Insertion& insertion) const {
 template <Real T>
 bool Measurement<T>::wants_slope() const {
   return !choice_.preserves_function && choice_.choose_signs &&
-         (site_.spatial() || site_.norm || !choice_.first_order_gain || site_.activation == nn::Activation::relu);
+         (site_.tied() || site_.spatial() || site_.norm || !choice_.first_order_gain ||
+          site_.activation == nn::Activation::relu);
 }
 
 template <Real T>
 void Measurement<T>::prepare_pass(Context& ctx) {
-  candidates_.reset();
+  candidates_.clear();
   if (choice_.insertion.units == 0 || features_) return;
+  const auto part = [&](std::size_t i) { return detail::part_of(site_, choice_.insertion, i); };
   if (pass_ < passes_) {
-    candidates_.emplace(ctx, site_, choice_.insertion);
+    for (std::size_t i = 0; i < site_.readers(); ++i) candidates_.emplace_back(ctx, site_.read_by(i), part(i));
   } else if (wants_slope() || choice_.companion || (site_.norm && choice_.insertion.mean.empty())) {
-    effects_.emplace(ctx, site_, choice_.insertion,
-                     typename UnitEffects<T>::Options{.norm2 = choice_.rescale && choice_.insertion.taps > 1,
-                                                      .companion = choice_.companion,
-                                                      .metric = choice_.output_metric});
+    for (std::size_t i = 0; i < site_.readers(); ++i) {
+      effects_.emplace_back(
+          ctx, site_.read_by(i), part(i),
+          typename UnitEffects<T>::Options{
+              .norm2 = choice_.rescale && overlaps(), .companion = choice_.companion, .metric = choice_.output_metric});
+    }
   }
 }
 
 template <Real T>
+CandidateGradients Measurement<T>::gradients() const {
+  CandidateGradients result = candidates_.front().gradients();
+  if (candidates_.size() == 1) return result;
+  std::vector<CandidateGradients> all;
+  for (const CandidatePass<T>& one : candidates_) all.push_back(one.gradients());
+  const std::size_t units = result.gain.size();
+  result.fan_out.clear();
+  for (std::size_t k = 0; k < units; ++k) {
+    for (const CandidateGradients& one : all) {
+      const auto each = static_cast<std::ptrdiff_t>(one.fan_out.size() / units);
+      const auto begin = one.fan_out.begin() + static_cast<std::ptrdiff_t>(k) * each;
+      result.fan_out.insert(result.fan_out.end(), begin, begin + each);
+    }
+  }
+  for (std::size_t i = 1; i < all.size(); ++i) {
+    for (std::size_t k = 0; k < units; ++k) result.gain[k] += all[i].gain[k];
+    for (std::size_t k = 0; k < result.fan_in.size(); ++k) result.fan_in[k] += all[i].fan_in[k];
+  }
+  return result;
+}
+
+template <Real T>
+SiteMoments Measurement<T>::gathered(Context& ctx) {
+  std::vector<SiteMoments> all;
+  for (std::optional<SiteStatistics<T>>& one : statistics_) {
+    all.push_back(one->moments(ctx));
+    one.reset();
+  }
+  if (!site_.tied()) return std::move(all.front());
+  return detail::side_by_side(ctx, std::move(all), same_inputs_);
+}
+
+template <Real T>
 void Measurement<T>::solve(Context& ctx, Tensor<double>* covariance) {
-  moments_ = statistics_->moments(ctx);
-  statistics_.reset();
+  moments_ = gathered(ctx);
   solved_ = true;
   moments_.slope_at_zero = site_.slope_at_zero();
-  moments_.relu = site_.activation == nn::Activation::relu;
-  moments_.homogeneous =
-      moments_.relu || (site_.activation == nn::Activation::identity && !site_.own_slope.has_value());
+  moments_.homogeneous = moments_.consumer_norm = true;
+  for (std::size_t i = 0; i < site_.readers(); ++i) {
+    const Reader<T>& reader = site_.reader(i);
+    moments_.relu = moments_.relu || reader.activation == nn::Activation::relu;
+    moments_.homogeneous = moments_.homogeneous && reader.homogeneous();
+    moments_.consumer_norm = moments_.consumer_norm && reader.consumer_norm;
+  }
   moments_.norm = site_.norm != nullptr;
-  moments_.consumer_norm = site_.consumer_norm != nullptr;
+  moments_.tied = !site_.riders.empty();
   moments_.damping = options_.damping;
   moments_.significance = options_.significance;
   moments_.move_weights = options_.move_weights;
@@ -221,7 +300,7 @@ void Measurement<T>::solve(Context& ctx, Tensor<double>* covariance) {
   complete(choice_.insertion);
   passes_ = choice_.insertion.units > 0 ? options_.method->candidate_passes() + 1 : 0;
   if (options_.method->candidate_passes() == 0) passes_ = 0;
-  if (!moments_.spatial && moments_.relu && !site_.norm && needs_.residual) {
+  if (!site_.tied() && !moments_.spatial && moments_.relu && !site_.norm && needs_.residual) {
     feature_fan_ins_ = options_.method->features(ctx, moments_, choice_);
     if (!feature_fan_ins_.empty()) features_.emplace(ctx, site_, feature_fan_ins_, needs_.noise);
   }

@@ -26,22 +26,28 @@ std::vector<Proposal> Measurer<T>::measure(Context& ctx, const std::vector<Site<
   }
   // All sites that want the same batches share a pass.
   const auto run = [&](typename One::Batches wanted) {
-    std::vector<Site<T>> some;
+    // A stream is shown to each of its readers.
+    std::vector<Site<T>> shown;
+    std::vector<std::pair<std::size_t, std::size_t>> receivers;
     std::vector<std::size_t> indices;
     for (std::size_t i = 0; i < sites.size(); ++i) {
       if (measurements[i].wants() != wanted) continue;
-      some.push_back(sites[i]);
       indices.push_back(i);
+      for (std::size_t reader = 0; reader < sites[i].readers(); ++reader) {
+        shown.push_back(sites[i].read_by(reader));
+        receivers.emplace_back(i, reader);
+      }
     }
-    if (some.empty()) return false;
+    if (shown.empty()) return false;
     std::int64_t batches = 0;
     for_each_batch([&](const nn::BatchView<T>& batch) {
       if (batches++ > 0 && wanted == One::Batches::one) return;
       count(batch.inputs.shape());
-      visit_sites<T>(ctx, *network_, some, batch, loss_,
+      visit_sites<T>(ctx, *network_, shown, batch, loss_,
                      [&](Context&, std::size_t i, View<const T> unit, View<const T> consumer, View<const T> goal) {
-                       if (unit.data_handle() != batch.inputs.data_handle()) reads_network_input[indices[i]] = false;
-                       measurements[indices[i]].update(ctx, unit, consumer, goal);
+                       const auto [at, reader] = receivers[i];
+                       if (unit.data_handle() != batch.inputs.data_handle()) reads_network_input[at] = false;
+                       measurements[at].update(ctx, unit, consumer, goal, reader);
                      });
     });
     for (const std::size_t i : indices) {

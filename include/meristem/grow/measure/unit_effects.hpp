@@ -106,6 +106,10 @@ class UnitEffects {
 template <Real T>
 double choose_signs(const UnitEffects<T>& effects, Insertion& insertion);
 
+/// The same for the effects of one insertion on several readers, which add up.
+template <Real T>
+double choose_signs(const std::vector<UnitEffects<T>>& effects, Insertion& insertion);
+
 }  // namespace meristem::grow
 
 #if !defined(MERISTEM_COMPILED)

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <utility>
 
 #include <meristem/core/blas.hpp>
 #include <meristem/grow/measure/unit_effects.hpp>
@@ -118,12 +119,17 @@ void UnitEffects<T>::add_moments(Context& ctx, const Tensor<T>& h) {
   rows_ += rows;
 }
 
-template <Real T>
-double choose_signs(const UnitEffects<T>& effects, Insertion& insertion) {
+}  // namespace meristem::grow
+
+namespace meristem::grow::detail {
+
+template <class Gain>
+double turned_to_gain(Gain&& gain, Insertion& insertion) {
   double total = 0.0;
   for (std::int64_t k = 0; k < insertion.units; ++k) {
-    total += std::max(effects.positive(k), effects.negative(k));
-    if (effects.negative(k) <= effects.positive(k)) continue;
+    const auto [positive, negative] = gain(k);
+    total += std::max(positive, negative);
+    if (negative <= positive) continue;
     const auto turn = [k](std::vector<double>& values, std::int64_t each) {
       for (std::int64_t i = 0; i < each; ++i) values[static_cast<std::size_t>(k * each + i)] *= -1.0;
     };
@@ -132,6 +138,30 @@ double choose_signs(const UnitEffects<T>& effects, Insertion& insertion) {
     if (!insertion.mean.empty()) insertion.mean[static_cast<std::size_t>(k)] *= -1.0;
   }
   return total;
+}
+
+}  // namespace meristem::grow::detail
+
+namespace meristem::grow {
+
+template <Real T>
+double choose_signs(const UnitEffects<T>& effects, Insertion& insertion) {
+  return detail::turned_to_gain([&](std::int64_t k) { return std::pair(effects.positive(k), effects.negative(k)); },
+                                insertion);
+}
+
+template <Real T>
+double choose_signs(const std::vector<UnitEffects<T>>& effects, Insertion& insertion) {
+  return detail::turned_to_gain(
+      [&](std::int64_t k) {
+        std::pair<double, double> sum{0.0, 0.0};
+        for (const UnitEffects<T>& one : effects) {
+          sum.first += one.positive(k);
+          sum.second += one.negative(k);
+        }
+        return sum;
+      },
+      insertion);
 }
 
 }  // namespace meristem::grow

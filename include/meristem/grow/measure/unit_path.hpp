@@ -14,7 +14,7 @@ namespace meristem::grow {
 template <Real T>
 class UnitPath {
  public:
-  /// Throws ShapeError for units that do not fit the site.
+  /// Of a stream: to one reader, of Site::read_by. Throws ShapeError for units that do not fit the site.
   UnitPath(Context& ctx, const Site<T>& site, const Insertion& insertion);
 
   [[nodiscard]] const Site<T>& site() const noexcept { return site_; }
@@ -29,6 +29,7 @@ class UnitPath {
   [[nodiscard]] Tensor<T> backward_fan_out(Context& ctx, View<const T> goal, const Shape& hidden) const;
 
   [[nodiscard]] Tensor<T> pooled(Context& ctx, Tensor<T> maps) const;
+  [[nodiscard]] Tensor<T> pooled(Context& ctx, Tensor<T> maps, nn::Layer<T>& by) const;
 
   /// Activation and pooling of sign · h, as far as they are not linear at 0.
   [[nodiscard]] Tensor<T> through(Context& ctx, const Tensor<T>& h, T sign) const;
@@ -46,6 +47,7 @@ class UnitPath {
   void activate_backward(Context& ctx, const Tensor<T>& before, Tensor<T>& gradient) const;
 
   [[nodiscard]] Tensor<T> unpooled(Context& ctx, const Tensor<T>& maps, Tensor<T> gradient) const;
+  [[nodiscard]] Tensor<T> unpooled(Context& ctx, const Tensor<T>& maps, Tensor<T> gradient, nn::Layer<T>& by) const;
 
   /// Pooling as the statistics take it, which turning a unit's sign turns along.
   [[nodiscard]] Tensor<T> averaged(Context& ctx, const Tensor<T>& maps) const;

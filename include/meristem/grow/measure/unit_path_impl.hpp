@@ -53,7 +53,8 @@ Tensor<T> UnitPath<T>::pre_activation(Context& ctx, View<const T> input) const {
 
 template <Real T>
 Tensor<T> UnitPath<T>::backward_fan_out(Context& ctx, View<const T> goal, const Shape& hidden) const {
-  const Shape read = site_.pool ? site_.pool->output_shape(hidden) : hidden;
+  Shape read = site_.pool ? site_.pool->output_shape(hidden) : hidden;
+  if (site_.last_pool) read = site_.last_pool->output_shape(read);
   Tensor<T> z(ctx, read);
   if (site_.consumer.is_convolution()) {
     kernels::conv2d_backward_data<T>(ctx, goal, fan_out_, site_.consumer.window(), z);
@@ -67,9 +68,13 @@ Tensor<T> UnitPath<T>::backward_fan_out(Context& ctx, View<const T> goal, const 
 
 template <Real T>
 Tensor<T> UnitPath<T>::pooled(Context& ctx, Tensor<T> maps) const {
-  if (!site_.pool) return maps;
+  return site_.pool ? pooled(ctx, std::move(maps), *site_.pool) : std::move(maps);
+}
+
+template <Real T>
+Tensor<T> UnitPath<T>::pooled(Context& ctx, Tensor<T> maps, nn::Layer<T>& by) const {
   const nn::Pass<T> pass{.measuring = true};
-  return std::move(site_.pool->forward(ctx, maps, pass).storage);
+  return std::move(by.forward(ctx, maps, pass).storage);
 }
 
 template <Real T>
@@ -83,12 +88,20 @@ Tensor<T> UnitPath<T>::through(Context& ctx, const Tensor<T>& h, T sign) const {
     kernels::scale<T>(ctx, static_cast<T>(site_.slope_at_zero()), u.view());
   }
   if (!site_.pool_first) u = pooled(ctx, std::move(u));
+  if (site_.last_pool) u = pooled(ctx, std::move(u), *site_.last_pool);
   return u;
 }
 
 template <Real T>
 Tensor<T> UnitPath<T>::backward_through(Context& ctx, const Tensor<T>& h, const Tensor<T>& z) const {
   Tensor<T> gradient = clone(ctx, z);
+  if (site_.last_pool) {
+    Tensor<T> u = clone(ctx, h);
+    if (site_.pool_first) u = pooled(ctx, std::move(u));
+    activate(ctx, u);
+    if (!site_.pool_first) u = pooled(ctx, std::move(u));
+    gradient = unpooled(ctx, u, std::move(gradient), *site_.last_pool);
+  }
   if (site_.pool_first) {
     const Tensor<T> before = pooled(ctx, clone(ctx, h));
     activate_backward(ctx, before, gradient);
@@ -140,24 +153,36 @@ void UnitPath<T>::activate_backward(Context& ctx, const Tensor<T>& before, Tenso
 
 template <Real T>
 Tensor<T> UnitPath<T>::unpooled(Context& ctx, const Tensor<T>& maps, Tensor<T> gradient) const {
-  if (!site_.pool) return gradient;
+  return site_.pool ? unpooled(ctx, maps, std::move(gradient), *site_.pool) : std::move(gradient);
+}
+
+template <Real T>
+Tensor<T> UnitPath<T>::unpooled(Context& ctx, const Tensor<T>& maps, Tensor<T> gradient, nn::Layer<T>& by) const {
   const nn::Pass<T> pass{.input_gradient = true, .measuring = true};
-  const nn::Trace<T> trace = site_.pool->forward(ctx, maps, pass);
+  const nn::Trace<T> trace = by.forward(ctx, maps, pass);
   Tensor<T> shaped(ctx, trace.output.shape());
   copy<T>(ctx, gradient.view().reshape(shaped.shape()), shaped.view());
-  return site_.pool->backward(ctx, maps, trace, std::move(shaped), pass);
+  return by.backward(ctx, maps, trace, std::move(shaped), pass);
 }
 
 template <Real T>
 Tensor<T> UnitPath<T>::averaged(Context& ctx, const Tensor<T>& maps) const {
-  if (!site_.pools_maximum()) return pooled(ctx, clone(ctx, maps));
-  const Shape& shape = maps.shape();
-  const Extent2 map(shape[1], shape[2]);
-  const Window window = site_.pool->description().window_on(map);
-  const Extent2 positions = window.output(map);
-  Tensor<T> means(ctx, {shape[0], positions.y, positions.x, shape[3]});
-  kernels::average_pool_forward<T>(ctx, maps, window, means);
-  return means;
+  Tensor<T> result = clone(ctx, maps);
+  for (nn::Layer<T>* const pool : {site_.pool, site_.last_pool}) {
+    if (!pool) continue;
+    if (pool->description().pooling == nn::Pooling::mean) {
+      result = pooled(ctx, std::move(result), *pool);
+      continue;
+    }
+    const Shape& shape = result.shape();
+    const Extent2 map(shape[1], shape[2]);
+    const Window window = pool->description().window_on(map);
+    const Extent2 positions = window.output(map);
+    Tensor<T> means(ctx, {shape[0], positions.y, positions.x, shape[3]});
+    kernels::average_pool_forward<T>(ctx, result, window, means);
+    result = std::move(means);
+  }
+  return result;
 }
 
 }  // namespace meristem::grow

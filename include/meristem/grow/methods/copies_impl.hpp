@@ -35,6 +35,7 @@ MERISTEM_INLINE Choice Net2Wider::choose(Context& ctx, const SiteMoments& site) 
   choice.preserves_function = options_.noise == 0.0;
   Insertion& insertion = choice.insertion;
   insertion.units = units;
+  insertion.copies.assign(source.begin(), source.end());
   for (const double count : copies) insertion.fan_out_factor.push_back(1.0 / count);
   // Far from the numbers that drew the sources.
   std::uint64_t next = std::uint64_t{1} << 32;
@@ -73,14 +74,14 @@ MERISTEM_INLINE Choice Paired::choose(Context& ctx, const SiteMoments& site) con
     s = 1.0;
   } else if (site.consumer_norm) {
     insertion.consumer_factor = s;
-  } else if (site.homogeneous) {
+  } else if (site.homogeneous && !site.tied) {
     insertion.fan_out_factor.assign(static_cast<std::size_t>(site.width), s);
     insertion.fan_in_factor.assign(static_cast<std::size_t>(site.width), 1.0 / s);
   } else {
     s = 1.0;
     choice.note =
         "today's weights are not rescaled: no BatchNorm behind the consumer and no homogeneous activation "
-        "would make up for it";
+        "of a single source would make up for it";
   }
   insertion.units = units;
   const std::vector<double> v =

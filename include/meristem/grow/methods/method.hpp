@@ -35,6 +35,10 @@ struct Needs {
 /// for are empty. A fan-out has `taps` weights for each output: 1 between vectors, the kernel's of a convolution
 /// (FanOut::full), the positions of a flattened map. Columns of M and N: [tap][output]; fan-ins: [ky][kx][in], the bias
 /// last.
+///
+/// Of a stream with readers t, N = [N_1 | N_2 | ...] side by side, M, its noise and the fan-outs alike: `taps` is 1 and
+/// `outputs` Σ taps_t q_t. S is the mean of the readers' (the same for all between vectors), `move` holds the moves of
+/// all readers one after the other, sums of squares and decreases are sums over readers, S1 and M1 the first one's.
 struct SiteMoments {
   std::string name;                  ///< of the site
   std::int64_t inputs = 0;           ///< p
@@ -52,6 +56,7 @@ struct SiteMoments {
   bool homogeneous = false;    ///< σ(c h) = c σ(h) for positive c
   bool norm = false;           ///< a BatchNorm stands behind the units
   bool consumer_norm = false;  ///< a BatchNorm stands directly behind the consumer
+  bool tied = false;           ///< other layers feed the same units: a stream
 
   Moments<double> moments;      ///< S, S1, M1, M (p, taps q), E and, for vectors, P; not damped
   Tensor<double> n;             ///< N (p, taps q)

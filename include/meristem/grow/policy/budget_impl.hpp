@@ -24,6 +24,7 @@ MERISTEM_INLINE void require_room(const char* what, std::int64_t budget, std::in
 
 template <Real T>
 std::int64_t least_unit_parameters(const Site<T>& site) {
+  if (site.tied()) return site.parameters_per_unit();
   if (site.flattened) {
     return site.parameters_per_unit(site.width() > 0 ? site.consumer.in_features() / site.width() : 1);
   }
@@ -38,7 +39,6 @@ UnitCost unit_cost(const Site<T>& site, const InputShapes<T>& shapes) {
     return seen.with(seen.rank() - 1, layer.in_features());
   };
   const Shape unit_input = input_of(site.producer);
-  const std::int64_t taps = site.spatial() ? site.shape(unit_input).consumer_window().kernel.size() : 1;
   // Places at which a layer computes each of its outputs for one sample; its own width may be 0.
   const auto places = [&](const Affine<T>& layer) {
     const Shape output = layer.layer()->output_shape(input_of(layer));
@@ -46,10 +46,19 @@ UnitCost unit_cost(const Site<T>& site, const InputShapes<T>& shapes) {
     for (int axis = 1; axis + 1 < output.rank(); ++axis) count *= output[axis];
     return count;
   };
-  const std::int64_t hidden = places(site.producer);
-  std::int64_t work = hidden * site.producer.window().kernel.size() * site.producer.in_features() +
-                      places(site.consumer) * taps * site.fan_out();
-  if (site.norm) work += hidden;
+  const auto unit_work = [&](const Affine<T>& layer, bool norm) {
+    return places(layer) * (layer.window().kernel.size() * layer.in_features() + (norm ? 1 : 0));
+  };
+  std::int64_t work = unit_work(site.producer, site.norm != nullptr);
+  if (site.tied()) {
+    for (const Source<T>& rider : site.riders) work += unit_work(rider.layer, rider.norm != nullptr);
+    site.for_each_reader([&](const Reader<T>& reader) {
+      work += places(reader.consumer) * reader.places(site.width()) * reader.consumer.out_features();
+    });
+    return {.parameters = site.parameters_per_unit(), .multiply_adds = work};
+  }
+  const std::int64_t taps = site.spatial() ? site.shape(unit_input).consumer_window().kernel.size() : 1;
+  work += places(site.consumer) * taps * site.fan_out();
   return {.parameters = site.parameters_per_unit(taps), .multiply_adds = work};
 }
 

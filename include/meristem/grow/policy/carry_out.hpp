@@ -33,7 +33,7 @@ double carry_out(Context& ctx, nn::Layer<T>& network, optim::Optimizer<T>& optim
                  ShowBatches&& show_batches, SiteReport& report) {
   bool has_norms = false;
   network.visit_buffers([&](nn::Buffer<T>&) { has_norms = true; });
-  SearchPass<T> pass(network, *site.producer.layer(), options.search_memory);
+  SearchPass<T> pass(network, site.first_layer(), options.search_memory);
   NormInputs<T> before, after;
   const auto loss_now = [&](NormInputs<T>* taps) {
     return pass(ctx, show_batches, options.loss, has_norms ? taps : nullptr);
@@ -101,7 +101,7 @@ double carry_out(Context& ctx, nn::Layer<T>& network, optim::Optimizer<T>& optim
     apply<T>(ctx, make_edit<T>(ctx, site, proposal.insertion, search.gamma), network, &optimizer);
     if (has_norms && !proposal.preserves_function) {
       loss_now(&after);
-      follow_growth(ctx, network, before, after);
+      follow_growth(ctx, network, before, after, site.riders);
     }
     report.added = proposal.insertion.units;
     if (vanishing) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -18,15 +19,19 @@ namespace meristem::grow {
 
 /// What a rule for the number of units may ask of a site.
 struct SiteSize {
-  std::string name;
+  std::string name;          ///< of a stream: that of its first source
   std::int64_t width = 0;    ///< units today
   std::int64_t fan_in = 0;   ///< p, the bias included
-  std::int64_t fan_out = 0;  ///< q
+  std::int64_t fan_out = 0;  ///< q, of a stream that of its widest reader
 };
 
 template <Real T>
 [[nodiscard]] SiteSize size_of(const Site<T>& site) {
-  return {.name = site.name, .width = site.width(), .fan_in = site.fan_in(), .fan_out = site.fan_out()};
+  SiteSize size{.name = site.tied() ? site.stream : site.name, .width = site.width(), .fan_in = site.fan_in()};
+  for (std::size_t i = 0; i < site.readers(); ++i) {
+    size.fan_out = std::max(size.fan_out, site.reader(i).consumer.out_features());
+  }
+  return size;
 }
 
 /// Limits on the number of units; the smallest counts. `a & b` joins two rules: the smaller limit, the larger
@@ -42,7 +47,8 @@ struct HowMany {
   /// Where no amplitude lowers the loss enough, the units go in at one that next to nothing depends on, for training to
   /// make use of; otherwise that site gets none.
   bool insist = false;
-  std::map<std::string, std::int64_t> targets = {};  ///< widths by site name, never exceeded; others are not limited
+  /// Widths by site name, of a stream by that of its first source, never exceeded; others are not limited.
+  std::map<std::string, std::int64_t> targets = {};
   /// Width that a site never exceeds, by a function of its size.
   std::function<std::int64_t(const SiteSize&)> target = {};
 

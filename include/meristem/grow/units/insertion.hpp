@@ -16,7 +16,9 @@ struct NormChannels {
   std::vector<double> weight = {}, shift = {};   ///< affine
 };
 
-/// New units and the move of today's weights that goes with them, on the host, before their amplitude is chosen.
+/// New units and the move of today's weights that goes with them, on the host, before their amplitude is chosen. Of a
+/// stream with readers t, `taps` is 1, `outputs` is Σ taps_t q_t, and a fan-out is those of all readers, each taps_t ×
+/// q_t, one after the other, as are the moves of all readers, each q_t × d_t.
 struct Insertion {
   std::int64_t units = 0;
   std::int64_t inputs = 0;           ///< p: numbers per unit in `fan_in`, the bias last if there is one
@@ -39,6 +41,14 @@ struct Insertion {
   /// α_kᵀ[b 1]. The fan-in then goes in as it is.
   std::vector<double> norm_weight = {}, norm_shift = {};
 
+  /// Of a stream: the rows of the new units in the other sources, in the order of Site::riders, each units × inputs,
+  /// the bias last; a rider without numbers gets rows of zeros. Behind a norm, whose new weights and shifts are 0, they
+  /// are what training begins with; a rider without a norm gets zeros whatever stands here.
+  std::vector<std::vector<double>> rider_rows = {};
+  /// Today's unit that each new one copies, empty for none. In a stream the other sources then copy their rows and norm
+  /// channels, and all readers that the units do not reach their weights, times `fan_out_factor`.
+  std::vector<std::int64_t> copies = {};
+
   /// Factors for today's units, empty for none: of the weights by which the consumer reads them; and of their fan-in,
   /// bias included, or of weight and shift of the BatchNorm behind it.
   std::vector<double> fan_out_factor = {}, fan_in_factor = {};
@@ -53,13 +63,20 @@ namespace detail {
 template <Real T>
 void require_fit(const Site<T>& site, const Insertion& insertion);
 
-/// The consumer's input axis: where its old indices go and where `units` are added.
+/// The input axis of a reader: where its old indices go and where `units` are added to `width`.
 template <Real T>
-[[nodiscard]] std::vector<std::int64_t> consumer_map(const Site<T>& site, const Insertion& insertion);
+[[nodiscard]] std::vector<std::int64_t> reader_map(const Reader<T>& reader, std::int64_t width, std::int64_t places,
+                                                   std::int64_t units);
 
-/// ω in the order of the consumer's weight along its last axis.
+/// The same for the consumer of a hidden layer.
 template <Real T>
-[[nodiscard]] Tensor<T> fan_out_slices(Context& ctx, const Site<T>& site, const Insertion& insertion);
+[[nodiscard]] std::vector<std::int64_t> consumer_map(const Site<T>& site, const Insertion& insertion) {
+  return reader_map<T>(site, site.width(), insertion.taps, insertion.units);
+}
+
+/// ω in the order of the consumer's weight along its last axis, of an insertion for that reader alone.
+template <Real T>
+[[nodiscard]] Tensor<T> fan_out_slices(Context& ctx, const Reader<T>& reader, const Insertion& insertion);
 
 }  // namespace detail
 
@@ -80,7 +97,8 @@ void follow_inputs(const Site<T>& site, const std::vector<std::int64_t>& map, In
 ///
 /// Behind a BatchNorm the fan-in gets the norm of today's units instead, and the new channel's running statistics,
 /// weight and bias are set from the measured mean and variance of α_kᵀ[b 1] so that the normalised unit is c √γ α_kᵀ[b
-/// 1]: in evaluation mode always, in training mode on samples with these statistics. Throws ShapeError for units that
+/// 1]: in evaluation mode always, in training mode on samples with these statistics. The norms of a stream's other
+/// sources get running mean 0 and variance 1 for them, until they are measured. Throws ShapeError for units that
 /// do not fit the site, ArgumentError for an amplitude below 0 and numbers that are not finite.
 template <Real T>
 [[nodiscard]] Edit<T> make_edit(Context& ctx, const Site<T>& site, const Insertion& insertion, double gamma);

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include <meristem/grow/units/insertion.hpp>
+#include <meristem/grow/units/stream_insertion.hpp>
 
 namespace meristem::grow::detail {
 
@@ -47,6 +48,7 @@ void require_fit(const Site<T>& site, const Insertion& insertion) {
   const auto size = [](std::int64_t a, std::int64_t b) {
     return static_cast<std::size_t>(a) * static_cast<std::size_t>(b);
   };
+  if (site.tied()) return require_stream_fit(site, insertion);
   // An empty layer does not tell how many positions a Flatten has.
   const bool any_taps = site.flattened && site.width() == 0;
   const std::int64_t taps = any_taps         ? insertion.taps
@@ -111,6 +113,7 @@ void require_numbers(const Site<T>& site, const Insertion& insertion, double gam
   require("fan_out_factor", insertion.fan_out_factor);
   require("fan_in_factor", insertion.fan_in_factor);
   require("consumer_factor", {insertion.consumer_factor});
+  for (const std::vector<double>& rows : insertion.rider_rows) require("rider_rows", rows);
 }
 
 /// (factor - 1) times a parameter whose axis is `width` times `inner` numbers, factors along the width.
@@ -144,38 +147,44 @@ void add_factors(Context& ctx, const Site<T>& site, const Insertion& insertion, 
       if (site.producer.has_bias()) scale(site.producer.bias(), insertion.fan_in_factor);
     }
   }
-  if (!insertion.fan_out_factor.empty()) scale(site.consumer.weight(), insertion.fan_out_factor);
+  if (!insertion.fan_out_factor.empty()) {
+    site.for_each_reader([&](const Reader<T>& reader) { scale(reader.consumer.weight(), insertion.fan_out_factor); });
+  }
   if (insertion.consumer_factor == 1.0) return;
   const double s = insertion.consumer_factor;
-  nn::BatchNorm<T>& norm = *site.consumer_norm;
-  scale(site.consumer.weight(), {s});
-  if (site.consumer.has_bias()) scale(site.consumer.bias(), {s});
-  scale(norm.running_mean(), {s});
-  std::vector<double> weights;
-  for (const T value : to_host(ctx, norm.running_variance().value)) {
-    const double variance = static_cast<double>(value);
-    weights.push_back(std::sqrt(s * s * variance + norm.epsilon()) / (s * std::sqrt(variance + norm.epsilon())));
+  for (std::size_t i = 0; i < site.readers(); ++i) {
+    const Affine<T>& consumer = site.reader(i).consumer;
+    nn::BatchNorm<T>& norm = *site.reader(i).consumer_norm;
+    scale(consumer.weight(), {s});
+    if (consumer.has_bias()) scale(consumer.bias(), {s});
+    scale(norm.running_mean(), {s});
+    std::vector<double> weights;
+    for (const T value : to_host(ctx, norm.running_variance().value)) {
+      const double variance = static_cast<double>(value);
+      weights.push_back(std::sqrt(s * s * variance + norm.epsilon()) / (s * std::sqrt(variance + norm.epsilon())));
+    }
+    scale(norm.running_variance(), {s * s});
+    scale(norm.weight(), weights);
   }
-  scale(norm.running_variance(), {s * s});
-  scale(norm.weight(), weights);
 }
 
 template <Real T>
-std::vector<std::int64_t> consumer_map(const Site<T>& site, const Insertion& insertion) {
-  if (!site.flattened) return appended(site.width(), insertion.units);
+std::vector<std::int64_t> reader_map(const Reader<T>& reader, std::int64_t width, std::int64_t places,
+                                     std::int64_t units) {
+  if (!reader.flattened) return appended(width, units);
   std::vector<std::int64_t> map;
-  for (std::int64_t position = 0; position < insertion.taps; ++position) {
-    for (std::int64_t c = 0; c < site.width(); ++c) map.push_back(position * site.width() + c);
-    map.insert(map.end(), static_cast<std::size_t>(insertion.units), -1);
+  for (std::int64_t position = 0; position < places; ++position) {
+    for (std::int64_t c = 0; c < width; ++c) map.push_back(position * width + c);
+    map.insert(map.end(), static_cast<std::size_t>(units), -1);
   }
   return map;
 }
 
 template <Real T>
-Tensor<T> fan_out_slices(Context& ctx, const Site<T>& site, const Insertion& insertion) {
+Tensor<T> fan_out_slices(Context& ctx, const Reader<T>& reader, const Insertion& insertion) {
   const std::int64_t q = insertion.outputs, units = insertion.units, taps = insertion.taps;
-  const Window& window = site.consumer.window();
-  const std::int64_t places = site.flattened ? taps : window.kernel.size();
+  const Window& window = reader.consumer.window();
+  const std::int64_t places = reader.flattened ? taps : window.kernel.size();
   const std::int64_t centre = window.kernel.y / 2 * window.kernel.x + window.kernel.x / 2;
   std::vector<T> values;
   values.reserve(static_cast<std::size_t>(q * places * units));
@@ -190,9 +199,28 @@ Tensor<T> fan_out_slices(Context& ctx, const Site<T>& site, const Insertion& ins
       }
     }
   }
-  const Shape& shape = site.consumer.weight().value.shape();
+  const Shape& shape = reader.consumer.weight().value.shape();
   const int last = shape.rank() - 1;
-  return from_host<T>(ctx, shape.with(last, site.flattened ? places * units : units), values);
+  return from_host<T>(ctx, shape.with(last, reader.flattened ? places * units : units), values);
+}
+
+/// The move of one reader's weights, which goes with γ.
+template <Real T>
+void add_move(Context& ctx, const Affine<T>& reader, const Insertion& insertion, Edit<T>& edit) {
+  if (insertion.move.empty()) return;
+  constexpr double whole = 1.0;
+  const std::int64_t q = reader.out_features(), d = insertion.consumer_inputs;
+  const std::int64_t old_features = d - (reader.has_bias() ? 1 : 0);
+  std::vector<T> weights, biases;
+  for (std::int64_t o = 0; o < q; ++o) {
+    for (std::int64_t i = 0; i < d; ++i) {
+      const double change = insertion.move[static_cast<std::size_t>(o * d + i)];
+      (i < old_features ? weights : biases).push_back(static_cast<T>(change));
+    }
+  }
+  nn::Parameter<T>& weight = reader.weight();
+  edit.values.push_back({weight.id, from_host<T>(ctx, weight.value.shape(), weights), whole});
+  if (reader.has_bias()) edit.values.push_back({reader.bias().id, from_host<T>(ctx, {q}, biases), whole});
 }
 
 }  // namespace meristem::grow::detail
@@ -235,28 +263,17 @@ template <Real T>
 Edit<T> make_edit(Context& ctx, const Site<T>& site, const Insertion& insertion, double gamma) {
   detail::require_fit(site, insertion);
   detail::require_numbers(site, insertion, gamma);
-  const std::int64_t units = insertion.units, p = insertion.inputs, q = insertion.outputs;
+  const std::int64_t units = insertion.units, p = insertion.inputs;
   const std::int64_t features = p - (site.producer.has_bias() ? 1 : 0);
 
   // What goes with γ and with √γ; the numbers are those of γ = 1.
-  constexpr double whole = 1.0, root = 0.5;
+  constexpr double root = 0.5;
   Edit<T> edit;
   edit.gamma = gamma;
-  if (!insertion.move.empty()) {
-    const std::int64_t d = insertion.consumer_inputs, old_features = d - (site.consumer.has_bias() ? 1 : 0);
-    std::vector<T> weights, biases;
-    for (std::int64_t o = 0; o < q; ++o) {
-      for (std::int64_t i = 0; i < d; ++i) {
-        const double change = insertion.move[static_cast<std::size_t>(o * d + i)];
-        (i < old_features ? weights : biases).push_back(static_cast<T>(change));
-      }
-    }
-    nn::Parameter<T>& weight = site.consumer.weight();
-    edit.values.push_back({weight.id, from_host<T>(ctx, weight.value.shape(), weights), whole});
-    if (site.consumer.has_bias()) {
-      edit.values.push_back({site.consumer.bias().id, from_host<T>(ctx, {q}, biases), whole});
-    }
-  }
+  std::vector<Insertion> parts;
+  for (std::size_t i = 0; i < site.readers() && site.tied(); ++i) parts.push_back(detail::part_of(site, insertion, i));
+  const auto part = [&](std::size_t i) -> const Insertion& { return site.tied() ? parts[i] : insertion; };
+  for (std::size_t i = 0; i < site.readers(); ++i) detail::add_move(ctx, site.reader(i).consumer, part(i), edit);
   if (units == 0) return edit;
   detail::add_factors(ctx, site, insertion, edit);
 
@@ -302,10 +319,13 @@ Edit<T> make_edit(Context& ctx, const Site<T>& site, const Insertion& insertion,
     add(site.norm->running_mean().id, means, 0.0);
     add(site.norm->running_variance().id, variances, 0.0);
   }
-  nn::Parameter<T>& consumer = site.consumer.weight();
-  edit.axes.push_back({consumer.id, consumer.value.rank() - 1, detail::consumer_map(site, insertion),
-                       detail::fan_out_slices(ctx, site, insertion), consumer.value.extent(consumer.value.rank() - 1),
-                       root});
+  for (std::size_t i = 0; i < site.readers(); ++i) {
+    nn::Parameter<T>& consumer = site.reader(i).consumer.weight();
+    const int last = consumer.value.rank() - 1;
+    edit.axes.push_back({consumer.id, last, detail::reader_map(site.reader(i), width, part(i).taps, units),
+                         detail::fan_out_slices(ctx, site.reader(i), part(i)), consumer.value.extent(last), root});
+  }
+  if (site.tied()) detail::add_riders(ctx, site, insertion, edit);
   return edit;
 }
 

@@ -19,8 +19,8 @@ struct UnitAxis {
   std::int64_t places;  ///< the axis is places × units, the units innermost
 };
 
-/// What a site's units are made of: every tensor of the producer along its outputs, of the norm along its channels, and
-/// of the consumer along its inputs.
+/// What a site's units are made of: every tensor of the sources along their outputs, of the norms along their channels,
+/// and of the readers along their inputs.
 template <Real T>
 [[nodiscard]] std::vector<UnitAxis<T>> unit_axes(const Site<T>& site) {
   std::vector<UnitAxis<T>> result;
@@ -33,10 +33,16 @@ template <Real T>
     for (const auto& entry : told.parameters) add_tensor(entry);
     for (const auto& entry : told.buffers) add_tensor(entry);
   };
-  add(*site.producer.layer(), nn::Axis::out, 1);
-  if (site.norm) add(*site.norm, nn::Axis::channel, 1);
+  const auto add_source = [&](const Affine<T>& source, nn::BatchNorm<T>* norm) {
+    add(*source.layer(), nn::Axis::out, 1);
+    if (norm) add(*norm, nn::Axis::channel, 1);
+  };
+  add_source(site.producer, site.norm);
+  for (const Source<T>& rider : site.riders) add_source(rider.layer, rider.norm);
   const std::int64_t width = site.width();
-  add(*site.consumer.layer(), nn::Axis::in, site.flattened && width > 0 ? site.consumer.in_features() / width : 1);
+  site.for_each_reader([&](const Reader<T>& reader) {
+    add(*reader.consumer.layer(), nn::Axis::in, reader.flattened ? reader.places(width) : 1);
+  });
   return result;
 }
 
@@ -162,18 +168,19 @@ std::vector<double> unit_norms(Context& ctx, const Site<T>& site) {
   std::vector<double> in(width, 0.0), out(width, 0.0);
   const auto square = [](T value) { return static_cast<double>(value) * static_cast<double>(value); };
   if (width == 0) return in;
-  if (site.norm) {
-    const std::vector<T> weights = to_host(ctx, site.norm->weight().value);
-    for (std::size_t k = 0; k < width; ++k) in[k] = square(weights[k]);
-  } else {
-    const std::vector<T> weights = to_host(ctx, site.producer.weight().value);
+  const auto add_source = [&](const Affine<T>& source, nn::BatchNorm<T>* norm) {
+    const std::vector<T> weights = to_host(ctx, norm ? norm->weight().value : source.weight().value);
     for (std::size_t i = 0; i < weights.size(); ++i) in[i / (weights.size() / width)] += square(weights[i]);
-  }
-  const std::vector<T> weights = to_host(ctx, site.consumer.weight().value);
-  for (std::size_t i = 0; i < weights.size(); ++i) {
-    // The last axis is places × units, so that units repeat.
-    out[i % width] += square(weights[i]);
-  }
+  };
+  add_source(site.producer, site.norm);
+  for (const Source<T>& rider : site.riders) add_source(rider.layer, rider.norm);
+  site.for_each_reader([&](const Reader<T>& reader) {
+    const std::vector<T> weights = to_host(ctx, reader.consumer.weight().value);
+    for (std::size_t i = 0; i < weights.size(); ++i) {
+      // The last axis is places × units, so that units repeat.
+      out[i % width] += square(weights[i]);
+    }
+  });
   for (std::size_t k = 0; k < width; ++k) in[k] = std::sqrt(in[k] * out[k]);
   return in;
 }

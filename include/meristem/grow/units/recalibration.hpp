@@ -6,6 +6,7 @@
 #include <vector>
 
 #include <meristem/core/tensor.hpp>
+#include <meristem/grow/units/site.hpp>
 #include <meristem/nn/batch_norm.hpp>
 #include <meristem/nn/layer.hpp>
 
@@ -32,9 +33,16 @@ class NormInputs final : public nn::Taps<T> {
 
 /// Moves the running statistics of a network as growth moved the batch statistics on the same samples: means by the
 /// difference, variances by the ratio. In a layer that grew itself, the channels from before read what they read before
-/// and keep theirs, and the added ones, at the end, take those of the batches.
+/// and keep theirs, and the added ones, at the end, take those of the batches. Of the `riders` of a stream, whose
+/// inputs may have changed too, the channels from before follow.
 template <Real T>
-void follow_growth(Context& ctx, nn::Layer<T>& network, const NormInputs<T>& before, const NormInputs<T>& after);
+void follow_growth(Context& ctx, nn::Layer<T>& network, const NormInputs<T>& before, const NormInputs<T>& after,
+                   const std::vector<Source<T>>& riders = {});
+
+/// Sets the running statistics of the last `units` channels in the norms of a stream's riders to those of the batches.
+template <Real T>
+void take_statistics(Context& ctx, const std::vector<Source<T>>& riders, std::int64_t units,
+                     const NormInputs<T>& batches);
 
 }  // namespace meristem::grow
 

@@ -32,7 +32,8 @@ void NormInputs<T>::on_forward(Context& ctx, const nn::Layer<T>& layer, View<con
 }
 
 template <Real T>
-void follow_growth(Context& ctx, nn::Layer<T>& network, const NormInputs<T>& before, const NormInputs<T>& after) {
+void follow_growth(Context& ctx, nn::Layer<T>& network, const NormInputs<T>& before, const NormInputs<T>& after,
+                   const std::vector<Source<T>>& riders) {
   if (auto* norm = network.description().batch_norm) {
     const auto now = after.all().find(norm);
     if (now == after.all().end()) return;
@@ -43,9 +44,11 @@ void follow_growth(Context& ctx, nn::Layer<T>& network, const NormInputs<T>& bef
     const bool grew = width != now->second.mean.size();
     std::vector<T> means = to_host(ctx, norm->running_mean().value);
     std::vector<T> variances = to_host(ctx, norm->running_variance().value);
-    for (std::size_t c = grew ? width : 0; c < means.size(); ++c) {
+    const bool rides =
+        std::any_of(riders.begin(), riders.end(), [&](const Source<T>& rider) { return rider.norm == norm; });
+    for (std::size_t c = grew && !rides ? width : 0; c < means.size(); ++c) {
       const double mean = now->second.mean[c], variance = now->second.variance[c];
-      if (grew) {
+      if (c >= width) {
         means[c] = static_cast<T>(mean);
         variances[c] = static_cast<T>(variance);
         continue;
@@ -57,7 +60,25 @@ void follow_growth(Context& ctx, nn::Layer<T>& network, const NormInputs<T>& bef
     copy<T>(ctx, from_host<T>(ctx, norm->running_mean().value.shape(), means), norm->running_mean().value);
     copy<T>(ctx, from_host<T>(ctx, norm->running_variance().value.shape(), variances), norm->running_variance().value);
   }
-  for (nn::Layer<T>* child : network.children()) follow_growth(ctx, *child, before, after);
+  for (nn::Layer<T>* child : network.children()) follow_growth(ctx, *child, before, after, riders);
+}
+
+template <Real T>
+void take_statistics(Context& ctx, const std::vector<Source<T>>& riders, std::int64_t units,
+                     const NormInputs<T>& batches) {
+  for (const Source<T>& rider : riders) {
+    const auto found = batches.all().find(rider.norm);
+    if (found == batches.all().end()) continue;
+    const auto take = [&](Tensor<T>& tensor, const std::vector<double>& from) {
+      std::vector<T> values = to_host(ctx, tensor);
+      for (std::size_t c = values.size() - static_cast<std::size_t>(units); c < values.size(); ++c) {
+        values[c] = static_cast<T>(from[c]);
+      }
+      copy<T>(ctx, from_host<T>(ctx, tensor.shape(), values), tensor);
+    };
+    take(rider.norm->running_mean().value, found->second.mean);
+    take(rider.norm->running_variance().value, found->second.variance);
+  }
 }
 
 }  // namespace meristem::grow

@@ -46,47 +46,113 @@ class Affine {
   bool is_convolution_ = false;
 };
 
-/// A hidden layer that can take more units. A unit is a row of the producer's weight (its fan-in), a slice along the
-/// input axis of the consumer's weight (its fan-out), and a channel of the normalisation between them, if there is one.
+/// A layer that reads units, and what lies between their producer and it.
 template <Real T>
-struct Site {
-  std::string name;  ///< path name of the producer
-  Affine<T> producer;
+struct Reader {
   Affine<T> consumer;
-  nn::BatchNorm<T>* norm = nullptr;           ///< directly behind the producer, or null
   nn::BatchNorm<T>* consumer_norm = nullptr;  ///< directly behind the consumer, or null
   nn::Activation activation = nn::Activation::identity;
   /// Of a user's layer that stands in the activation's place; `activation` is identity then.
   std::optional<double> own_slope = {};
   nn::Layer<T>* pool = nullptr;  ///< a pooling over a window or over whole maps, or null
   nn::Pooling pooling = nn::Pooling::mean;
-  bool pool_first = false;  ///< whether the pooling stands before the activation
-  bool flattened = false;   ///< a Flatten stands before the consumer
+  bool pool_first = false;            ///< whether the pooling stands before the activation
+  nn::Layer<T>* last_pool = nullptr;  ///< a second pooling, behind both, or null
+  bool flattened = false;             ///< a Flatten stands before the consumer
+
+  /// σ'(0) of the activation.
+  [[nodiscard]] double slope_at_zero() const { return own_slope.value_or(kernels::slope_at_zero(activation)); }
+  /// σ(c h) = c σ(h) for positive c.
+  [[nodiscard]] bool homogeneous() const {
+    return activation == nn::Activation::relu || (activation == nn::Activation::identity && !own_slope.has_value());
+  }
+  /// True for a pooling that is not linear.
+  [[nodiscard]] bool pools_maximum() const {
+    return (pool != nullptr && pooling == nn::Pooling::maximum) ||
+           (last_pool != nullptr && last_pool->description().pooling == nn::Pooling::maximum);
+  }
+  /// Weights by which one of the consumer's outputs reads one of `width` units; behind a Flatten there has to be one.
+  [[nodiscard]] std::int64_t places(std::int64_t width) const {
+    if (!flattened) return consumer.window().kernel.size();
+    return width > 0 ? consumer.in_features() / width : 1;
+  }
+};
+
+/// A layer that feeds the same channels as others, and its norm.
+template <Real T>
+struct Source {
+  Affine<T> layer;
+  nn::BatchNorm<T>* norm = nullptr;  ///< directly behind it, or null
+
+  /// Learned scalars of one of its units.
+  [[nodiscard]] std::int64_t parameters() const { return layer.inputs() + (norm ? 2 : 0); }
+};
+
+/// A layer that can take more units, and the readers of these. A unit is a row of the producer's weight (its fan-in), a
+/// slice along the input axis of each consumer's weight (its fan-out), and a channel of the normalisation behind the
+/// producer, if there is one.
+///
+/// A hidden layer has one consumer. Channels that skip connections tie together, a stream, have many sources and many
+/// readers: a site for each source, whose units all readers behind it see. A new channel's rows in the other sources
+/// add nothing at first (weight and shift 0 in their norm, or rows of zeros), so it carries σ(unit) behind the producer
+/// and 0 before, as ReLU of a ReLU is that ReLU.
+template <Real T>
+struct Site : Reader<T> {
+  using Reader<T>::consumer;
+
+  std::string name;  ///< path name of the producer
+  Affine<T> producer;
+  nn::BatchNorm<T>* norm = nullptr;     ///< directly behind the producer, or null
+  std::string stream = {};              ///< of a stream: the name of its first source; empty for a hidden layer
+  std::vector<Reader<T>> others = {};   ///< of a stream: the readers behind the producer that follow `consumer`
+  std::vector<Reader<T>> earlier = {};  ///< of a stream: the readers that its units do not reach
+  std::vector<Source<T>> riders = {};   ///< of a stream: the other sources
+  nn::Layer<T>* first = nullptr;        ///< of a stream: the first layer that changes with its width
+
+  /// Whether it has several sources or readers.
+  [[nodiscard]] bool tied() const noexcept { return !stream.empty(); }
+  /// Readers that its units reach.
+  [[nodiscard]] std::size_t readers() const noexcept { return 1 + others.size(); }
+  /// One of them, in the order data flows.
+  [[nodiscard]] const Reader<T>& reader(std::size_t index) const { return index == 0 ? *this : others[index - 1]; }
+  /// The site as if that reader were its only one and the producer the only source.
+  [[nodiscard]] Site read_by(std::size_t index) const;
+  /// Calls use(const Reader<T>&) for every layer that reads its channels, those before the producer included.
+  template <class Use>
+  void for_each_reader(Use&& use) const {
+    for (std::size_t i = 0; i < readers(); ++i) use(reader(i));
+    for (const Reader<T>& other : earlier) use(other);
+  }
+  /// Whether a layer has its units as outputs.
+  [[nodiscard]] bool is_source(const nn::Layer<T>* layer) const;
+  /// The first layer that new units change.
+  [[nodiscard]] nn::Layer<T>& first_layer() const { return first ? *first : *producer.layer(); }
 
   /// Units today.
   [[nodiscard]] std::int64_t width() const { return producer.out_features(); }
   /// p: inputs of one unit, the bias included.
   [[nodiscard]] std::int64_t fan_in() const { return producer.inputs(); }
-  /// d: inputs of one output of the consumer, the bias included.
+  /// d: inputs of one output of the (first) consumer, the bias included.
   [[nodiscard]] std::int64_t consumer_inputs() const { return consumer.inputs(); }
-  /// q: outputs of the consumer.
-  [[nodiscard]] std::int64_t fan_out() const { return consumer.out_features(); }
-  /// σ'(0) of the activation.
-  [[nodiscard]] double slope_at_zero() const { return own_slope.value_or(kernels::slope_at_zero(activation)); }
+  /// q: outputs of the readers that its units reach.
+  [[nodiscard]] std::int64_t fan_out() const;
   /// True if positions matter: samples are maps, not vectors.
   [[nodiscard]] bool spatial() const { return producer.is_convolution() || consumer.is_convolution(); }
-  /// True for a pooling that is not linear.
-  [[nodiscard]] bool pools_maximum() const { return pool != nullptr && pooling == nn::Pooling::maximum; }
 
   /// Its sizes for an input of the producer of this shape, (n, height, width, channels) where positions matter. Throws
-  /// ShapeError for another rank there.
+  /// ShapeError for another rank there, and for several readers: each has its own.
   [[nodiscard]] SiteShape shape(const Shape& input) const;
 
   /// Learned scalars that one unit adds if the consumer reads it by `taps` weights per output (1 for vectors,
-  /// SiteShape::consumer_window().kernel.size() for maps).
-  [[nodiscard]] std::int64_t parameters_per_unit(std::int64_t taps = 1) const {
-    return fan_in() + taps * fan_out() + (norm ? 2 : 0);
-  }
+  /// SiteShape::consumer_window().kernel.size() for maps). Of a stream: with the rows in all sources and all weights of
+  /// all readers, whatever `taps`.
+  [[nodiscard]] std::int64_t parameters_per_unit(std::int64_t taps = 1) const;
+};
+
+/// Which widths may grow.
+enum class Widths {
+  hidden,  ///< those of layers with one reader in a chain
+  all,     ///< those of streams as well, which skip connections tie together
 };
 
 namespace detail {
@@ -136,14 +202,16 @@ class TiedLayers {
 
 /// All sites of a network, in the order data flows, as its layers describe themselves: every affine layer (Linear,
 /// Conv2d), followed by at most one BatchNorm, one activation (a function with a slope at zero), one pooling, one
-/// Flatten and any identity (Dropout), followed by an affine layer.
+/// Flatten and any identity (Dropout), followed by an affine layer. With Widths::all also every source of a stream:
+/// affine layers, each followed by at most one BatchNorm, whose outputs are added up and read through at most one kind
+/// of activation (of several ones only ReLU, which twice is once), two poolings and one Flatten by affine layers alone.
 template <Real T>
-[[nodiscard]] std::vector<Site<T>> find_sites(nn::Layer<T>& network);
+[[nodiscard]] std::vector<Site<T>> find_sites(nn::Layer<T>& network, Widths widths = Widths::hidden);
 
 /// The site of that name. Throws ArgumentError that says what stands in the way: no such layer, channels that skip
 /// connections tie to those of other layers (it lists them), or no consumer.
 template <Real T>
-[[nodiscard]] Site<T> find_site(nn::Layer<T>& network, const std::string& name);
+[[nodiscard]] Site<T> find_site(nn::Layer<T>& network, const std::string& name, Widths widths = Widths::hidden);
 
 }  // namespace meristem::grow
 

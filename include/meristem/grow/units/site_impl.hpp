@@ -5,6 +5,7 @@
 #include <utility>
 
 #include <meristem/grow/units/site.hpp>
+#include <meristem/grow/units/streams.hpp>
 
 namespace meristem::grow::detail {
 
@@ -23,6 +24,15 @@ template <Real T>
   return std::any_of(description.buffers.begin(), description.buffers.end(), rides);
 }
 
+/// Means of means: one window, where the first ones do not overlap.
+[[nodiscard]] MERISTEM_INLINE Window one_after_the_other(const Window& a, const Window& b) {
+  const auto kernel = [](std::int64_t first, std::int64_t stride, std::int64_t second) {
+    return (second - 1) * stride + first;
+  };
+  return {.kernel = {kernel(a.kernel.y, a.stride.y, b.kernel.y), kernel(a.kernel.x, a.stride.x, b.kernel.x)},
+          .stride = {a.stride.y * b.stride.y, a.stride.x * b.stride.x}};
+}
+
 }  // namespace meristem::grow::detail
 
 namespace meristem::grow {
@@ -38,7 +48,44 @@ Affine<T>::Affine(nn::Layer<T>& layer, const nn::Description<T>& description) {
 }
 
 template <Real T>
+Site<T> Site<T>::read_by(std::size_t index) const {
+  Site result;
+  static_cast<Reader<T>&>(result) = reader(index);
+  result.name = name;
+  result.producer = producer;
+  result.norm = norm;
+  return result;
+}
+
+template <Real T>
+bool Site<T>::is_source(const nn::Layer<T>* layer) const {
+  if (producer.layer() == layer) return true;
+  return std::any_of(riders.begin(), riders.end(),
+                     [&](const Source<T>& rider) { return rider.layer.layer() == layer; });
+}
+
+template <Real T>
+std::int64_t Site<T>::fan_out() const {
+  std::int64_t outputs = 0;
+  for (std::size_t i = 0; i < readers(); ++i) outputs += reader(i).consumer.out_features();
+  return outputs;
+}
+
+template <Real T>
+std::int64_t Site<T>::parameters_per_unit(std::int64_t taps) const {
+  if (!tied()) return fan_in() + taps * fan_out() + (norm ? 2 : 0);
+  std::int64_t count = Source<T>{producer, norm}.parameters();
+  for (const Source<T>& rider : riders) count += rider.parameters();
+  for_each_reader([&](const Reader<T>& to) { count += to.places(width()) * to.consumer.out_features(); });
+  return count;
+}
+
+template <Real T>
 SiteShape Site<T>::shape(const Shape& input) const {
+  if (readers() > 1) {
+    throw ShapeError(concat("site ", name, ": a stream with ", readers(),
+                            " readers has a shape for each; ask for that of read_by(index)"));
+  }
   const auto shape_of = [](const Affine<T>& layer) {
     return AffineShape{layer.in_features(), layer.out_features(), layer.has_bias(), layer.is_convolution(),
                        layer.window()};
@@ -54,8 +101,11 @@ SiteShape Site<T>::shape(const Shape& input) const {
                             "; a site with a convolution reads maps (n, height, width, channels)"));
   }
   result.map = {input[1], input[2]};
-  if (pool) result.pool = pool->description().window_on(result.hidden());
-  result.flattened = flattened;
+  if (this->pool) result.pool = this->pool->description().window_on(result.hidden());
+  if (this->last_pool) {
+    result.pool = detail::one_after_the_other(*result.pool, this->last_pool->description().window_on(result.pooled()));
+  }
+  result.flattened = this->flattened;
   return result;
 }
 
@@ -185,15 +235,24 @@ MERISTEM_INLINE std::string listed(const std::vector<std::string>& names) {
 namespace meristem::grow {
 
 template <Real T>
-std::vector<Site<T>> find_sites(nn::Layer<T>& network) {
+std::vector<Site<T>> find_sites(nn::Layer<T>& network, Widths widths) {
   std::vector<Site<T>> sites;
   detail::SiteFinder<T>(sites).walk(network);
+  if (widths == Widths::hidden) return sites;
+  const detail::StreamFinder<T> streams(network);
+  for (const Site<T>& site : streams.sites()) {
+    const auto same = [&](const Site<T>& known) { return known.producer.layer() == site.producer.layer(); };
+    if (std::none_of(sites.begin(), sites.end(), same)) sites.push_back(site);
+  }
+  std::stable_sort(sites.begin(), sites.end(), [&](const Site<T>& a, const Site<T>& b) {
+    return streams.place(a.producer.layer()) < streams.place(b.producer.layer());
+  });
   return sites;
 }
 
 template <Real T>
-Site<T> find_site(nn::Layer<T>& network, const std::string& name) {
-  const std::vector<Site<T>> sites = find_sites(network);
+Site<T> find_site(nn::Layer<T>& network, const std::string& name, Widths widths) {
+  const std::vector<Site<T>> sites = find_sites(network, widths);
   std::vector<std::string> names;
   for (const Site<T>& site : sites) {
     if (site.name == name) return site;
@@ -204,10 +263,13 @@ Site<T> find_site(nn::Layer<T>& network, const std::string& name) {
   if (name.empty() || !detail::has_layer(network, name)) {
     throw ArgumentError(concat("growth: there is no layer '", name, "'; ", others));
   }
+  const std::string trouble = widths == Widths::all ? detail::StreamFinder<T>(network).trouble(name) : std::string();
+  if (!trouble.empty()) throw ArgumentError(concat("growth: ", name, " cannot grow: ", trouble, "; ", others));
   const std::vector<std::string> tied = detail::TiedLayers<T>(network).of(name);
   if (!tied.empty()) {
     throw ArgumentError(concat("growth: ", name, " cannot grow alone: skip connections add the outputs of ",
-                               detail::listed(tied), ", whose channels are tied; ", others));
+                               detail::listed(tied), ", whose channels are tied; ", others,
+                               "; with Widths::all they grow together"));
   }
   throw ArgumentError(concat("growth: ", name,
                              " cannot grow: no Linear or Conv2d consumes its output through at most one BatchNorm, "

@@ -1,0 +1,96 @@
+// Definitions of side_by_side.hpp.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <utility>
+
+#include <meristem/grow/measure/side_by_side.hpp>
+#include <meristem/kernels/elementwise.cuh>
+
+namespace meristem::grow::detail {
+
+/// A matrix into some of the columns of a wider one.
+struct IntoColumns {
+  const double* from;
+  double* to;
+  std::int64_t columns, all, first;
+  MERISTEM_HD void operator()(std::int64_t row, std::int64_t column) const {
+    to[row * all + first + column] = from[row * columns + column];
+  }
+};
+
+template <class MatrixOf>
+[[nodiscard]] Tensor<double> columns_of(Context& ctx, const std::vector<SiteMoments>& all, MatrixOf&& matrix_of) {
+  std::int64_t columns = 0;
+  for (const SiteMoments& one : all) {
+    if (matrix_of(one).empty()) return {};
+    columns += matrix_of(one).extent(1);
+  }
+  Tensor<double> result(ctx, {matrix_of(all.front()).extent(0), columns});
+  std::int64_t at = 0;
+  for (const SiteMoments& one : all) {
+    const Tensor<double>& matrix = matrix_of(one);
+    const std::int64_t width = matrix.extent(1);
+    for_each(ctx, matrix.extent(0), width, IntoColumns{matrix.data(), result.data(), width, columns, at});
+    at += width;
+  }
+  return result;
+}
+
+MERISTEM_INLINE SiteMoments side_by_side(Context& ctx, std::vector<SiteMoments> all,
+                                         const std::vector<std::size_t>& same_inputs) {
+  SiteMoments result;
+  const SiteMoments& first = all.front();
+  result.name = first.name;
+  result.inputs = first.inputs;
+  result.consumer_inputs = first.consumer_inputs;
+  result.width = first.width;
+  result.unit_bias = first.unit_bias;
+  result.consumer_bias = first.consumer_bias;
+  result.spatial = first.spatial;
+  result.consumer_damping = first.consumer_damping;
+  result.moments.layer = first.moments.layer;
+  result.moments.samples = first.moments.samples;
+  result.moments.resolution = first.moments.resolution;
+  result.moments.m = columns_of(
+      ctx, all, [](const SiteMoments& one) -> const auto& { return one.moments.m; });
+  result.n = columns_of(
+      ctx, all, [](const SiteMoments& one) -> const auto& { return one.n; });
+  result.noise = columns_of(
+      ctx, all, [](const SiteMoments& one) -> const auto& { return one.noise; });
+  result.centred_goal = columns_of(
+      ctx, all, [](const SiteMoments& one) -> const auto& { return one.centred_goal; });
+  if (!first.moments.s.empty()) {
+    result.moments.s = zeros<double>(ctx, first.moments.s.shape());
+    for (const std::size_t same : same_inputs) {
+      kernels::axpy<double>(ctx, 1.0 / static_cast<double>(all.size()), all[same].moments.s, result.moments.s.view());
+    }
+  }
+  std::vector<double> moves;
+  for (const SiteMoments& one : all) {
+    result.outputs += one.taps * one.outputs;
+    result.positions = std::max(result.positions, one.positions);
+    result.bottleneck += one.bottleneck;
+    result.moments.goal_norm2 += one.moments.goal_norm2;
+    result.move.decrease += one.move.decrease;
+    if (result.move.note.empty()) result.move.note = one.move.note;
+    const std::vector<double> move = to_host(ctx, one.move.weights);
+    moves.insert(moves.end(), move.begin(), move.end());
+  }
+  if (!moves.empty()) result.move.weights = from_host<double>(ctx, {1, std::ssize(moves)}, moves);
+  result.moments.s1 = std::move(all.front().moments.s1);
+  result.moments.m1 = std::move(all.front().moments.m1);
+  return result;
+}
+
+template <Real T>
+void require_served(const Site<T>& site, const Method& method) {
+  const Needs needs = method->needs();
+  if (!site.tied() || !(needs.joint || needs.fisher)) return;
+  throw ArgumentError(concat("site ", site.name, ": ", method.name(),
+                             " reads P or E of a single consumer, and the stream that it feeds has several readers; "
+                             "choose another method, such as tiny, or let hidden widths alone grow"));
+}
+
+}  // namespace meristem::grow::detail

@@ -1,0 +1,475 @@
+// Growth of whole networks in all their widths, streams included.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <memory>
+#include <numeric>
+#include <set>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <meristem/data/loader.hpp>
+#include <meristem/grow/grower.hpp>
+#include <meristem/grow/units/prune.hpp>
+#include <meristem/models/resnet.hpp>
+#include <meristem/optim/sgd.hpp>
+#include <meristem/train/trainer.hpp>
+#include <support/check.hpp>
+
+namespace grow_grower_streams_test {
+
+namespace ms = meristem;
+using ms::grow::Where;
+using ms::grow::Widths;
+using support::contains;
+using support::message_of;
+
+namespace {
+
+using Net = ms::nn::Sequential<float>;
+
+/// Random 8×8 images of two channels; the class is that of the brighter half.
+ms::data::ImageSet halves(std::int64_t images) {
+  ms::data::ImageSet set;
+  set.height = set.width = 8;
+  set.channels = 2;
+  set.class_names = {"a", "b", "c", "d"};
+  set.source = "halves";
+  set.normalization = {.mean = {0.5, 0.5}, .stddev = {0.3, 0.3}};
+  const ms::Philox random(2, 5);
+  for (std::int64_t i = 0; i < images; ++i) {
+    const auto label = static_cast<std::int32_t>(i % 4);
+    for (std::int64_t at = 0; at < 128; ++at) {
+      const std::int64_t y = at / 16, x = at / 2 % 8;
+      const std::int64_t along = label < 2 ? y : x;
+      const bool bright = (along >= 4) == (label % 2 == 1);
+      const std::uint64_t noise = random.below(static_cast<std::uint64_t>(i * 128 + at), 160);
+      set.pixels.push_back(static_cast<std::uint8_t>(noise + (bright ? 70 : 0)));
+    }
+    set.labels.push_back(label);
+  }
+  return set;
+}
+
+Net build(ms::Context& ctx, bool strided) {
+  return strided
+             ? ms::models::resnet18_strided<float>(ctx, {.classes = 4, .width = 0.5, .channels = 2, .in_channels = 2})
+             : ms::models::resnet18<float>(ctx, {.classes = 4, .width = 0.5, .channels = 2, .in_channels = 2});
+}
+
+struct Trained {
+  ms::Context ctx{{.seed = 4}};
+  const ms::data::ImageSet* set;
+  Net net;
+  ms::optim::Sgd<float> sgd;
+  std::int64_t epoch = 0;
+
+  Trained(const ms::data::ImageSet& images, bool strided)
+      : set(&images), net(build(ctx, strided)), sgd(net, {.learning_rate = 0.02, .momentum = 0.9}) {
+    train();
+  }
+
+  void train() {
+    for (const auto& batch : set->batches<float>(ctx, 30, {.shuffle = true, .epoch = epoch++})) {
+      ms::train::step<float>(ctx, net, batch, sgd);
+    }
+  }
+
+  /// Every number of the network, its buffers and its optimiser.
+  std::vector<std::vector<float>> everything() {
+    std::vector<std::vector<float>> all;
+    for (auto* parameter : ms::nn::parameters(net)) {
+      all.push_back(ms::to_host(ctx, parameter->value));
+      for (const auto& moment : sgd.state(parameter->id)) all.push_back(ms::to_host(ctx, moment));
+    }
+    net.visit_buffers([&](ms::nn::Buffer<float>& buffer) { all.push_back(ms::to_host(ctx, buffer.value)); });
+    return all;
+  }
+
+  /// Widths agree all along, and gradients and moments with them.
+  void check_whole() {
+    for (const auto& site : ms::grow::find_sites<float>(net, Widths::all)) {
+      CAPTURE(site.name);
+      const auto fits = [&](const ms::grow::Affine<float>& layer, const ms::nn::BatchNorm<float>* norm) {
+        CHECK(layer.out_features() == site.width());
+        if (norm) CHECK(norm->running_mean().value.extent(0) == site.width());
+        if (norm) CHECK(norm->channels() == site.width());
+      };
+      fits(site.producer, site.norm);
+      for (const auto& rider : site.riders) fits(rider.layer, rider.norm);
+      site.for_each_reader([&](const auto& reader) { CHECK(reader.consumer.in_features() == site.width()); });
+    }
+    for (auto* parameter : ms::nn::parameters(net)) {
+      CAPTURE(parameter->name);
+      CHECK(parameter->gradient.shape() == parameter->value.shape());
+      for (const auto& moment : sgd.state(parameter->id)) CHECK(moment.shape() == parameter->value.shape());
+    }
+  }
+};
+
+ms::grow::GrowerOptions all_widths(Where where) {
+  ms::grow::GrowerOptions options{.where = where,
+                                  .widths = Widths::all,
+                                  .max_units = 2,
+                                  .significance = 0.0,
+                                  .statistics_samples = 100,
+                                  .search_samples = 50,
+                                  .batch_size = 50};
+  options.line_search.least_relative_decrease = 1e-4;
+  return options;
+}
+
+/// A source of which every batch is the whole set: statistics, line search and test see the same samples.
+ms::nn::BatchSource<float> undivided(const ms::data::ImageSet& set) {
+  return {5 * set.size(), [&set](ms::Context& ctx, std::span<const std::int64_t> indices) {
+            std::vector<std::int64_t> all(indices.size());
+            std::iota(all.begin(), all.end(), std::int64_t{0});
+            return set.batch<float>(ctx, all);
+          }};
+}
+
+/// Means and variances of what the norms read of the whole set, in double precision.
+struct Moments {
+  ms::grow::NormInputs<float> seen;
+
+  Moments(Trained& t) {
+    for (const auto& batch : t.set->batches<float>(t.ctx, t.set->size())) {
+      (void)t.net.forward(t.ctx, batch.inputs, {.measuring = true, .taps = &seen});
+    }
+  }
+};
+
+/// Gives every norm the statistics of a set as its running ones, so that both modes are one function there.
+void settle(Trained& t) {
+  const Moments moments(t);
+  for (const auto& [norm, channels] : moments.seen.all()) {
+    auto& layer = const_cast<ms::nn::BatchNorm<float>&>(*norm);
+    const auto write = [&](const std::vector<double>& values, ms::Tensor<float>& to) {
+      const std::vector<float> numbers(values.begin(), values.end());
+      ms::copy<float>(t.ctx, ms::from_host<float>(t.ctx, to.shape(), numbers), to);
+    };
+    write(channels.mean, layer.running_mean().value);
+    write(channels.variance, layer.running_variance().value);
+  }
+}
+
+/// ‖a - b‖ / ‖a‖ of the outputs in training and in evaluation mode.
+double distance_of_modes(Trained& t) {
+  double difference = 0.0, norm = 0.0;
+  for (const auto& batch : t.set->batches<float>(t.ctx, t.set->size())) {
+    const auto a = ms::to_host(t.ctx, t.net.forward(t.ctx, batch.inputs, {.measuring = true}).output);
+    const auto b = ms::to_host(t.ctx, t.net.forward(t.ctx, batch.inputs, {.mode = ms::nn::Mode::evaluation}).output);
+    for (std::size_t i = 0; i < a.size(); ++i) {
+      difference += std::pow(static_cast<double>(a[i]) - static_cast<double>(b[i]), 2);
+      norm += std::pow(static_cast<double>(a[i]), 2);
+    }
+  }
+  return std::sqrt(difference / norm);
+}
+
+}  // namespace
+
+TEST_SUITE_BEGIN("unit");
+
+TEST_CASE("grower of streams: every rule for where, with what units cost") {
+  const auto set = halves(150);
+  for (const bool strided : {false, true}) {
+    for (const Where where : {Where::all, Where::together, Where::round_robin, Where::best_gain,
+                              Where::best_gain_per_parameter, Where::best_gain_per_flop}) {
+      if (strided && where != Where::together && where != Where::best_gain_per_flop) continue;
+      CAPTURE(strided);
+      CAPTURE(ms::grow::name_of(where));
+      Trained t(set, strided);
+      ms::grow::GrowerOptions options = all_widths(where);
+      options.budget.multiply_adds = std::int64_t{1} << 40;  // so that shapes are seen
+      ms::grow::Grower<float> grower(t.net, t.sgd, options);
+      REQUIRE(grower.sites().size() == 20);
+      std::set<std::string> grown;
+      std::int64_t parameters = ms::nn::parameter_count(t.net);
+      std::int64_t work = t.net.multiply_adds({1, 8, 8, 2});
+      for (int round = 0; round < (where == Where::round_robin ? 13 : 2); ++round) {
+        const auto report = grower.grow(t.ctx, set, [&](ms::grow::SiteReport& site) {
+          CAPTURE(site.name);
+          CAPTURE(site.note);
+          // Others report when this one has grown, or when none has.
+          const auto it = std::find_if(grower.sites().begin(), grower.sites().end(),
+                                       [&](const auto& known) { return known.name == site.name; });
+          REQUIRE(it != grower.sites().end());
+          const std::int64_t cost = it->parameters_per_unit(it->consumer.window().kernel.size());
+          CHECK(ms::nn::parameter_count(t.net) == parameters + site.added * cost);
+          parameters = ms::nn::parameter_count(t.net);
+          if (site.added == 0) {
+            CHECK(site.note != "");
+            return;
+          }
+          grown.insert(it->tied() ? it->stream : it->name);
+          CHECK(site.measured() >= 1e-4 * site.loss_before);
+          CHECK(site.slope > 0.0);
+        });
+        // A stream gets units from one of its sources alone.
+        std::set<std::string> streams;
+        for (const auto& site : report.sites) {
+          const auto& it = *std::find_if(grower.sites().begin(), grower.sites().end(),
+                                         [&](const auto& known) { return known.name == site.name; });
+          if (site.added > 0 && it.tied()) CHECK(streams.insert(it.stream).second);
+        }
+        t.check_whole();
+        CHECK(report.parameters == ms::nn::parameter_count(t.net));
+        const std::int64_t now = t.net.multiply_adds({1, 8, 8, 2});
+        CHECK((report.added() > 0) == (now > work));
+        work = now;
+        t.train();
+        CHECK(std::isfinite(ms::train::evaluate<float>(t.ctx, t.net, set).loss));
+      }
+      if (where == Where::all || where == Where::together) CHECK(grown.size() >= 6);
+      CHECK(!grown.empty());
+    }
+  }
+}
+
+TEST_CASE("grower of streams: a channel costs the rows of all sources and the weights of all readers") {
+  const auto set = halves(60);
+  for (const bool strided : {false, true}) {
+    Trained t(set, strided);
+    ms::grow::InputShapes<float> shapes;
+    const auto one = set.batch<float>(t.ctx, std::vector<std::int64_t>{0});
+    (void)t.net.forward(t.ctx, one.inputs, {.measuring = true, .taps = &shapes});
+    for (const auto& site : ms::grow::find_sites<float>(t.net, Widths::all)) {
+      if (!site.tied()) continue;
+      CAPTURE(site.name);
+      const std::int64_t parameters = ms::nn::parameter_count(t.net), work = t.net.multiply_adds({1, 8, 8, 2});
+      const ms::grow::UnitCost cost = ms::grow::unit_cost(site, shapes);
+      ms::grow::Insertion units{.units = 1, .inputs = site.fan_in(), .mean = {0.0}, .variance = {1.0}};
+      for (std::size_t i = 0; i < site.readers(); ++i) {
+        units.outputs += site.reader(i).places(site.width()) * site.reader(i).consumer.out_features();
+      }
+      units.fan_in.assign(static_cast<std::size_t>(units.inputs), 1.0);
+      units.fan_out.assign(static_cast<std::size_t>(units.outputs), 1.0);
+      ms::grow::apply<float>(t.ctx, ms::grow::make_edit(t.ctx, site, units, 1.0), t.net, &t.sgd);
+      CHECK(ms::nn::parameter_count(t.net) - parameters == cost.parameters);
+      CHECK(t.net.multiply_adds({1, 8, 8, 2}) - work == cost.multiply_adds);
+      t.check_whole();
+    }
+  }
+}
+
+TEST_CASE("grower of streams: budgets are never exceeded") {
+  const auto set = halves(100);
+  for (const Where where : {Where::all, Where::together}) {
+    Trained t(set, false);
+    auto options = all_widths(where);
+    options.max_units = 8;
+    options.budget.parameters = ms::nn::parameter_count(t.net) + 400;
+    options.budget.multiply_adds = t.net.multiply_adds({1, 8, 8, 2}) + 20'000;
+    ms::grow::Grower<float> grower(t.net, t.sgd, options);
+    const auto report = grower.grow(t.ctx, set);
+    CHECK(report.added() > 0);
+    CHECK(ms::nn::parameter_count(t.net) <= options.budget.parameters);
+    CHECK(t.net.multiply_adds({1, 8, 8, 2}) <= options.budget.multiply_adds);
+  }
+}
+
+TEST_CASE("grower of streams: rejected growth leaves every bit") {
+  const auto set = halves(100);
+  for (const Where where : {Where::all, Where::together}) {
+    Trained t(set, false);
+    auto options = all_widths(where);
+    options.line_search.least_relative_decrease = 0.9999;
+    ms::grow::Grower<float> grower(t.net, t.sgd, options);
+    const auto before = t.everything();
+    CHECK(grower.grow(t.ctx, set).added() == 0);
+    CHECK(t.everything() == before);
+  }
+}
+
+TEST_CASE("grower of streams: after growth, evaluation computes what the line search saw in training mode") {
+  const auto set = halves(150);
+  for (const bool strided : {false, true}) {
+    for (const Where where : {Where::all, Where::together}) {
+      CAPTURE(static_cast<int>(where));
+      Trained t(set, strided);
+      auto options = all_widths(where);
+      options.statistics_samples = options.search_samples = options.batch_size = 150;
+      ms::grow::Grower<float> grower(t.net, t.sgd, options);
+      t.train();
+      settle(t);
+      // Some twenty layers whose rounding errors a norm of few values may enlarge.
+      REQUIRE(distance_of_modes(t) < 1e-4);
+      const auto report = grower.grow(t.ctx, undivided(set));
+      std::int64_t streams = 0;
+      for (std::size_t i = 0; i < report.sites.size(); ++i) streams += report.sites[i].added > 0 ? 1 : 0;
+      CHECK(streams >= 4);
+      CHECK(distance_of_modes(t) < 1e-3);
+    }
+  }
+}
+
+TEST_CASE("grower of streams: new channels of riders have the running statistics of the statistics' samples") {
+  const auto set = halves(150);
+  for (const ms::grow::Method& method : {ms::grow::tiny(), ms::grow::parse_method("random")}) {
+    CAPTURE(method.name());
+    Trained t(set, false);
+    auto options = all_widths(Where::all);
+    options.method = method;
+    options.sites = {"stage1.block1.conv2"};
+    options.statistics_samples = options.search_samples = options.batch_size = 150;
+    ms::grow::Grower<float> grower(t.net, t.sgd, options);
+    const auto report = grower.grow(t.ctx, undivided(set));
+    REQUIRE(report.sites.front().added == 2);
+    const Moments now(t);
+    const auto& site = grower.sites().front();
+    REQUIRE(site.riders.size() == 2);
+    for (const auto& rider : site.riders) {
+      CAPTURE(rider.layer.name());
+      const auto& channels = now.seen.all().at(rider.norm);
+      const auto mean = ms::to_host(t.ctx, rider.norm->running_mean().value);
+      const auto variance = ms::to_host(t.ctx, rider.norm->running_variance().value);
+      const auto weight = ms::to_host(t.ctx, rider.norm->weight().value);
+      const auto shift = ms::to_host(t.ctx, rider.norm->bias().value);
+      const auto rows = ms::to_host(t.ctx, rider.layer.weight().value);
+      const std::size_t width = weight.size(), each = rows.size() / width;
+      const auto length = [&](std::size_t k) {
+        double squares = 0.0;
+        for (std::size_t i = 0; i < each; ++i) squares += std::pow(static_cast<double>(rows[k * each + i]), 2);
+        return std::sqrt(squares);
+      };
+      const double today = (length(0) + length(1)) / 2.0;
+      REQUIRE(width == 4);
+      for (std::size_t k = 2; k < 4; ++k) {
+        CHECK(weight[k] == 0.0f);
+        CHECK(shift[k] == 0.0f);
+        CHECK(static_cast<double>(variance[k]) == doctest::Approx(channels.variance[k]).epsilon(1e-5));
+        CHECK(std::abs(static_cast<double>(mean[k]) - channels.mean[k]) <= 1e-5 * std::sqrt(channels.variance[k]));
+        CHECK(channels.variance[k] > 0.0);
+        CHECK(length(k) == doctest::Approx(today).epsilon(1e-5));
+      }
+    }
+    // Training moves them behind the source, where the ReLU lets gradients pass as far as units are active.
+    t.train();
+    CHECK(site.riders[1].layer.name() == "stage1.block2.conv2");
+    for (const float weight : ms::to_host(t.ctx, site.riders[1].norm->weight().value)) CHECK(weight != 0.0f);
+  }
+}
+
+TEST_CASE("grower of streams: all widths at once leave the function as it was, by methods that preserve it") {
+  const auto set = halves(100);
+  for (const bool strided : {false, true}) {
+    for (const char* name : {"random", "net2wider", "paired", "north"}) {
+      for (const Where where : {Where::all, Where::together}) {
+        CAPTURE(strided);
+        CAPTURE(name);
+        CAPTURE(ms::grow::name_of(where));
+        Trained t(set, strided);
+        settle(t);
+        auto options = all_widths(where);
+        const std::string wanted = name;
+        options.method = wanted == "net2wider" ? ms::grow::net2wider(0.0) : ms::grow::parse_method(name);
+        ms::grow::Grower<float> grower(t.net, t.sgd, options);
+        const auto outputs = [&] {
+          std::vector<float> all;
+          for (const auto& batch : set.batches<float>(t.ctx, set.size())) {
+            const auto pass = t.net.forward(t.ctx, batch.inputs, {.mode = ms::nn::Mode::evaluation});
+            all = ms::to_host(t.ctx, pass.output);
+          }
+          return all;
+        };
+        const auto before = outputs();
+        const auto report = grower.grow(t.ctx, set);
+        // All of the eight hidden widths and four streams, but for those whose units leave no direction to others.
+        CHECK(report.added() >= (wanted == "north" ? 12 : 24));
+        t.check_whole();
+        const auto after = outputs();
+        double worst = 0.0;
+        for (std::size_t i = 0; i < after.size(); ++i) {
+          worst = std::max(worst, std::abs(static_cast<double>(after[i]) - static_cast<double>(before[i])));
+        }
+        // Some twenty layers of sums of some hundred terms in float, whose errors a norm of few values may enlarge.
+        CHECK(worst <= 1e-4 * support::scale_of(before));
+      }
+    }
+  }
+}
+
+TEST_CASE("grower of streams: a replay gives the same bits, and so does the same seed") {
+  const auto set = halves(100);
+  for (const Where where : {Where::all, Where::together, Where::best_gain}) {
+    CAPTURE(ms::grow::name_of(where));
+    auto options = all_widths(where);
+    ms::grow::History history;
+    const auto run = [&](bool record) {
+      Trained t(set, false);
+      ms::grow::Grower<float> grower(t.net, t.sgd, options);
+      for (int round = 0; round < 2; ++round) {
+        const auto report = grower.grow(t.ctx, set);
+        if (record) history.add(t.epoch, t.sgd.steps(), report);
+        t.train();
+      }
+      return t.everything();
+    };
+    const auto once = run(true);
+    std::int64_t added = 0;
+    for (const auto& event : history.events) {
+      for (const auto& site : event.report.sites) added += contains(site.name, "conv1") ? 0 : site.added;
+    }
+    if (where != Where::best_gain) CHECK(added > 0);
+    options.replay = std::make_shared<const ms::grow::History>(history);
+    CHECK(run(false) == once);
+  }
+}
+
+TEST_CASE("grower of streams: a stream's channels can be pruned and grown back") {
+  const auto set = halves(60);
+  Trained t(set, true);
+  const auto before = t.everything();
+  const auto site = ms::grow::find_site<float>(t.net, "stage2.block1.conv2", Widths::all);
+  REQUIRE(site.width() == 4);
+  CHECK(ms::grow::unit_norms(t.ctx, site).size() == 4);
+  const auto removed = ms::grow::prune(t.ctx, site, {1, 2}, t.net, &t.sgd);
+  CHECK(site.width() == 2);
+  t.check_whole();
+  t.train();
+  Trained other(set, true);
+  const auto again = ms::grow::find_site<float>(other.net, "stage2.block1.conv2", Widths::all);
+  const auto gone = ms::grow::prune(other.ctx, again, {1, 2}, other.net, &other.sgd);
+  ms::grow::grow_back(other.ctx, gone, other.net, &other.sgd);
+  CHECK(other.everything() == before);
+}
+
+TEST_CASE("grower of streams: target widths, names and what is refused") {
+  const auto set = halves(60);
+  Trained t(set, false);
+  const auto refused = [&](const ms::grow::GrowerOptions& options) {
+    return message_of<ms::ArgumentError>([&] { ms::grow::Grower<float> grower(t.net, t.sgd, options); });
+  };
+  auto options = all_widths(Where::all);
+  options.widths = Widths::hidden;
+  options.sites = {"stem.conv"};
+  CHECK(contains(refused(options), "growth: stem.conv cannot grow alone"));
+  CHECK(contains(refused(options), "with Widths::all they grow together"));
+  options = all_widths(Where::all);
+  options.sites = {"linear"};
+  CHECK(contains(refused(options), "growth: linear cannot grow: its outputs are the network's"));
+  options = all_widths(Where::all);
+  options.method = ms::grow::tiny_joint();
+  CHECK(contains(refused(options), "site stem.conv: tiny-joint reads P or E of a single consumer"));
+  options = all_widths(Where::all);
+  options.amplitude.normalization = ms::grow::Normalization::matched;
+  CHECK(contains(refused(options), "the stream of stem.conv has several"));
+  options = all_widths(Where::all);
+  options.max_units = 8;
+  options.significance = 1.0;
+  options.how_many = ms::grow::HowMany::up_to({{"stage1.block1.conv2", 3}});
+  CHECK(contains(refused(options), "give it to the stream's first source, stem.conv"));
+  options.how_many = ms::grow::HowMany::up_to({{"stem.conv", 3}});
+  ms::grow::Grower<float> grower(t.net, t.sgd, options);
+  (void)grower.grow(t.ctx, set);
+  (void)grower.grow(t.ctx, set);
+  CHECK(ms::grow::find_site<float>(t.net, "stage1.block2.conv2", Widths::all).width() == 3);
+}
+
+TEST_SUITE_END();
+
+}  // namespace grow_grower_streams_test

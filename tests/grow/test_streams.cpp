@@ -1,0 +1,595 @@
+// Streams: what the finder makes of skip connections, and their units against plain double loops on a perceptron.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include <meristem/grow/measure/measurer.hpp>
+#include <meristem/grow/methods/tiny.hpp>
+#include <meristem/grow/policy/streams.hpp>
+#include <meristem/grow/units/edit.hpp>
+#include <meristem/grow/units/insertion.hpp>
+#include <meristem/grow/units/site.hpp>
+#include <meristem/models/resnet.hpp>
+#include <meristem/nn/activation.hpp>
+#include <meristem/nn/linear.hpp>
+#include <meristem/nn/residual.hpp>
+#include <support/check.hpp>
+#include <support/growth_problem.hpp>
+
+namespace grow_streams_test {
+
+namespace ms = meristem;
+using ms::grow::Widths;
+using ms::nn::Activation;
+using Net = ms::nn::Sequential<double>;
+using Site = ms::grow::Site<double>;
+using support::contains;
+using support::Dense;
+using support::message_of;
+
+namespace {
+
+constexpr std::int64_t n = 48, inputs = 5, width = 4, hidden = 3, outputs = 2;
+
+/// stem, [norm], relu, a block of two layers that is added, relu, head.
+Net skipping(ms::Context& ctx, bool norms) {
+  Net net;
+  const auto norm = [&](ms::nn::Sequential<double>& to, const char* name, std::int64_t features, bool relu) {
+    const Activation function = relu ? Activation::relu : Activation::identity;
+    if (norms) {
+      to.add<ms::nn::BatchNorm<double>>(name, ctx, features, ms::nn::BatchNormOptions{.activation = function});
+    } else if (relu) {
+      to.add<ms::nn::ActivationLayer<double>>(name, function);
+    }
+  };
+  net.add<ms::nn::Linear<double>>("stem", ctx, inputs, width);
+  norm(net, "norm", width, true);
+  auto& block = net.add<ms::nn::Residual<double>>("block");
+  block.add<ms::nn::Linear<double>>("in", ctx, width, hidden);
+  norm(block.body(), "norm1", hidden, true);
+  block.add<ms::nn::Linear<double>>("out", ctx, hidden, width);
+  norm(block.body(), "norm2", width, false);
+  net.add<ms::nn::Linear<double>>("head", ctx, width, outputs);
+  return net;
+}
+
+/// The same network in plain loops, with one more group of channels of the stream. Samples are rows.
+struct Plain {
+  struct Layer {
+    Dense w;
+    std::vector<double> b;
+  };
+  struct Norm {
+    std::vector<double> mean, variance, weight, shift;
+    double epsilon = 0.0;
+  };
+  Layer stem, in, out, head;
+  std::vector<Norm> norms;  // behind stem, in and out; none without
+  bool training = true;
+
+  /// Units that arrive at `in` and at the head, and what these read of them.
+  struct Added {
+    Dense stem, out;                  // fan-ins (K, inputs + 1) of units of either source; the other is empty
+    Dense to_in, to_head;             // fan-outs (K, q)
+    std::vector<double> before = {};  // what is added to the outputs of `in` and of the head (perturbations)
+  };
+
+  /// What flows where, for the statistics.
+  struct Flow {
+    Dense x, s, h, t, y;  // input, stream before and behind the block, hidden, output
+  };
+
+  static Dense apply(const Layer& layer, const Dense& x) {
+    Dense y(x.rows, layer.w.rows);
+    for (std::int64_t i = 0; i < x.rows; ++i) {
+      for (std::int64_t o = 0; o < layer.w.rows; ++o) {
+        double sum = layer.b[static_cast<std::size_t>(o)];
+        for (std::int64_t k = 0; k < x.columns; ++k) sum += layer.w(o, k) * x(i, k);
+        y(i, o) = sum;
+      }
+    }
+    return y;
+  }
+
+  void normalise(std::size_t which, Dense& a) const {
+    if (norms.empty()) return;
+    const Norm& norm = norms[which];
+    for (std::int64_t c = 0; c < a.columns; ++c) {
+      const auto at = static_cast<std::size_t>(c);
+      double mean = norm.mean[at], variance = norm.variance[at];
+      if (training) {
+        mean = variance = 0.0;
+        for (std::int64_t i = 0; i < a.rows; ++i) mean += a(i, c) / static_cast<double>(a.rows);
+        for (std::int64_t i = 0; i < a.rows; ++i) {
+          variance += (a(i, c) - mean) * (a(i, c) - mean) / static_cast<double>(a.rows);
+        }
+      }
+      for (std::int64_t i = 0; i < a.rows; ++i) {
+        a(i, c) = (a(i, c) - mean) / std::sqrt(variance + norm.epsilon) * norm.weight[at] + norm.shift[at];
+      }
+    }
+  }
+
+  static void relu(Dense& a) {
+    for (double& value : a.values) value = std::max(value, 0.0);
+  }
+
+  /// relu(α [b 1]) ω, added to y.
+  static void add_units(const Dense& fan_in, const Dense& b, const Dense& fan_out, Dense& y) {
+    for (std::int64_t k = 0; k < fan_in.rows; ++k) {
+      for (std::int64_t i = 0; i < b.rows; ++i) {
+        double unit = fan_in(k, b.columns);
+        for (std::int64_t j = 0; j < b.columns; ++j) unit += fan_in(k, j) * b(i, j);
+        for (std::int64_t o = 0; o < y.columns; ++o) y(i, o) += std::max(unit, 0.0) * fan_out(k, o);
+      }
+    }
+  }
+
+  Flow run(const Dense& x, const Added& added) const {
+    Flow flow;
+    flow.x = x;
+    flow.s = apply(stem, x);
+    normalise(0, flow.s);
+    relu(flow.s);
+    flow.h = apply(in, flow.s);
+    add_units(added.stem, x, added.to_in, flow.h);
+    const std::size_t first = added.before.empty() ? 0 : flow.h.values.size();
+    for (std::size_t i = 0; i < first; ++i) flow.h.values[i] += added.before[i];
+    normalise(1, flow.h);
+    relu(flow.h);
+    flow.t = apply(out, flow.h);
+    normalise(2, flow.t);
+    for (std::size_t i = 0; i < flow.t.values.size(); ++i) flow.t.values[i] += flow.s.values[i];
+    relu(flow.t);
+    flow.y = apply(head, flow.t);
+    add_units(added.stem, x, added.to_head, flow.y);
+    add_units(added.out, flow.h, added.to_head, flow.y);
+    for (std::size_t i = 0; first > 0 && i < flow.y.values.size(); ++i) flow.y.values[i] += added.before[first + i];
+    return flow;
+  }
+
+  /// Σ (y - target)² over all samples.
+  double total(const Dense& x, const Dense& target, const Added& added) const {
+    const Dense y = run(x, added).y;
+    double sum = 0.0;
+    for (std::size_t i = 0; i < y.values.size(); ++i) {
+      sum += (y.values[i] - target.values[i]) * (y.values[i] - target.values[i]);
+    }
+    return sum;
+  }
+};
+
+struct Problem {
+  ms::Context ctx{{.seed = 5}};
+  bool norms;
+  Net net;
+  Dense x, target;
+  ms::Tensor<double> x_tensor, target_tensor;
+
+  explicit Problem(bool norms_) : norms(norms_), net(skipping(ctx, norms_)) {
+    x = Dense(n, inputs, support::normal_values<double>(n * inputs, 1));
+    target = Dense(n, outputs, support::normal_values<double>(n * outputs, 2));
+    x_tensor = support::to_tensor<double>(ctx, x);
+    target_tensor = support::to_tensor<double>(ctx, target);
+    // Nothing is at its first value.
+    std::uint64_t seed = 10;
+    net.visit_parameters([&](ms::nn::Parameter<double>& parameter) {
+      if (parameter.value.rank() != 1) return;
+      std::vector<double> values = support::normal_values<double>(parameter.value.size(), ++seed, 0.3);
+      for (double& value : values) value += contains(parameter.name, "norm") ? 0.8 : 0.0;
+      ms::copy<double>(ctx, ms::from_host<double>(ctx, parameter.value.shape(), values), parameter.value);
+    });
+    net.visit_buffers([&](ms::nn::Buffer<double>& buffer) {
+      std::vector<double> values = support::normal_values<double>(buffer.value.size(), ++seed, 0.3);
+      for (double& value : values) value = 1.0 + std::abs(value);
+      ms::copy<double>(ctx, ms::from_host<double>(ctx, buffer.value.shape(), values), buffer.value);
+    });
+  }
+
+  std::vector<double> numbers(const std::string& name) {
+    std::vector<double> result;
+    net.visit_parameters([&](ms::nn::Parameter<double>& p) {
+      if (p.name == name) result = ms::to_host(ctx, p.value);
+    });
+    net.visit_buffers([&](ms::nn::Buffer<double>& b) {
+      if (b.name == name) result = ms::to_host(ctx, b.value);
+    });
+    REQUIRE(!result.empty());
+    return result;
+  }
+
+  Plain plain(bool training) {
+    const auto layer = [&](const std::string& name) {
+      const std::vector<double> w = numbers(name + ".weight"), b = numbers(name + ".bias");
+      const auto rows = static_cast<std::int64_t>(b.size());
+      return Plain::Layer{Dense(rows, static_cast<std::int64_t>(w.size()) / rows, w), b};
+    };
+    Plain result{layer("stem"), layer("block.in"), layer("block.out"), layer("head"), {}, training};
+    for (const char* name : {"norm", "block.norm1", "block.norm2"}) {
+      if (!norms) break;
+      const std::string at = name;
+      result.norms.push_back({numbers(at + ".running_mean"), numbers(at + ".running_variance"), numbers(at + ".weight"),
+                              numbers(at + ".bias"), 1e-5});
+    }
+    return result;
+  }
+
+  std::vector<double> output(bool training) {
+    const ms::nn::Mode mode = training ? ms::nn::Mode::training : ms::nn::Mode::evaluation;
+    return ms::to_host(ctx, net.forward(ctx, x_tensor, {.mode = mode, .measuring = true}).output);
+  }
+
+  double loss() {
+    return ms::nn::SquaredError{}(ctx, net.forward(ctx, x_tensor, {.measuring = true}).output, target_tensor.view(),
+                                  false)
+        .mean;
+  }
+
+  ms::grow::Proposal measure(const Site& site, const ms::grow::MeasurementOptions& options, std::int64_t most) {
+    ms::grow::Measurer<double> measurer(net, ms::nn::SquaredError{});
+    const ms::nn::BatchView<double> batch{.inputs = x_tensor, .targets = target_tensor};
+    return measurer
+        .measure(
+            ctx, {site}, options, [&](const auto& use) { use(batch); }, [&](const Site&, std::int64_t) { return most; })
+        .front();
+  }
+};
+
+/// Columns, a row of ones below where a bias reads.
+Dense transposed_with_ones(const Dense& a) {
+  Dense result(a.columns + 1, a.rows);
+  for (std::int64_t i = 0; i < a.rows; ++i) {
+    for (std::int64_t j = 0; j < a.columns; ++j) result(j, i) = a(i, j);
+    result(a.columns, i) = 1.0;
+  }
+  return result;
+}
+
+Dense beside(const Dense& a, const Dense& b) {
+  Dense result(a.rows, a.columns + b.columns);
+  for (std::int64_t i = 0; i < a.rows; ++i) {
+    for (std::int64_t j = 0; j < result.columns; ++j) result(i, j) = j < a.columns ? a(i, j) : b(i, j - a.columns);
+  }
+  return result;
+}
+
+const ms::grow::MeasurementOptions plain_tiny{.method = ms::grow::tiny(), .damping = 0.0, .significance = 0.0};
+
+std::vector<std::string> names_of(const std::vector<ms::grow::Reader<double>>& readers) {
+  std::vector<std::string> names;
+  for (const auto& reader : readers) names.push_back(reader.consumer.name());
+  return names;
+}
+
+}  // namespace
+
+TEST_SUITE_BEGIN("unit");
+
+TEST_CASE("streams: sources, readers and riders of a block with a skip connection") {
+  for (const bool norms : {false, true}) {
+    Problem problem(norms);
+    const auto hidden_sites = ms::grow::find_sites<double>(problem.net);
+    REQUIRE(hidden_sites.size() == 1);
+    CHECK(hidden_sites[0].name == "block.in");
+    const auto sites = ms::grow::find_sites<double>(problem.net, Widths::all);
+    REQUIRE(sites.size() == 3);
+    CHECK(sites[0].name == "stem");
+    CHECK(sites[1].name == "block.in");
+    CHECK(!sites[1].tied());
+    CHECK(sites[2].name == "block.out");
+    for (const std::size_t i : {std::size_t{0}, std::size_t{2}}) {
+      CHECK(sites[i].stream == "stem");
+      CHECK(sites[i].first_layer().name() == "stem");
+      CHECK((sites[i].norm != nullptr) == norms);
+      REQUIRE(sites[i].riders.size() == 1);
+      CHECK(sites[i].riders[0].layer.name() == (i == 0 ? "block.out" : "stem"));
+      CHECK((sites[i].riders[0].norm != nullptr) == norms);
+    }
+    REQUIRE(sites[0].readers() == 2);
+    CHECK(sites[0].consumer.name() == "block.in");
+    CHECK(sites[0].others[0].consumer.name() == "head");
+    CHECK((sites[0].consumer_norm != nullptr) == norms);
+    CHECK(sites[0].earlier.empty());
+    CHECK(sites[0].fan_out() == hidden + outputs);
+    REQUIRE(sites[2].readers() == 1);
+    CHECK(sites[2].consumer.name() == "head");
+    CHECK(names_of(sites[2].earlier) == std::vector<std::string>{"block.in"});
+    // A row of both sources, their norms, a column of both readers.
+    const std::int64_t cost = inputs + 1 + hidden + 1 + (norms ? 4 : 0) + hidden + outputs;
+    CHECK(sites[0].parameters_per_unit() == cost);
+    CHECK(sites[2].parameters_per_unit() == cost);
+  }
+}
+
+TEST_CASE("streams: residual networks, whose streams end at transitions") {
+  ms::Context ctx({.seed = 1});
+  for (const bool strided : {false, true}) {
+    CAPTURE(strided);
+    Net net = strided ? ms::models::resnet18_strided<double>(ctx, {.width = 0.25, .channels = 4})
+                      : ms::models::resnet18<double>(ctx, {.width = 0.25, .channels = 4});
+    CHECK(ms::grow::find_sites<double>(net).size() == 8);
+    const auto sites = ms::grow::find_sites<double>(net, Widths::all);
+    // Eight hidden widths, and in each of four stages the stem or transition and the two blocks.
+    REQUIRE(sites.size() == 20);
+    const auto find = [&](const char* name) { return ms::grow::find_site<double>(net, name, Widths::all); };
+    const auto readers = [](const Site& site) {
+      std::vector<std::string> names;
+      for (std::size_t i = 0; i < site.readers(); ++i) names.push_back(site.reader(i).consumer.name());
+      return names;
+    };
+    using Names = std::vector<std::string>;
+    const Site stem = find("stem.conv");
+    CHECK(readers(stem) == (strided ? Names{"stage1.block1.conv1", "stage1.block2.conv1", "stage2.block1.conv1",
+                                            "stage2.block1.shortcut.conv"}
+                                    : Names{"stage1.block1.conv1", "stage1.block2.conv1", "stage2.down.conv"}));
+    CHECK(stem.riders.size() == 2);
+    const Site last = find("stage4.block2.conv2");
+    CHECK(readers(last) == Names{"linear"});
+    CHECK(last.pool != nullptr);
+    CHECK(last.activation == (strided ? Activation::relu : Activation::identity));
+    CHECK(last.stream == (strided ? "stage4.block1.conv2" : "stage4.down.conv"));
+    CHECK(names_of(last.earlier) ==
+          (strided ? Names{"stage4.block2.conv1"} : Names{"stage4.block1.conv1", "stage4.block2.conv1"}));
+    const Site transition = find(strided ? "stage4.block1.shortcut.conv" : "stage4.down.conv");
+    CHECK(transition.norm != nullptr);
+    if (strided) continue;
+    // The first block reads the transition's means as they are, the second behind the ReLU of the first sum.
+    CHECK(transition.activation == Activation::identity);
+    CHECK(transition.others[0].activation == Activation::relu);
+    CHECK(transition.others[0].pool_first);
+    CHECK(transition.others[1].consumer.name() == "linear");
+    CHECK(transition.others[1].last_pool != nullptr);
+    // 2x2 means of an 8x8 map, and the mean of those: one mean.
+    const auto pool = transition.read_by(2).shape({1, 8, 8, 16}).pool;
+    REQUIRE(pool.has_value());
+    CHECK(pool->kernel == ms::Extent2(8));
+    CHECK(pool->output({8, 8}) == ms::Extent2(1));
+  }
+}
+
+TEST_CASE("streams: what cannot grow, and why") {
+  ms::Context ctx;
+  const auto refused = [&](Net& net, const char* name) {
+    for (const auto& site : ms::grow::find_sites<double>(net, Widths::all)) CHECK(site.name != name);
+    return message_of<ms::ArgumentError>([&] { (void)ms::grow::find_site<double>(net, name, Widths::all); });
+  };
+  const auto residual = [&](Net& net, Activation function) -> ms::nn::Residual<double>& {
+    return net.add<ms::nn::Residual<double>>("block", ms::nn::ResidualOptions{.activation = function});
+  };
+  {
+    Net net;
+    auto& block = residual(net, Activation::relu);
+    block.add<ms::nn::Linear<double>>("in", ctx, 4, 4);
+    net.add<ms::nn::Linear<double>>("head", ctx, 4, 2);
+    CHECK(contains(refused(net, "block.in"), "added to the network's input"));
+    CHECK(contains(refused(net, "head"), "its outputs are the network's"));
+  }
+  {
+    Net net;
+    net.add<ms::nn::Linear<double>>("stem", ctx, 4, 4);
+    residual(net, Activation::relu).add<ms::nn::Linear<double>>("in", ctx, 4, 4);
+    net.add<ms::nn::Linear<double>>("head", ctx, 4, 2);
+    CHECK(contains(refused(net, "stem"), "block.in (Linear) reads the channels that its outputs are added to"));
+  }
+  {
+    Net net;
+    net.add<ms::nn::Linear<double>>("stem", ctx, 4, 4);
+    net.add<ms::nn::ActivationLayer<double>>("tanh", Activation::tanh);
+    auto& block = residual(net, Activation::relu);
+    block.add<ms::nn::Linear<double>>("in", ctx, 4, 3);
+    block.add<ms::nn::Linear<double>>("out", ctx, 3, 4);
+    net.add<ms::nn::Linear<double>>("head", ctx, 4, 2);
+    CHECK(contains(refused(net, "stem"), "they pass a second activation, block (Residual); only the ReLU of a ReLU"));
+    CHECK(contains(refused(net, "block.out"), "second activation"));
+  }
+  {
+    // Norms that read the stream stand behind several layers.
+    Net net;
+    net.add<ms::nn::Linear<double>>("stem", ctx, 4, 4);
+    auto& block = residual(net, Activation::identity);
+    block.add<ms::nn::BatchNorm<double>>("norm", ctx, 4);
+    block.add<ms::nn::Linear<double>>("in", ctx, 4, 3);
+    block.add<ms::nn::Linear<double>>("out", ctx, 3, 4);
+    net.add<ms::nn::Linear<double>>("head", ctx, 4, 2);
+    CHECK(contains(refused(net, "stem"), "block.norm (BatchNorm) does not stand directly behind a single layer"));
+  }
+  {
+    // tanh once is fine.
+    Net net;
+    net.add<ms::nn::Linear<double>>("stem", ctx, 4, 4);
+    net.add<ms::nn::ActivationLayer<double>>("tanh", Activation::tanh);
+    auto& block = residual(net, Activation::identity);
+    block.add<ms::nn::Linear<double>>("in", ctx, 4, 3);
+    block.add<ms::nn::Linear<double>>("out", ctx, 3, 4);
+    net.add<ms::nn::Linear<double>>("head", ctx, 4, 2);
+    const Site stem = ms::grow::find_site<double>(net, "stem", Widths::all);
+    CHECK(stem.activation == Activation::tanh);
+    CHECK(ms::grow::find_site<double>(net, "block.out", Widths::all).activation == Activation::identity);
+  }
+}
+
+TEST_CASE("streams: units and moves of a source are those of plain loops over all its readers") {
+  for (const bool norms : {false, true}) {
+    Problem problem(norms);
+    const Plain plain = problem.plain(true);
+    // V_goal of both readers by central differences of the total loss: with a step of 1e-5 their rounding error is
+    // 1e-16 · loss / 1e-5 ≈ 1e-9 of it, their truncation 1e-10.
+    const std::size_t numbers = static_cast<std::size_t>(n * (hidden + outputs));
+    std::vector<double> goal(numbers);
+    for (std::size_t i = 0; i < numbers; ++i) {
+      Plain::Added added;
+      added.before.assign(numbers, 0.0);
+      added.before[i] = 1e-5;
+      const double up = plain.total(problem.x, problem.target, added);
+      added.before[i] = -1e-5;
+      goal[i] = -(up - plain.total(problem.x, problem.target, added)) / 2e-5;
+    }
+    const auto goal_of = [&](std::int64_t q, std::size_t first) {
+      Dense v(q, n);
+      for (std::int64_t i = 0; i < n; ++i) {
+        for (std::int64_t o = 0; o < q; ++o) v(o, i) = goal[first + static_cast<std::size_t>(i * q + o)];
+      }
+      return v;
+    };
+    const Plain::Flow flow = plain.run(problem.x, {});
+    const Dense v_in = goal_of(hidden, 0), v_head = goal_of(outputs, static_cast<std::size_t>(n * hidden));
+    const Dense b_in = transposed_with_ones(flow.s), b_head = transposed_with_ones(flow.t);
+    for (const char* source : {"stem", "block.out"}) {
+      CAPTURE(source);
+      CAPTURE(norms);
+      const bool stem = std::string(source) == "stem";
+      const Site site = ms::grow::find_site<double>(problem.net, source, Widths::all);
+      const Dense b = transposed_with_ones(stem ? flow.x : flow.h);
+      const support::GrowthProblem to_in{b, b_in, v_in}, to_head{b, b_head, v_head};
+      const Dense cross = stem ? beside(to_in.cross(), to_head.cross()) : to_head.cross();
+      const Dense s = to_in.moment(b, b);
+      const std::vector<double> lambda = support::singular_values(support::power(s, -0.5) * cross);
+      const std::int64_t rank = std::min(cross.rows, cross.columns);
+      const auto proposal = problem.measure(site, plain_tiny, rank);
+      REQUIRE(proposal.report.lambda.size() >= static_cast<std::size_t>(rank));
+      std::vector<double> found(proposal.report.lambda.begin(), proposal.report.lambda.begin() + rank);
+      // 1e-9 of central differences times the condition of S^{-1/2}, below 10, and some.
+      const double tolerance = 1e-6 * lambda[0];
+      support::check_close(found, std::vector<double>(lambda.begin(), lambda.begin() + rank), tolerance, "lambda");
+      const ms::grow::Insertion& units = proposal.insertion;
+      REQUIRE(units.units == rank);
+      REQUIRE(units.outputs == cross.columns);
+      const Dense product = support::transposed(Dense(units.units, units.inputs, units.fan_in)) *
+                            Dense(units.units, units.outputs, units.fan_out);
+      const Dense expected = support::power(s, -1) * cross;
+      support::check_dense(product, expected, 1e-6 * support::largest(expected), "all units");
+      const double goals = to_head.norm2(v_head) + (stem ? to_in.norm2(v_in) : 0.0);
+      CHECK(proposal.report.goal_norm2 == doctest::Approx(goals).epsilon(1e-7));
+      const double left = to_head.norm2(to_head.residual()) + (stem ? to_in.norm2(to_in.residual()) : 0.0);
+      CHECK(proposal.report.bottleneck == doctest::Approx(left).epsilon(1e-7));
+      std::vector<double> moves = stem ? to_in.best_move().values : std::vector<double>();
+      const std::vector<double> head_moves = to_head.best_move().values;
+      moves.insert(moves.end(), head_moves.begin(), head_moves.end());
+      support::check_close(units.move, moves, 1e-6 * support::scale_of(moves), "moves");
+    }
+  }
+}
+
+TEST_CASE("streams: the slope of the loss is the one that is reported") {
+  for (const bool norms : {false, true}) {
+    for (const char* source : {"stem", "block.out"}) {
+      for (const bool moves : {false, true}) {
+        CAPTURE(source);
+        CAPTURE(norms);
+        CAPTURE(moves);
+        Problem problem(norms);
+        const Site site = ms::grow::find_site<double>(problem.net, source, Widths::all);
+        auto options = plain_tiny;
+        options.move_weights = moves;
+        auto proposal = problem.measure(site, options, 3);
+        REQUIRE(proposal.insertion.units >= 2);
+        proposal.insertion.rider_rows = ms::grow::draw_rider_rows(problem.ctx, site, proposal.insertion.units);
+        const double before = problem.loss(), gamma = 1e-7;
+        ms::grow::StagedEdit<double> staged(
+            problem.ctx, ms::grow::make_edit(problem.ctx, site, proposal.insertion, gamma), problem.net);
+        staged.swap();
+        const double measured = (before - problem.loss()) / gamma;
+        staged.swap();
+        CHECK(problem.loss() == before);
+        // 1 + O(γ) where no ReLU is passed on the way, rounding 1e-16 / γ; ε of the norm counts to 1e-5.
+        CHECK(measured / proposal.report.slope == doctest::Approx(1.0).epsilon(1e-3));
+      }
+    }
+  }
+}
+
+TEST_CASE("streams: at an amplitude the new channels carry the units to all readers behind, and nothing before") {
+  for (const bool norms : {false, true}) {
+    for (const char* source : {"stem", "block.out"}) {
+      CAPTURE(source);
+      CAPTURE(norms);
+      Problem problem(norms);
+      const Site site = ms::grow::find_site<double>(problem.net, source, Widths::all);
+      auto proposal = problem.measure(site, plain_tiny, 2);
+      ms::grow::Insertion& units = proposal.insertion;
+      REQUIRE(units.units == 2);
+      units.rider_rows = ms::grow::draw_rider_rows(problem.ctx, site, units.units);
+      const double gamma = 0.3, root = std::sqrt(gamma);
+      units.split = ms::grow::balanced_split<double>(problem.ctx, site, units, gamma);
+      const bool stem = std::string(source) == "stem";
+      for (const bool training : {true, false}) {
+        CAPTURE(training);
+        Plain plain = problem.plain(training);
+        Plain::Added added;
+        const Dense fan_in = root * Dense(2, units.inputs, units.fan_in);
+        (stem ? added.stem : added.out) = fan_in;
+        const auto fan_out = [&](std::int64_t q, std::int64_t first) {
+          Dense result(2, q);
+          for (std::int64_t k = 0; k < 2; ++k) {
+            for (std::int64_t o = 0; o < q; ++o) {
+              result(k, o) = root * units.fan_out[static_cast<std::size_t>(k * units.outputs + first + o)];
+            }
+          }
+          return result;
+        };
+        if (stem) added.to_in = fan_out(hidden, 0);
+        added.to_head = fan_out(outputs, stem ? hidden : 0);
+        std::size_t at = 0;
+        const auto move = [&](Plain::Layer& layer) {
+          for (std::int64_t o = 0; o < layer.w.rows; ++o) {
+            for (std::int64_t k = 0; k < layer.w.columns; ++k) layer.w(o, k) += gamma * units.move[at++];
+            layer.b[static_cast<std::size_t>(o)] += gamma * units.move[at++];
+          }
+        };
+        if (stem) move(plain.in);
+        move(plain.head);
+        REQUIRE(at == units.move.size());
+        const std::vector<double> expected = plain.run(problem.x, added).y.values;
+        ms::grow::StagedEdit<double> staged(problem.ctx, ms::grow::make_edit(problem.ctx, site, units, gamma),
+                                            problem.net);
+        staged.swap();
+        const std::vector<double> actual = problem.output(training);
+        // The new channels, behind what the network has: units behind the source, and 0 before it.
+        CHECK(ms::grow::find_site<double>(problem.net, source, Widths::all).width() == width + 2);
+        staged.swap();
+        // A few hundred roundings of numbers of this scale; the fan-ins go through a norm that takes its scale out.
+        support::check_close(actual, expected, 1e-12 * support::scale_of(expected), "outputs");
+      }
+    }
+  }
+}
+
+TEST_CASE("streams: methods and sizes that do not fit are refused") {
+  Problem problem(true);
+  const Site site = ms::grow::find_site<double>(problem.net, "stem", Widths::all);
+  for (const ms::grow::Method& method : {ms::grow::tiny_joint(), ms::grow::tiny_fisher()}) {
+    const auto message = message_of<ms::ArgumentError>([&] { (void)problem.measure(site, {.method = method}, 2); });
+    CHECK(contains(message, "site stem: " + method.name() + " reads P or E of a single consumer"));
+  }
+  CHECK(contains(message_of<ms::ShapeError>([&] {
+                   (void)site.shape({n, inputs});
+                 }),
+                 "a stream with 2 readers has a shape for each"));
+  const auto refused = [&](auto&& change) {
+    auto units = problem.measure(site, plain_tiny, 2).insertion;
+    change(units);
+    try {
+      (void)ms::grow::make_edit(problem.ctx, site, units, 1.0);
+    } catch (const ms::Error& error) {
+      return error.message();
+    }
+    return std::string();
+  };
+  CHECK(refused([](auto&) {}).empty());
+  CHECK(contains(refused([](auto& units) { units.outputs = 1; }), "have 1 outputs; it needs 5"));
+  CHECK(contains(refused([](auto& units) { units.inputs = 1; }), "have 1 inputs; it needs 6"));
+  CHECK(contains(refused([](auto& units) { units.move.pop_back(); }), "numbers in move; it needs 25"));
+  CHECK(contains(refused([](auto& units) { units.rider_rows.resize(3); }), "have 3 riders with rows; it needs 1"));
+  CHECK(contains(refused([](auto& units) { units.rider_rows = {{1.0}}; }), "have 1 numbers for a rider; it needs 8"));
+  CHECK(contains(refused([](auto& units) { units.copies = {0, 4}; }), "a copy of unit 4, but there are 4"));
+  CHECK(contains(refused([](auto& units) { units.fan_in_factor.assign(width, 2.0); }), "fan_in_factor would scale"));
+  CHECK(contains(refused([](auto& units) { units.consumer_factor = 2.0; }), "head (Linear) has no BatchNorm behind"));
+}
+
+TEST_SUITE_END();
+
+}  // namespace grow_streams_test
