@@ -1,6 +1,7 @@
 // Definitions of unit_path.hpp.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <utility>
 #include <vector>
@@ -168,7 +169,7 @@ Tensor<T> UnitPath<T>::unpooled(Context& ctx, const Tensor<T>& maps, Tensor<T> g
 template <Real T>
 Tensor<T> UnitPath<T>::averaged(Context& ctx, const Tensor<T>& maps) const {
   Tensor<T> result = clone(ctx, maps);
-  for (nn::Layer<T>* const pool : {site_.pool, site_.last_pool}) {
+  for (nn::Layer<T>* const pool : std::array{site_.pool, site_.last_pool}) {
     if (!pool) continue;
     if (pool->description().pooling == nn::Pooling::mean) {
       result = pooled(ctx, std::move(result), *pool);
