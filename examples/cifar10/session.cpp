@@ -133,7 +133,12 @@ void Session::make_grower() {
     if (o_->layers.empty()) throw;
     // The library does not know which option named the layers.
     const std::string &text = error.message(), prefix = "growth: ";
-    throw ms::ArgumentError("--grow-layers: " + text.substr(text.starts_with(prefix) ? prefix.size() : 0));
+    std::string told = "--grow-layers: " + text.substr(text.starts_with(prefix) ? prefix.size() : 0);
+    const std::string widths = "with Widths::all";
+    if (const auto at = told.find(widths); at != std::string::npos) {
+      told.replace(at, widths.size(), "with --grow all-widths");
+    }
+    throw ms::ArgumentError(told);
   }
 }
 

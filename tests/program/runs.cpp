@@ -233,6 +233,21 @@ TEST_CASE("runs: a residual network with strides grows inside its blocks") {
   check_model("resnet18-strided", "stage[1-4].block[12].conv1", {"--fan-out", "centre"});
 }
 
+TEST_CASE("runs: a residual network grows in all its widths") {
+  const Folder folder;
+  program::write_cifar(folder.path());
+  const Outcome outcome =
+      program::run(small_convolutions("resnet18", folder.path(), {"--grow", "all-widths", "--units", "2"}));
+  CAPTURE(outcome.err);
+  CAPTURE(outcome.out);
+  REQUIRE(outcome.exit_code == 0);
+  const auto lines = lines_of(outcome.out);
+  // Eight hidden widths, and that of the stream in each of four stages.
+  CHECK(count(lines, "network   resnet18, hidden ([0-9]+-){11}[0-9]+, [0-9,]+ parameters") == 1);
+  CHECK(count(lines, "    .*, which feeds the same stream, promises more.*") == 16);
+  CHECK(count(lines, "  (stem.conv|stage1.block[12].conv2) .* [0-9]+ \\+ [12] .*") == 2);
+}
+
 TEST_CASE("runs: a chain of convolutions grows at every layer") { check_model("vgg", "conv[1-8]", {}); }
 
 TEST_CASE("runs: a residual network is the default") {

@@ -263,13 +263,14 @@ Site<T> find_site(nn::Layer<T>& network, const std::string& name, Widths widths)
   if (name.empty() || !detail::has_layer(network, name)) {
     throw ArgumentError(concat("growth: there is no layer '", name, "'; ", others));
   }
-  const std::string trouble = widths == Widths::all ? detail::StreamFinder<T>(network).trouble(name) : std::string();
-  if (!trouble.empty()) throw ArgumentError(concat("growth: ", name, " cannot grow: ", trouble, "; ", others));
+  const std::string trouble = detail::StreamFinder<T>(network).trouble(name);
+  if (widths == Widths::all && !trouble.empty())
+    throw ArgumentError(concat("growth: ", name, " cannot grow: ", trouble, "; ", others));
   const std::vector<std::string> tied = detail::TiedLayers<T>(network).of(name);
   if (!tied.empty()) {
     throw ArgumentError(concat("growth: ", name, " cannot grow alone: skip connections add the outputs of ",
                                detail::listed(tied), ", whose channels are tied; ", others,
-                               "; with Widths::all they grow together"));
+                               trouble.empty() ? "; with Widths::all they grow together" : ""));
   }
   throw ArgumentError(concat("growth: ", name,
                              " cannot grow: no Linear or Conv2d consumes its output through at most one BatchNorm, "
