@@ -192,7 +192,7 @@ TEST_CASE("own layer: branches that a user's container adds up are tied") {
   CHECK(ms::grow::find_sites<double>(net).empty());
   CHECK(support::message_of<ms::ArgumentError>([&] { (void)ms::grow::find_site<double>(net, "f.right"); }) ==
         "growth: f.right cannot grow alone: skip connections add the outputs of f.left, f.right, whose channels are "
-        "tied; no layer of this network can grow; with Widths::all they grow together");
+        "tied; with Widths::all they grow together; no layer of this network can grow");
   const auto streams = ms::grow::find_sites<double>(net, ms::grow::Widths::all);
   // The first layer has two readers, each branch the other as rider.
   REQUIRE(streams.size() == 3);

@@ -269,8 +269,8 @@ Site<T> find_site(nn::Layer<T>& network, const std::string& name, Widths widths)
   const std::vector<std::string> tied = detail::TiedLayers<T>(network).of(name);
   if (!tied.empty()) {
     throw ArgumentError(concat("growth: ", name, " cannot grow alone: skip connections add the outputs of ",
-                               detail::listed(tied), ", whose channels are tied; ", others,
-                               trouble.empty() ? "; with Widths::all they grow together" : ""));
+                               detail::listed(tied), ", whose channels are tied; ",
+                               trouble.empty() ? "with Widths::all they grow together; " : "", others));
   }
   throw ArgumentError(concat("growth: ", name,
                              " cannot grow: no Linear or Conv2d consumes its output through at most one BatchNorm, "
