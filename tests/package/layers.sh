@@ -29,6 +29,9 @@ find include/meristem kernels/meristem -name '*.hpp' -o -name '*.cuh' | sort | x
     split($0, pieces, /::| /)
     if (!(pieces[3] in part)) complain("core/config.hpp does not declare namespace meristem::" pieces[3])
   }
+  # nvcc makes no device code for a function that a unit reaches through a table of virtual functions alone.
+  overrides && /kernels::[a-z_]+(<.*>)?\(/ { complain("define a virtual function that starts kernels in an _impl header") }
+  { overrides = FILENAME !~ /_impl/ && /override (final )?\{$/ }
   /^[ \t]*#[ \t]*include[ \t]*"/ { complain("write #include <meristem/...>, not a relative path: " $0) }
   /^[ \t]*#[ \t]*include[ \t]*<meristem\// {
     split($0, pieces, /[<>]/)

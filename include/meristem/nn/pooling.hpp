@@ -74,9 +74,7 @@ class MaxPool2d final : public WindowPool<T> {
 
  private:
   void describe(Description<T>& description) override;
-  void pool(Context& ctx, View<const T> input, View<T> output) const override {
-    kernels::max_pool_forward<T>(ctx, input, this->window(), output);
-  }
+  void pool(Context& ctx, View<const T> input, View<T> output) const override;
   void pool_backward(Context& ctx, View<const T> input, View<const T> output_gradient,
                      View<T> input_gradient) const override;
 };
@@ -93,13 +91,9 @@ class AveragePool2d final : public WindowPool<T> {
 
  private:
   void describe(Description<T>& description) override;
-  void pool(Context& ctx, View<const T> input, View<T> output) const override {
-    kernels::average_pool_forward<T>(ctx, input, this->window(), output);
-  }
-  void pool_backward(Context& ctx, View<const T>, View<const T> output_gradient,
-                     View<T> input_gradient) const override {
-    kernels::average_pool_backward<T>(ctx, output_gradient, this->window(), input_gradient);
-  }
+  void pool(Context& ctx, View<const T> input, View<T> output) const override;
+  void pool_backward(Context& ctx, View<const T> input, View<const T> output_gradient,
+                     View<T> input_gradient) const override;
 };
 
 /// y[n][c] = the mean of x[n][iy][ix][c] over the whole map: (n, H, W, C) to (n, C).

@@ -58,6 +58,11 @@ void MaxPool2d<T>::describe(Description<T>& description) {
 }
 
 template <Real T>
+void MaxPool2d<T>::pool(Context& ctx, View<const T> input, View<T> output) const {
+  kernels::max_pool_forward<T>(ctx, input, this->window(), output);
+}
+
+template <Real T>
 void MaxPool2d<T>::pool_backward(Context& ctx, View<const T> input, View<const T> output_gradient,
                                  View<T> input_gradient) const {
   kernels::max_pool_backward<T>(ctx, input, output_gradient, this->window(), input_gradient);
@@ -66,6 +71,17 @@ void MaxPool2d<T>::pool_backward(Context& ctx, View<const T> input, View<const T
 template <Real T>
 AveragePool2d<T>::AveragePool2d(const PoolOptions& options)
     : WindowPool<T>(detail::pool_window("AveragePool2d", options)) {}
+
+template <Real T>
+void AveragePool2d<T>::pool(Context& ctx, View<const T> input, View<T> output) const {
+  kernels::average_pool_forward<T>(ctx, input, this->window(), output);
+}
+
+template <Real T>
+void AveragePool2d<T>::pool_backward(Context& ctx, View<const T>, View<const T> output_gradient,
+                                     View<T> input_gradient) const {
+  kernels::average_pool_backward<T>(ctx, output_gradient, this->window(), input_gradient);
+}
 
 template <Real T>
 void AveragePool2d<T>::describe(Description<T>& description) {
