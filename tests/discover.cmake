@@ -1,17 +1,17 @@
-# meristem_discover_tests(<target> [PREFIX <text>] [LABEL <label>] [ONLY <regex>] [SLOW <regex>]
+# meristem_discover_tests(<target> [PREFIX <text>] [LABEL <label>] [ONLY <regex>] [EXCEPT <regex>] [SLOW <regex>]
 #                         [ENVIRONMENT <name>=<value>]): one ctest entry for each pair of source file and
 # test suite in a doctest executable, asked from the executable after it was linked, so that no entry runs nothing.
 # The suite is the entry's label unless LABEL names another. The expressions are for <folder>/<name>; what matches SLOW
 # gets that label in place of unit, and more time. Run as a script, this file writes the entries.
 if(NOT CMAKE_SCRIPT_MODE_FILE)
   function(meristem_discover_tests target)
-    cmake_parse_arguments(PARSE_ARGV 1 arg "" "PREFIX;LABEL;ONLY;SLOW;ENVIRONMENT" "")
+    cmake_parse_arguments(PARSE_ARGV 1 arg "" "PREFIX;LABEL;ONLY;EXCEPT;SLOW;ENVIRONMENT" "")
     string(MAKE_C_IDENTIFIER "${target} ${arg_PREFIX}" name)
     set(entries "${CMAKE_CURRENT_BINARY_DIR}/${name}_entries.cmake")
     add_custom_command(
       TARGET ${target} POST_BUILD
       COMMAND "${CMAKE_COMMAND}" -D "EXECUTABLE=$<TARGET_FILE:${target}>" -D "ENTRIES=${entries}" -D "PREFIX=${arg_PREFIX}"
-              -D "LABEL=${arg_LABEL}" -D "ONLY=${arg_ONLY}" -D "SLOW=${arg_SLOW}" -D "ENVIRONMENT=${arg_ENVIRONMENT}"
+              -D "LABEL=${arg_LABEL}" -D "ONLY=${arg_ONLY}" -D "EXCEPT=${arg_EXCEPT}" -D "SLOW=${arg_SLOW}" -D "ENVIRONMENT=${arg_ENVIRONMENT}"
               -P "${CMAKE_CURRENT_FUNCTION_LIST_FILE}"
       BYPRODUCTS "${entries}" VERBATIM)
     set(include_file "${CMAKE_CURRENT_BINARY_DIR}/${name}_include.cmake")
@@ -47,7 +47,7 @@ foreach(case IN LISTS cases)
   set(suite "${CMAKE_MATCH_1}")
   set(file "*/${CMAKE_MATCH_3}/test_${CMAKE_MATCH_4}.cpp")
   set(file_name "${CMAKE_MATCH_3}/${CMAKE_MATCH_4}")
-  if(ONLY AND NOT file_name MATCHES "${ONLY}")
+  if((ONLY AND NOT file_name MATCHES "${ONLY}") OR (EXCEPT AND file_name MATCHES "${EXCEPT}"))
     continue()
   endif()
   set(name "${PREFIX}${file_name}")
