@@ -11,8 +11,8 @@ if(NOT CMAKE_SCRIPT_MODE_FILE)
     add_custom_command(
       TARGET ${target} POST_BUILD
       COMMAND "${CMAKE_COMMAND}" -D "EXECUTABLE=$<TARGET_FILE:${target}>" -D "ENTRIES=${entries}" -D "PREFIX=${arg_PREFIX}"
-              -D "LABEL=${arg_LABEL}" -D "ONLY=${arg_ONLY}" -D "EXCEPT=${arg_EXCEPT}" -D "SLOW=${arg_SLOW}" -D "ENVIRONMENT=${arg_ENVIRONMENT}"
-              -P "${CMAKE_CURRENT_FUNCTION_LIST_FILE}"
+              -D "LABEL=${arg_LABEL}" -D "ONLY=${arg_ONLY}" -D "EXCEPT=${arg_EXCEPT}" -D "SLOW=${arg_SLOW}"
+              -D "ENVIRONMENT=${arg_ENVIRONMENT}" -P "${CMAKE_CURRENT_FUNCTION_LIST_FILE}"
       BYPRODUCTS "${entries}" VERBATIM)
     set(include_file "${CMAKE_CURRENT_BINARY_DIR}/${name}_include.cmake")
     file(CONFIGURE OUTPUT "${include_file}" @ONLY CONTENT [[

@@ -16,4 +16,5 @@ shift 4
     echo "#include \"$first\""
   fi
   printf '#include <%s>\n' "$@" "$@"
-} | "$compiler" -std=c++20 -fsyntax-only -Wall -Wextra -Wpedantic -Werror -I "$root/include" -I "$root/kernels" ${macro:+-D"$macro"} -x c++ -
+} | "$compiler" -std=c++20 -fsyntax-only -Wall -Wextra -Wpedantic -Werror -I "$root/include" -I "$root/kernels" \
+  ${macro:+-D"$macro"} -x c++ -
