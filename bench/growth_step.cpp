@@ -20,7 +20,7 @@
 #include <meristem/grow/measure/measurement.hpp>
 #include <meristem/grow/measure/row_statistics.hpp>
 #include <meristem/grow/measure/visit_sites.hpp>
-#include <meristem/grow/units/site.hpp>
+#include <meristem/grow/units/find_sites.hpp>
 #include <meristem/models/mlp.hpp>
 #include <meristem/models/resnet.hpp>
 #include <meristem/nn/loss.hpp>

@@ -1,11 +1,12 @@
 // What the headers of grow/units declare, for float and double.
 #include <meristem/grow/units/edit_impl.hpp>
+#include <meristem/grow/units/find_sites_impl.hpp>
 #include <meristem/grow/units/insertion_impl.hpp>
+#include <meristem/grow/units/make_edit_impl.hpp>
 #include <meristem/grow/units/prune_impl.hpp>
 #include <meristem/grow/units/recalibration_impl.hpp>
 #include <meristem/grow/units/site_impl.hpp>
 #include <meristem/grow/units/stream_insertion_impl.hpp>
-#include <meristem/grow/units/streams_impl.hpp>
 
 namespace meristem::grow {
 
@@ -51,9 +52,7 @@ namespace meristem::grow::detail {
   template Insertion part_of<T>(const Site<T>& site, const Insertion& insertion, std::size_t index);                   \
   template Tensor<T> fan_out_slices<T>(Context & ctx, const Reader<T>& reader, const Insertion& insertion);            \
   template Tensor<T> slices<T>(Context & ctx, const Tensor<T>& tensor, int axis, const std::vector<std::int64_t>& at); \
-  template class SiteFinder<T>;                                                                                        \
-  template class StreamFinder<T>;                                                                                      \
-  template class TiedLayers<T>;
+  template class SiteFinder<T>;
 
 MERISTEM_INSTANTIATE(float)
 MERISTEM_INSTANTIATE(double)

@@ -6,6 +6,7 @@
 #include <string>
 
 #include <meristem/grow/history.hpp>
+#include <meristem/grow/units/find_sites.hpp>
 #include <meristem/io/checkpoint.hpp>
 #include <meristem/io/model.hpp>
 #include <meristem/io/npy.hpp>

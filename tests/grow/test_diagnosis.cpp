@@ -6,7 +6,9 @@
 #include <vector>
 
 #include <meristem/grow/measure/diagnosis.hpp>
+#include <meristem/grow/units/find_sites.hpp>
 #include <meristem/grow/units/insertion.hpp>
+#include <meristem/grow/units/make_edit.hpp>
 #include <meristem/optim/sgd.hpp>
 #include <meristem/train/trainer.hpp>
 #include <support/method_problem.hpp>

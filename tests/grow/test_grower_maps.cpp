@@ -11,6 +11,7 @@
 #include <meristem/data/loader.hpp>
 #include <meristem/data/synthetic.hpp>
 #include <meristem/grow/grower.hpp>
+#include <meristem/grow/units/find_sites.hpp>
 #include <meristem/models/mlp.hpp>
 #include <meristem/models/resnet.hpp>
 #include <meristem/models/vgg.hpp>

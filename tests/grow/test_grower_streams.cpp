@@ -13,6 +13,8 @@
 
 #include <meristem/data/loader.hpp>
 #include <meristem/grow/grower.hpp>
+#include <meristem/grow/units/find_sites.hpp>
+#include <meristem/grow/units/make_edit.hpp>
 #include <meristem/grow/units/prune.hpp>
 #include <meristem/models/resnet.hpp>
 #include <meristem/optim/sgd.hpp>

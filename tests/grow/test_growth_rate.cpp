@@ -13,7 +13,7 @@
 
 #include <meristem/grow/units/edit.hpp>
 #include <meristem/grow/units/prune.hpp>
-#include <meristem/grow/units/site.hpp>
+#include <meristem/grow/units/find_sites.hpp>
 #include <meristem/io/checkpoint.hpp>
 #include <meristem/nn/activation.hpp>
 #include <meristem/nn/linear.hpp>

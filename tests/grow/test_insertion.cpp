@@ -7,7 +7,9 @@
 #include <string>
 #include <vector>
 
+#include <meristem/grow/units/find_sites.hpp>
 #include <meristem/grow/units/insertion.hpp>
+#include <meristem/grow/units/make_edit.hpp>
 #include <meristem/nn/loss.hpp>
 #include <meristem/optim/adamw.hpp>
 #include <meristem/optim/sgd.hpp>

@@ -8,6 +8,8 @@
 #include <vector>
 
 #include <meristem/grow/solve/solve.hpp>
+#include <meristem/grow/units/find_sites.hpp>
+#include <meristem/grow/units/make_edit.hpp>
 #include <support/map_problem.hpp>
 
 namespace grow_map_growth_test {
@@ -111,6 +113,27 @@ const std::vector<Joint>& joints() {
          net.add<ActivationLayer<double>>("f", f);
          net.add<ms::nn::GlobalAveragePool<double>>("pool");
          net.add<ms::nn::Linear<double>>("b", ctx, 2, 4, ms::nn::LinearOptions{.bias = bias});
+       }},
+      {"conv3 - max pool - global average - linear",
+       {6, 6, 2},
+       [](ms::Context& ctx, Net& net, Activation f, bool bias) {
+         net.add<Conv2d<double>>("a", ctx, 2, 2, ms::nn::Conv2dOptions{.kernel = 3, .padding = 1, .bias = bias});
+         net.add<ActivationLayer<double>>("f", f);
+         net.add<ms::nn::MaxPool2d<double>>("pool");
+         net.add<ms::nn::GlobalAveragePool<double>>("mean");
+         net.add<ms::nn::Linear<double>>("b", ctx, 2, 4, ms::nn::LinearOptions{.bias = bias});
+       }},
+      {"conv3 of one sequence - conv3 of the next",
+       {6, 5, 2},
+       [](ms::Context& ctx, Net& net, Activation f, bool bias) {
+         auto& first = net.add<Net>("first");
+         first.add<Conv2d<double>>("a", ctx, 2, 3, ms::nn::Conv2dOptions{.kernel = 3, .padding = 1, .bias = bias});
+         first.add<BatchNorm<double>>("norm", ctx, 3);
+         auto& second = net.add<Net>("second");
+         second.add<ActivationLayer<double>>("f", f);
+         second.add<Conv2d<double>>("b", ctx, 3, 4, ms::nn::Conv2dOptions{.kernel = 3, .padding = 1, .bias = bias});
+         second.add<ActivationLayer<double>>("g", Activation::tanh);
+         finish(net, ctx, 4, 3);
        }},
       {"residual block",
        {5, 6, 3},

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <meristem/grow/measure/map_statistics.hpp>
+#include <meristem/grow/units/find_sites.hpp>
 #include <support/npy.hpp>
 #include <support/plain_maps.hpp>
 

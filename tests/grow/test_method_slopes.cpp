@@ -7,6 +7,8 @@
 #include <vector>
 
 #include <meristem/grow/solve/solve.hpp>
+#include <meristem/grow/units/find_sites.hpp>
+#include <meristem/grow/units/make_edit.hpp>
 #include <support/method_problem.hpp>
 
 namespace grow_method_slopes_test {

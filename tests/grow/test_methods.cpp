@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <meristem/grow/measure/measurer.hpp>
+#include <meristem/grow/units/make_edit.hpp>
 #include <support/method_problem.hpp>
 
 namespace grow_methods_test {

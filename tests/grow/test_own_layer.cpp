@@ -10,6 +10,7 @@
 
 #include <meristem/data/loader.hpp>
 #include <meristem/grow/grower.hpp>
+#include <meristem/grow/units/find_sites.hpp>
 #include <meristem/nn/activation.hpp>
 #include <meristem/nn/flatten.hpp>
 #include <meristem/nn/linear.hpp>
@@ -170,7 +171,8 @@ TEST_CASE("own layer: the layers inside a user's container are a chain if it say
       d.child("right", f.right);
     });
   };
-  CHECK(with_children([](Told&, Description& d) { d.sequence(); }) == std::vector<std::string>{"f.left"});
+  CHECK(with_children([](Told&, Description& d) { d.sequence(); }) ==
+        std::vector<std::string>{"a", "f.left", "f.right"});
   CHECK(with_children([](Told&, Description&) {}).empty());
   CHECK(with_children([](Told& f, Description& d) {
           d.sequence();

@@ -13,7 +13,9 @@
 #include <meristem/grow/policy/when.hpp>
 #include <meristem/grow/policy/where.hpp>
 #include <meristem/grow/units/edit.hpp>
+#include <meristem/grow/units/find_sites.hpp>
 #include <meristem/grow/units/insertion.hpp>
+#include <meristem/grow/units/make_edit.hpp>
 #include <meristem/models/mlp.hpp>
 #include <meristem/models/resnet.hpp>
 #include <meristem/models/vgg.hpp>

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include <meristem/grow/units/find_sites.hpp>
 #include <meristem/grow/units/prune.hpp>
 #include <meristem/models/mlp.hpp>
 #include <meristem/nn/batch_norm.hpp>

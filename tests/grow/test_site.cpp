@@ -3,7 +3,7 @@
 #include <string>
 #include <vector>
 
-#include <meristem/grow/units/site.hpp>
+#include <meristem/grow/units/find_sites.hpp>
 #include <meristem/models/mlp.hpp>
 #include <meristem/models/resnet.hpp>
 #include <meristem/models/vgg.hpp>
@@ -179,7 +179,7 @@ TEST_CASE("sites: other layers between two Linears break the pair") {
   CHECK(find_sites(net).empty());
 }
 
-TEST_CASE("sites: nested networks have sites of their own, under their path names, and none across the border") {
+TEST_CASE("sites: the layers of nested networks are one chain, under their path names") {
   ms::Context ctx;
   Sequential<float> net;
   net.add<Linear<float>>("a", ctx, 6, 4);
@@ -194,8 +194,9 @@ TEST_CASE("sites: nested networks have sites of their own, under their path name
   net.add<Linear<float>>("h", ctx, 3, 3);
   std::vector<std::string> names;
   for (const auto& site : find_sites(net)) names.push_back(site.name);
-  CHECK(names == std::vector<std::string>{"block.b", "block.inner.d", "g"});
-  CHECK(find_sites(net)[0].activation == Activation::gelu);
+  CHECK(names == std::vector<std::string>{"a", "block.b", "block.c", "block.inner.d", "block.inner.e", "g"});
+  CHECK(find_sites(net)[0].consumer.name() == "block.b");
+  CHECK(find_sites(net)[1].activation == Activation::gelu);
 }
 
 TEST_CASE("sites: a network without two Linears in a row has none") {
@@ -261,11 +262,6 @@ TEST_CASE("sites: every layer of a VGG chain but the last, through pooling, flat
                 .image = 8,
                 .hidden = {5},
                 .dropout = 0.25});
-      if (!flatten) {
-        // A map that is pooled twice is read by nobody.
-        CHECK(names_of(net) == Names{"conv1", "conv2", "linear1"});
-        continue;
-      }
       const auto sites = find_sites(net);
       REQUIRE(names_of(net) == Names{"conv1", "conv2", "conv3", "linear1"});
       const char* consumers[] = {"conv2", "conv3", "linear1", "linear"};
@@ -278,12 +274,13 @@ TEST_CASE("sites: every layer of a VGG chain but the last, through pooling, flat
         CHECK((site.pool != nullptr) == (i == 1 || i == 2));
         CHECK(site.pools_maximum() == (i == 1 || i == 2));
         CHECK_FALSE(site.pool_first);
-        CHECK(site.flattened == (i == 2));
+        CHECK((site.last_pool != nullptr) == (i == 2 && !flatten));
+        CHECK(site.flattened == (i == 2 && flatten));
         CHECK(site.spatial() == (i < 3));
       }
-      // 4 channels at 2x2 positions.
-      CHECK(sites[2].consumer_inputs() == 17);
-      CHECK(sites[2].parameters_per_unit(4) == 9 * 3 + 1 + 4 * 5 + (norm ? 2 : 0));
+      // 4 channels at 2x2 positions, or their means.
+      CHECK(sites[2].consumer_inputs() == (flatten ? 17 : 5));
+      if (flatten) CHECK(sites[2].parameters_per_unit(4) == 9 * 3 + 1 + 4 * 5 + (norm ? 2 : 0));
     }
   }
   auto single_pool = ms::models::vgg<float>(ctx, {.stages = stages, .hidden = {5}});
@@ -346,10 +343,14 @@ TEST_CASE("sites: what may and may not stand between two convolutions") {
     net.template add<Dropout<float>>("dropout");
     net.template add<AveragePool2d<float>>("pool");
   }));
-  // A norm that activates, and an activation.
-  CHECK_FALSE(joins([&](auto& ctx, auto& net) {
+  // A ReLU twice is a ReLU; other activations twice are another function.
+  CHECK(joins([&](auto& ctx, auto& net) {
     norm(ctx, net, Activation::relu);
     relu(net);
+  }));
+  CHECK_FALSE(joins([&](auto& ctx, auto& net) {
+    norm(ctx, net, Activation::relu);
+    net.template add<ActivationLayer<float>>("f", Activation::gelu);
   }));
   CHECK_FALSE(joins([&](auto& ctx, auto& net) {
     norm(ctx, net);
@@ -370,9 +371,14 @@ TEST_CASE("sites: what may and may not stand between two convolutions") {
   }));
   CHECK_FALSE(joins([](auto& ctx, auto& net) { net.template add<ms::nn::LayerNorm<float>>("norm", ctx, 4); }));
   CHECK_FALSE(joins([](auto& ctx, auto& net) { net.template add<ms::nn::GroupNorm<float>>("norm", ctx, 2, 4); }));
-  CHECK_FALSE(joins([](auto&, auto& net) {
+  // Two poolings are one if the windows of the first do not overlap.
+  CHECK(joins([](auto&, auto& net) {
     net.template add<MaxPool2d<float>>("pool");
     net.template add<MaxPool2d<float>>("again", ms::nn::PoolOptions{.kernel = 1});
+  }));
+  CHECK_FALSE(joins([](auto&, auto& net) {
+    net.template add<MaxPool2d<float>>("pool", ms::nn::PoolOptions{.kernel = 2, .stride = 1});
+    net.template add<MaxPool2d<float>>("again", ms::nn::PoolOptions{.kernel = 2});
   }));
 }
 
@@ -447,8 +453,9 @@ TEST_CASE("sites: find_site says why a layer cannot grow") {
   CHECK(contains(tied, "stage2.block2.conv2"));
   CHECK_FALSE(contains(tied, "stem.conv"));
 
-  CHECK(contains(refused(net, "linear"), "growth: linear cannot grow: no Linear or Conv2d consumes its output"));
-  CHECK(contains(refused(net, "stage1.block1"), "growth: stage1.block1 cannot grow: no Linear or Conv2d consumes"));
+  CHECK(contains(refused(net, "linear"), "growth: linear cannot grow: its outputs are the network's"));
+  CHECK(contains(refused(net, "stage1.block1"),
+                 "growth: stage1.block1 cannot grow: it is no Linear, Conv2d or other layer that"));
   Sequential<float> single;
   single.add<Linear<float>>("a", ctx, 6, 4);
   CHECK(contains(refused(single, "a"), "no layer of this network can grow"));

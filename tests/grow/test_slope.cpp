@@ -10,7 +10,8 @@
 #include <meristem/grow/solve/solve.hpp>
 #include <meristem/grow/units/edit.hpp>
 #include <meristem/grow/units/insertion.hpp>
-#include <meristem/grow/units/site.hpp>
+#include <meristem/grow/units/find_sites.hpp>
+#include <meristem/grow/units/make_edit.hpp>
 #include <meristem/models/mlp.hpp>
 #include <meristem/nn/loss.hpp>
 #include <support/check.hpp>

@@ -5,7 +5,7 @@
 
 #include <meristem/grow/measure/row_statistics.hpp>
 #include <meristem/grow/measure/visit_sites.hpp>
-#include <meristem/grow/units/site.hpp>
+#include <meristem/grow/units/find_sites.hpp>
 #include <meristem/models/mlp.hpp>
 #include <support/check.hpp>
 

@@ -14,8 +14,9 @@
 #include <meristem/grow/policy/streams.hpp>
 #include <meristem/grow/units/edit.hpp>
 #include <meristem/grow/units/insertion.hpp>
+#include <meristem/grow/units/make_edit.hpp>
 #include <meristem/grow/units/recalibration.hpp>
-#include <meristem/grow/units/site.hpp>
+#include <meristem/grow/units/find_sites.hpp>
 #include <meristem/models/resnet.hpp>
 #include <support/check.hpp>
 #include <support/dense.hpp>

@@ -11,8 +11,9 @@
 #include <meristem/grow/methods/tiny.hpp>
 #include <meristem/grow/policy/streams.hpp>
 #include <meristem/grow/units/edit.hpp>
+#include <meristem/grow/units/find_sites.hpp>
 #include <meristem/grow/units/insertion.hpp>
-#include <meristem/grow/units/site.hpp>
+#include <meristem/grow/units/make_edit.hpp>
 #include <meristem/models/resnet.hpp>
 #include <meristem/nn/activation.hpp>
 #include <meristem/nn/linear.hpp>
@@ -549,7 +550,15 @@ TEST_CASE("streams: at an amplitude the new channels carry the units to all read
         staged.swap();
         const std::vector<double> actual = problem.output(training);
         // The new channels, behind what the network has: units behind the source, and 0 before it.
-        CHECK(ms::grow::find_site<double>(problem.net, source, Widths::all).width() == width + 2);
+        const Site grown = ms::grow::find_site<double>(problem.net, source, Widths::all);
+        CHECK(grown.width() == width + 2);
+        CHECK(grown.earlier.size() == (stem ? 0 : 1));
+        for (const auto& reader : grown.earlier) {
+          const std::vector<double> weights = ms::to_host(problem.ctx, reader.consumer.weight().value);
+          for (std::size_t i = 0; i < weights.size(); ++i) {
+            if (static_cast<std::int64_t>(i) % (width + 2) >= width) CHECK(weights[i] == 0.0);
+          }
+        }
         staged.swap();
         // A few hundred roundings of numbers of this scale; the fan-ins go through a norm that takes its scale out.
         support::check_close(actual, expected, 1e-12 * support::scale_of(expected), "outputs");

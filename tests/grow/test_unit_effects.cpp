@@ -9,6 +9,8 @@
 #include <vector>
 
 #include <meristem/grow/measure/unit_effects.hpp>
+#include <meristem/grow/units/find_sites.hpp>
+#include <meristem/grow/units/make_edit.hpp>
 #include <support/map_problem.hpp>
 #include <support/plain_maps.hpp>
 

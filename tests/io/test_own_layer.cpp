@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include <meristem/grow/units/find_sites.hpp>
 #include <meristem/grow/units/prune.hpp>
 #include <support/check.hpp>
 #include <support/gradient_check.hpp>

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# layers.sh <source folder>: fails if a header includes something of a layer below its own, or by a relative path.
+# layers.sh <source folder>: fails if a header includes something of a layer below its own or by a relative path, or if two,
+# their definitions included, include each other.
 set -euo pipefail
 cd "$1"
 
@@ -52,3 +53,11 @@ find include/meristem kernels/meristem -name '*.hpp' -o -name '*.cuh' | sort | x
     print files " files"
     exit bad || files == 0
   }'
+
+# A header and its definitions are one; with them, two that include each other depend on which comes first.
+loops=$(grep -roE '^#include <meristem/[^>]+>' include kernels |
+  sed -E 's#^(include|kernels)/##; s#:\#include <# #; s#>$##; s#_impl\.hpp#.hpp#g' | awk '$1 != $2' | tsort 2>&1 >/dev/null)
+if [[ -n $loops ]]; then
+  echo "$loops"
+  exit 1
+fi

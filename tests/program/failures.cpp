@@ -135,7 +135,7 @@ TEST_CASE("failures: layers that cannot grow") {
       {"resnet18-strided",
        "stage2.block1.shortcut.conv",
        {"stage2.block1.shortcut.conv cannot grow alone: ", "stage2.block1.conv2", blocks}},
-      {"resnet18", "linear", {"linear cannot grow: no Linear or Conv2d consumes its output", blocks}},
+      {"resnet18", "linear", {"linear cannot grow: its outputs are the network's", blocks}},
       {"resnet18", "stage5.block1.conv1", {"there is no layer 'stage5.block1.conv1'; ", blocks}},
       {"vgg", "norm1", {"norm1 cannot grow", "the layers that can grow are conv1, conv2, conv3, conv4, conv5"}},
       {"mlp", "layer3", {"layer3 cannot grow", "the layers that can grow are layer1, layer2\n"}},

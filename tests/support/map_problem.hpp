@@ -11,6 +11,7 @@
 #include <meristem/grow/measure/row_statistics.hpp>
 #include <meristem/grow/measure/visit_sites.hpp>
 #include <meristem/grow/units/edit.hpp>
+#include <meristem/grow/units/make_edit.hpp>
 #include <meristem/grow/units/recalibration.hpp>
 #include <meristem/grow/units/site.hpp>
 #include <meristem/nn/activation.hpp>

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include <meristem/grow/methods/methods.hpp>
+#include <meristem/grow/units/find_sites.hpp>
 #include <support/growth_problem.hpp>
 #include <support/map_problem.hpp>
 

@@ -6,6 +6,7 @@
 #include <sstream>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace meristem {
 
@@ -16,6 +17,13 @@ namespace meristem {
     digits.insert(static_cast<std::size_t>(at), ",");
   }
   return digits;
+}
+
+/// a, b, c.
+[[nodiscard]] inline std::string listed(const std::vector<std::string>& names) {
+  std::string text;
+  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+  return text;
 }
 
 /// The words of `text` in lines of at most `columns` characters, of which the first `indent` are blank; no line break

@@ -25,7 +25,7 @@
 #include <meristem/grow/report.hpp>
 #include <meristem/grow/units/insertion.hpp>
 #include <meristem/grow/units/prune.hpp>
-#include <meristem/grow/units/site.hpp>
+#include <meristem/grow/units/find_sites.hpp>
 #include <meristem/nn/batch.hpp>
 #include <meristem/nn/loss.hpp>
 #include <meristem/optim/optimizer.hpp>

@@ -3,8 +3,10 @@
 
 #include <algorithm>
 
+#include <meristem/core/text.hpp>
 #include <meristem/grow/measure/measurement.hpp>
 #include <meristem/grow/options.hpp>
+#include <meristem/grow/units/find_sites.hpp>
 
 namespace meristem::grow::detail {
 

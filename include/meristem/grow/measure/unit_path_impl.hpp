@@ -8,6 +8,7 @@
 
 #include <meristem/core/blas.hpp>
 #include <meristem/grow/measure/unit_path.hpp>
+#include <meristem/grow/units/make_edit.hpp>
 #include <meristem/kernels/activation.cuh>
 #include <meristem/kernels/conv2d.cuh>
 #include <meristem/kernels/elementwise.cuh>

@@ -13,6 +13,7 @@
 #include <meristem/grow/report.hpp>
 #include <meristem/grow/units/edit.hpp>
 #include <meristem/grow/units/insertion.hpp>
+#include <meristem/grow/units/make_edit.hpp>
 #include <meristem/grow/units/recalibration.hpp>
 #include <meristem/grow/units/site.hpp>
 #include <meristem/optim/optimizer.hpp>

@@ -9,6 +9,7 @@
 #include <meristem/grow/policy/amplitude.hpp>
 #include <meristem/grow/units/edit.hpp>
 #include <meristem/grow/units/insertion.hpp>
+#include <meristem/grow/units/make_edit.hpp>
 #include <meristem/grow/units/site.hpp>
 #include <meristem/kernels/batch_norm.cuh>
 #include <meristem/kernels/elementwise.cuh>

@@ -157,61 +157,11 @@ enum class Widths {
 
 namespace detail {
 
-/// Follows a chain of layers and reports every site in it.
+/// Whether a tensor other than an affine layer's weight and bias has an axis that features index.
 template <Real T>
-class SiteFinder {
- public:
-  explicit SiteFinder(std::vector<Site<T>>& sites) : sites_(&sites) {}
-
-  void walk(nn::Layer<T>& network);
-
- private:
-  void visit(nn::Layer<T>* layer);
-
-  void activate(nn::Activation function);
-
-  void close();
-
-  std::vector<Site<T>>* sites_;
-  Site<T> site_;
-  bool open_ = false;             // a producer waits for its consumer
-  bool activated_ = false;        // an activation stands behind it
-  bool directly_behind_ = false;  // nothing stands behind it yet
-  bool global_ = false;           // the pooling leaves no maps
-};
-
-/// Layers whose outputs are added to each other by skip connections, so that their channels are tied.
-template <Real T>
-class TiedLayers {
- public:
-  explicit TiedLayers(nn::Layer<T>& network) { (void)follow(network, {}); }
-
-  /// The layers tied to the named one, itself included; empty if there are none.
-  [[nodiscard]] std::vector<std::string> of(const std::string& name) const;
-
- private:
-  /// Names of the layers whose outputs are added up in the output of `layer`, given those in its input.
-  std::vector<std::string> follow(nn::Layer<T>& layer, std::vector<std::string> stream);
-
-  std::vector<std::vector<std::string>> groups_;
-};
-
-[[nodiscard]] std::string listed(const std::vector<std::string>& names);
+[[nodiscard]] bool has_riders(const nn::Description<T>& description);
 
 }  // namespace detail
-
-/// All sites of a network, in the order data flows, as its layers describe themselves: every affine layer (Linear,
-/// Conv2d), followed by at most one BatchNorm, one activation (a function with a slope at zero), one pooling, one
-/// Flatten and any identity (Dropout), followed by an affine layer. With Widths::all also every source of a stream:
-/// affine layers, each followed by at most one BatchNorm, whose outputs are added up and read through at most one kind
-/// of activation (of several ones only ReLU, which twice is once), two poolings and one Flatten by affine layers alone.
-template <Real T>
-[[nodiscard]] std::vector<Site<T>> find_sites(nn::Layer<T>& network, Widths widths = Widths::hidden);
-
-/// The site of that name. Throws ArgumentError that says what stands in the way: no such layer, channels that skip
-/// connections tie to those of other layers (it lists them), or no consumer.
-template <Real T>
-[[nodiscard]] Site<T> find_site(nn::Layer<T>& network, const std::string& name, Widths widths = Widths::hidden);
 
 }  // namespace meristem::grow
 

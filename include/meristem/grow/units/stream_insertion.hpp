@@ -5,11 +5,10 @@
 #include <cstdint>
 
 #include <meristem/grow/units/edit.hpp>
+#include <meristem/grow/units/insertion.hpp>
 #include <meristem/grow/units/site.hpp>
 
 namespace meristem::grow {
-
-struct Insertion;
 
 namespace detail {
 

@@ -5,7 +5,6 @@
 #include <utility>
 #include <vector>
 
-#include <meristem/grow/units/insertion.hpp>
 #include <meristem/grow/units/stream_insertion.hpp>
 
 namespace meristem::grow::detail {

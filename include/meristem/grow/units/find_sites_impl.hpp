@@ -1,16 +1,13 @@
-// Definitions of streams.hpp.
+// Definitions of find_sites.hpp.
 #pragma once
 
 #include <algorithm>
 #include <utility>
 
-#include <meristem/grow/units/streams.hpp>
+#include <meristem/core/text.hpp>
+#include <meristem/grow/units/find_sites.hpp>
 
 namespace meristem::grow::detail {
-
-/// Whether a tensor other than an affine layer's weight and bias has an axis that features index.
-template <Real T>
-[[nodiscard]] bool has_riders(const nn::Description<T>& description);
 
 /// Whether means of means over the two windows are means over one.
 [[nodiscard]] MERISTEM_INLINE bool compose(const Window& first, const Window& second) {
@@ -19,7 +16,7 @@ template <Real T>
 }
 
 template <Real T>
-StreamFinder<T>::StreamFinder(nn::Layer<T>& network) {
+SiteFinder<T>::SiteFinder(nn::Layer<T>& network) {
   Flow input;
   input.foreign = "the network's input";
   refuse(follow(network, input), "its outputs are the network's");
@@ -33,47 +30,74 @@ StreamFinder<T>::StreamFinder(nn::Layer<T>& network) {
 }
 
 template <Real T>
-std::vector<Site<T>> StreamFinder<T>::sites() const {
+std::vector<Site<T>> SiteFinder<T>::sites(Widths widths) const {
   std::vector<Site<T>> result;
   for (std::size_t i = 0; i < sources_.size(); ++i) {
-    if (!trouble(sources_[i].layer.name()).empty()) continue;
-    result.push_back(site(i));
+    if (refusal(i, widths).empty()) result.push_back(site(i));
   }
   return result;
 }
 
 template <Real T>
-std::string StreamFinder<T>::trouble(const std::string& name) const {
+std::string SiteFinder<T>::refusal(const std::string& name, Widths widths) const {
   for (std::size_t i = 0; i < sources_.size(); ++i) {
-    if (sources_[i].layer.name() != name) continue;
-    for (const auto& [source, why] : refused_) {
-      if (root(source) == root(i)) return why;
+    if (sources_[i].layer.name() == name) return refusal(i, widths);
+  }
+  return "cannot grow: it is no Linear, Conv2d or other layer that describes itself as affine";
+}
+
+template <Real T>
+std::string SiteFinder<T>::refusal(std::size_t source, Widths widths) const {
+  const std::vector<std::size_t> tied = members(source);
+  const auto readers =
+      std::count_if(reads_.begin(), reads_.end(), [&](const Read& read) { return read.source == source; });
+  std::string why;
+  for (const auto& [other, reason] : refused_) {
+    if (why.empty() && root(other) == root(source)) why = reason;
+  }
+  if (why.empty() && readers == 0) why = "no layer reads its outputs";
+  const bool stream = tied.size() > 1 || readers > 1;
+  if (why.empty() && stream) why = trouble_of_stream(source);
+  if (widths == Widths::all || !stream) return why.empty() ? why : "cannot grow: " + why;
+  std::vector<std::string> names;
+  for (const std::size_t member : tied) names.push_back(sources_[member].layer.name());
+  return concat("cannot grow alone: ",
+                tied.size() > 1
+                    ? concat("skip connections add the outputs of ", listed(names), ", whose channels are tied")
+                    : concat(readers, " layers read its outputs"),
+                "; ", why.empty() ? "with Widths::all they grow together" : why);
+}
+
+template <Real T>
+std::string SiteFinder<T>::trouble_of_stream(std::size_t source) const {
+  for (const Read& read : reads_) {
+    if (root(read.source) != root(source)) continue;
+    const std::string& label = read.how.consumer.layer()->label();
+    if (read.positions) return concat(label, " reads single positions of a map");
+    if (read.how.flattened && sources_[source].layer.out_features() == 0) {
+      return concat("without channels it does not tell how many positions ", label, " reads");
     }
-    for (const Read& read : reads_) {
-      if (read.source == i) return {};
-    }
-    return "no layer reads its outputs";
   }
   return {};
 }
 
 template <Real T>
-std::size_t StreamFinder<T>::place(const nn::Layer<T>* layer) const {
-  const auto found = source_of_.find(layer);
-  return found == source_of_.end() ? sources_.size() : found->second;
+std::vector<std::size_t> SiteFinder<T>::members(std::size_t source) const {
+  std::vector<std::size_t> result;
+  for (std::size_t i = 0; i < sources_.size(); ++i) {
+    if (root(i) == root(source)) result.push_back(i);
+  }
+  return result;
 }
 
 template <Real T>
-Site<T> StreamFinder<T>::site(std::size_t source) const {
+Site<T> SiteFinder<T>::site(std::size_t source) const {
   Site<T> result;
   result.name = sources_[source].layer.name();
   result.producer = sources_[source].layer;
   result.norm = sources_[source].norm;
-  std::size_t first = sources_.size(), members = 0;
-  for (std::size_t i = 0; i < sources_.size(); ++i) {
-    if (root(i) != root(source)) continue;
-    first = std::min(first, i);
-    ++members;
+  const std::vector<std::size_t> tied = members(source);
+  for (const std::size_t i : tied) {
     if (i != source) result.riders.push_back(sources_[i]);
   }
   std::vector<Reader<T>> behind;
@@ -89,15 +113,15 @@ Site<T> StreamFinder<T>::site(std::size_t source) const {
   }
   static_cast<Reader<T>&>(result) = behind.front();
   result.others.assign(behind.begin() + 1, behind.end());
-  if (members > 1 || behind.size() > 1) {
-    result.stream = sources_[first].layer.name();
-    result.first = sources_[first].layer.layer();
+  if (tied.size() > 1 || behind.size() > 1) {
+    result.stream = sources_[tied.front()].layer.name();
+    result.first = sources_[tied.front()].layer.layer();
   }
   return result;
 }
 
 template <Real T>
-auto StreamFinder<T>::follow(nn::Layer<T>& layer, Flow flow) -> Flow {
+auto SiteFinder<T>::follow(nn::Layer<T>& layer, Flow flow) -> Flow {
   const nn::Description<T> told = layer.description();
   const Affine<T> affine(layer, told);
   if (affine.layer()) return read(layer, affine, flow);
@@ -108,10 +132,11 @@ auto StreamFinder<T>::follow(nn::Layer<T>& layer, Flow flow) -> Flow {
   if (told.op == nn::Operator::sum && told.plain() && !told.children.empty()) return add(layer, told, flow);
   if (told.batch_norm) {
     for (Arrival& arrival : flow.arrivals) {
-      if (!arrival.direct || !flow.foreign.empty() || flow.arrivals.size() > 1) {
+      if (arrival.direct && flow.foreign.empty() && flow.arrivals.size() == 1) {
+        sources_[arrival.source].norm = told.batch_norm;
+      } else {
         refuse(arrival.source, concat(layer.label(), " does not stand directly behind a single layer"));
       }
-      sources_[arrival.source].norm = told.batch_norm;
       arrival.direct = false;
     }
     if (!adding_.contains(&layer)) activate(layer, told.activation, 1.0, flow);
@@ -144,15 +169,13 @@ auto StreamFinder<T>::follow(nn::Layer<T>& layer, Flow flow) -> Flow {
 }
 
 template <Real T>
-auto StreamFinder<T>::read(nn::Layer<T>& layer, const Affine<T>& affine, const Flow& flow) -> Flow {
+auto SiteFinder<T>::read(nn::Layer<T>& layer, const Affine<T>& affine, const Flow& flow) -> Flow {
   for (const Arrival& arrival : flow.arrivals) {
     Reader<T> how = arrival.path;
     how.consumer = affine;
-    if (sources_[arrival.source].layer.is_convolution() && !affine.is_convolution() && !how.flattened &&
-        !arrival.global) {
-      refuse(arrival.source, concat(layer.label(), " reads single positions of a map"));
-    }
-    reads_.push_back({arrival.source, how});
+    const bool positions = sources_[arrival.source].layer.is_convolution() && !affine.is_convolution() &&
+                           !how.flattened && !arrival.global;
+    reads_.push_back({arrival.source, how, positions});
   }
   if (source_of_.contains(&layer)) {
     refuse(source_of_.at(&layer), concat(layer.label(), " runs more than once"));
@@ -169,7 +192,7 @@ auto StreamFinder<T>::read(nn::Layer<T>& layer, const Affine<T>& affine, const F
 }
 
 template <Real T>
-auto StreamFinder<T>::add(nn::Layer<T>& layer, const nn::Description<T>& told, const Flow& flow) -> Flow {
+auto SiteFinder<T>::add(nn::Layer<T>& layer, const nn::Description<T>& told, const Flow& flow) -> Flow {
   if (told.adding) adding_.insert(told.adding);
   Flow sum;
   for (const auto& branch : told.children) {
@@ -192,8 +215,8 @@ auto StreamFinder<T>::add(nn::Layer<T>& layer, const nn::Description<T>& told, c
 }
 
 template <Real T>
-void StreamFinder<T>::activate(const nn::Layer<T>& layer, const std::optional<nn::Activation>& function, double slope,
-                               Flow& flow) {
+void SiteFinder<T>::activate(const nn::Layer<T>& layer, const std::optional<nn::Activation>& function, double slope,
+                             Flow& flow) {
   if (function == nn::Activation::identity) return;
   for (Arrival& arrival : flow.arrivals) {
     Reader<T>& path = arrival.path;
@@ -211,7 +234,7 @@ void StreamFinder<T>::activate(const nn::Layer<T>& layer, const std::optional<nn
 }
 
 template <Real T>
-void StreamFinder<T>::pool(nn::Layer<T>& layer, const nn::Description<T>& told, Flow& flow) {
+void SiteFinder<T>::pool(nn::Layer<T>& layer, const nn::Description<T>& told, Flow& flow) {
   for (Arrival& arrival : flow.arrivals) {
     Reader<T>& path = arrival.path;
     if (!sources_[arrival.source].layer.is_convolution() || path.flattened || path.last_pool) {
@@ -232,10 +255,10 @@ void StreamFinder<T>::pool(nn::Layer<T>& layer, const nn::Description<T>& told, 
 }
 
 template <Real T>
-void StreamFinder<T>::flatten(const nn::Layer<T>& layer, Flow& flow) {
+void SiteFinder<T>::flatten(const nn::Layer<T>& layer, Flow& flow) {
   for (Arrival& arrival : flow.arrivals) {
     const Affine<T>& source = sources_[arrival.source].layer;
-    if (arrival.path.flattened || !source.is_convolution() || source.out_features() == 0) {
+    if (arrival.path.flattened || !source.is_convolution()) {
       refuse(arrival.source, concat(layer.label(), " merges axes whose meaning is not known"));
     }
     arrival.path.flattened = !arrival.global;
@@ -243,24 +266,56 @@ void StreamFinder<T>::flatten(const nn::Layer<T>& layer, Flow& flow) {
 }
 
 template <Real T>
-void StreamFinder<T>::refuse(const Flow& flow, const std::string& why) {
+void SiteFinder<T>::refuse(const Flow& flow, const std::string& why) {
   for (const Arrival& arrival : flow.arrivals) refuse(arrival.source, why);
 }
 
 template <Real T>
-void StreamFinder<T>::refuse(std::size_t source, const std::string& why) {
+void SiteFinder<T>::refuse(std::size_t source, const std::string& why) {
   refused_.emplace(source, why);
 }
 
 template <Real T>
-void StreamFinder<T>::tie(std::size_t a, std::size_t b) {
+void SiteFinder<T>::tie(std::size_t a, std::size_t b) {
   parents_[root(a)] = root(b);
 }
 
 template <Real T>
-std::size_t StreamFinder<T>::root(std::size_t source) const {
+std::size_t SiteFinder<T>::root(std::size_t source) const {
   while (parents_[source] != source) source = parents_[source];
   return source;
 }
 
+template <Real T>
+[[nodiscard]] bool has_layer(nn::Layer<T>& network, const std::string& name) {
+  if (network.name() == name) return true;
+  const auto children = network.children();
+  return std::any_of(children.begin(), children.end(), [&](nn::Layer<T>* child) { return has_layer(*child, name); });
+}
+
 }  // namespace meristem::grow::detail
+
+namespace meristem::grow {
+
+template <Real T>
+std::vector<Site<T>> find_sites(nn::Layer<T>& network, Widths widths) {
+  return detail::SiteFinder<T>(network).sites(widths);
+}
+
+template <Real T>
+Site<T> find_site(nn::Layer<T>& network, const std::string& name, Widths widths) {
+  const detail::SiteFinder<T> finder(network);
+  std::vector<std::string> names;
+  for (const Site<T>& site : finder.sites(widths)) {
+    if (site.name == name) return site;
+    names.push_back(site.name);
+  }
+  const std::string others =
+      names.empty() ? "no layer of this network can grow" : concat("the layers that can grow are ", listed(names));
+  if (name.empty() || !detail::has_layer(network, name)) {
+    throw ArgumentError(concat("growth: there is no layer '", name, "'; ", others));
+  }
+  throw ArgumentError(concat("growth: ", name, " ", finder.refusal(name, widths), "; ", others));
+}
+
+}  // namespace meristem::grow

@@ -1,4 +1,4 @@
-// Channels that many layers feed and many read: streams, which skip connections tie together.
+// Where a network can grow, found from how its layers describe themselves.
 #pragma once
 
 #include <cstddef>
@@ -9,38 +9,23 @@
 #include <vector>
 
 #include <meristem/core/dtype.hpp>
+#include <meristem/grow/units/site.hpp>
 #include <meristem/nn/layer.hpp>
-
-namespace meristem::grow {
-
-template <Real T>
-class Affine;
-template <Real T>
-struct Reader;
-template <Real T>
-struct Source;
-template <Real T>
-struct Site;
-
-}  // namespace meristem::grow
 
 namespace meristem::grow::detail {
 
 /// Follows the outputs of every affine layer of a network, through sums and whatever lets them pass, to the layers that
 /// read them. Sources whose outputs are added up have one width.
 template <Real T>
-class StreamFinder {
+class SiteFinder {
  public:
-  explicit StreamFinder(nn::Layer<T>& network);
+  explicit SiteFinder(nn::Layer<T>& network);
 
-  /// A site for every source whose width can grow, in the order data flows; hidden layers with one reader among them.
-  [[nodiscard]] std::vector<Site<T>> sites() const;
+  /// A site for every affine layer whose outputs can grow, in the order data flows.
+  [[nodiscard]] std::vector<Site<T>> sites(Widths widths) const;
 
-  /// Why the width of a layer's outputs cannot grow; empty if it can or the layer is not affine.
-  [[nodiscard]] std::string trouble(const std::string& name) const;
-
-  /// Where an affine layer stands in the order data flows.
-  [[nodiscard]] std::size_t place(const nn::Layer<T>* layer) const;
+  /// "cannot grow: " and why the outputs of a layer cannot; empty if they can.
+  [[nodiscard]] std::string refusal(const std::string& name, Widths widths) const;
 
  private:
   /// How the units of a source arrive somewhere: what they have passed.
@@ -58,6 +43,7 @@ class StreamFinder {
   struct Read {
     std::size_t source;
     Reader<T> how;
+    bool positions;  // the consumer is Linear and reads each position of a map
   };
 
   [[nodiscard]] Flow follow(nn::Layer<T>& layer, Flow flow);
@@ -81,6 +67,13 @@ class StreamFinder {
 
   [[nodiscard]] std::size_t root(std::size_t source) const;
 
+  /// The sources whose outputs are added to those of this one, itself included.
+  [[nodiscard]] std::vector<std::size_t> members(std::size_t source) const;
+
+  [[nodiscard]] std::string refusal(std::size_t source, Widths widths) const;
+
+  [[nodiscard]] std::string trouble_of_stream(std::size_t source) const;
+
   [[nodiscard]] Site<T> site(std::size_t source) const;
 
   std::vector<Source<T>> sources_;
@@ -93,8 +86,23 @@ class StreamFinder {
 
 }  // namespace meristem::grow::detail
 
-#include <meristem/grow/units/site.hpp>
+namespace meristem::grow {
+
+/// All sites of a network, in the order data flows, as its layers describe themselves: affine layers (Linear, Conv2d),
+/// each followed by at most one BatchNorm, whose outputs pass one activation (a function with a slope at zero; ReLU
+/// several times is once), at most two poolings (the windows of the first do not overlap), one Flatten and any identity
+/// (Dropout) on their way to affine layers. Sequences within sequences are one chain. Widths::hidden takes those with a
+/// single reader whose outputs are not added to others, Widths::all also the sources of streams.
+template <Real T>
+[[nodiscard]] std::vector<Site<T>> find_sites(nn::Layer<T>& network, Widths widths = Widths::hidden);
+
+/// The site of that name. Throws ArgumentError that says what stands in the way: no such layer, channels that skip
+/// connections tie to those of other layers (it lists them), or no consumer.
+template <Real T>
+[[nodiscard]] Site<T> find_site(nn::Layer<T>& network, const std::string& name, Widths widths = Widths::hidden);
+
+}  // namespace meristem::grow
 
 #if !defined(MERISTEM_COMPILED)
-#include <meristem/grow/units/streams_impl.hpp>
+#include <meristem/grow/units/find_sites_impl.hpp>
 #endif
