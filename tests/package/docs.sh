@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
-# docs.sh <source folder> <compiler> <page> [<Python>]: does what docs/<page>.md tells its reader to do, in a folder of its
+# docs.sh <source folder> <compiler> <page> <compiled library> [<Python>]: does what docs/<page>.md tells its reader to do, in a folder of its
 # own with the library beside it as `meristem`. C++ blocks, one after the other, are <page>.cpp; Python blocks are the
-# files that they name; sh blocks are run in order. Warnings are errors, and nothing is optimised, which compiles faster.
+# files that they name; sh blocks are run in order. Warnings are errors. To compile faster, nothing is optimised, and the
+# compiled library has the definitions.
 # Prints "skipped: ..." where Python lacks a package that a page needs.
 set -euo pipefail
 root=$(cd -- "$1" && pwd)
 compiler=$2
 page=$3
-python=${4:-python3}
+library=$(realpath "$4")
+python=${5:-python3}
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -33,7 +35,8 @@ if grep -q '^python3 ' commands.sh; then
     exit
   fi
 fi
-sed -i -e "s|^g++ |'$compiler' -Wall -Wextra -Werror |" -e 's/ -O2 / -O0 /' -e "s|^python3 |'$python' |" commands.sh
+sed -i -e "s|^g++ |'$compiler' -Wall -Wextra -Werror -DMERISTEM_COMPILED |" -e 's/ -O2 / -O0 /' \
+  -e "s|-llapacke|'$library' -llapacke|" -e "s|^python3 |'$python' |" commands.sh
 OMP_NUM_THREADS=1 bash -euxo pipefail commands.sh | tee output
 
 # What a page promises its reader: the last number between two texts is from .. to ..

@@ -13,7 +13,7 @@ trap 'rm -rf "$work"' EXIT
 compile() {
   "$compiler" -std=c++20 -Wall -Wextra -Werror -I "$root/include" -I "$root/kernels" -I "$root/examples/own_kernel" "$@"
 }
-check() { compile -fsyntax-only -x c++ -; }
+check() { compile -DMERISTEM_COMPILED -fsyntax-only -x c++ -; }
 # example <i>: the i-th of README.md.
 example() { awk -v wanted="$1" '/^```/ { inside = 0 } inside; /^```cpp$/ { inside = ++seen == wanted }' "$root/README.md"; }
 
