@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -41,8 +42,10 @@ struct Run {
   std::int64_t units = 0;   ///< added in all
 };
 
-/// The network after `steps` growth steps, untrained.
-inline ms::nn::Sequential<float> build(ms::Context& ctx, const Task& task, std::int64_t steps) {
+/// The network after `steps` of `of` growth steps, untrained. Where all widths grow, those of the streams start at a
+/// quarter.
+inline ms::nn::Sequential<float> build(ms::Context& ctx, const Task& task, std::int64_t steps, std::int64_t of = 1,
+                                       ms::grow::Widths widths = ms::grow::Widths::hidden) {
   const std::int64_t c = task.channels;
   if (task.model == "resnet18") {
     ms::models::ResNetOptions options{
@@ -52,6 +55,7 @@ inline ms::nn::Sequential<float> build(ms::Context& ctx, const Task& task, std::
       const std::int64_t start = std::max<std::int64_t>(1, std::llround(static_cast<double>(outer) / 16.0));
       options.hidden.insert(options.hidden.end(), 2, start + steps * each);
     }
+    if (widths == ms::grow::Widths::all) options.channels = (c + 3) / 4 + (c - (c + 3) / 4) * steps / of;
     return ms::models::resnet18<float>(ctx, options);
   }
   const std::int64_t extra = steps * task.units;
@@ -79,7 +83,9 @@ inline void shrink_and_perturb(ms::Context& ctx, ms::nn::Layer<float>& network, 
 inline Run train(const Task& task, const Variant& variant, std::uint64_t seed, double epochs) {
   ms::Context ctx({.seed = seed});
   const auto growths = static_cast<std::int64_t>(variant.grow_after.size());
-  ms::nn::Sequential<float> net = build(ctx, task, variant.method.starts_with("large") ? growths : 0);
+  const bool streams = variant.widths == ms::grow::Widths::all;
+  ms::nn::Sequential<float> net =
+      build(ctx, task, variant.method.starts_with("large") ? growths : 0, growths, variant.widths);
   ms::optim::Sgd<float> sgd(net, {.learning_rate = variant.learning_rate, .momentum = 0.9, .weight_decay = 5e-4});
   const std::int64_t steps_per_epoch = (task.train.size() + task.batch - 1) / task.batch;
   ms::optim::GrowthRate growth_rate = variant.growth_rate;
@@ -94,8 +100,8 @@ inline Run train(const Task& task, const Variant& variant, std::uint64_t seed, d
        .total_steps = steps});
 
   std::optional<ms::grow::Grower<float>> grower;
+  ms::grow::GrowerOptions options;
   if (variant.grows()) {
-    ms::grow::GrowerOptions options;
     options.method = method_named(variant.method);
     options.where = ms::grow::Where::together;
     // The same number of units for every method, also where a threshold would not let them pass.
@@ -110,7 +116,8 @@ inline Run train(const Task& task, const Variant& variant, std::uint64_t seed, d
     options.statistics_samples = std::min(variant.statistics_samples, std::max<std::int64_t>(task.train.size() / 2, 1));
     options.search_samples = std::min(variant.search_samples, std::max<std::int64_t>(task.train.size() / 4, 1));
     options.batch_size = 250;
-    grower.emplace(net, sgd, options);
+    options.widths = variant.widths;
+    if (!streams) grower.emplace(net, sgd, options);
   }
   const ms::Shape image{1, task.train.height, task.train.width, task.train.channels};
   Run run;
@@ -130,8 +137,21 @@ inline Run train(const Task& task, const Variant& variant, std::uint64_t seed, d
       // A multiply-add is two operations; forward and the gradients of inputs and weights take about the same.
       mark.operations += each * static_cast<double>(batch.labels.size());
     }
-    if (grower && epoch < task.epochs &&
-        std::find(variant.grow_after.begin(), variant.grow_after.end(), epoch) != variant.grow_after.end()) {
+    const auto step = std::find(variant.grow_after.begin(), variant.grow_after.end(), epoch);
+    if (variant.grows() && epoch < task.epochs && step != variant.grow_after.end()) {
+      if (streams) {
+        // To the widths of the network that is built for this step.
+        ms::Context apart;
+        ms::nn::Sequential<float> goal =
+            build(apart, task, step - variant.grow_after.begin() + 1, growths, variant.widths);
+        std::map<std::string, std::int64_t> widths;
+        for (const auto& site : ms::grow::find_sites(goal, variant.widths)) {
+          widths[site.tied() ? site.stream : site.name] = site.width();
+        }
+        options.how_many->share_of_outputs = 0.0;
+        options.how_many->targets = widths;
+        grower.emplace(net, sgd, options);
+      }
       if (variant.shrink != 1.0 || variant.perturb != 0.0) {
         shrink_and_perturb(ctx, net, variant.shrink, variant.perturb);
       }

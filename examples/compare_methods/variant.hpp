@@ -18,7 +18,8 @@ struct Variant {
   std::string text;    ///< as it was given
   std::string method;  ///< or a control: `small`, `large`, `large-equal`
 
-  std::vector<std::int64_t> grow_after;     ///< epochs after which it grows, ascending
+  meristem::grow::Widths widths = meristem::grow::Widths::hidden;  ///< of a resnet18
+  std::vector<std::int64_t> grow_after;                            ///< epochs after which it grows, ascending
   std::int64_t hold = 0;                    ///< epochs before the rate falls
   double learning_rate = 0.05;              ///< at its peak
   meristem::optim::GrowthRate growth_rate;  ///< of new units; steps of rewarm count epochs until the training begins
@@ -93,6 +94,13 @@ namespace detail {
   if (result.grows()) (void)method_named(result.method);
   const std::map<std::string, std::function<void(const std::string&, const std::string&)>> settings{
       {"grow", [&](auto& value, auto& what) { result.grow_after = parse_epochs(value, what); }},
+      {"widths",
+       [&](auto& value, auto& what) {
+         if (value != "hidden" && value != "all") {
+           throw meristem::ArgumentError(meristem::concat(what, " is '", value, "'; it is hidden or all"));
+         }
+         result.widths = value == "all" ? grow::Widths::all : grow::Widths::hidden;
+       }},
       {"hold", [&](auto& value, auto& what) { result.hold = detail::whole(value, what); }},
       {"lr", [&](auto& value, auto& what) { result.learning_rate = detail::number(value, what); }},
       {"rate",
