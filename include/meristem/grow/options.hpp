@@ -21,6 +21,12 @@
 
 namespace meristem::grow {
 
+/// Whether a network gets deeper.
+enum class Depth {
+  fixed,
+  grows,  ///< by residual blocks at the places that `find_places` finds; an empty one is the identity
+};
+
 struct GrowerOptions {
   Method method = tiny();
   When when = {};  ///< read by Grower::grow_when_due alone
@@ -28,6 +34,9 @@ struct GrowerOptions {
   /// Whether streams, which skip connections tie together, grow as well as hidden layers. In a growth step a stream
   /// gets units from one of its sources, the one that gains most by the rule for where to grow.
   Widths widths = Widths::hidden;
+  /// Whether residual blocks join that are not there yet. At most one does in a growth step: the place that is worth
+  /// most, if its first units are worth more than those of the rival widths.
+  Depth depth = Depth::fixed;
   std::vector<std::string> sites = {};  ///< names of the layers that may grow, in any order; none means all that can
   FanOut fan_out = FanOut::full;        ///< of units that a convolution consumes; of streams always full
   std::int64_t max_units = 8;           ///< per site and growth step

@@ -237,6 +237,7 @@ namespace meristem::grow {
 template <Real T>
 std::vector<Site<T>> find_sites(nn::Layer<T>& network, Widths widths) {
   std::vector<Site<T>> sites;
+  if (widths == Widths::none) return sites;
   detail::SiteFinder<T>(sites).walk(network);
   if (widths == Widths::hidden) return sites;
   const detail::StreamFinder<T> streams(network);
