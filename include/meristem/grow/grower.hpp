@@ -55,10 +55,17 @@ class Grower {
   GrowthReport grow(Context& ctx, const std::type_identity_t<nn::BatchSource<T>>& training_set,
                     const std::function<void(SiteReport&)>& after_site = {});
 
-  /// A growth step, if GrowerOptions::when says that one is due; ask once per epoch or step, whichever it counts. Where
-  /// it depends on the bottleneck, the Grower measures that itself. Throws as `grow` and When.
+  /// A growth step, if GrowerOptions::when says that one is due and growth is not over; ask once per epoch or step,
+  /// whichever it counts. Where it depends on the bottleneck, the Grower measures that itself. Throws as `grow` and
+  /// When.
   std::optional<GrowthReport> grow_when_due(Context& ctx, const std::type_identity_t<nn::BatchSource<T>>& training_set,
                                             Progress now, const std::function<void(SiteReport&)>& after_site = {});
+
+  /// Why growth is over by GrowerOptions::until, in words; nothing as long as it is not. `grow` grows all the same.
+  [[nodiscard]] std::optional<std::string> over() const { return until_.over(options_.until); }
+
+  /// What the network may cost from now on. Throws ArgumentError for a budget below 1.
+  void set_budget(const Budget& budget);
 
   /// Measures every site and changes nothing: reports with ‖V_goal‖², D_W and Ψ.
   [[nodiscard]] std::vector<SiteReport> probe(Context& ctx,
@@ -190,6 +197,7 @@ class Grower {
   std::size_t next_site_ = 0;         // whose turn it is, of `turns_of`
   std::size_t replayed_ = 0;          // growth steps of the history
   bool first_step_done_ = false;
+  UntilCount until_;
 };
 
 template <class Network, class Optimizer>

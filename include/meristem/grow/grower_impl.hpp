@@ -63,6 +63,12 @@ GrowthReport Grower<T>::grow(Context& ctx, const std::type_identity_t<nn::BatchS
     const bool every_site = options_.where == Where::all || options_.where == Where::together;
     if (deepens && every_site) deepen(ctx, training_set, report, after_site);
   }
+  std::optional<double> latency;
+  if (std::isfinite(options_.until.latency)) {
+    const nn::Batch<T> one = training_set.batch(ctx, std::span(search_indices_).first(1));
+    latency = measure_latency<T>(ctx, *network_, one.inputs);
+  }
+  until_.after_step(report.added(), latency);
   report.parameters = nn::parameter_count(*network_);
   report.operations = operations_;
   report.seconds = seconds_since(start);
@@ -74,7 +80,9 @@ std::optional<GrowthReport> Grower<T>::grow_when_due(Context& ctx,
                                                      const std::type_identity_t<nn::BatchSource<T>>& training_set,
                                                      Progress now, const std::function<void(SiteReport&)>& after_site) {
   now.unexpressed = [&] { return unexpressed(ctx, training_set); };
-  if (!options_.when(now)) return std::nullopt;
+  if (over() || !options_.when(now)) return std::nullopt;
+  until_.before_step(options_.until, now.validation);
+  if (over()) return std::nullopt;
   return grow(ctx, training_set, after_site);
 }
 
@@ -99,11 +107,21 @@ double Grower<T>::unexpressed(Context& ctx, const std::type_identity_t<nn::Batch
 }
 
 template <Real T>
+void Grower<T>::set_budget(const Budget& budget) {
+  GrowerOptions options = options_;
+  options.budget = budget;
+  detail::require_options(options);
+  options_.budget = budget;
+}
+
+template <Real T>
 std::vector<double> Grower<T>::state() const {
   std::vector<double> numbers{static_cast<double>(sites_.size()), static_cast<double>(next_site_),
                               static_cast<double>(replayed_), first_step_done_ ? 1.0 : 0.0};
   const std::vector<double> when = options_.when.state();
+  const std::vector<double> until = until_.state();
   numbers.insert(numbers.end(), when.begin(), when.end());
+  numbers.insert(numbers.end(), until.begin(), until.end());
   return numbers;
 }
 
@@ -113,8 +131,13 @@ void Grower<T>::restore(const std::vector<double>& numbers) {
     throw ArgumentError(concat("Grower: the ", numbers.size(), " saved numbers are not those of a Grower with ",
                                sites_.size(), " sites; restore it with the same network and sites"));
   }
-  // Those of an earlier version end here.
-  if (numbers.size() > 4) options_.when.restore({numbers.begin() + 4, numbers.end()});
+  // Those of earlier versions end here, or behind what the When remembers.
+  const auto rest = numbers.begin() + 4;
+  const std::ptrdiff_t left = numbers.end() - rest, when = std::ssize(options_.when.state());
+  UntilCount until;
+  if (left > when) until.restore({rest + when, numbers.end()});
+  if (left > 0) options_.when.restore({rest, rest + std::min(left, when)});
+  until_ = until;
   next_site_ = static_cast<std::size_t>(numbers[1]);
   replayed_ = static_cast<std::size_t>(numbers[2]);
   first_step_done_ = numbers[3] != 0.0;

@@ -14,6 +14,7 @@
 #include <meristem/grow/policy/budget.hpp>
 #include <meristem/grow/policy/how_many.hpp>
 #include <meristem/grow/policy/samples.hpp>
+#include <meristem/grow/policy/until.hpp>
 #include <meristem/grow/policy/when.hpp>
 #include <meristem/grow/policy/where.hpp>
 #include <meristem/grow/units/site.hpp>
@@ -62,6 +63,7 @@ struct GrowerOptions {
   /// What the line search may keep of the activations in front of the site, which growth there does not change.
   std::int64_t search_memory = std::int64_t{256} << 20;
   Budget budget = {};
+  Until until = {};         ///< read by Grower::grow_when_due and Grower::over
   nn::Objective loss = {};  ///< what the network is trained for
   /// Takes sites, numbers of units and amplitudes from a history instead of choosing them: growth step k from its event
   /// k. With the network, data, seed and other options of the run that wrote it, the network gets the same bits.

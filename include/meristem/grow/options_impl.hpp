@@ -47,6 +47,7 @@ MERISTEM_INLINE void require_options(const GrowerOptions& options) {
   at_least("budget.parameters", static_cast<double>(options.budget.parameters), 1);
   at_least("budget.multiply_adds", static_cast<double>(options.budget.multiply_adds), 1);
   options.amplitude.require_valid();
+  options.until.require_valid();
   const HowMany rule = rule_of(options);
   if (options.adaptive_samples) {
     at_least("adaptive_samples.first", static_cast<double>(options.adaptive_samples->first), 1);
