@@ -8,6 +8,7 @@
 #include <vector>
 
 #include <meristem/grow/measure/map_statistics.hpp>
+#include <meristem/grow/units/site.hpp>
 #include <support/plain_maps.hpp>
 
 namespace grow_map_statistics_test {

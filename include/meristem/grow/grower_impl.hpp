@@ -287,6 +287,7 @@ std::vector<Proposal> Grower<T>::measure_on(Context& ctx, const Source& set, con
     SiteReport& report = proposals[i].report;
     report.parameters = parameters();
     report.multiply_adds = multiply_adds();
+    report.stream = sites[i].stream;
     report.asked = asked[i];
     report.found = proposals[i].insertion.units;
     report.samples = count;

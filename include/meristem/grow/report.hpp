@@ -47,6 +47,7 @@ struct SiteReport {
   /// Share of correct answers on held-out samples afterwards, if the caller measured it.
   double accuracy = unknown;
   double seconds = 0.0;
+  std::string stream = {};  ///< of a stream: the name of its first source; empty for a hidden layer
   /// Of a residual block that was not there before: its path name; empty for units of a layer that was.
   std::string block = {};
   std::int64_t new_parameters = 0;     ///< that the units brought, with what else their block is made of

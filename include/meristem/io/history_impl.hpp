@@ -141,6 +141,7 @@ MERISTEM_INLINE grow::History read_history(std::istream& lines, const std::strin
     site.seconds = line.number("seconds");
     // Histories of version 0.1 before depth growth lack these.
     if (line.has("block")) {
+      site.stream = line.text("stream");
       site.block = line.text("block");
       site.new_parameters = line.count("new_parameters");
       site.new_multiply_adds = line.count("new_multiply_adds");
