@@ -70,7 +70,7 @@ ms::grow::GrowerOptions grower_options(const Options& o) {
       o.is_mlp() || o.units ? ms::grow::HowMany::fixed(o.units.value_or(8)) : ms::grow::HowMany::of_outputs(1.0 / 4);
   rule.significance = o.least_significance();
   // With a threshold only what stands out of the noise and lowers the loss.
-  rule.insist = rule.significance == 0.0;
+  rule.insist = rule.significance == 0.0 && !o.automatic;
   options.how_many = rule;
   options.damping = o.damping;
   options.statistics_samples = o.statistics_samples.value_or(o.is_mlp() ? 10'000 : 2'000);

@@ -145,14 +145,20 @@ class Grower {
   /// What the rule for where to grow compares.
   [[nodiscard]] double worth(const Site<T>& site, const Proposal& proposal) const;
 
-  /// Slope per parameter of everything that a proposal brings.
-  [[nodiscard]] double per_parameter(const Site<T>& site, const Proposal& proposal) const;
+  /// Whether multiply-adds are what is scarce, and not parameters.
+  [[nodiscard]] bool short_of_work() const {
+    const Budget none;
+    return options_.budget.limits_multiply_adds() && options_.budget.parameters == none.parameters;
+  }
+
+  /// Slope per parameter, or per multiply-add, of everything that a proposal brings.
+  [[nodiscard]] double per_cost(const Site<T>& site, const Proposal& proposal, bool by_work) const;
 
   /// Proposals for the first units of blocks that are not there, and the best of them.
   struct Places {
     std::vector<Proposal> proposals;
     std::size_t best = 0;
-    double worth = 0.0;  ///< by the rule for where to grow where that picks one site, else per parameter
+    double worth = 0.0;  ///< by the rule for where to grow where that picks one site, else for what it costs
   };
 
   /// Makes empty blocks for all places, or for that of a recorded block, and measures them. Throws ArgumentError if
@@ -163,7 +169,7 @@ class Grower {
   void grow_block(Context& ctx, const Source& set, Places places, bool take, const std::string& why_not,
                   GrowthReport& report, const AfterSite& after_site, const SiteReport* recorded = nullptr);
 
-  /// After widths have grown: a block joins if its units are worth more per parameter than theirs were.
+  /// After widths have grown: a block joins if its units are worth more for what they cost than theirs were.
   void deepen(Context& ctx, const Source& set, GrowthReport& report, const AfterSite& after_site);
 
   /// The growth step of a history that is next. Throws ArgumentError if there is none or it is not of this network.

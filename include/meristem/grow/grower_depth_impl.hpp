@@ -60,7 +60,8 @@ auto Grower<T>::measure_places(Context& ctx, const Source& set, const SiteReport
   for (std::size_t i = 0; i < sites.size(); ++i) {
     Proposal& proposal = places.proposals[i];
     proposal.report.block = blocks_->place(i).name;
-    const double value = picks_best(options_.where) ? worth(sites[i], proposal) : per_parameter(sites[i], proposal);
+    const double value =
+        picks_best(options_.where) ? worth(sites[i], proposal) : per_cost(sites[i], proposal, short_of_work());
     if (value > places.worth) {
       places.worth = value;
       places.best = i;
@@ -112,15 +113,17 @@ void Grower<T>::grow_block(Context& ctx, const Source& set, Places places, bool 
 
 template <Real T>
 void Grower<T>::deepen(Context& ctx, const Source& set, GrowthReport& report, const AfterSite& after_site) {
+  const bool by_work = short_of_work();
   double slope = 0.0, paid = 0.0;
   for (const SiteReport& site : report.sites) {
     if (site.added == 0) continue;
     slope += site.slope;
-    paid += static_cast<double>(site.new_parameters);
+    paid += static_cast<double>(by_work ? site.new_multiply_adds : site.new_parameters);
   }
   Places places = measure_places(ctx, set);
   const bool take = paid == 0.0 || places.worth > slope / paid;
-  grow_block(ctx, set, std::move(places), take, "widths gain more per parameter", report, after_site);
+  grow_block(ctx, set, std::move(places), take,
+             by_work ? "widths gain more per multiply-add" : "widths gain more per parameter", report, after_site);
 }
 
 }  // namespace meristem::grow

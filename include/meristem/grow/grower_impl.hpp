@@ -405,20 +405,19 @@ template <Real T>
 double Grower<T>::worth(const Site<T>& site, const Proposal& proposal) const {
   const double units = static_cast<double>(proposal.insertion.units), slope = proposal.report.slope;
   if (units == 0.0) return -std::numeric_limits<double>::infinity();
-  if (options_.where == Where::best_gain_per_parameter) return per_parameter(site, proposal);
-  if (options_.where == Where::best_gain_per_flop) {
-    return slope / (units * static_cast<double>(unit_cost(site, shapes_).multiply_adds) +
-                    static_cast<double>(fixed_cost(site, true).multiply_adds));
-  }
+  if (options_.where == Where::best_gain_per_parameter) return per_cost(site, proposal, false);
+  if (options_.where == Where::best_gain_per_flop) return per_cost(site, proposal, true);
   return slope;
 }
 
 template <Real T>
-double Grower<T>::per_parameter(const Site<T>& site, const Proposal& proposal) const {
+double Grower<T>::per_cost(const Site<T>& site, const Proposal& proposal, bool by_work) const {
   const double units = static_cast<double>(proposal.insertion.units);
   if (units == 0.0) return -std::numeric_limits<double>::infinity();
-  return proposal.report.slope / (units * static_cast<double>(site.parameters_per_unit(proposal.taps)) +
-                                  static_cast<double>(fixed_cost(site, false).parameters));
+  const UnitCost fixed = fixed_cost(site, by_work);
+  const std::int64_t unit = by_work ? unit_cost(site, shapes_).multiply_adds : site.parameters_per_unit(proposal.taps);
+  return proposal.report.slope /
+         (units * static_cast<double>(unit) + static_cast<double>(by_work ? fixed.multiply_adds : fixed.parameters));
 }
 
 template <Real T>
