@@ -10,6 +10,7 @@
 #include <meristem/grow/policy/samples_impl.hpp>
 #include <meristem/grow/policy/search_impl.hpp>
 #include <meristem/grow/policy/streams_impl.hpp>
+#include <meristem/grow/policy/until_impl.hpp>
 #include <meristem/grow/policy/when_impl.hpp>
 #include <meristem/grow/report_impl.hpp>
 
@@ -28,6 +29,8 @@ namespace meristem::grow {
   template void choose_sources<T>(const std::vector<Site<T>>& sites, const std::vector<std::size_t>& which, \
                                   const std::function<double(const Site<T>&, const Proposal&)>& worth,      \
                                   std::vector<Proposal>& proposals);                                        \
+  template double measure_latency<T>(Context & ctx, nn::Layer<T> & network,                                 \
+                                     View<const std::type_identity_t<T>> inputs, int repeats);              \
   template class SearchPass<T>;
 
 MERISTEM_INSTANTIATE(float)

@@ -1,4 +1,5 @@
 // What the headers of grow/units declare, for float and double.
+#include <meristem/grow/units/depth_impl.hpp>
 #include <meristem/grow/units/edit_impl.hpp>
 #include <meristem/grow/units/find_sites_impl.hpp>
 #include <meristem/grow/units/insertion_impl.hpp>
@@ -11,6 +12,15 @@
 namespace meristem::grow {
 
 #define MERISTEM_INSTANTIATE(T)                                                                                      \
+  template class EmptyBlocks<T>;                                                                                     \
+  template std::vector<Place<T>> find_places<T>(nn::Layer<T> & network, Widths widths);                              \
+  template RemovedBlock<T> remove_block<T>(nn::Layer<T> & network, const std::string& name,                          \
+                                           optim::Optimizer<T>* optimizer);                                          \
+  template void put_back<T>(RemovedBlock<T> removed, nn::Layer<T> & network, optim::Optimizer<T> * optimizer);       \
+  template std::string insert_clone<T>(Context & ctx, const Place<T>& place, double scale,                           \
+                                       optim::Optimizer<T>& optimizer);                                              \
+  template std::string insert_zero_norm<T>(Context & ctx, const Place<T>& place, std::int64_t width,                 \
+                                           optim::Optimizer<T>& optimizer);                                          \
   template class StagedEdit<T>;                                                                                      \
   template void apply<T>(Context & ctx, const Edit<T>& edit, nn::Layer<T>& network, optim::Optimizer<T>* optimizer); \
   template std::vector<double> balanced_split<T>(Context & ctx, const Site<T>& site, const Insertion& insertion,     \

@@ -213,8 +213,16 @@ CommandLine::CommandLine(Options& o, std::vector<std::string> methods)
   group_ = "Growth";
   add("--method", "NAME", one_of(o.method, methods),
       "how units are computed; none trains the starting network as it is");
-  add("--grow", "NAME", one_of(o.grow, {"hidden", "all-widths"}),
-      "which widths: those of hidden layers, or those that skip connections tie together as well");
+  add("--grow", "NAME", one_of(o.grow, {"hidden", "all-widths", "depth", "all"}),
+      "which widths: those of hidden layers, or those that skip connections tie together as well; depth: residual "
+      "blocks that are not there yet; or all of it");
+  app_->add_flag("--auto", o.automatic,
+                 described("choose width and depth by growth: from the smallest network as far as --max-operations "
+                           "allow, in the first half of the epochs (20)"))
+      ->disable_flag_override()
+      ->group(group_);
+  add("--max-operations", "X", number(o.max_operations, 0.0, 1e24),
+      "floating-point operations of training and growing that --auto may spend, such as 1e15");
   add("--grow-where", "NAME",
       one_of(o.where, {"all", "together", "best", "best-per-parameter", "best-per-operation", "round-robin"}),
       "measure and grow all layers, one after the other; measure them together, which takes fewer passes, then grow "
@@ -273,6 +281,7 @@ std::map<std::string, std::string> CommandLine::given() const {
   std::map<std::string, std::string> result = given_;
   for (const char* place : {"--data", "--report", "--checkpoint", "--resume"}) result.erase(place);
   if (options_->augment) result["--augment"] = "";
+  if (options_->automatic) result["--auto"] = "";
   return result;
 }
 
@@ -284,6 +293,7 @@ std::optional<int> CommandLine::go_on(const std::map<std::string, std::string>& 
   const Options command = o;
   const auto apply = [&](const std::string& name, const std::string& text) {
     if (name == "--augment") return o.augment = true;
+    if (name == "--auto") return o.automatic = true;
     const auto store = stores_.find(name);
     return store != stores_.end() && store->second(text);
   };
@@ -294,6 +304,7 @@ std::optional<int> CommandLine::go_on(const std::map<std::string, std::string>& 
                                                  ", which this program does not know; use the one that saved it"));
     }
   }
+  o.settle(saved);
   const auto before = settings(o);
   for (const auto& [name, text] : now) {
     apply(name, text);
@@ -316,7 +327,11 @@ std::optional<int> CommandLine::parse(int argc, char** argv) {
   try {
     app_->parse(argc, argv);
     const std::vector<std::string> extras = app_->remaining();
-    if (extras.empty()) return clashes();
+    if (extras.empty()) {
+      if (const auto exit_code = clashes()) return exit_code;
+      options_->settle(given_);
+      return std::nullopt;
+    }
     const std::string& first = extras.front();
     if (first.starts_with('-')) return refuse("there is no option " + first + instead_of(first));
     if (first == "classify") return refuse("classify comes first: cifar10 classify MODEL IMAGE...");
@@ -372,6 +387,20 @@ std::optional<int> CommandLine::clashes() {
   if (o.is_mlp() && given("--fan-out")) {
     return refuse("--fan-out does not belong to --model mlp, which has no convolutions: leave it out");
   }
+  if (o.automatic) {
+    if (o.model != "resnet18") return refuse("--auto grows a resnet18; leave --model out");
+    for (const char* name : {"--width", "--channels", "--hidden", "--grow", "--grow-where", "--grow-layers"}) {
+      if (given(name)) return refuse(std::string("--auto chooses what ") + name + " gives; leave one of them out");
+    }
+    if (o.method == "none") return refuse("--auto grows, and --method none does not; give a method");
+    if (o.max_operations == 0.0) return refuse("--auto needs --max-operations, such as 1e15, to know how far to grow");
+  } else if (given("--max-operations")) {
+    return refuse("--max-operations belongs to --auto; give that too, or --max-parameters");
+  }
+  if (o.method == "none" && o.deepens()) return refuse("--grow " + o.grow + " needs a method; leave --method none out");
+  if (o.deepens() && !o.layers.empty()) {
+    return refuse("--grow-layers names layers that are there, and --grow " + o.grow + " adds others; give one of them");
+  }
   if (o.optimizer != "sgd" && given("--momentum")) {
     return refuse("--momentum belongs to --optimizer sgd, not " + o.optimizer + "; leave it out");
   }
@@ -410,6 +439,8 @@ std::map<std::string, std::string> CommandLine::settings(const Options& o) {
           {"--augment", o.augment ? "it" : ""},
           {"--method", o.method},
           {"--grow", o.grow},
+          {"--auto", o.automatic ? "it" : ""},
+          {"--max-operations", exact(o.max_operations)},
           {"--grow-where", o.where.value_or(o.is_mlp() ? "all" : "together")},
           {"--grow-layers", o.layers.empty() ? "its default" : list(o.layers)},
           {"--fan-out", o.fan_out},

@@ -190,7 +190,9 @@ void Console::on(const GrowthDone& event) {
                               ? "no layer grew"
                               : meristem::concat("now ", shown_size(event.network), ", test accuracy ",
                                                  fixed(100 * event.test_accuracy, 2), " %");
-  std::cout << (columns > 0 ? meristem::wrapped(now, static_cast<std::size_t>(columns), 2) : "  " + now) << "\n\n";
+  std::cout << (columns > 0 ? meristem::wrapped(now, static_cast<std::size_t>(columns), 2) : "  " + now) << '\n';
+  if (!event.over.empty()) std::cout << "  growth is over: " << event.over << '\n';
+  std::cout << '\n';
   check_output();
 }
 
@@ -209,6 +211,17 @@ void Console::on(const RunEnded& event) {
   std::cout << '\n';
   head("result",
        meristem::concat("test accuracy ", fixed(100 * event.testing.accuracy, 2), " %, ", shown_size(event.network)));
+  // Hidden widths alone are no news.
+  const bool several = event.bought.size() > 1 || (!event.bought.empty() && event.bought[0].kind != "hidden widths");
+  for (std::size_t i = 0; several && i < event.bought.size(); ++i) {
+    const Bought& kind = event.bought[i];
+    head(i == 0 ? "bought" : "",
+         meristem::concat(
+             kind.kind == "blocks" ? meristem::concat(kind.times, kind.times == 1 ? " block" : " blocks") : kind.kind,
+             ": ", meristem::grouped(kind.units), kind.units == 1 ? " unit, " : " units, ",
+             meristem::grouped(kind.parameters), " parameters, ", meristem::grouped(kind.multiply_adds),
+             " multiply-adds an image, loss down by ", fixed(kind.decrease, 4), " all in all"));
+  }
   std::string costs = fixed(event.seconds, 1) + " s";
   if (event.grew) costs += ", of which " + fixed(event.growing_seconds, 1) + " s growing";
   costs += "; " + operations(event.training_operations) + " of training";

@@ -26,6 +26,7 @@ struct LayerState {
 
 /// The widths of the layers that can grow, the number of parameters and all layers with weights.
 struct NetworkState {
+  std::vector<std::string> hidden_names;  ///< of those layers; what joins comes last
   std::vector<std::int64_t> hidden;
   std::int64_t parameters = 0;
   std::vector<LayerState> layers;
@@ -80,6 +81,7 @@ struct GrowthDone {
   meristem::grow::GrowthReport report;
   NetworkState network;
   double test_accuracy = 0.0;
+  std::string over;                                ///< why growth is over, or empty
   std::map<std::string, double> bottleneck_after;  ///< measured anew, if anyone wants pictures
 };
 
@@ -94,12 +96,21 @@ struct RunStopped {
   bool saves = false;      ///< whether it would have saved
 };
 
+/// What one kind of growth brought in a run.
+struct Bought {
+  std::string kind;        ///< `hidden widths`, `tied widths` or `blocks`
+  std::int64_t times = 0;  ///< layers that grew, step by step; of blocks their number
+  std::int64_t units = 0, parameters = 0, multiply_adds = 0;
+  double decrease = 0.0;  ///< of the loss, added up, on the images of the line search
+};
+
 struct RunEnded {
   meristem::train::Metrics testing;
   NetworkState network;
   double seconds = 0.0, growing_seconds = 0.0;
   bool grew = false;  ///< whether growth was asked for
   double training_operations = 0.0, growing_operations = 0.0;
+  std::vector<Bought> bought;
 };
 
 /// Something a person should know that does not stop the run.

@@ -45,6 +45,35 @@ std::string History::growth(const std::string& name) const {
   return lines.str();
 }
 
+std::vector<Bought> History::bought() const {
+  std::vector<Bought> kinds{{.kind = "hidden widths"}, {.kind = "tied widths"}, {.kind = "blocks"}};
+  for (const Json& step : all_.at("growths")) {
+    for (const Json& json : step.at("sites")) {
+      const meristem::grow::SiteReport site = site_of(json);
+      if (site.added == 0) continue;
+      Bought& kind = kinds[!site.block.empty() ? 2 : !site.stream.empty() ? 1 : 0];
+      ++kind.times;
+      kind.units += site.added;
+      kind.parameters += site.new_parameters;
+      kind.multiply_adds += site.new_multiply_adds;
+      kind.decrease += site.measured();
+    }
+  }
+  std::erase_if(kinds, [](const Bought& kind) { return kind.times == 0; });
+  return kinds;
+}
+
+std::vector<std::string> History::width_names() const {
+  const Json& growths = all_.at("growths");
+  for (const Json* told :
+       {growths.empty() ? nullptr : &growths.back(), all_.contains("run") ? &all_.at("run") : nullptr}) {
+    const Json::json_pointer names(
+        told && told->contains("event") && told->at("event") == "run" ? "/hidden_names" : "/network/hidden_names");
+    if (told && told->contains(names)) return told->at(names).get<std::vector<std::string>>();
+  }
+  return {};
+}
+
 std::string History::summary() const {
   const Json& epochs = all_.at("epochs");
   if (epochs.empty()) return "";
@@ -89,6 +118,10 @@ meristem::grow::SiteReport History::site_of(const Json& site) {
   report.multiply_adds = site.value("multiply_adds", std::int64_t{0});
   report.accuracy = real(site, "accuracy");
   report.seconds = real(site, "seconds");
+  report.stream = site.value("stream", "");
+  report.block = site.value("block", "");
+  report.new_parameters = site.value("new_parameters", std::int64_t{0});
+  report.new_multiply_adds = site.value("new_multiply_adds", std::int64_t{0});
   report.note = site.at("note");
   return report;
 }

@@ -3,6 +3,7 @@
 
 #include <string>
 #include <utility>
+#include <vector>
 
 #include <meristem/core/error.hpp>
 #include <meristem/grow/history.hpp>
@@ -31,6 +32,12 @@ class History final : public Listener {
   /// The growth steps as the library writes them, a line of JSON for each layer. Throws DataError, which names the
   /// file, for what this program would not have kept.
   [[nodiscard]] std::string growth(const std::string& name) const;
+
+  /// What each kind of growth brought so far; kinds that brought nothing are left out.
+  [[nodiscard]] std::vector<Bought> bought() const;
+
+  /// Names of the widths in the order in which they were told last; empty if none were.
+  [[nodiscard]] std::vector<std::string> width_names() const;
 
   /// In a few words: how far the run got, and how well it does; empty before the first epoch.
   [[nodiscard]] std::string summary() const;

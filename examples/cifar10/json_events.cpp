@@ -13,7 +13,10 @@ Json to_json(const NetworkState& network) {
                       {"grows", layer.grows},
                       {"block", layer.block}});
   }
-  return {{"hidden", network.hidden}, {"parameters", network.parameters}, {"layers", layers}};
+  return {{"hidden_names", network.hidden_names},
+          {"hidden", network.hidden},
+          {"parameters", network.parameters},
+          {"layers", layers}};
 }
 
 Json to_json(const DataLoaded& event) {
@@ -92,6 +95,10 @@ Json to_json(const meristem::grow::SiteReport& site) {
           {"multiply_adds", site.multiply_adds},
           {"accuracy", site.accuracy},
           {"seconds", site.seconds},
+          {"stream", site.stream},
+          {"block", site.block},
+          {"new_parameters", site.new_parameters},
+          {"new_multiply_adds", site.new_multiply_adds},
           {"note", site.note}};
 }
 
@@ -112,17 +119,28 @@ Json to_json(const GrowthDone& event) {
                {"operations", event.report.operations},
                {"seconds", event.report.seconds}};
   if (event.report.added() > 0) json["test_accuracy"] = event.test_accuracy;
+  if (!event.over.empty()) json["over"] = event.over;
   return json;
 }
 
 Json to_json(const RunEnded& event) {
+  Json bought = Json::array();
+  for (const Bought& kind : event.bought) {
+    bought.push_back({{"kind", kind.kind},
+                      {"times", kind.times},
+                      {"units", kind.units},
+                      {"parameters", kind.parameters},
+                      {"multiply_adds", kind.multiply_adds},
+                      {"decrease", kind.decrease}});
+  }
   return {{"event", "result"},
           {"testing", to_json(event.testing)},
           {"network", to_json(event.network)},
           {"seconds", event.seconds},
           {"growing_seconds", event.growing_seconds},
           {"training_operations", event.training_operations},
-          {"growing_operations", event.growing_operations}};
+          {"growing_operations", event.growing_operations},
+          {"bought", bought}};
 }
 
 }  // namespace cifar10

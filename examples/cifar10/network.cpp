@@ -31,6 +31,13 @@ ms::nn::Sequential<float> build(ms::Context& ctx, const Options& o, const ms::da
         ctx, {.classes = classes, .stages = stages, .width = o.width, .in_channels = images.channels});
   }
   const std::vector<std::int64_t> hidden = o.hidden.value_or(std::vector<std::int64_t>{});
+  if (o.automatic) {
+    return ms::models::resnet18<float>(ctx, {.classes = classes,
+                                             .channels = o.channels,
+                                             .in_channels = images.channels,
+                                             .hidden = {1, 1, 1, 1},
+                                             .blocks = {1, 1, 1, 1}});
+  }
   if (o.model == "resnet18-strided") {
     return ms::models::resnet18_strided<float>(ctx, {.classes = classes,
                                                      .width = o.width,
@@ -44,6 +51,7 @@ ms::nn::Sequential<float> build(ms::Context& ctx, const Options& o, const ms::da
 }
 
 ms::grow::Widths widths_of(const Options& o) {
+  if (o.grow == "depth") return ms::grow::Widths::none;
   return o.grow == "hidden" ? ms::grow::Widths::hidden : ms::grow::Widths::all;
 }
 
@@ -54,13 +62,15 @@ ms::grow::GrowerOptions grower_options(const Options& o) {
   options.method = ms::grow::parse_method(o.method);
   options.where = where_of(o.where.value_or(o.is_mlp() ? "all" : "together"));
   options.widths = widths_of(o);
+  options.depth = o.deepens() ? ms::grow::Depth::grows : ms::grow::Depth::fixed;
+  if (o.automatic) options.until.empty_steps = 1;
   options.sites = o.layers;
   options.fan_out = o.fan_out == "centre" ? ms::grow::FanOut::centre : ms::grow::FanOut::full;
   ms::grow::HowMany rule =
       o.is_mlp() || o.units ? ms::grow::HowMany::fixed(o.units.value_or(8)) : ms::grow::HowMany::of_outputs(1.0 / 4);
   rule.significance = o.least_significance();
   // With a threshold only what stands out of the noise and lowers the loss.
-  rule.insist = rule.significance == 0.0;
+  rule.insist = rule.significance == 0.0 && !o.automatic;
   options.how_many = rule;
   options.damping = o.damping;
   options.statistics_samples = o.statistics_samples.value_or(o.is_mlp() ? 10'000 : 2'000);
@@ -73,8 +83,24 @@ ms::grow::GrowerOptions grower_options(const Options& o) {
   return options;
 }
 
+std::vector<ms::grow::Site<float>> shown_sites(const Options& o, ms::nn::Layer<float>& net) {
+  return ms::grow::find_sites(net, o.grow == "depth" ? ms::grow::Widths::all : widths_of(o));
+}
+
+std::int64_t room_for_work(const Options& o, double spent, std::int64_t epochs_left, std::int64_t images,
+                           std::size_t sites) {
+  // Of a growth step at most: statistics in three passes forward and backward for widths and again for blocks, and two
+  // forward for norms of each stream; ten losses for each site. A multiply-add is two operations.
+  const ms::grow::GrowerOptions options = grower_options(o);
+  const double growing =
+      60.0 * static_cast<double>(std::min(options.statistics_samples, images)) +
+      20.0 * static_cast<double>(std::min(options.search_samples, images)) * static_cast<double>(sites + 1);
+  const double training = 6.0 * static_cast<double>(images) * static_cast<double>(epochs_left);
+  return static_cast<std::int64_t>(std::min((o.max_operations - spent) / (training + growing), 1e15));
+}
+
 void require_room(const Options& o, ms::nn::Layer<float>& net, const std::vector<ms::grow::Site<float>>& sites) {
-  if (o.max_parameters == 0 || !o.resume.empty()) return;
+  if (o.max_parameters == 0 || !o.resume.empty() || sites.empty()) return;
   const std::int64_t parameters = ms::nn::parameter_count(net);
   std::int64_t least = ms::grow::unlimited;
   for (const auto& site : sites) least = std::min(least, ms::grow::least_unit_parameters(site));
@@ -115,10 +141,17 @@ void LayerWalk::walk(ms::nn::Layer<float>& layer, const ms::Shape& input, const 
 }
 
 NetworkState network_state(ms::nn::Layer<float>& net, const ms::Shape& image,
-                           const std::vector<ms::grow::Site<float>>& sites) {
+                           const std::vector<ms::grow::Site<float>>& sites, std::vector<std::string> names) {
   NetworkState state;
+  const bool given = !names.empty();
   for (const auto& site : sites) {
-    if (names_width(site)) state.hidden.push_back(site.width());
+    if (!given && names_width(site)) names.push_back(site.name);
+  }
+  for (const std::string& name : names) {
+    const auto found = std::find_if(sites.begin(), sites.end(), [&](const auto& site) { return site.name == name; });
+    if (found == sites.end()) continue;
+    state.hidden_names.push_back(name);
+    state.hidden.push_back(found->width());
   }
   state.parameters = ms::nn::parameter_count(net);
   state.layers = LayerWalk(net, image, sites).layers();

@@ -11,6 +11,8 @@ std::vector<std::int64_t> Options::growth_epochs() const {
   };
   if (grow_after) {
     for (const std::int64_t epoch : *grow_after) add(epoch);
+  } else if (automatic) {
+    for (std::int64_t epoch = 1; epoch <= epochs / 2; ++epoch) add(epoch);
   } else if (is_mlp()) {
     for (std::int64_t epoch = 1; epoch <= epochs * 2 / 3; ++epoch) add(epoch);
   } else {
@@ -23,6 +25,13 @@ std::vector<std::int64_t> Options::growth_epochs() const {
 std::int64_t Options::hold_epochs() const {
   const std::vector<std::int64_t> growths = growth_epochs();
   return schedule == "hold-cosine" && !growths.empty() ? growths.back() : 0;
+}
+
+void Options::settle(const std::map<std::string, std::string>& given) {
+  if (!automatic) return;
+  if (!given.contains("--epochs")) epochs = 20;
+  channels = 4;
+  grow = "all";
 }
 
 std::string as_ranges(const std::vector<std::int64_t>& numbers) {
@@ -42,12 +51,17 @@ std::string Options::growth_plan() const {
   if (method == "none") return "none";
   const std::vector<std::int64_t> when = growth_epochs();
   if (when.empty()) return "none: no growth step falls into these epochs (--epochs, --grow-after)";
+  const char* const depth = grow == "all" ? "widths and depth, " : grow == "depth" ? "depth, " : "";
   std::string most = "1/4 of what a layer feeds";
   if (is_mlp() || units) {
     const std::int64_t count = units.value_or(8);
     most = concat(count, count == 1 ? " unit" : " units", " a layer");
   }
-  return concat(method, ", ", when.size(), when.size() == 1 ? " step" : " steps", ": after epoch",
+  if (automatic) {
+    return concat(method, ", widths and depth, from the smallest network, after each of epochs ", as_ranges(when),
+                  " as long as ", max_operations, " operations allow");
+  }
+  return concat(method, ", ", depth, when.size(), when.size() == 1 ? " step" : " steps", ": after epoch",
                 when.size() == 1 ? " " : "s ", as_ranges(when), ", ", least_significance() > 0.0 ? "at most " : "",
                 most);
 }

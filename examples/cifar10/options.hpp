@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -27,7 +28,9 @@ struct Options {
   double label_smoothing = 0.0;
   bool augment = false;
   std::string method = "tiny";
-  std::string grow = "hidden";  ///< which widths
+  std::string grow = "hidden";  ///< which widths, and whether depth
+  bool automatic = false;       ///< grows from the smallest network until operations run out
+  double max_operations = 0.0;  ///< of an automatic run, all in all
   std::optional<std::string> where;
   std::vector<std::string> layers;
   std::string fan_out = "full";
@@ -55,6 +58,10 @@ struct Options {
   [[nodiscard]] std::int64_t hold_epochs() const;
   /// By default a perceptron takes what stands out of the noise, others the number that was asked for.
   [[nodiscard]] double least_significance() const { return significance.value_or(is_mlp() ? 1.0 : 0.0); }
+
+  [[nodiscard]] bool deepens() const { return grow == "depth" || grow == "all"; }
+  /// What is left open gets the values of an automatic run, unless `given` names it.
+  void settle(const std::map<std::string, std::string>& given);
 
   /// In words: when the network grows, and by how much.
   [[nodiscard]] std::string growth_plan() const;

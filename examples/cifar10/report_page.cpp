@@ -132,6 +132,7 @@ class Page {
     if (!growths_.empty()) {
       bottlenecks();
       spectra();
+      bought();
       growth_tables();
     }
     units();
@@ -226,7 +227,13 @@ class Page {
   }
 
   void widths() {
-    const Json& names = part(run_, "hidden_names");
+    // What joined is told with the last growth step.
+    const Json* told = &part(run_, "hidden_names");
+    for (const Json& growth : growths_) {
+      const Json& now = part(part(growth, "network"), "hidden_names");
+      if (now.is_array()) told = &now;
+    }
+    const Json& names = *told;
     if (names.empty()) return;
     section("widths", "Width of every layer", "Channels or units of the layers that can grow, in each epoch.");
     charts::LineChart chart{.label = "width of every layer over the epochs",
@@ -377,6 +384,28 @@ class Page {
       }
       out_ += "</div></details>";
     }
+    out_ += "</section>";
+  }
+
+  /// Which kind of growth was bought, for how much, and what it gave.
+  void bought() {
+    const Json& kinds = part(result_, "bought");
+    if (!kinds.is_array() || kinds.empty()) return;
+    section("bought", "What growth bought",
+            "Hidden widths are those inside blocks and chains, tied widths those that skip connections add up, blocks "
+            "those that were not there. Multiply-adds are those of one image; the loss, in nats per image, fell by so "
+            "much on the images of the line search, all growth steps added up.");
+    std::string table =
+        "<div class=\"wide\"><table><thead><tr><th>kind</th><th>times</th><th>units</th><th>parameters</th>"
+        "<th>multiply-adds</th><th>decrease</th></tr></thead><tbody>";
+    for (const Json& kind : kinds) {
+      table += "<tr><td>" + escaped(text(kind, "kind")) + "</td>";
+      for (const char* count : {"times", "units", "parameters", "multiply_adds"}) {
+        table += "<td>" + whole(real(kind, count)) + "</td>";
+      }
+      table += "<td>" + number(real(kind, "decrease")) + "</td></tr>";
+    }
+    card(table + "</tbody></table></div>");
     out_ += "</section>";
   }
 

@@ -89,8 +89,11 @@ void Session::prepare() {
     at_ = saved_->at;
   }
   loss_ = {.label_smoothing = o.label_smoothing};
-  sites_ = ms::grow::find_sites(*net_, widths_of(o));
-  if (o.method != "none" && !sites_.empty()) {
+  if (saved_) width_names_ = history_->width_names();
+  find_sites();
+  image_ = ms::Shape{1, data_.train.height, data_.train.width, data_.train.channels};
+  if (o.automatic && !saved_) require_operations();
+  if (o.method != "none" && (!sites_.empty() || o.deepens())) {
     make_grower();
     require_room(o, *net_, grower_->sites());
     if (saved_) grower_->restore(at_.grower);
@@ -102,11 +105,10 @@ void Session::prepare() {
       .hold_steps = o.hold_epochs() * steps_,
       .total_steps = o.epochs * steps_});
   growth_epochs_ = o.growth_epochs();
-  image_ = ms::Shape{1, data_.train.height, data_.train.width, data_.train.channels};
   RunStarted started{.model = o.model,
                      .optimizer = o.optimizer,
                      .growth = grower_ ? o.growth_plan() : "none",
-                     .hidden_names = {},
+                     .hidden_names = width_names_,
                      .network = state(),
                      .epochs = o.epochs,
                      .steps = steps_,
@@ -117,13 +119,27 @@ void Session::prepare() {
                      .resumed_from = o.resume,
                      .resumed_epoch = at_.epoch,
                      .resumed_step = at_.step};
-  for (const auto& site : sites_) {
-    if (names_width(site)) started.hidden_names.push_back(site.name);
-  }
   // Nothing is printed before all that can be wrong with the options and the data has been found.
   listeners_->tell(DeviceChosen{ctx_.device_name()});
   listeners_->tell(loaded(data_));
   listeners_->tell(started);
+}
+
+void Session::find_sites() {
+  sites_ = shown_sites(*o_, *net_);
+  for (const auto& site : sites_) {
+    const bool known = std::find(width_names_.begin(), width_names_.end(), site.name) != width_names_.end();
+    if (!known && names_width(site)) width_names_.push_back(site.name);
+  }
+}
+
+void Session::require_operations() const {
+  const double images = static_cast<double>(data_.train.size());
+  const double least = 6.0 * images * static_cast<double>(o_->epochs) * static_cast<double>(work());
+  if (o_->max_operations > least) return;
+  throw ms::ArgumentError(ms::concat("--max-operations: ", o_->max_operations, " are not enough: ", o_->epochs,
+                                     o_->epochs == 1 ? " epoch" : " epochs", " of the smallest network alone take ",
+                                     least, "; give more of them, or fewer --epochs or --images"));
 }
 
 void Session::make_grower() {
@@ -226,11 +242,19 @@ void Session::test_epoch() {
 }
 
 bool Session::grows_now() const {
-  return grower_ && std::binary_search(growth_epochs_.begin(), growth_epochs_.end(), at_.epoch);
+  return grower_ && !grower_->over() && std::binary_search(growth_epochs_.begin(), growth_epochs_.end(), at_.epoch);
 }
 
 void Session::grow() {
   interrupt::check(growing);
+  if (o_->automatic) {
+    ms::grow::Budget budget = grower_->options().budget;
+    budget.multiply_adds =
+        room_for_work(*o_, spent(), o_->epochs - at_.epoch, data_.train.size(), grower_->sites().size());
+    // Without room the step finds nothing, and growth is over.
+    if (budget.multiply_adds <= work()) budget.multiply_adds = work();
+    grower_->set_budget(budget);
+  }
   const auto images = watched(data_.train, *listeners_);
   GrowthDone done;
   done.epoch = at_.epoch;
@@ -244,6 +268,8 @@ void Session::grow() {
   if (done.report.added() > 0) done.test_accuracy = test(nullptr, growing).accuracy;
   for (const ms::grow::SiteReport& site : done.report.sites) at_.growing_seconds += site.seconds;
   at_.growing_operations += done.report.operations;
+  find_sites();
+  done.over = grower_->over().value_or("");
   done.network = state();
   if (listeners_->want_pictures()) {
     for (const ms::grow::SiteReport& site : grower_->probe(ctx_, images))
@@ -272,7 +298,8 @@ void Session::end() {
                             .growing_seconds = at_.growing_seconds,
                             .grew = grower_.has_value(),
                             .training_operations = at_.training_operations,
-                            .growing_operations = at_.growing_operations});
+                            .growing_operations = at_.growing_operations,
+                            .bought = history_->bought()});
 }
 
 void Session::probe_checkpoint() const {

@@ -48,7 +48,17 @@ class Session {
 
   void make_grower();
 
-  [[nodiscard]] NetworkState state() { return network_state(*net_, image_, sites_); }
+  [[nodiscard]] NetworkState state() { return network_state(*net_, image_, sites_, width_names_); }
+
+  /// Finds the layers that can grow, and names those that joined.
+  void find_sites();
+
+  /// Of one image.
+  [[nodiscard]] std::int64_t work() const { return net_->multiply_adds(image_); }
+  [[nodiscard]] double spent() const { return at_.training_operations + at_.growing_operations; }
+
+  /// Throws ArgumentError if --max-operations do not suffice for the network that an automatic run starts with.
+  void require_operations() const;
 
   void train();
 
@@ -96,6 +106,7 @@ class Session {
   std::unique_ptr<ms::optim::Optimizer<float>> optimizer_;
   ms::nn::CrossEntropy loss_;
   std::vector<ms::grow::Site<float>> sites_;
+  std::vector<std::string> width_names_;
   std::optional<ms::grow::Grower<float>> grower_;
   std::optional<ms::optim::Schedule> schedule_;
   std::int64_t steps_ = 0;

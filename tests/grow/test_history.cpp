@@ -54,7 +54,11 @@ ms::grow::History sample() {
                           .samples = 2000,
                           .lambda_error = 0.3,
                           .accuracy = 0.5,
-                          .seconds = 1.5});
+                          .seconds = 1.5,
+                          .stream = "stem.conv",
+                          .block = "stage1.block1_1",
+                          .new_parameters = 321,
+                          .new_multiply_adds = 5000000000});
   report.sites.push_back({.name = "odd \"name\" \\ with\ttab, \x01 and \xc3\xa9", .note = "two\nlines"});
   history.add(3, 150, report);
   report.sites.pop_back();
@@ -89,9 +93,11 @@ TEST_CASE("history: what is written reads back with the same bits") {
       const auto &a = one.report.sites[j], &b = two.report.sites[j];
       CHECK(a.name == b.name);
       CHECK(a.note == b.note);
+      CHECK(a.stream == b.stream);
+      CHECK(a.block == b.block);
       using Site = ms::grow::SiteReport;
       for (const auto member : {&Site::width, &Site::added, &Site::parameters, &Site::multiply_adds, &Site::asked,
-                                &Site::found, &Site::samples}) {
+                                &Site::found, &Site::samples, &Site::new_parameters, &Site::new_multiply_adds}) {
         CHECK(a.*member == b.*member);
       }
       CHECK(a.evaluations == b.evaluations);
@@ -188,6 +194,18 @@ TEST_CASE("history: text that is no history is refused, and the line is named") 
   CHECK(contains(refused(with("\"lambda\":[1e+300,", "\"lambda\":{\"a\":1},\"x\":[")),
                  "has no list of numbers at 'lambda'"));
   CHECK(contains(refused(with("\"sites\":2", "\"sites\":0")), "has 0 sites"));
+  // A history from before networks grew in depth.
+  std::string old = first + second;
+  for (const char* key : {"stream", "block", "new_parameters", "new_multiply_adds"}) {
+    for (std::size_t at; (at = old.find(ms::concat("\"", key, "\":"))) != std::string::npos;) {
+      old.erase(at, old.find(',', at) + 1 - at);
+    }
+  }
+  std::istringstream earlier(old);
+  const auto report = ms::io::read_history(earlier).events.at(0).report.sites.at(0);
+  CHECK(report.block.empty());
+  CHECK(report.new_parameters == 0);
+  CHECK(report.name == "stage1.block1.conv1");
   std::istringstream empty("");
   CHECK(ms::io::read_history(empty).events.empty());
 }

@@ -163,10 +163,36 @@ TEST_CASE("resnet: hidden widths block by block") {
   CHECK(widths == std::vector<std::int64_t>{1, 2, 3, 4, 5, 6, 7, 8});
   CHECK(message_of<ms::ArgumentError>([&] {
           (void)ms::models::resnet18<float>(ctx, {.hidden = {1, 2}});
-        }) == "resnet18: 2 hidden widths were given; it has eight blocks: give one width for each, or none");
+        }) == "resnet18: 2 hidden widths were given; it has 8 blocks: give one width for each, or none");
   CHECK(message_of<ms::ArgumentError>([&] {
           (void)ms::models::resnet18_strided<float>(ctx, {.hidden = {1, 2, 3, 0, 5, 6, 7, 8}});
         }) == "resnet18_strided: a hidden width is 0; it must be 1 or more");
+}
+
+TEST_CASE("resnet: stages of other numbers of blocks") {
+  ms::Context ctx;
+  const auto blocks_of = [](auto&& net) {
+    std::vector<std::string> result;
+    for (auto* parameter : ms::nn::parameters<float>(net)) {
+      const std::string& name = parameter->name;
+      if (!name.ends_with(".conv1.weight")) continue;
+      result.push_back(name.substr(0, name.size() - 13) + " " + std::to_string(parameter->value.extent(0)));
+    }
+    return result;
+  };
+  using Names = std::vector<std::string>;
+  CHECK(
+      blocks_of(ms::models::resnet18<float>(ctx, {.channels = 4, .hidden = {5, 6, 7, 8, 9}, .blocks = {1, 2, 1, 1}})) ==
+      Names{"stage1.block1 5", "stage2.block1 6", "stage2.block2 7", "stage3.block1 8", "stage4.block1 9"});
+  CHECK(blocks_of(ms::models::resnet18_strided<float>(
+            ctx, {.channels = 4, .hidden = {5, 6, 7, 8}, .blocks = {1, 1, 1, 1}})) ==
+        Names{"stage1.block1 5", "stage2.block1 6", "stage3.block1 7", "stage4.block1 8"});
+  CHECK(message_of<ms::ArgumentError>([&] {
+          (void)ms::models::resnet18<float>(ctx, {.blocks = {1, 2}});
+        }) == "resnet18: 2 numbers of blocks were given; it has four stages: give one for each, or none");
+  CHECK(message_of<ms::ArgumentError>([&] {
+          (void)ms::models::resnet18<float>(ctx, {.blocks = {1, 2, 0, 1}});
+        }) == "resnet18: a number of blocks is 0; it must be 1 or more");
 }
 
 TEST_CASE("resnet: impossible options are told") {

@@ -89,7 +89,8 @@ std::vector<std::string> joined(std::vector<std::string> first, const std::vecto
 
 /// Epochs and growth tables without times, and the result.
 std::vector<std::string> story(const std::string& out) {
-  const std::regex seconds("[0-9]+\\.[0-9] s\\b"), column("(  (layer|conv|stage).*[0-9%-]) +[0-9]+\\.[0-9]{2}$");
+  const std::regex seconds("[0-9]+\\.[0-9] s\\b"),
+      column("(  (layer|conv|stage|stem|block).*[0-9%-]) +[0-9]+\\.[0-9]{2}$");
   std::vector<std::string> result;
   for (const std::string& line : lines_of(out)) {
     const bool header = std::regex_search(line, std::regex("^(device|data|network|training|growth  |resumed|stopped)"));
@@ -165,6 +166,8 @@ TEST_CASE("resume: a run that was stopped at any phase ends as if it had not bee
   check_stopped(growing(folder.path(), {"--model", "resnet18", "--epochs", "3", "--channels", "2", "--width", "1/4",
                                         "--optimizer", "adamw"}),
                 {"epoch 1/3", "growth after epoch 1", "epoch 2/3"});
+  check_stopped(growing(folder.path(), {"--auto", "--max-operations", "5e9", "--epochs", "4"}),
+                {"epoch 1/4", "growth after epoch 1", "epoch 3/4"});
 }
 
 TEST_CASE("resume: a run that was killed at any moment goes on from the last checkpoint, which is whole") {

@@ -18,7 +18,8 @@ namespace {
 
 /// Output without times: seconds, and the last column of the growth table.
 std::string timeless(const std::string& out) {
-  const std::regex seconds("[0-9]+\\.[0-9] s\\b"), column("(  (layer|conv|stage).*[0-9%-]) +[0-9]+\\.[0-9]{2}$");
+  const std::regex seconds("[0-9]+\\.[0-9] s\\b"),
+      column("(  (layer|conv|stage|stem|block).*[0-9%-]) +[0-9]+\\.[0-9]{2}$");
   std::string result;
   for (const std::string& line : lines_of(out)) {
     result += std::regex_replace(std::regex_replace(line, seconds, "TIME"), column, "$1") + '\n';
@@ -246,6 +247,50 @@ TEST_CASE("runs: a residual network grows in all its widths") {
   CHECK(count(lines, "network   resnet18, hidden ([0-9]+-){11}[0-9]+, [0-9,]+ parameters") == 1);
   CHECK(count(lines, "    .*, which feeds the same stream, promises more.*") == 16);
   CHECK(count(lines, "  (stem.conv|stage1.block[12].conv2) .* [0-9]+ \\+ [12] .*") == 2);
+}
+
+TEST_CASE("runs: networks get deeper by blocks that were not there") {
+  const Folder folder;
+  program::write_cifar(folder.path());
+  for (const char* model : {"resnet18", "vgg"}) {
+    CAPTURE(model);
+    const Outcome outcome = program::run(small_convolutions(model, folder.path(), {"--grow", "depth"}));
+    CAPTURE(outcome.err);
+    CAPTURE(outcome.out);
+    REQUIRE(outcome.exit_code == 0);
+    const auto lines = lines_of(outcome.out);
+    CHECK(count(lines, "growth    tiny, depth, 2 steps: .*") == 1);
+    CHECK(count(lines, "  .*block.*conv1 +.* 0 \\+ [12] .*") >= 1);
+    CHECK(count(lines, "bought    [12] blocks?: [1-4] units?, .*") == 1);
+  }
+}
+
+TEST_CASE("runs: a network chooses its size within the operations that it is given") {
+  const Folder folder;
+  program::write_cifar(folder.path());
+  const std::vector<std::string> arguments{"--data",   folder.path().string(),
+                                           "--auto",   "--epochs",
+                                           "4",        "--max-operations",
+                                           "5e9",      "--batch",
+                                           "20",       "--json",
+                                           "--report", (folder.path() / "report").string()};
+  const Outcome outcome = program::run(arguments);
+  CAPTURE(outcome.err);
+  REQUIRE(outcome.exit_code == 0);
+  const std::string result = lines_of(outcome.out).back();
+  CAPTURE(result);
+  const auto number = [&](const std::string& key) {
+    const std::size_t at = result.find("\"" + key + "\":");
+    REQUIRE(at != std::string::npos);
+    return std::stod(result.substr(at + key.size() + 3));
+  };
+  const double spent = number("training_operations") + number("growing_operations");
+  CHECK(spent <= 5e9);
+  CHECK(contains(result, "\"kind\":"));
+  // It starts with one block a stage, and gets larger.
+  CHECK(contains(outcome.out, "\"hidden\":[4,1,8,1,16,1,32,1]"));
+  const std::string page = program::read(folder.path() / "report" / "report.html");
+  CHECK(contains(page, "What growth bought"));
 }
 
 TEST_CASE("runs: a chain of convolutions grows at every layer") { check_model("vgg", "conv[1-8]", {}); }

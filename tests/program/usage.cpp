@@ -45,7 +45,9 @@ TEST_CASE("usage: help lists every option with its default") {
       {"--label-smoothing X", "default 0"},
       {"--augment", "horizontal flips"},
       {"--method NAME", "default tiny"},
-      {"--grow NAME", "hidden, all-widths; default hidden"},
+      {"--grow NAME", "hidden, all-widths, depth, all; default hidden"},
+      {"--auto", "from the smallest network"},
+      {"--max-operations X", "default 0"},
       {"--grow-where NAME",
        "all, together, best, best-per-parameter, best-per-operation, round-robin; default all with an mlp, else "
        "together"},

@@ -90,7 +90,8 @@ std::vector<Wrong> wrong_values() {
   add_values(all, "--method", {"gradmin", "", "TINY"},
              "one of tiny, tiny-eigen, tiny-joint, tiny-fisher, gradmax, random, random-kaiming, random-fan-out, nest, "
              "net2wider, paired, north, senn, firefly, none");
-  add_values(all, "--grow", {"all", "hidden,all-widths", ""}, "one of hidden, all-widths");
+  add_values(all, "--grow", {"widths", "hidden,all-widths", ""}, "one of hidden, all-widths, depth, all");
+  add_values(all, "--max-operations", {"-1", "1P", "nan", "1e25"}, "a number from 0 to 1e+24");
   add_values(all, "--grow-where", {"nowhere", "all,best"},
              "one of all, together, best, best-per-parameter, best-per-operation, round-robin");
   add_values(all, "--fan-out", {"center", ""}, "one of full, centre");
@@ -176,6 +177,19 @@ std::vector<Wrong> wrong_words() {
       {words("--fan-out centre --model mlp"), 2, "--fan-out does not belong to --model mlp", "leave it out"},
       {words("--optimizer adamw --momentum 0.5"), 2, "--momentum belongs to --optimizer sgd, not adamw",
        "leave it out"},
+      {{"--auto"}, 2, "--auto needs --max-operations", "such as 1e15"},
+      {words("--auto --max-operations 1e12 --model mlp"), 2, "--auto grows a resnet18", "leave --model out"},
+      {words("--auto --max-operations 1e12 --channels 8"), 2, "--auto chooses what --channels gives",
+       "leave one of them out"},
+      {words("--auto --max-operations 1e12 --grow depth"), 2, "--auto chooses what --grow gives",
+       "leave one of them out"},
+      {words("--auto --max-operations 1e12 --method none"), 2, "--method none does not", "give a method"},
+      {words("--auto --max-operations 1e6 --data data"), 2, "--max-operations: 1e+06 are not enough",
+       "give more of them, or fewer --epochs or --images"},
+      {words("--max-operations 1e12"), 2, "--max-operations belongs to --auto", "give that too"},
+      {words("--grow depth --method none"), 2, "--grow depth needs a method", "leave --method none out"},
+      {words("--grow all --grow-layers stage1.block1.conv1"), 2, "--grow-layers names layers that are there",
+       "give one of them"},
       {words("--image-size 64 --data data"), 2, "--image-size belongs to --data with a folder of JPEG and PNG files",
        "leave it out"},
       {words("--image-size 64"), 2, "--image-size belongs to --data with a folder", "leave it out"},

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <type_traits>
@@ -23,6 +24,7 @@
 #include <meristem/grow/policy/streams.hpp>
 #include <meristem/grow/policy/when.hpp>
 #include <meristem/grow/report.hpp>
+#include <meristem/grow/units/depth.hpp>
 #include <meristem/grow/units/insertion.hpp>
 #include <meristem/grow/units/prune.hpp>
 #include <meristem/grow/units/find_sites.hpp>
@@ -41,6 +43,7 @@ class Grower {
   /// method that cannot serve a site, or a budget of parameters without room for a single unit.
   Grower(nn::Layer<T>& network, optim::Optimizer<T>& optimizer, const GrowerOptions& options = {});
 
+  /// The layers that can grow; a block that joins brings its own.
   [[nodiscard]] const std::vector<Site<T>>& sites() const noexcept { return sites_; }
   [[nodiscard]] const GrowerOptions& options() const noexcept { return options_; }
 
@@ -52,10 +55,17 @@ class Grower {
   GrowthReport grow(Context& ctx, const std::type_identity_t<nn::BatchSource<T>>& training_set,
                     const std::function<void(SiteReport&)>& after_site = {});
 
-  /// A growth step, if GrowerOptions::when says that one is due; ask once per epoch or step, whichever it counts. Where
-  /// it depends on the bottleneck, the Grower measures that itself. Throws as `grow` and When.
+  /// A growth step, if GrowerOptions::when says that one is due and growth is not over; ask once per epoch or step,
+  /// whichever it counts. Where it depends on the bottleneck, the Grower measures that itself. Throws as `grow` and
+  /// When.
   std::optional<GrowthReport> grow_when_due(Context& ctx, const std::type_identity_t<nn::BatchSource<T>>& training_set,
                                             Progress now, const std::function<void(SiteReport&)>& after_site = {});
+
+  /// Why growth is over by GrowerOptions::until, in words; nothing as long as it is not. `grow` grows all the same.
+  [[nodiscard]] std::optional<std::string> over() const { return until_.over(options_.until); }
+
+  /// What the network may cost from now on. Throws ArgumentError for a budget below 1.
+  void set_budget(const Budget& budget);
 
   /// Measures every site and changes nothing: reports with ‖V_goal‖², D_W and Ψ.
   [[nodiscard]] std::vector<SiteReport> probe(Context& ctx,
@@ -85,6 +95,19 @@ class Grower {
   /// multiply-adds has no room at the first growth step.
   void see_shapes(Context& ctx, const Source& set);
 
+  /// Of the network, without the empty blocks that are looked at.
+  [[nodiscard]] std::int64_t parameters() const {
+    return nn::parameter_count(*network_) - (blocks_ ? blocks_->parameters() : 0);
+  }
+
+  /// Which of the blocks that are looked at has the site, or how many there are.
+  [[nodiscard]] std::size_t block_of(const Site<T>& site) const;
+
+  /// What a block costs beside its units; nothing for a layer that is there. Multiply-adds only if shapes are known.
+  [[nodiscard]] UnitCost fixed_cost(const Site<T>& site, bool with_work) const;
+
+  [[nodiscard]] std::vector<Site<T>> sites_at(const std::vector<std::size_t>& which) const;
+
   /// Of one forward pass of one sample.
   [[nodiscard]] std::int64_t multiply_adds() const { return network_->multiply_adds(*input_shape_); }
 
@@ -97,11 +120,11 @@ class Grower {
                                  const MaxUnits& max_units);
 
   /// Proposals for some sites, all from the same passes over the samples. `recorded`: their reports in a history.
-  std::vector<Proposal> measure(Context& ctx, const Source& set, const std::vector<std::size_t>& which,
+  std::vector<Proposal> measure(Context& ctx, const Source& set, const std::vector<Site<T>>& sites,
                                 const std::vector<const SiteReport*>& recorded = {});
 
-  /// Proposals for `which[i]`, i in `now`, from the first `count` samples.
-  std::vector<Proposal> measure_on(Context& ctx, const Source& set, const std::vector<std::size_t>& which,
+  /// Proposals for `among[i]`, i in `now`, from the first `count` samples.
+  std::vector<Proposal> measure_on(Context& ctx, const Source& set, const std::vector<Site<T>>& among,
                                    const std::vector<std::size_t>& now, const std::vector<const SiteReport*>& recorded,
                                    std::int64_t count);
 
@@ -121,6 +144,33 @@ class Grower {
 
   /// What the rule for where to grow compares.
   [[nodiscard]] double worth(const Site<T>& site, const Proposal& proposal) const;
+
+  /// Whether multiply-adds are what is scarce, and not parameters.
+  [[nodiscard]] bool short_of_work() const {
+    const Budget none;
+    return options_.budget.limits_multiply_adds() && options_.budget.parameters == none.parameters;
+  }
+
+  /// Slope per parameter, or per multiply-add, of everything that a proposal brings.
+  [[nodiscard]] double per_cost(const Site<T>& site, const Proposal& proposal, bool by_work) const;
+
+  /// Proposals for the first units of blocks that are not there, and the best of them.
+  struct Places {
+    std::vector<Proposal> proposals;
+    std::size_t best = 0;
+    double worth = 0.0;  ///< by the rule for where to grow where that picks one site, else for what it costs
+  };
+
+  /// Makes empty blocks for all places, or for that of a recorded block, and measures them. Throws ArgumentError if
+  /// there is no such place, or for a method that cannot serve one.
+  Places measure_places(Context& ctx, const Source& set, const SiteReport* recorded = nullptr);
+
+  /// Gives the best place its units if `take`, and reports all; `why_not` says why the others get none.
+  void grow_block(Context& ctx, const Source& set, Places places, bool take, const std::string& why_not,
+                  GrowthReport& report, const AfterSite& after_site, const SiteReport* recorded = nullptr);
+
+  /// After widths have grown: a block joins if its units are worth more for what they cost than theirs were.
+  void deepen(Context& ctx, const Source& set, GrowthReport& report, const AfterSite& after_site);
 
   /// The growth step of a history that is next. Throws ArgumentError if there is none or it is not of this network.
   void replay_event(Context& ctx, const Source& set, GrowthReport& report, const AfterSite& after_site);
@@ -142,6 +192,7 @@ class Grower {
   Measurer<T> measurer_;
   HowMany how_many_;
   std::vector<Site<T>> sites_;
+  std::unique_ptr<EmptyBlocks<T>> blocks_;  // during a growth step
   double operations_ = 0.0;
   std::int64_t chosen_from_ = -1;
   std::vector<std::int64_t> statistics_indices_;
@@ -152,6 +203,7 @@ class Grower {
   std::size_t next_site_ = 0;         // whose turn it is, of `turns_of`
   std::size_t replayed_ = 0;          // growth steps of the history
   bool first_step_done_ = false;
+  UntilCount until_;
 };
 
 template <class Network, class Optimizer>

@@ -20,7 +20,7 @@ Grower<T>::Grower(nn::Layer<T>& network, optim::Optimizer<T>& optimizer, const G
   detail::require_options(options);
   how_many_ = detail::rule_of(options);
   sites_ = detail::sites_of(network, options);
-  if (!options.budget.must_leave_room || options.replay) return;
+  if (!options.budget.must_leave_room || options.replay || sites_.empty()) return;
   std::int64_t least = std::numeric_limits<std::int64_t>::max();
   for (const Site<T>& site : sites_) least = std::min(least, least_unit_parameters(site));
   require_room("parameters", options.budget.parameters, nn::parameter_count(network), least);
@@ -33,6 +33,11 @@ GrowthReport Grower<T>::grow(Context& ctx, const std::type_identity_t<nn::BatchS
   choose_samples(ctx, training_set);
   see_shapes(ctx, training_set);
   operations_ = 0.0;
+  struct LetGo {
+    std::unique_ptr<EmptyBlocks<T>>& blocks;
+    ~LetGo() { blocks.reset(); }
+  } const let_go{blocks_};
+  const bool deepens = options_.depth == Depth::grows;
   GrowthReport report;
   report.method = options_.method.name();
   if (options_.replay) {
@@ -44,16 +49,26 @@ GrowthReport Grower<T>::grow(Context& ctx, const std::type_identity_t<nn::BatchS
     if (options_.where == Where::all) {
       one_after_another(ctx, training_set, every, report, after_site);
     } else if (options_.where == Where::round_robin) {
+      // The places for blocks take one turn together, the last.
       const std::vector<std::vector<std::size_t>> all = turns_of(sites_);
-      const std::size_t turn = next_site_ % all.size();
-      one_after_another(ctx, training_set, all[turn], report, after_site);
-      next_site_ = (turn + 1) % all.size();
+      const std::size_t turns = all.size() + (deepens ? 1 : 0), turn = next_site_ % turns;
+      if (turn < all.size()) one_after_another(ctx, training_set, all[turn], report, after_site);
+      if (turn == all.size()) deepen(ctx, training_set, report, after_site);
+      next_site_ = (turn + 1) % turns;
     } else if (options_.where == Where::together) {
       all_at_once(ctx, training_set, every, report, after_site);
     } else {
       best_alone(ctx, training_set, report, after_site);
     }
+    const bool every_site = options_.where == Where::all || options_.where == Where::together;
+    if (deepens && every_site) deepen(ctx, training_set, report, after_site);
   }
+  std::optional<double> latency;
+  if (std::isfinite(options_.until.latency)) {
+    const nn::Batch<T> one = training_set.batch(ctx, std::span(search_indices_).first(1));
+    latency = measure_latency<T>(ctx, *network_, one.inputs);
+  }
+  until_.after_step(report.added(), latency);
   report.parameters = nn::parameter_count(*network_);
   report.operations = operations_;
   report.seconds = seconds_since(start);
@@ -65,7 +80,9 @@ std::optional<GrowthReport> Grower<T>::grow_when_due(Context& ctx,
                                                      const std::type_identity_t<nn::BatchSource<T>>& training_set,
                                                      Progress now, const std::function<void(SiteReport&)>& after_site) {
   now.unexpressed = [&] { return unexpressed(ctx, training_set); };
-  if (!options_.when(now)) return std::nullopt;
+  if (over() || !options_.when(now)) return std::nullopt;
+  until_.before_step(options_.until, now.validation);
+  if (over()) return std::nullopt;
   return grow(ctx, training_set, after_site);
 }
 
@@ -90,11 +107,21 @@ double Grower<T>::unexpressed(Context& ctx, const std::type_identity_t<nn::Batch
 }
 
 template <Real T>
+void Grower<T>::set_budget(const Budget& budget) {
+  GrowerOptions options = options_;
+  options.budget = budget;
+  detail::require_options(options);
+  options_.budget = budget;
+}
+
+template <Real T>
 std::vector<double> Grower<T>::state() const {
   std::vector<double> numbers{static_cast<double>(sites_.size()), static_cast<double>(next_site_),
                               static_cast<double>(replayed_), first_step_done_ ? 1.0 : 0.0};
   const std::vector<double> when = options_.when.state();
+  const std::vector<double> until = until_.state();
   numbers.insert(numbers.end(), when.begin(), when.end());
+  numbers.insert(numbers.end(), until.begin(), until.end());
   return numbers;
 }
 
@@ -104,8 +131,13 @@ void Grower<T>::restore(const std::vector<double>& numbers) {
     throw ArgumentError(concat("Grower: the ", numbers.size(), " saved numbers are not those of a Grower with ",
                                sites_.size(), " sites; restore it with the same network and sites"));
   }
-  // Those of an earlier version end here.
-  if (numbers.size() > 4) options_.when.restore({numbers.begin() + 4, numbers.end()});
+  // Those of earlier versions end here, or behind what the When remembers.
+  const auto rest = numbers.begin() + 4;
+  const std::ptrdiff_t left = numbers.end() - rest, when = std::ssize(options_.when.state());
+  UntilCount until;
+  if (left > when) until.restore({rest + when, numbers.end()});
+  if (left > 0) options_.when.restore({rest, rest + std::min(left, when)});
+  until_ = until;
   next_site_ = static_cast<std::size_t>(numbers[1]);
   replayed_ = static_cast<std::size_t>(numbers[2]);
   first_step_done_ = numbers[3] != 0.0;
@@ -138,6 +170,7 @@ void Grower<T>::see_shapes(Context& ctx, const Source& set) {
   input_shape_ = one.inputs.shape();
   if (wanted) (void)network_->forward(ctx, one.inputs, {.measuring = true, .taps = &shapes_});
   if (!first || !options_.budget.limits_multiply_adds() || !options_.budget.must_leave_room || options_.replay) return;
+  if (sites_.empty()) return;
   std::int64_t least = std::numeric_limits<std::int64_t>::max();
   for (const Site<T>& site : sites_) least = std::min(least, unit_cost(site, shapes_).multiply_adds);
   require_room("multiply_adds", options_.budget.multiply_adds, multiply_adds(), least);
@@ -146,11 +179,12 @@ void Grower<T>::see_shapes(Context& ctx, const Source& set) {
 template <Real T>
 std::pair<std::int64_t, std::string> Grower<T>::affordable(const Site<T>& site, std::int64_t taps) const {
   const Budget& budget = options_.budget;
+  const UnitCost fixed = fixed_cost(site, budget.limits_multiply_adds());
   const std::int64_t by_parameters =
-      std::max<std::int64_t>(budget.parameters - nn::parameter_count(*network_), 0) / site.parameters_per_unit(taps);
+      std::max<std::int64_t>(budget.parameters - fixed.parameters - parameters(), 0) / site.parameters_per_unit(taps);
   std::pair<std::int64_t, std::string> result{by_parameters, concat(budget.parameters, " parameters")};
   if (!budget.limits_multiply_adds()) return result;
-  const std::int64_t by_work = std::max<std::int64_t>(budget.multiply_adds - multiply_adds(), 0) /
+  const std::int64_t by_work = std::max<std::int64_t>(budget.multiply_adds - fixed.multiply_adds - multiply_adds(), 0) /
                                std::max<std::int64_t>(unit_cost(site, shapes_).multiply_adds, 1);
   if (by_work < by_parameters) result = {by_work, concat(budget.multiply_adds, " multiply-adds")};
   return result;
@@ -185,11 +219,11 @@ std::vector<Proposal> Grower<T>::measured(Context& ctx, const Source& set, const
 }
 
 template <Real T>
-std::vector<Proposal> Grower<T>::measure(Context& ctx, const Source& set, const std::vector<std::size_t>& which,
+std::vector<Proposal> Grower<T>::measure(Context& ctx, const Source& set, const std::vector<Site<T>>& sites,
                                          const std::vector<const SiteReport*>& recorded) {
   const std::int64_t most = static_cast<std::int64_t>(statistics_indices_.size());
-  std::vector<Proposal> proposals(which.size());
-  std::vector<std::size_t> open(which.size());
+  std::vector<Proposal> proposals(sites.size());
+  std::vector<std::size_t> open(sites.size());
   for (std::size_t i = 0; i < open.size(); ++i) open[i] = i;
   std::int64_t count = most;
   const bool adaptive = options_.adaptive_samples && recorded.empty();
@@ -200,7 +234,7 @@ std::vector<Proposal> Grower<T>::measure(Context& ctx, const Source& set, const 
     std::vector<std::size_t> now, later;
     for (const std::size_t i : open) (recorded.empty() || recorded[i]->samples == count ? now : later).push_back(i);
     if (now.empty()) std::swap(now, later);
-    std::vector<Proposal> found = measure_on(ctx, set, which, now, recorded, count);
+    std::vector<Proposal> found = measure_on(ctx, set, sites, now, recorded, count);
     for (std::size_t i = 0; i < now.size(); ++i) {
       const SiteReport& report = found[i].report;
       const double lambda = report.lambda.empty() ? 0.0 : report.lambda.front();
@@ -220,12 +254,12 @@ std::vector<Proposal> Grower<T>::measure(Context& ctx, const Source& set, const 
 }
 
 template <Real T>
-std::vector<Proposal> Grower<T>::measure_on(Context& ctx, const Source& set, const std::vector<std::size_t>& which,
+std::vector<Proposal> Grower<T>::measure_on(Context& ctx, const Source& set, const std::vector<Site<T>>& among,
                                             const std::vector<std::size_t>& now,
                                             const std::vector<const SiteReport*>& recorded, std::int64_t count) {
   use_samples(count);
   std::vector<Site<T>> sites;
-  for (const std::size_t i : now) sites.push_back(sites_[which[i]]);
+  for (const std::size_t i : now) sites.push_back(among[i]);
   const std::vector<std::int64_t> indices(statistics_indices_.begin(), statistics_indices_.begin() + count);
   std::vector<std::int64_t> asked(now.size(), 0);
   std::size_t at = 0;  // the site that is being solved
@@ -251,8 +285,9 @@ std::vector<Proposal> Grower<T>::measure_on(Context& ctx, const Source& set, con
   std::vector<Proposal> proposals = measured(ctx, set, sites, options, indices, max_units);
   for (std::size_t i = 0; i < proposals.size(); ++i) {
     SiteReport& report = proposals[i].report;
-    report.parameters = nn::parameter_count(*network_);
+    report.parameters = parameters();
     report.multiply_adds = multiply_adds();
+    report.stream = sites[i].stream;
     report.asked = asked[i];
     report.found = proposals[i].insertion.units;
     report.samples = count;
@@ -284,7 +319,7 @@ void Grower<T>::one_after_another(Context& ctx, const Source& set, const std::ve
       now.push_back(which[j]);
       if (!recorded.empty()) known.push_back(recorded[j]);
     }
-    std::vector<Proposal> proposals = measure(ctx, set, now, known);
+    std::vector<Proposal> proposals = measure(ctx, set, sites_at(now), known);
     choose(now, proposals);
     for (std::size_t j = 0; j < now.size(); ++j) {
       const std::vector<const SiteReport*> one = known.empty() ? known : std::vector<const SiteReport*>{known[j]};
@@ -304,7 +339,7 @@ template <Real T>
 void Grower<T>::all_at_once(Context& ctx, const Source& set, const std::vector<std::size_t>& which,
                             GrowthReport& report, const AfterSite& after_site,
                             const std::vector<const SiteReport*>& recorded) {
-  std::vector<Proposal> proposals = measure(ctx, set, which, recorded);
+  std::vector<Proposal> proposals = measure(ctx, set, sites_at(which), recorded);
   choose(which, proposals);
   for (std::size_t i = 0; i < which.size(); ++i) {
     const Site<T>& site = sites_[which[i]];
@@ -335,9 +370,7 @@ void Grower<T>::all_at_once(Context& ctx, const Source& set, const std::vector<s
 
 template <Real T>
 void Grower<T>::best_alone(Context& ctx, const Source& set, GrowthReport& report, const AfterSite& after_site) {
-  std::vector<std::size_t> every(sites_.size());
-  for (std::size_t i = 0; i < every.size(); ++i) every[i] = i;
-  std::vector<Proposal> proposals = measure(ctx, set, every);
+  std::vector<Proposal> proposals = measure(ctx, set, sites_);
   std::size_t best = 0;
   double most = -std::numeric_limits<double>::infinity();
   for (std::size_t i = 0; i < proposals.size(); ++i) {
@@ -347,14 +380,20 @@ void Grower<T>::best_alone(Context& ctx, const Source& set, GrowthReport& report
       best = i;
     }
   }
+  Places places;
+  if (options_.depth == Depth::grows) places = measure_places(ctx, set);
+  const bool block_is_best = !places.proposals.empty() && places.worth > most;
   for (std::size_t i = 0; i < proposals.size(); ++i) {
-    if (i == best) {
+    if (i == best && !block_is_best) {
       report.sites.push_back(insert(ctx, set, sites_[i], std::move(proposals[i]), {}));
       if (after_site) after_site(report.sites.back());
     } else {
       proposals[i].report.note = detail::joined("another site promises more", proposals[i].report.note);
       report.sites.push_back(std::move(proposals[i].report));
     }
+  }
+  if (!places.proposals.empty()) {
+    grow_block(ctx, set, std::move(places), block_is_best, "another site promises more", report, after_site);
   }
   for (SiteReport& site : report.sites) {
     site.parameters = nn::parameter_count(*network_);
@@ -366,13 +405,19 @@ template <Real T>
 double Grower<T>::worth(const Site<T>& site, const Proposal& proposal) const {
   const double units = static_cast<double>(proposal.insertion.units), slope = proposal.report.slope;
   if (units == 0.0) return -std::numeric_limits<double>::infinity();
-  if (options_.where == Where::best_gain_per_parameter) {
-    return slope / (units * static_cast<double>(site.parameters_per_unit(proposal.taps)));
-  }
-  if (options_.where == Where::best_gain_per_flop) {
-    return slope / (units * static_cast<double>(unit_cost(site, shapes_).multiply_adds));
-  }
+  if (options_.where == Where::best_gain_per_parameter) return per_cost(site, proposal, false);
+  if (options_.where == Where::best_gain_per_flop) return per_cost(site, proposal, true);
   return slope;
+}
+
+template <Real T>
+double Grower<T>::per_cost(const Site<T>& site, const Proposal& proposal, bool by_work) const {
+  const double units = static_cast<double>(proposal.insertion.units);
+  if (units == 0.0) return -std::numeric_limits<double>::infinity();
+  const UnitCost fixed = fixed_cost(site, by_work);
+  const std::int64_t unit = by_work ? unit_cost(site, shapes_).multiply_adds : site.parameters_per_unit(proposal.taps);
+  return proposal.report.slope /
+         (units * static_cast<double>(unit) + static_cast<double>(by_work ? fixed.multiply_adds : fixed.parameters));
 }
 
 template <Real T>
@@ -380,11 +425,15 @@ void Grower<T>::replay_event(Context& ctx, const Source& set, GrowthReport& repo
   const ReplayPlan plan = plan_replay(*options_.replay, replayed_, report.method, sites_);
   report.where = plan.event->report.where;
   if (plan.which.empty()) {
-    report.sites = plan.event->report.sites;
+    if (!plan.block) report.sites = plan.event->report.sites;
   } else if (parse_where(report.where) == Where::together) {
     all_at_once(ctx, set, plan.which, report, after_site, plan.recorded);
   } else {
     one_after_another(ctx, set, plan.which, report, after_site, plan.recorded);
+  }
+  if (plan.block) {
+    Places places = measure_places(ctx, set, plan.block);
+    grow_block(ctx, set, std::move(places), true, "", report, after_site, plan.block);
   }
   ++replayed_;
 }
@@ -416,23 +465,29 @@ SiteReport Grower<T>::insert(Context& ctx, const Source& set, const Site<T>& sit
   if (const auto [units, budget] = affordable(site, proposal.taps); !past && proposal.insertion.units > units) {
     report.note = detail::joined(
         concat("the budget of ", budget, " has no room for its ", proposal.insertion.units, " units"), report.note);
-    report.parameters = nn::parameter_count(*network_);
+    report.parameters = parameters();
     report.multiply_adds = multiply_adds();
     return report;
   }
   const auto start = std::chrono::steady_clock::now();
+  const std::int64_t parameters_before = parameters(), work_before = multiply_adds();
+  // An empty block that lowers the loss by nothing is of no use.
+  const bool insist = how_many_.insist && (!blocks_ || block_of(site) == blocks_->size());
   const auto show_batches = [&](auto&& use) { set.for_each_batch(ctx, search_indices_, options_.batch_size, use); };
   if (proposal.insertion.copies.empty()) {
     proposal.insertion.rider_rows = draw_rider_rows(ctx, site, proposal.insertion.units);
   }
-  operations_ +=
-      carry_out<T>(ctx, *network_, *optimizer_, site, options_, proposal,
-                   past ? std::optional<double>(past->gamma) : std::nullopt, how_many_.insist, show_batches, report);
+  operations_ += carry_out<T>(ctx, *network_, *optimizer_, site, options_, proposal,
+                              past ? std::optional<double>(past->gamma) : std::nullopt, insist, show_batches, report);
   if (report.added > 0 && proposal.insertion.copies.empty()) measure_riders(ctx, set, site, report);
-  report.parameters = nn::parameter_count(*network_);
+  report.parameters = parameters();
   report.multiply_adds = multiply_adds();
+  report.new_parameters = report.parameters - parameters_before;
+  report.new_multiply_adds = report.multiply_adds - work_before;
   report.seconds += seconds_since(start);
   return report;
 }
 
 }  // namespace meristem::grow
+
+#include <meristem/grow/grower_depth_impl.hpp>

@@ -136,6 +136,10 @@ MERISTEM_INLINE std::string History::json_lines(std::size_t index) const {
     line.add("multiply_adds", site.multiply_adds);
     line.add("accuracy", site.accuracy);
     line.add("seconds", site.seconds);
+    line.add("stream", site.stream);
+    line.add("block", site.block);
+    line.add("new_parameters", site.new_parameters);
+    line.add("new_multiply_adds", site.new_multiply_adds);
     line.add("note", site.note);
     line.add("lambda", site.lambda);
     lines += line.finished() + '\n';

@@ -14,12 +14,19 @@
 #include <meristem/grow/policy/budget.hpp>
 #include <meristem/grow/policy/how_many.hpp>
 #include <meristem/grow/policy/samples.hpp>
+#include <meristem/grow/policy/until.hpp>
 #include <meristem/grow/policy/when.hpp>
 #include <meristem/grow/policy/where.hpp>
 #include <meristem/grow/units/site.hpp>
 #include <meristem/nn/loss.hpp>
 
 namespace meristem::grow {
+
+/// Whether a network gets deeper.
+enum class Depth {
+  fixed,
+  grows,  ///< by residual blocks at the places that `find_places` finds; an empty one is the identity
+};
 
 struct GrowerOptions {
   Method method = tiny();
@@ -28,6 +35,12 @@ struct GrowerOptions {
   /// Whether streams, which skip connections tie together, grow as well as hidden layers. In a growth step a stream
   /// gets units from one of its sources, the one that gains most by the rule for where to grow.
   Widths widths = Widths::hidden;
+  /// Whether residual blocks join that are not there yet. At most one does in a growth step: that of the place which is
+  /// worth most, norms and biases paid for. Where the rule picks one site it competes with them all; where every site
+  /// grows, its units have to gain more per parameter than theirs did on the whole, or per multiply-add where the
+  /// budget limits these alone; with round_robin the places have one turn together. What joined grows on in width,
+  /// unless `sites` names others.
+  Depth depth = Depth::fixed;
   std::vector<std::string> sites = {};  ///< names of the layers that may grow, in any order; none means all that can
   FanOut fan_out = FanOut::full;        ///< of units that a convolution consumes; of streams always full
   std::int64_t max_units = 8;           ///< per site and growth step
@@ -53,6 +66,7 @@ struct GrowerOptions {
   /// What the line search may keep of the activations in front of the site, which growth there does not change.
   std::int64_t search_memory = std::int64_t{256} << 20;
   Budget budget = {};
+  Until until = {};         ///< read by Grower::grow_when_due and Grower::over
   nn::Objective loss = {};  ///< what the network is trained for
   /// Takes sites, numbers of units and amplitudes from a history instead of choosing them: growth step k from its event
   /// k. With the network, data, seed and other options of the run that wrote it, the network gets the same bits.

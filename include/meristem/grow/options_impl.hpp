@@ -6,6 +6,7 @@
 #include <meristem/core/text.hpp>
 #include <meristem/grow/measure/measurement.hpp>
 #include <meristem/grow/options.hpp>
+#include <meristem/grow/units/depth.hpp>
 #include <meristem/grow/units/find_sites.hpp>
 
 namespace meristem::grow::detail {
@@ -48,6 +49,7 @@ MERISTEM_INLINE void require_options(const GrowerOptions& options) {
   at_least("budget.parameters", static_cast<double>(options.budget.parameters), 1);
   at_least("budget.multiply_adds", static_cast<double>(options.budget.multiply_adds), 1);
   options.amplitude.require_valid();
+  options.until.require_valid();
   const HowMany rule = rule_of(options);
   if (options.adaptive_samples) {
     at_least("adaptive_samples.first", static_cast<double>(options.adaptive_samples->first), 1);
@@ -90,7 +92,16 @@ std::vector<Site<T>> sites_of(nn::Layer<T>& network, const GrowerOptions& option
     const auto& names = options.sites;
     if (names.empty() || std::find(names.begin(), names.end(), site.name) != names.end()) sites.push_back(site);
   }
-  if (sites.empty()) {
+  const bool deepens = options.depth == Depth::grows;
+  if (deepens && find_places(network, options.widths).empty()) {
+    throw ArgumentError(
+        concat("Grower: depth grows, but the network has no place for a block; it needs a residual block of two affine "
+               "layers with an identity shortcut",
+               options.widths == Widths::hidden
+                   ? ", or, with widths all or none, an activation behind a Linear or Conv2d"
+                   : ", or an activation behind a Linear or Conv2d with at most one BatchNorm between"));
+  }
+  if (sites.empty() && !deepens) {
     throw ArgumentError(
         "Grower: the network has no layer that can grow; it needs a Linear or Conv2d, at most one BatchNorm, "
         "activation, pooling and Flatten, and another Linear or Conv2d in a row");

@@ -47,7 +47,12 @@ struct SiteReport {
   /// Share of correct answers on held-out samples afterwards, if the caller measured it.
   double accuracy = unknown;
   double seconds = 0.0;
-  std::string note = {};  ///< why nothing was added, or what was out of the ordinary
+  std::string stream = {};  ///< of a stream: the name of its first source; empty for a hidden layer
+  /// Of a residual block that was not there before: its path name; empty for units of a layer that was.
+  std::string block = {};
+  std::int64_t new_parameters = 0;     ///< that the units brought, with what else their block is made of
+  std::int64_t new_multiply_adds = 0;  ///< of one forward pass of one sample
+  std::string note = {};               ///< why nothing was added, or what was out of the ordinary
 
   /// Share of the desired update that today's weights cannot express, in [0, 1]; NaN if unknown.
   [[nodiscard]] double unexpressed() const { return goal_norm2 == 0.0 ? 0.0 : bottleneck / goal_norm2; }

@@ -17,6 +17,7 @@ class HistoryLine {
  public:
   HistoryLine(const std::string& source, std::int64_t line, const std::string& text);
 
+  [[nodiscard]] bool has(const char* key) const { return members_.contains(key); }
   [[nodiscard]] std::string text(const char* key) const;
   [[nodiscard]] std::int64_t count(const char* key) const;
   [[nodiscard]] double number(const char* key) const { return as_number(find(key), key); }
@@ -138,6 +139,13 @@ MERISTEM_INLINE grow::History read_history(std::istream& lines, const std::strin
     site.multiply_adds = line.count("multiply_adds");
     site.accuracy = line.number("accuracy");
     site.seconds = line.number("seconds");
+    // Histories of version 0.1 before depth growth lack these.
+    if (line.has("block")) {
+      site.stream = line.text("stream");
+      site.block = line.text("block");
+      site.new_parameters = line.count("new_parameters");
+      site.new_multiply_adds = line.count("new_multiply_adds");
+    }
     site.note = line.text("note");
     site.lambda = line.numbers("lambda");
     history.events.back().report.sites.push_back(std::move(site));

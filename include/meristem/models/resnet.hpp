@@ -22,7 +22,8 @@ struct ResNetOptions {
   std::int64_t channels = 64;  ///< outer width of the first stage; it doubles from stage to stage
   std::int64_t in_channels = 3;
   bool bias = true;                       ///< of the convolutions behind the stem
-  std::vector<std::int64_t> hidden = {};  ///< hidden widths of the eight blocks, in place of `width`
+  std::vector<std::int64_t> hidden = {};  ///< hidden widths of all blocks, in place of `width`
+  std::vector<std::int64_t> blocks = {};  ///< numbers of blocks of the four stages, in place of two each
 };
 
 struct StridedResNetOptions {
@@ -30,17 +31,18 @@ struct StridedResNetOptions {
   double width = 1.0;          ///< hidden width over outer width, as in ResNetOptions
   std::int64_t channels = 64;  ///< outer width of the first stage; it doubles from stage to stage
   std::int64_t in_channels = 3;
-  std::vector<std::int64_t> hidden = {};  ///< hidden widths of the eight blocks, in place of `width`
+  std::vector<std::int64_t> hidden = {};  ///< hidden widths of all blocks, in place of `width`
+  std::vector<std::int64_t> blocks = {};  ///< numbers of blocks of the four stages, in place of two each
 };
 
 /// The growable ResNet-18 of M. Verbockhaven et al., "Growing tiny networks" (TMLR 2024): every block keeps its shape
 /// and its identity shortcut, and only the hidden widths grow.
 ///
 /// `stem`: conv3x3 without bias, norm, relu. `stage1` ... `stage4` of width w = channels·{1, 2, 4, 8}, with two
-/// residual blocks each: `conv1` (3x3, w to h), `norm1`, relu, `conv2` (3x3, h to w), `norm2`, addition, relu. Stages 2
-/// to 4 start with `down`: conv1x1 w/2 to w, norm, 2x2 average pooling. No relu after the last block; `pool` (global
-/// average) and `linear`. Images need a side of 8 or more, divisible by 8 if no border is to be dropped. Convolutions
-/// start kaiming_normal, the linear layer lecun_normal. Throws ArgumentError for options out of range.
+/// residual blocks each (or `blocks`): `conv1` (3x3, w to h), `norm1`, relu, `conv2` (3x3, h to w), `norm2`, addition,
+/// relu. Stages 2 to 4 start with `down`: conv1x1 w/2 to w, norm, 2x2 average pooling. No relu after the last block;
+/// `pool` (global average) and `linear`. Images need a side of 8 or more, divisible by 8 if no border is to be dropped.
+/// Convolutions start kaiming_normal, the linear layer lecun_normal. Throws ArgumentError for options out of range.
 template <Real T>
 [[nodiscard]] nn::Sequential<T> resnet18(Context& ctx, const ResNetOptions& options);
 

@@ -1,6 +1,8 @@
 // Definitions of resnet.hpp.
 #pragma once
 
+#include <cstdint>
+#include <iterator>
 #include <string>
 
 #include <meristem/models/resnet.hpp>
@@ -16,6 +18,12 @@ struct BlockOptions {
   nn::Activation activation = nn::Activation::relu;
 };
 
+/// Blocks of a stage, counted from 1.
+template <class Options>
+[[nodiscard]] std::int64_t blocks_of(const Options& options, int stage) {
+  return options.blocks.empty() ? 2 : options.blocks[static_cast<std::size_t>(stage - 1)];
+}
+
 /// Throws ArgumentError unless a network can have these options.
 template <class Options>
 void check_resnet(const char* function, const Options& options) {
@@ -25,19 +33,27 @@ void check_resnet(const char* function, const Options& options) {
   check("classes", options.classes);
   check("channels", options.channels);
   check("in_channels", options.in_channels);
-  if (!options.hidden.empty() && options.hidden.size() != 8) {
-    throw ArgumentError(concat(function, ": ", options.hidden.size(),
-                               " hidden widths were given; it has eight blocks: give one width for each, or none"));
+  if (!options.blocks.empty() && options.blocks.size() != 4) {
+    throw ArgumentError(concat(function, ": ", options.blocks.size(),
+                               " numbers of blocks were given; it has four stages: give one for each, or none"));
+  }
+  for (const std::int64_t count : options.blocks) check("a number of blocks", count);
+  std::int64_t blocks = 0;
+  for (int stage = 1; stage <= 4; ++stage) blocks += blocks_of(options, stage);
+  if (!options.hidden.empty() && std::ssize(options.hidden) != blocks) {
+    throw ArgumentError(concat(function, ": ", options.hidden.size(), " hidden widths were given; it has ", blocks,
+                               " blocks: give one width for each, or none"));
   }
   for (const std::int64_t width : options.hidden) check("a hidden width", width);
 }
 
 /// Hidden width of a block of outer width `outer`, the `block`th of the `stage`th stage, both from 1.
 template <class Options>
-[[nodiscard]] std::int64_t hidden_width(const char* function, const Options& options, int stage, int block,
+[[nodiscard]] std::int64_t hidden_width(const char* function, const Options& options, int stage, std::int64_t block,
                                         std::int64_t outer) {
   if (options.hidden.empty()) return scaled_width(function, options.width, outer);
-  return options.hidden[static_cast<std::size_t>(2 * (stage - 1) + block - 1)];
+  for (int before = 1; before < stage; ++before) block += blocks_of(options, before);
+  return options.hidden[static_cast<std::size_t>(block - 1)];
 }
 
 template <Real T>
@@ -95,8 +111,9 @@ nn::Sequential<T> resnet18(Context& ctx, const ResNetOptions& options) {
       down.template add<nn::AveragePool2d<T>>("pool", nn::PoolOptions{.kernel = 2});
       width *= 2;
     }
-    for (int block = 1; block <= 2; ++block) {
-      const bool last = number == 4 && block == 2;
+    const std::int64_t blocks = detail::blocks_of(options, number);
+    for (std::int64_t block = 1; block <= blocks; ++block) {
+      const bool last = number == 4 && block == blocks;
       detail::add_block(ctx, stage, "block" + std::to_string(block),
                         {.in = width,
                          .hidden = detail::hidden_width("resnet18", options, number, block, width),
@@ -118,7 +135,7 @@ nn::Sequential<T> resnet18_strided(Context& ctx, const StridedResNetOptions& opt
   for (int number = 1; number <= 4; ++number) {
     auto& stage = net.template add<nn::Sequential<T>>("stage" + std::to_string(number));
     const std::int64_t width = number == 1 ? in : 2 * in;
-    for (int block = 1; block <= 2; ++block) {
+    for (std::int64_t block = 1; block <= detail::blocks_of(options, number); ++block) {
       detail::add_block(ctx, stage, "block" + std::to_string(block),
                         {.in = in,
                          .hidden = detail::hidden_width("resnet18_strided", options, number, block, width),

@@ -17,7 +17,8 @@ enum class Init {
   zeros,
 };
 
-/// Fills `values` (overwrites) by drawing from a random stream of its own. A fan-in of 0 gives zeros.
+/// Fills `values` (overwrites) by drawing from a random stream of its own; Init::zeros takes none. A fan-in of 0 gives
+/// zeros.
 template <Real T>
 void initialize(Context& ctx, Init init, std::int64_t fan_in, std::int64_t fan_out, View<T> values);
 

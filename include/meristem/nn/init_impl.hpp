@@ -11,8 +11,12 @@ namespace meristem::nn {
 
 template <Real T>
 void initialize(Context& ctx, Init init, std::int64_t fan_in, std::int64_t fan_out, View<T> values) {
+  if (init == Init::zeros) {
+    kernels::fill(ctx, T(0), values);
+    return;
+  }
   const std::uint64_t stream = ctx.next_random_stream();
-  if (init == Init::zeros || fan_in <= 0) {
+  if (fan_in <= 0) {
     kernels::fill(ctx, T(0), values);
     return;
   }

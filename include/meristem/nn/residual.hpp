@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include <meristem/core/window.hpp>
@@ -43,9 +44,7 @@ class Residual final : public Layer<T> {
   /// Appends a layer to the body, as Sequential::add does. Throws ArgumentError also for the name `shortcut`.
   template <class L, class... Args>
   L& add(std::string name, Args&&... args) {
-    if (name == "shortcut") {
-      throw ArgumentError(concat(this->label(), ": 'shortcut' is the name of the other branch; choose another"));
-    }
+    refuse_shortcut(name);
     return body_.template add<L>(std::move(name), std::forward<Args>(args)...);
   }
   template <MERISTEM_LAYER_TEMPLATE L, class... Args>
@@ -75,6 +74,9 @@ class Residual final : public Layer<T> {
  private:
   /// The BatchNorm at the end of the body, if it is to do the addition.
   [[nodiscard]] BatchNorm<T>* adding_norm();
+
+  /// Throws ArgumentError for the name of the other branch.
+  void refuse_shortcut(std::string_view name) const;
 
   /// What a shortcut needs to turn `input` into the shape `body`.
   [[nodiscard]] static std::string remedy(const Shape& input, const Shape& body);

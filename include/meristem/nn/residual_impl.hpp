@@ -111,6 +111,12 @@ BatchNorm<T>* Residual<T>::adding_norm() {
 }
 
 template <Real T>
+void Residual<T>::refuse_shortcut(std::string_view name) const {
+  if (name != "shortcut") return;
+  throw ArgumentError(concat(this->label(), ": 'shortcut' is the name of the other branch; choose another"));
+}
+
+template <Real T>
 std::string Residual<T>::remedy(const Shape& input, const Shape& body) {
   if (input.rank() == 4 && body.rank() == 4 && body[1] > 0 && body[2] > 0) {
     const Extent2 stride((input[1] + body[1] - 1) / body[1], (input[2] + body[2] - 1) / body[2]);

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -37,6 +38,18 @@ class Sequential final : public Layer<T> {
 
   /// Appends a layer made elsewhere, under the same rules.
   Layer<T>& append(std::string name, LayerPtr<T> layer);
+
+  /// Puts a layer before the one at `position`, or at the end for size(), under the same rules. The other layers keep
+  /// their names. Traces that forward left before do not fit any more. Throws ArgumentError also for a position beyond
+  /// the end.
+  Layer<T>& insert(std::size_t position, std::string name, LayerPtr<T> layer);
+
+  /// Takes the layer of that name out. It keeps its path name, the other layers theirs. Throws ArgumentError if there
+  /// is none.
+  [[nodiscard]] LayerPtr<T> extract(std::string_view name);
+
+  /// Where the layer of that name stands. Throws ArgumentError if there is none.
+  [[nodiscard]] std::size_t position(std::string_view name) const;
 
   /// Keeps a name for something else than a layer: `what` completes "'name' is".
   void reserve_name(std::string name, std::string what);

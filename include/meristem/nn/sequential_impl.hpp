@@ -7,12 +7,37 @@ namespace meristem::nn {
 
 template <Real T>
 Layer<T>& Sequential<T>::append(std::string name, LayerPtr<T> layer) {
+  return insert(layers_.size(), std::move(name), std::move(layer));
+}
+
+template <Real T>
+Layer<T>& Sequential<T>::insert(std::size_t position, std::string name, LayerPtr<T> layer) {
   check_name(name);
   if (!layer) throw ArgumentError(concat(this->label(), ": the layer '", name, "' is a null pointer"));
+  if (position > layers_.size()) {
+    throw ArgumentError(concat(this->label(), ": there is no position ", position, " for '", name, "' among ",
+                               layers_.size(), " layers"));
+  }
   Layer<T>& result = *layer;
   result.set_name(this->path_of(name));
-  layers_.push_back({std::move(name), std::move(layer)});
+  layers_.insert(layers_.begin() + static_cast<std::ptrdiff_t>(position), Child{std::move(name), std::move(layer)});
   return result;
+}
+
+template <Real T>
+LayerPtr<T> Sequential<T>::extract(std::string_view name) {
+  const std::size_t at = position(name);
+  LayerPtr<T> layer = std::move(layers_[at].layer);
+  layers_.erase(layers_.begin() + static_cast<std::ptrdiff_t>(at));
+  return layer;
+}
+
+template <Real T>
+std::size_t Sequential<T>::position(std::string_view name) const {
+  for (std::size_t i = 0; i < layers_.size(); ++i) {
+    if (layers_[i].name == name) return i;
+  }
+  throw ArgumentError(concat(this->label(), ": there is no layer named '", name, "'"));
 }
 
 template <Real T>

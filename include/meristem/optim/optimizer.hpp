@@ -85,6 +85,8 @@ class Optimizer {
   [[nodiscard]] std::vector<Tensor<T>>& state(nn::ParameterId id) { return known_[id].moments; }
   /// Which step was the first for each element of a parameter.
   [[nodiscard]] FirstSteps& first_steps(nn::ParameterId id) { return known_[id].first_steps; }
+  /// Lets go of all that is remembered of a parameter that left the network.
+  void forget(nn::ParameterId id) { known_.erase(id); }
 
  protected:
   /// Elements that joined in the same step.

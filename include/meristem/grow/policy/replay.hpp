@@ -17,10 +17,12 @@ struct ReplayPlan {
   const GrowthEvent* event = nullptr;
   std::vector<std::size_t> which = {};           ///< sites that grew, by index
   std::vector<const SiteReport*> recorded = {};  ///< and what was recorded of each
+  const SiteReport* block = nullptr;             ///< what was recorded of a residual block that joined, or null
 };
 
 /// The plan for growth step `index` of a history, which must outlive it. Throws ArgumentError if there is none, if
-/// another method took it, or for a site that is none of `sites`; DataError for a site of another width.
+/// another method took it, or for a site that is none of `sites`; DataError for a site of another width. Blocks that
+/// were not there are left to the caller.
 template <Real T>
 [[nodiscard]] ReplayPlan plan_replay(const History& history, std::size_t index, const std::string& method,
                                      const std::vector<Site<T>>& sites);

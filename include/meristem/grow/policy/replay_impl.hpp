@@ -20,6 +20,10 @@ ReplayPlan plan_replay(const History& history, std::size_t index, const std::str
                                method, "; replay it with that method"));
   }
   for (const SiteReport& site : past.sites) {
+    if (!site.block.empty()) {
+      if (site.added > 0) plan.block = &site;
+      continue;
+    }
     const auto found =
         std::find_if(sites.begin(), sites.end(), [&](const Site<T>& known) { return known.name == site.name; });
     if (found == sites.end()) {

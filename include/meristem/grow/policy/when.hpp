@@ -19,6 +19,8 @@ struct Progress {
   std::int64_t epoch = 0;                                  ///< epochs done
   std::int64_t step = 0;                                   ///< steps done
   double loss = std::numeric_limits<double>::quiet_NaN();  ///< latest loss; `plateau` needs it
+  /// Latest score on samples that are held out, larger is better; Until::patience needs it.
+  double validation = std::numeric_limits<double>::quiet_NaN();
   /// Share of the desired update that today's weights cannot express, Ψ / ‖V_goal‖² in [0, 1]; `bottleneck` needs it.
   /// Called only if the answer depends on it, for it takes passes over samples; Grower::unexpressed measures it.
   std::function<double()> unexpressed = {};

@@ -32,6 +32,7 @@ SiteFinder<T>::SiteFinder(nn::Layer<T>& network) {
 template <Real T>
 std::vector<Site<T>> SiteFinder<T>::sites(Widths widths) const {
   std::vector<Site<T>> result;
+  if (widths == Widths::none) return result;
   for (std::size_t i = 0; i < sources_.size(); ++i) {
     if (refusal(i, widths).empty()) result.push_back(site(i));
   }
@@ -40,6 +41,7 @@ std::vector<Site<T>> SiteFinder<T>::sites(Widths widths) const {
 
 template <Real T>
 std::string SiteFinder<T>::refusal(const std::string& name, Widths widths) const {
+  if (widths == Widths::none) return "cannot grow: Widths::none keeps all layers that are there as they are";
   for (std::size_t i = 0; i < sources_.size(); ++i) {
     if (sources_[i].layer.name() == name) return refusal(i, widths);
   }

@@ -38,7 +38,8 @@ template <Real T>
 /// Takes units out of a site for good: rows of the producer, channels of the norm with their running statistics, inputs
 /// of the consumer, and the optimiser's moments of all of these. Everything else keeps its bits, and parameters their
 /// ids. Gradients shrink alike. Returns what it takes to grow them back. Throws ArgumentError for no units, units that
-/// do not exist or repeat; nothing has changed then.
+/// do not exist or repeat; nothing has changed then. A residual block without units adds what its last norm and bias
+/// do; remove_block (units/depth.hpp) takes it out.
 template <Real T>
 RemovedUnits<T> prune(Context& ctx, const Site<T>& site, const std::vector<std::int64_t>& units, nn::Layer<T>& network,
                       optim::Optimizer<T>* optimizer = nullptr);

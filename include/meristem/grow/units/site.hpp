@@ -153,6 +153,7 @@ struct Site : Reader<T> {
 enum class Widths {
   hidden,  ///< those of layers with one reader in a chain
   all,     ///< those of streams as well, which skip connections tie together
+  none,    ///< of layers that are there; blocks that depth growth brings get units all the same
 };
 
 namespace detail {
