@@ -17,28 +17,28 @@
 namespace meristem::grow {
 
 #define MERISTEM_INSTANTIATE(T)                                                                                  \
-  template class CandidatePass<T>;                                                                               \
+  template class detail::CandidatePass<T>;                                                                       \
   template void add_consumer_products<T>(Context & ctx, const SiteShape& site, View<const T> consumer_input,     \
                                          View<const std::type_identity_t<T>> v, Tensor<double>& total);          \
   template std::vector<SiteDiagnosis> diagnose<T>(                                                               \
       Context & ctx, nn::Layer<T> & network, optim::Optimizer<T> & optimizer, const std::vector<Site<T>>& sites, \
       const std::type_identity_t<nn::BatchView<T>>& batch, const nn::Objective& loss);                           \
-  template class FeaturePass<T>;                                                                                 \
-  template class GoalMeans<T>;                                                                                   \
+  template class detail::FeaturePass<T>;                                                                         \
+  template class detail::GoalMeans<T>;                                                                           \
   template class MapStatistics<T>;                                                                               \
   template NumbersOfUnits numbers_of_units<T>(Context & ctx, const Site<T>& site);                               \
   template class Measurement<T>;                                                                                 \
   template class Measurer<T>;                                                                                    \
   template class RowStatistics<T>;                                                                               \
   template class SiteStatistics<T>;                                                                              \
-  template class UnitEffects<T>;                                                                                 \
-  template double choose_signs<T>(const UnitEffects<T>& effects, Insertion& insertion);                          \
-  template double choose_signs<T>(const std::vector<UnitEffects<T>>& effects, Insertion& insertion);             \
-  template class UnitPath<T>;                                                                                    \
-  template class SiteTaps<T>;                                                                                    \
+  template class detail::UnitEffects<T>;                                                                         \
+  template double choose_signs<T>(const detail::UnitEffects<T>& effects, Insertion& insertion);                  \
+  template double choose_signs<T>(const std::vector<detail::UnitEffects<T>>& effects, Insertion& insertion);     \
+  template class detail::UnitPath<T>;                                                                            \
+  template class detail::SiteTaps<T>;                                                                            \
   template double visit_sites<T>(Context & ctx, nn::Layer<T> & network, const std::vector<Site<T>>& sites,       \
                                  const std::type_identity_t<nn::BatchView<T>>& batch, const nn::Objective& loss, \
-                                 typename SiteTaps<T>::Visit visit);
+                                 typename detail::SiteTaps<T>::Visit visit);
 
 MERISTEM_INSTANTIATE(float)
 MERISTEM_INSTANTIATE(double)

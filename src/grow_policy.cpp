@@ -16,22 +16,22 @@
 
 namespace meristem::grow {
 
-#define MERISTEM_INSTANTIATE(T)                                                                             \
-  template class Grower<T>;                                                                                 \
-  template class InputShapes<T>;                                                                            \
-  template std::int64_t least_unit_parameters<T>(const Site<T>& site);                                      \
-  template UnitCost unit_cost<T>(const Site<T>& site, const InputShapes<T>& shapes);                        \
-  template ReplayPlan plan_replay<T>(const History& history, std::size_t index, const std::string& method,  \
-                                     const std::vector<Site<T>>& sites);                                    \
-  template std::vector<std::vector<double>> draw_rider_rows<T>(Context & ctx, const Site<T>& site,          \
-                                                               std::int64_t units);                         \
-  template std::vector<std::vector<std::size_t>> turns_of<T>(const std::vector<Site<T>>& sites);            \
-  template void choose_sources<T>(const std::vector<Site<T>>& sites, const std::vector<std::size_t>& which, \
-                                  const std::function<double(const Site<T>&, const Proposal&)>& worth,      \
-                                  std::vector<Proposal>& proposals);                                        \
-  template double measure_latency<T>(Context & ctx, nn::Layer<T> & network,                                 \
-                                     View<const std::type_identity_t<T>> inputs, int repeats);              \
-  template class SearchPass<T>;
+#define MERISTEM_INSTANTIATE(T)                                                                                    \
+  template class Grower<T>;                                                                                        \
+  template class detail::InputShapes<T>;                                                                           \
+  template std::int64_t least_unit_parameters<T>(const Site<T>& site);                                             \
+  template detail::UnitCost unit_cost<T>(const Site<T>& site, const detail::InputShapes<T>& shapes);               \
+  template detail::ReplayPlan plan_replay<T>(const History& history, std::size_t index, const std::string& method, \
+                                             const std::vector<Site<T>>& sites);                                   \
+  template std::vector<std::vector<double>> draw_rider_rows<T>(Context & ctx, const Site<T>& site,                 \
+                                                               std::int64_t units);                                \
+  template std::vector<std::vector<std::size_t>> turns_of<T>(const std::vector<Site<T>>& sites);                   \
+  template void choose_sources<T>(const std::vector<Site<T>>& sites, const std::vector<std::size_t>& which,        \
+                                  const std::function<double(const Site<T>&, const Proposal&)>& worth,             \
+                                  std::vector<Proposal>& proposals);                                               \
+  template double measure_latency<T>(Context & ctx, nn::Layer<T> & network,                                        \
+                                     View<const std::type_identity_t<T>> inputs, int repeats);                     \
+  template class detail::SearchPass<T>;
 
 MERISTEM_INSTANTIATE(float)
 MERISTEM_INSTANTIATE(double)

@@ -19,7 +19,7 @@ namespace meristem::grow {
                                  const SolveOptions& options, double threshold,                              \
                                  View<const std::type_identity_t<T>> fisher, double resolution,              \
                                  std::vector<double> variances, double parts);                               \
-  template class Whitening<T>;
+  template class detail::Whitening<T>;
 
 MERISTEM_INSTANTIATE(float)
 MERISTEM_INSTANTIATE(double)

@@ -21,7 +21,7 @@ namespace meristem::grow {
                                        optim::Optimizer<T>& optimizer);                                              \
   template std::string insert_zero_norm<T>(Context & ctx, const Place<T>& place, std::int64_t width,                 \
                                            optim::Optimizer<T>& optimizer);                                          \
-  template class StagedEdit<T>;                                                                                      \
+  template class detail::StagedEdit<T>;                                                                              \
   template void apply<T>(Context & ctx, const Edit<T>& edit, nn::Layer<T>& network, optim::Optimizer<T>* optimizer); \
   template std::vector<double> balanced_split<T>(Context & ctx, const Site<T>& site, const Insertion& insertion,     \
                                                  double gamma);                                                      \
@@ -34,11 +34,11 @@ namespace meristem::grow {
   template void grow_back<T>(Context & ctx, const RemovedUnits<T>& removed, nn::Layer<T>& network,                   \
                              optim::Optimizer<T>* optimizer);                                                        \
   template std::vector<double> unit_norms<T>(Context & ctx, const Site<T>& site);                                    \
-  template class NormInputs<T>;                                                                                      \
-  template void follow_growth<T>(Context & ctx, nn::Layer<T> & network, const NormInputs<T>& before,                 \
-                                 const NormInputs<T>& after, const std::vector<Source<T>>& riders);                  \
+  template class detail::NormInputs<T>;                                                                              \
+  template void follow_growth<T>(Context & ctx, nn::Layer<T> & network, const detail::NormInputs<T>& before,         \
+                                 const detail::NormInputs<T>& after, const std::vector<Source<T>>& riders);          \
   template void take_statistics<T>(Context & ctx, const std::vector<Source<T>>& riders, std::int64_t units,          \
-                                   const NormInputs<T>& batches);                                                    \
+                                   const detail::NormInputs<T>& batches);                                            \
   template class Affine<T>;                                                                                          \
   template struct Site<T>;                                                                                           \
   template std::vector<Site<T>> find_sites<T>(nn::Layer<T> & network, Widths widths);                                \

@@ -15,7 +15,7 @@ namespace grow_amplitude_test {
 namespace ms = meristem;
 using ms::grow::line_search;
 using ms::grow::LineSearchOptions;
-using ms::grow::LineSearchResult;
+using ms::grow::detail::LineSearchResult;
 using support::contains;
 using support::message_of;
 

@@ -439,7 +439,7 @@ TEST_CASE("blocks: between maps with norms the slope is the loss's own") {
     REQUIRE(norm != nullptr);
     CHECK(norm->name() == blocks.place(i).name + ".norm2");
     CHECK(contains(message_of<ms::ArgumentError>([&] { blocks.settle_norm(problem.ctx, i, {}); }), "no batch"));
-    ms::grow::NormInputs<double> seen;
+    ms::grow::detail::NormInputs<double> seen;
     (void)problem.net.forward(problem.ctx, problem.x, {.measuring = true, .taps = &seen});
     blocks.settle_norm(problem.ctx, i, seen);
     const double tolerance = 1e-9 * support::scale_of(without, 1.0);

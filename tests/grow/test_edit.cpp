@@ -22,7 +22,7 @@ namespace grow_edit_test {
 namespace ms = meristem;
 using ms::grow::appended;
 using ms::grow::Edit;
-using ms::grow::StagedEdit;
+using ms::grow::detail::StagedEdit;
 using ms::nn::Linear;
 using ms::nn::Parameter;
 using ms::optim::AdamW;

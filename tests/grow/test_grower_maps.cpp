@@ -196,7 +196,7 @@ ms::nn::BatchSource<float> undivided(const ms::data::ImageSet& set) {
 
 /// Gives every norm the statistics of a set as its running ones, so that both modes are one function there.
 void settle(ms::Context& ctx, Net& net, const ms::data::ImageSet& set) {
-  ms::grow::NormInputs<float> inputs;
+  ms::grow::detail::NormInputs<float> inputs;
   for (const auto& batch : set.batches<float>(ctx, set.size())) {
     (void)net.forward(ctx, batch.inputs, {.measuring = true, .taps = &inputs});
   }

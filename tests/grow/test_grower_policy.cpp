@@ -177,12 +177,12 @@ TEST_CASE("grower policy: the best site by gain, by gain per parameter and by ga
       CAPTURE(ms::grow::name_of(where));
       Trained t(set, build);
       Grower grower(t.net, t.sgd, lenient(where));
-      ms::grow::InputShapes<double> shapes;
+      ms::grow::detail::InputShapes<double> shapes;
       for (const auto& batch : set.batches<double>(t.ctx, 1)) {
         (void)t.net.forward(t.ctx, batch.inputs, {.measuring = true, .taps = &shapes});
         break;
       }
-      std::vector<ms::grow::UnitCost> costs;
+      std::vector<ms::grow::detail::UnitCost> costs;
       for (const auto& site : grower.sites()) costs.push_back(ms::grow::unit_cost(site, shapes));
       const auto report = grower.grow(t.ctx, set);
       REQUIRE(report.sites.size() == grower.sites().size());

@@ -135,7 +135,7 @@ ms::nn::BatchSource<float> undivided(const ms::data::ImageSet& set) {
 
 /// Means and variances of what the norms read of the whole set, in double precision.
 struct Moments {
-  ms::grow::NormInputs<float> seen;
+  ms::grow::detail::NormInputs<float> seen;
 
   Moments(Trained& t) {
     for (const auto& batch : t.set->batches<float>(t.ctx, t.set->size())) {
@@ -236,14 +236,14 @@ TEST_CASE("grower of streams: a channel costs the rows of all sources and the we
   const auto set = halves(60);
   for (const bool strided : {false, true}) {
     Trained t(set, strided);
-    ms::grow::InputShapes<float> shapes;
+    ms::grow::detail::InputShapes<float> shapes;
     const auto one = set.batch<float>(t.ctx, std::vector<std::int64_t>{0});
     (void)t.net.forward(t.ctx, one.inputs, {.measuring = true, .taps = &shapes});
     for (const auto& site : ms::grow::find_sites<float>(t.net, Widths::all)) {
       if (!site.tied()) continue;
       CAPTURE(site.name);
       const std::int64_t parameters = ms::nn::parameter_count(t.net), work = t.net.multiply_adds({1, 8, 8, 2});
-      const ms::grow::UnitCost cost = ms::grow::unit_cost(site, shapes);
+      const ms::grow::detail::UnitCost cost = ms::grow::unit_cost(site, shapes);
       ms::grow::Insertion units{.units = 1, .inputs = site.fan_in(), .mean = {0.0}, .variance = {1.0}};
       for (std::size_t i = 0; i < site.readers(); ++i) {
         units.outputs += site.reader(i).places(site.width()) * site.reader(i).consumer.out_features();

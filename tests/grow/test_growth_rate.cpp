@@ -12,8 +12,8 @@
 #include <vector>
 
 #include <meristem/grow/units/edit.hpp>
-#include <meristem/grow/units/prune.hpp>
 #include <meristem/grow/units/find_sites.hpp>
+#include <meristem/grow/units/prune.hpp>
 #include <meristem/io/checkpoint.hpp>
 #include <meristem/nn/activation.hpp>
 #include <meristem/nn/linear.hpp>
@@ -318,7 +318,7 @@ TEST_CASE("growth rate: where all that joined is gone, nothing is left of it") {
   edit.axes.push_back({site.producer.weight().id, 0, map, ms::zeros<double>(ctx, {1, in})});
   edit.axes.push_back({site.producer.bias().id, 0, map, ms::zeros<double>(ctx, {1})});
   edit.axes.push_back({site.consumer.weight().id, 1, map, ms::zeros<double>(ctx, {out, 1})});
-  ms::grow::StagedEdit<double> staged(ctx, edit, net, &adamw);
+  ms::grow::detail::StagedEdit<double> staged(ctx, edit, net, &adamw);
   ms::optim::FirstSteps& steps = adamw.first_steps(site.producer.weight().id);
   const ms::optim::FirstSteps before = steps;
   CHECK(before.axes.empty());

@@ -388,7 +388,7 @@ TEST_CASE("insertion: units follow a producer that got more inputs") {
       const auto outputs = [&] { return ms::to_host(ctx, net.forward(ctx, x, {}).output); };
       Values alone;
       {
-        ms::grow::StagedEdit<double> staged(ctx, ms::grow::make_edit(ctx, sites[1], second, 1.0), net);
+        ms::grow::detail::StagedEdit<double> staged(ctx, ms::grow::make_edit(ctx, sites[1], second, 1.0), net);
         staged.swap();
         alone = outputs();
         staged.swap();
@@ -434,7 +434,7 @@ TEST_CASE("insertion: gradients, moments and running statistics follow, and swap
     const auto before = everything<float>(ctx, net, &optimizer);
     const auto edit = ms::grow::make_edit(ctx, site, random_insertion(joint, 2), 0.1);
     {
-      ms::grow::StagedEdit<float> staged(ctx, edit, net, &optimizer);
+      ms::grow::detail::StagedEdit<float> staged(ctx, edit, net, &optimizer);
       staged.swap();
       CHECK(everything<float>(ctx, net, &optimizer) != before);
       staged.swap();

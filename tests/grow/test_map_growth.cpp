@@ -215,7 +215,7 @@ TEST_CASE("map growth: pending, merged in training mode and merged in evaluation
       MapProblem problem(64, joint.map,
                          [&](ms::Context& ctx, Net& net) { joint.build(ctx, net, Activation::relu, true); });
       // Running statistics that are those of the samples, so that both modes start from the same function.
-      ms::grow::NormInputs<double> batch;
+      ms::grow::detail::NormInputs<double> batch;
       (void)problem.net.forward(problem.ctx, problem.x, {.measuring = true, .taps = &batch});
       for (const auto& [norm, channels] : batch.all()) {
         auto& layer = const_cast<ms::nn::BatchNorm<double>&>(*norm);
@@ -231,7 +231,7 @@ TEST_CASE("map growth: pending, merged in training mode and merged in evaluation
       const auto proposal = problem.propose(site, 3);
       std::vector<double> pending;
       {
-        ms::grow::StagedEdit<double> staged(
+        ms::grow::detail::StagedEdit<double> staged(
             problem.ctx, ms::grow::make_edit(problem.ctx, site, proposal.insertion, gamma), problem.net);
         staged.swap();
         pending = problem.outputs(ms::nn::Mode::training);

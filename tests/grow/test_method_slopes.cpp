@@ -210,7 +210,7 @@ TEST_CASE("slope of methods: GradMax's units receive the gradient it promises, a
       for (double& value : step) value = -value;
       ms::grow::Insertion stepped = insertion;
       stepped.fan_in = step;
-      ms::grow::UnitEffects<double> effects(problem.ctx, problem.site, stepped);
+      ms::grow::detail::UnitEffects<double> effects(problem.ctx, problem.site, stepped);
       problem.visit({problem.site}, [&](ms::Context&, std::size_t, ms::View<const double> unit, ms::View<const double>,
                                         ms::View<const double> goal) { effects.update(problem.ctx, unit, goal); });
       double predicted = 0.0;
@@ -259,8 +259,8 @@ TEST_CASE("slope of methods: no other orthonormal fan-outs bring a larger gradie
       }
       ms::grow::Insertion other = proposal.insertion;
       other.fan_out = basis.values;
-      ms::grow::StagedEdit<double> staged(problem.ctx, ms::grow::make_edit(problem.ctx, problem.site, other, 1.0),
-                                          problem.net);
+      ms::grow::detail::StagedEdit<double> staged(
+          problem.ctx, ms::grow::make_edit(problem.ctx, problem.site, other, 1.0), problem.net);
       staged.swap();
       const double squares = sum_of_squares(fan_in_gradients(problem, width));
       staged.swap();

@@ -576,7 +576,7 @@ TEST_CASE("firefly: gradients of candidates against differences, steps raise the
       MethodProblem problem(net, f);
       const auto start = problem.propose(problem.site, 6, method_options(ms::grow::firefly(0)));
       const auto gain_of = [&](const ms::grow::Insertion& insertion) {
-        ms::grow::UnitEffects<double> effects(problem.ctx, problem.site, insertion);
+        ms::grow::detail::UnitEffects<double> effects(problem.ctx, problem.site, insertion);
         problem.visit({problem.site},
                       [&](ms::Context&, std::size_t, ms::View<const double> unit, ms::View<const double>,
                           ms::View<const double> goal) { effects.update(problem.ctx, unit, goal); });
@@ -584,7 +584,7 @@ TEST_CASE("firefly: gradients of candidates against differences, steps raise the
         for (std::int64_t k = 0; k < insertion.units; ++k) gain += effects.positive(k);
         return gain;
       };
-      ms::grow::CandidatePass<double> pass(problem.ctx, problem.site, start.insertion);
+      ms::grow::detail::CandidatePass<double> pass(problem.ctx, problem.site, start.insertion);
       problem.visit({problem.site}, [&](ms::Context&, std::size_t, ms::View<const double> unit, ms::View<const double>,
                                         ms::View<const double> goal) { pass.update(problem.ctx, unit, goal); });
       const auto gradients = pass.gradients();

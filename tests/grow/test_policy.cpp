@@ -243,12 +243,12 @@ TEST_CASE("budget: the cost of a unit is what the network counts once it is ther
   using Net = ms::nn::Sequential<double>;
   ms::Context ctx({.seed = 3});
   const auto check = [&](Net net, const ms::Shape& input) {
-    ms::grow::InputShapes<double> shapes;
+    ms::grow::detail::InputShapes<double> shapes;
     const auto batch = ms::from_host<double>(ctx, input, support::normal_values<double>(input.size(), 1));
     (void)net.forward(ctx, batch, {.measuring = true, .taps = &shapes});
     for (const auto& site : ms::grow::find_sites<double>(net)) {
       CAPTURE(site.name);
-      const ms::grow::UnitCost cost = ms::grow::unit_cost(site, shapes);
+      const ms::grow::detail::UnitCost cost = ms::grow::unit_cost(site, shapes);
       const std::int64_t parameters = ms::nn::parameter_count(net), work = net.multiply_adds(input);
       CHECK(ms::grow::least_unit_parameters(site) == cost.parameters);
       const std::int64_t places =
@@ -272,7 +272,7 @@ TEST_CASE("budget: the cost of a unit is what the network counts once it is ther
                                       .image = 8,
                                       .hidden = {3}}),
         {1, 8, 8, 2});
-  ms::grow::InputShapes<double> none;
+  ms::grow::detail::InputShapes<double> none;
   Net net = ms::models::mlp<double>(ctx, {.inputs = 6, .hidden = {3}, .classes = 4});
   CHECK(contains(message_of<ms::ArgumentError>(
                      [&] { (void)ms::grow::unit_cost(ms::grow::find_sites<double>(net).front(), none); }),

@@ -17,7 +17,7 @@
 namespace grow_recalibration_test {
 
 namespace ms = meristem;
-using ms::grow::NormInputs;
+using ms::grow::detail::NormInputs;
 using ms::nn::BatchNorm;
 using ms::nn::Sequential;
 

@@ -124,7 +124,7 @@ TEST_CASE("search pass: the losses of full passes to the last bit, from whatever
     CAPTURE(which.site);
     CAPTURE(which.memory);
     const auto site = ms::grow::find_site<double>(net, which.site);
-    ms::grow::SearchPass<double> pass(net, *site.producer.layer(), which.memory);
+    ms::grow::detail::SearchPass<double> pass(net, *site.producer.layer(), which.memory);
     const std::vector<double> weights = ms::to_host(ctx, site.producer.weight().value);
     samples.shown = 0;
     int shown = 0;
@@ -149,7 +149,7 @@ TEST_CASE("search pass: what is kept is not computed again, and the count says s
   Net net = maps(ctx);
   Samples samples(ctx);
   const auto site = ms::grow::find_site<double>(net, "fc1");
-  ms::grow::SearchPass<double> pass(net, *site.producer.layer(), 1 << 20);
+  ms::grow::detail::SearchPass<double> pass(net, *site.producer.layer(), 1 << 20);
   (void)pass(ctx, samples, ms::nn::CrossEntropy{});
   const std::int64_t whole = 13 * net.multiply_adds({1, 4, 4, 2});
   CHECK(pass.multiply_adds() == whole);
@@ -170,7 +170,7 @@ TEST_CASE("search pass: taps see the layers from the change on, every time") {
     void on_backward(ms::Context&, const ms::nn::Layer<double>&, Inputs, Inputs) override {}
   };
   const auto site = ms::grow::find_site<double>(net, "fc1");
-  ms::grow::SearchPass<double> pass(net, *site.producer.layer(), 1 << 20);
+  ms::grow::detail::SearchPass<double> pass(net, *site.producer.layer(), 1 << 20);
   for (int i = 0; i < 2; ++i) {
     Names taps;
     (void)pass(ctx, samples, ms::nn::CrossEntropy{}, &taps);

@@ -9,8 +9,8 @@
 #include <meristem/grow/measure/visit_sites.hpp>
 #include <meristem/grow/solve/solve.hpp>
 #include <meristem/grow/units/edit.hpp>
-#include <meristem/grow/units/insertion.hpp>
 #include <meristem/grow/units/find_sites.hpp>
+#include <meristem/grow/units/insertion.hpp>
 #include <meristem/grow/units/make_edit.hpp>
 #include <meristem/models/mlp.hpp>
 #include <meristem/nn/loss.hpp>
@@ -45,7 +45,7 @@ struct Problem {
     labels = ms::from_host<std::int32_t>(ctx, {n}, classes);
   }
 
-  double visit(const std::vector<ms::grow::Site<double>>& which, const ms::grow::SiteTaps<double>::Visit& use) {
+  double visit(const std::vector<ms::grow::Site<double>>& which, const ms::grow::detail::SiteTaps<double>::Visit& use) {
     if (squared) {
       return ms::grow::visit_sites<double>(ctx, net, which, {.inputs = x, .targets = target}, ms::nn::SquaredError{},
                                            use);
@@ -61,7 +61,7 @@ struct Problem {
   }
 
   double loss_with(const ms::grow::Edit<double>& edit) {
-    ms::grow::StagedEdit<double> staged(ctx, edit, net);
+    ms::grow::detail::StagedEdit<double> staged(ctx, edit, net);
     staged.swap();
     const double value = loss();
     staged.swap();
@@ -157,7 +157,7 @@ TEST_CASE("slope: ReLU units take the better sign, and the one-sided slope is ex
       const auto solution = ms::grow::solve(problem.ctx, problem.moments(site), {.max_units = 3, .significance = 0.0});
       REQUIRE(solution.units > 0);
       auto insertion = insertion_of(problem.ctx, site, solution, false);
-      ms::grow::UnitEffects<double> gains(problem.ctx, site, insertion);
+      ms::grow::detail::UnitEffects<double> gains(problem.ctx, site, insertion);
       problem.visit({site}, [&](ms::Context&, std::size_t, ms::View<const double> unit, ms::View<const double>,
                                 ms::View<const double> goal) { gains.update(problem.ctx, unit, goal); });
       double both = 0.0;

@@ -13,10 +13,10 @@
 #include <meristem/grow/methods/methods.hpp>
 #include <meristem/grow/policy/streams.hpp>
 #include <meristem/grow/units/edit.hpp>
+#include <meristem/grow/units/find_sites.hpp>
 #include <meristem/grow/units/insertion.hpp>
 #include <meristem/grow/units/make_edit.hpp>
 #include <meristem/grow/units/recalibration.hpp>
-#include <meristem/grow/units/find_sites.hpp>
 #include <meristem/models/resnet.hpp>
 #include <support/check.hpp>
 #include <support/dense.hpp>
@@ -75,7 +75,7 @@ struct Problem {
 
   /// Gives the norms the statistics of the batch.
   void settle() {
-    ms::grow::NormInputs<double> seen;
+    ms::grow::detail::NormInputs<double> seen;
     (void)net.forward(ctx, x, {.measuring = true, .taps = &seen});
     for (const auto& [norm, channels] : seen.all()) {
       auto& layer = const_cast<ms::nn::BatchNorm<double>&>(*norm);
@@ -224,8 +224,8 @@ TEST_CASE("streams of maps: the slope of the loss is the one that is reported, f
       units.rider_rows = ms::grow::draw_rider_rows(problem.ctx, sites[i], units.units);
       // The loss falls by 1e-7 of itself, which rounding in double precision changes by 1e-8 of that.
       const double gamma = 1e-7 * before / proposals[i].report.slope;
-      ms::grow::StagedEdit<double> staged(problem.ctx, ms::grow::make_edit(problem.ctx, sites[i], units, gamma),
-                                          problem.net);
+      ms::grow::detail::StagedEdit<double> staged(problem.ctx, ms::grow::make_edit(problem.ctx, sites[i], units, gamma),
+                                                  problem.net);
       staged.swap();
       const double measured = (before - problem.loss()) / gamma;
       staged.swap();
@@ -253,8 +253,8 @@ TEST_CASE("streams of maps: new channels carry the units to the readers behind t
       const std::int64_t width = site.width();
       Inputs before, after;
       (void)problem.net.forward(problem.ctx, problem.x, {.measuring = true, .taps = &before});
-      ms::grow::StagedEdit<double> staged(problem.ctx, ms::grow::make_edit(problem.ctx, site, units, gamma),
-                                          problem.net);
+      ms::grow::detail::StagedEdit<double> staged(problem.ctx, ms::grow::make_edit(problem.ctx, site, units, gamma),
+                                                  problem.net);
       staged.swap();
       (void)problem.net.forward(problem.ctx, problem.x, {.measuring = true, .taps = &after});
       staged.swap();

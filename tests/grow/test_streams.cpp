@@ -490,7 +490,7 @@ TEST_CASE("streams: the slope of the loss is the one that is reported") {
         REQUIRE(proposal.insertion.units >= 2);
         proposal.insertion.rider_rows = ms::grow::draw_rider_rows(problem.ctx, site, proposal.insertion.units);
         const double before = problem.loss(), gamma = 1e-7;
-        ms::grow::StagedEdit<double> staged(
+        ms::grow::detail::StagedEdit<double> staged(
             problem.ctx, ms::grow::make_edit(problem.ctx, site, proposal.insertion, gamma), problem.net);
         staged.swap();
         const double measured = (before - problem.loss()) / gamma;
@@ -545,8 +545,8 @@ TEST_CASE("streams: at an amplitude the new channels carry the units to all read
         move(plain.head);
         REQUIRE(at == units.move.size());
         const std::vector<double> expected = plain.run(problem.x, added).y.values;
-        ms::grow::StagedEdit<double> staged(problem.ctx, ms::grow::make_edit(problem.ctx, site, units, gamma),
-                                            problem.net);
+        ms::grow::detail::StagedEdit<double> staged(problem.ctx, ms::grow::make_edit(problem.ctx, site, units, gamma),
+                                                    problem.net);
         staged.swap();
         const std::vector<double> actual = problem.output(training);
         // The new channels, behind what the network has: units behind the source, and 0 before it.

@@ -187,7 +187,7 @@ TEST_CASE("triplets: the product with the whitening, which is not formed, gives 
   ms::Tensor<double> s(ctx, {p, p});
   ms::gemm(ctx, ms::Transpose::yes, ms::Transpose::no, 1.0 / double(n), inputs.view(), inputs.view(), 0, s.view());
   const auto y = ms::from_host<double>(ctx, {p, m}, support::normal_values<double>(p * m, 4));
-  const auto whitening = ms::grow::Whitening<double>::cholesky<double>(
+  const auto whitening = ms::grow::detail::Whitening<double>::cholesky<double>(
       ctx, s.view(), std::vector<double>(static_cast<std::size_t>(p), 1.0), 0.0, 1e-16);
   REQUIRE(whitening.has_value());
   const detail::WhitenedCross<double> x(y.view(), &*whitening);

@@ -18,7 +18,7 @@ namespace grow_unit_effects_test {
 
 namespace ms = meristem;
 using ms::grow::Insertion;
-using ms::grow::UnitEffects;
+using ms::grow::detail::UnitEffects;
 using ms::nn::Activation;
 using support::MapJoint;
 using support::PlainMaps;

@@ -11,7 +11,7 @@ namespace {
 namespace ms = meristem;
 using namespace support;
 using ms::grow::Route;
-using ms::grow::Whitening;
+using ms::grow::detail::Whitening;
 
 ms::Tensor<double> eigen_rows(ms::Context& ctx, const Dense& s, std::int64_t& rank) {
   std::vector<double> variances;

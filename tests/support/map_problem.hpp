@@ -52,7 +52,7 @@ struct MapProblem {
   }
 
   /// Shows the sites of one forward and backward pass to `use`; returns the loss.
-  double visit(const std::vector<ms::grow::Site<double>>& sites, const ms::grow::SiteTaps<double>::Visit& use) {
+  double visit(const std::vector<ms::grow::Site<double>>& sites, const ms::grow::detail::SiteTaps<double>::Visit& use) {
     return ms::grow::visit_sites<double>(ctx, net, sites, {.inputs = x, .labels = labels}, criterion, use);
   }
 
@@ -67,7 +67,7 @@ struct MapProblem {
   }
 
   double loss_with(const ms::grow::Edit<double>& edit) {
-    ms::grow::StagedEdit<double> staged(ctx, edit, net);
+    ms::grow::detail::StagedEdit<double> staged(ctx, edit, net);
     staged.swap();
     const double value = loss();
     staged.swap();
@@ -91,7 +91,7 @@ struct MapProblem {
 
   /// Grows a site for good, running statistics included.
   void insert(const ms::grow::Site<double>& site, const ms::grow::Insertion& insertion, double gamma) {
-    ms::grow::NormInputs<double> before, after;
+    ms::grow::detail::NormInputs<double> before, after;
     (void)net.forward(ctx, x, {.measuring = true, .taps = &before});
     ms::grow::apply<double>(ctx, ms::grow::make_edit(ctx, site, insertion, gamma), net);
     (void)net.forward(ctx, x, {.measuring = true, .taps = &after});

@@ -81,7 +81,7 @@ struct MethodProblem : MapProblem {
   MethodProblem(const MethodNet& which, ms::nn::Activation f, std::int64_t samples = 48)
       : MapProblem(samples, {4, 3, 2}, [&](ms::Context& c, Net& n) { which.build(c, n, f); }),
         site(ms::grow::find_site<double>(net, which.site)) {
-    ms::grow::NormInputs<double> batch;
+    ms::grow::detail::NormInputs<double> batch;
     (void)net.forward(ctx, x, {.measuring = true, .taps = &batch});
     for (const auto& [norm, channels] : batch.all()) {
       auto& layer = const_cast<ms::nn::BatchNorm<double>&>(*norm);

@@ -25,9 +25,9 @@
 #include <meristem/grow/policy/when.hpp>
 #include <meristem/grow/report.hpp>
 #include <meristem/grow/units/depth.hpp>
+#include <meristem/grow/units/find_sites.hpp>
 #include <meristem/grow/units/insertion.hpp>
 #include <meristem/grow/units/prune.hpp>
-#include <meristem/grow/units/find_sites.hpp>
 #include <meristem/nn/batch.hpp>
 #include <meristem/nn/loss.hpp>
 #include <meristem/optim/optimizer.hpp>
@@ -104,7 +104,7 @@ class Grower {
   [[nodiscard]] std::size_t block_of(const Site<T>& site) const;
 
   /// What a block costs beside its units; nothing for a layer that is there. Multiply-adds only if shapes are known.
-  [[nodiscard]] UnitCost fixed_cost(const Site<T>& site, bool with_work) const;
+  [[nodiscard]] detail::UnitCost fixed_cost(const Site<T>& site, bool with_work) const;
 
   [[nodiscard]] std::vector<Site<T>> sites_at(const std::vector<std::size_t>& which) const;
 
@@ -199,7 +199,7 @@ class Grower {
   std::vector<std::int64_t> search_indices_;
   std::int64_t samples_in_use_ = -1;
   std::optional<Shape> input_shape_;  // of one sample
-  InputShapes<T> shapes_;             // of one sample, if costs depend on them
+  detail::InputShapes<T> shapes_;     // of one sample, if costs depend on them
   std::size_t next_site_ = 0;         // whose turn it is, of `turns_of`
   std::size_t replayed_ = 0;          // growth steps of the history
   bool first_step_done_ = false;

@@ -15,8 +15,8 @@ std::size_t Grower<T>::block_of(const Site<T>& site) const {
 }
 
 template <Real T>
-UnitCost Grower<T>::fixed_cost(const Site<T>& site, bool with_work) const {
-  UnitCost cost;
+detail::UnitCost Grower<T>::fixed_cost(const Site<T>& site, bool with_work) const {
+  detail::UnitCost cost;
   const std::size_t index = blocks_ ? block_of(site) : 0;
   if (!blocks_ || index == blocks_->size()) return cost;
   cost.parameters = blocks_->fixed_parameters(index);
@@ -90,7 +90,7 @@ void Grower<T>::grow_block(Context& ctx, const Source& set, Places places, bool 
     } else {
       const auto start = std::chrono::steady_clock::now();
       if (blocks_->add_norm(ctx, i)) {
-        NormInputs<T> seen;
+        detail::NormInputs<T> seen;
         const std::vector<std::int64_t> indices(statistics_indices_.begin(), statistics_indices_.begin() + samples);
         set.for_each_batch(ctx, indices, options_.batch_size, [&](const nn::BatchView<T>& batch) {
           (void)network_->forward(ctx, batch.inputs, {.measuring = true, .taps = &seen, .forward_only = true});

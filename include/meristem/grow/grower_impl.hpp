@@ -147,7 +147,7 @@ template <Real T>
 void Grower<T>::choose_samples(Context& ctx, const Source& set) {
   if (set.size() == chosen_from_) return;
   if (set.size() < 1) throw DataError("Grower: the training set is empty; growth needs samples to measure on");
-  const ChosenSamples chosen =
+  const detail::ChosenSamples chosen =
       draw_samples(ctx.seed(), set.size(), options_.search_samples, options_.statistics_samples);
   search_indices_ = chosen.search;
   statistics_indices_ = chosen.statistics;
@@ -179,7 +179,7 @@ void Grower<T>::see_shapes(Context& ctx, const Source& set) {
 template <Real T>
 std::pair<std::int64_t, std::string> Grower<T>::affordable(const Site<T>& site, std::int64_t taps) const {
   const Budget& budget = options_.budget;
-  const UnitCost fixed = fixed_cost(site, budget.limits_multiply_adds());
+  const detail::UnitCost fixed = fixed_cost(site, budget.limits_multiply_adds());
   const std::int64_t by_parameters =
       std::max<std::int64_t>(budget.parameters - fixed.parameters - parameters(), 0) / site.parameters_per_unit(taps);
   std::pair<std::int64_t, std::string> result{by_parameters, concat(budget.parameters, " parameters")};
@@ -414,7 +414,7 @@ template <Real T>
 double Grower<T>::per_cost(const Site<T>& site, const Proposal& proposal, bool by_work) const {
   const double units = static_cast<double>(proposal.insertion.units);
   if (units == 0.0) return -std::numeric_limits<double>::infinity();
-  const UnitCost fixed = fixed_cost(site, by_work);
+  const detail::UnitCost fixed = fixed_cost(site, by_work);
   const std::int64_t unit = by_work ? unit_cost(site, shapes_).multiply_adds : site.parameters_per_unit(proposal.taps);
   return proposal.report.slope /
          (units * static_cast<double>(unit) + static_cast<double>(by_work ? fixed.multiply_adds : fixed.parameters));
@@ -422,7 +422,7 @@ double Grower<T>::per_cost(const Site<T>& site, const Proposal& proposal, bool b
 
 template <Real T>
 void Grower<T>::replay_event(Context& ctx, const Source& set, GrowthReport& report, const AfterSite& after_site) {
-  const ReplayPlan plan = plan_replay(*options_.replay, replayed_, report.method, sites_);
+  const detail::ReplayPlan plan = plan_replay(*options_.replay, replayed_, report.method, sites_);
   report.where = plan.event->report.where;
   if (plan.which.empty()) {
     if (!plan.block) report.sites = plan.event->report.sites;
@@ -442,7 +442,7 @@ template <Real T>
 void Grower<T>::measure_riders(Context& ctx, const Source& set, const Site<T>& site, const SiteReport& report) {
   const auto normed = [](const grow::Source<T>& rider) { return rider.norm != nullptr; };
   if (std::none_of(site.riders.begin(), site.riders.end(), normed)) return;
-  NormInputs<T> seen;
+  detail::NormInputs<T> seen;
   const std::vector<std::int64_t> indices(statistics_indices_.begin(), statistics_indices_.begin() + report.samples);
   set.for_each_batch(ctx, indices, options_.batch_size, [&](const nn::BatchView<T>& batch) {
     (void)network_->forward(ctx, batch.inputs, {.measuring = true, .taps = &seen, .forward_only = true});

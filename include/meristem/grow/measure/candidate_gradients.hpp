@@ -12,6 +12,8 @@
 
 namespace meristem::grow {
 
+namespace detail {
+
 /// Gathers CandidateGradients of the units of an insertion. Streaming.
 template <Real T>
 class CandidatePass {
@@ -39,6 +41,8 @@ class CandidatePass {
   CandidateGradients sums_;
   std::int64_t samples_ = 0;
 };
+
+}  // namespace detail
 
 }  // namespace meristem::grow
 

@@ -11,7 +11,7 @@
 namespace meristem::grow {
 
 template <Real T>
-CandidatePass<T>::CandidatePass(Context& ctx, const Site<T>& site, const Insertion& insertion)
+detail::CandidatePass<T>::CandidatePass(Context& ctx, const Site<T>& site, const Insertion& insertion)
     : path_(ctx, site, insertion), taps_(insertion.taps), p_(insertion.inputs), q_(insertion.outputs) {
   const std::size_t units = static_cast<std::size_t>(insertion.units);
   sums_.gain.assign(units, 0.0);
@@ -20,7 +20,7 @@ CandidatePass<T>::CandidatePass(Context& ctx, const Site<T>& site, const Inserti
 }
 
 template <Real T>
-void CandidatePass<T>::update(Context& ctx, View<const T> unit_input, View<const T> goal) {
+void detail::CandidatePass<T>::update(Context& ctx, View<const T> unit_input, View<const T> goal) {
   const std::int64_t units = path_.units();
   samples_ += unit_input.extent(0);
   if (units == 0) return;
@@ -35,7 +35,7 @@ void CandidatePass<T>::update(Context& ctx, View<const T> unit_input, View<const
 }
 
 template <Real T>
-CandidateGradients CandidatePass<T>::gradients() const {
+CandidateGradients detail::CandidatePass<T>::gradients() const {
   CandidateGradients result = sums_;
   for (std::vector<double>* values : {&result.gain, &result.fan_in, &result.fan_out}) {
     for (double& value : *values) value /= static_cast<double>(samples_);
@@ -44,14 +44,14 @@ CandidateGradients CandidatePass<T>::gradients() const {
 }
 
 template <Real T>
-std::vector<T> CandidatePass<T>::column_sums(Context& ctx, const Tensor<T>& terms) const {
+std::vector<T> detail::CandidatePass<T>::column_sums(Context& ctx, const Tensor<T>& terms) const {
   Tensor<T> columns(ctx, {path_.units()});
   kernels::column_sums<T>(ctx, terms.view().as_matrix(), columns, kernels::Accumulate::overwrite);
   return to_host(ctx, columns);
 }
 
 template <Real T>
-void CandidatePass<T>::add_fan_out(Context& ctx, const Tensor<T>& u, View<const T> goal) {
+void detail::CandidatePass<T>::add_fan_out(Context& ctx, const Tensor<T>& u, View<const T> goal) {
   const Site<T>& site = path_.site();
   const std::int64_t units = path_.units();
   const Window& window = site.consumer.window();
@@ -78,7 +78,7 @@ void CandidatePass<T>::add_fan_out(Context& ctx, const Tensor<T>& u, View<const 
 }
 
 template <Real T>
-void CandidatePass<T>::add_fan_in(Context& ctx, View<const T> unit_input, const Tensor<T>& dh) {
+void detail::CandidatePass<T>::add_fan_in(Context& ctx, View<const T> unit_input, const Tensor<T>& dh) {
   const Site<T>& site = path_.site();
   const std::int64_t units = path_.units(), features = p_ - (site.producer.has_bias() ? 1 : 0);
   Tensor<T> products(ctx, {units, features});

@@ -11,6 +11,8 @@
 
 namespace meristem::grow {
 
+namespace detail {
+
 /// Accumulates FeatureMoments of the outputs of K units behind a ReLU.
 template <Real T>
 class FeaturePass {
@@ -29,6 +31,8 @@ class FeaturePass {
   UnitPath<T> path_;
   RowStatistics<T> statistics_;
 };
+
+}  // namespace detail
 
 }  // namespace meristem::grow
 

@@ -8,19 +8,20 @@
 namespace meristem::grow {
 
 template <Real T>
-FeaturePass<T>::FeaturePass(Context& ctx, const Site<T>& site, const std::vector<double>& fan_ins, bool noise)
+detail::FeaturePass<T>::FeaturePass(Context& ctx, const Site<T>& site, const std::vector<double>& fan_ins, bool noise)
     : path_(ctx, site, units_of(site, fan_ins)),
       statistics_(ctx, path_.units(), false, site.consumer.in_features(), site.consumer.has_bias(),
                   site.consumer.out_features(), StatisticsOptions{.consumer = false, .noise = noise}) {}
 
 template <Real T>
-void FeaturePass<T>::update(Context& ctx, View<const T> unit_input, View<const T> consumer_input, View<const T> goal) {
+void detail::FeaturePass<T>::update(Context& ctx, View<const T> unit_input, View<const T> consumer_input,
+                                    View<const T> goal) {
   const Tensor<T> outputs = path_.through(ctx, path_.pre_activation(ctx, unit_input), T(1));
   statistics_.update(ctx, outputs, consumer_input, goal);
 }
 
 template <Real T>
-Insertion FeaturePass<T>::units_of(const Site<T>& site, const std::vector<double>& fan_ins) {
+Insertion detail::FeaturePass<T>::units_of(const Site<T>& site, const std::vector<double>& fan_ins) {
   Insertion units{.inputs = site.fan_in(), .outputs = site.fan_out()};
   units.units = static_cast<std::int64_t>(fan_ins.size()) / units.inputs;
   units.fan_in = fan_ins;

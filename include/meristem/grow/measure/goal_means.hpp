@@ -10,6 +10,8 @@
 
 namespace meristem::grow {
 
+namespace detail {
+
 /// Means that turn M into the M of centred inputs. At zero variance a BatchNorm lets the gradient of a channel pass but
 /// for its mean over samples and positions, so that fan-ins of zero receive Σ_t (b_t - μ) v_tᵀ: M - μ rᵀ with the mean
 /// input μ of the units and r, for each column of M, the sum of the desired updates there divided by the number of
@@ -37,6 +39,8 @@ class GoalMeans {
   std::vector<double> input_sums_, goal_sums_;
   std::int64_t samples_ = 0, positions_ = 0;
 };
+
+}  // namespace detail
 
 }  // namespace meristem::grow
 

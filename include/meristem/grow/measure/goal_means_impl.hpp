@@ -12,7 +12,7 @@
 namespace meristem::grow {
 
 template <Real T>
-void GoalMeans<T>::update(Context& ctx, View<const T> unit_input, View<const T> goal) {
+void detail::GoalMeans<T>::update(Context& ctx, View<const T> unit_input, View<const T> goal) {
   const std::int64_t n = unit_input.extent(0), q = site_.fan_out();
   samples_ += n;
   if (!site_.spatial()) {
@@ -47,7 +47,7 @@ void GoalMeans<T>::update(Context& ctx, View<const T> unit_input, View<const T> 
 }
 
 template <Real T>
-void GoalMeans<T>::merge(const GoalMeans& other) {
+void detail::GoalMeans<T>::merge(const GoalMeans& other) {
   const auto join = [](std::vector<double>& mine, const std::vector<double>& theirs) {
     mine.resize(std::max(mine.size(), theirs.size()), 0.0);
     for (std::size_t i = 0; i < theirs.size(); ++i) mine[i] += theirs[i];
@@ -59,7 +59,7 @@ void GoalMeans<T>::merge(const GoalMeans& other) {
 }
 
 template <Real T>
-Tensor<double> GoalMeans<T>::centred(Context& ctx, const Tensor<double>& m) const {
+Tensor<double> detail::GoalMeans<T>::centred(Context& ctx, const Tensor<double>& m) const {
   std::vector<double> values = to_host(ctx, m);
   const std::size_t rows = static_cast<std::size_t>(m.extent(0)), columns = static_cast<std::size_t>(m.extent(1));
   const Window& window = site_.consumer.window;
@@ -78,7 +78,7 @@ Tensor<double> GoalMeans<T>::centred(Context& ctx, const Tensor<double>& m) cons
 }
 
 template <Real T>
-std::vector<T> GoalMeans<T>::column_sums(Context& ctx, View<const T> rows) {
+std::vector<T> detail::GoalMeans<T>::column_sums(Context& ctx, View<const T> rows) {
   const View<const T> matrix = rows.as_matrix();
   Tensor<T> sums(ctx, {matrix.extent(1)});
   kernels::column_sums<T>(ctx, matrix, sums, kernels::Accumulate::overwrite);
@@ -86,7 +86,7 @@ std::vector<T> GoalMeans<T>::column_sums(Context& ctx, View<const T> rows) {
 }
 
 template <Real T>
-void GoalMeans<T>::add(const std::vector<T>& batch, std::vector<double>& sums) {
+void detail::GoalMeans<T>::add(const std::vector<T>& batch, std::vector<double>& sums) {
   sums.resize(batch.size(), 0.0);
   for (std::size_t i = 0; i < batch.size(); ++i) sums[i] += static_cast<double>(batch[i]);
 }

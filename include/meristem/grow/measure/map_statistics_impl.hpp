@@ -130,7 +130,7 @@ void MapStatistics<T>::find_move(Context& ctx, std::optional<double> damping, Ro
   damping_ = damping.value_or(usual_damping);
   if (d > 0) {
     const Tensor<double> noise = options_.move_noise ? mean(m1t_noise_) : Tensor<double>();
-    DampedMove found = damped_move(ctx, consumer_covariance(ctx), m1, noise, damping, route, resolution());
+    detail::DampedMove found = damped_move(ctx, consumer_covariance(ctx), m1, noise, damping, route, resolution());
     move_ = std::move(found.move);
     damping_ = found.damping;
   }

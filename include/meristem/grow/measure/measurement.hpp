@@ -26,7 +26,7 @@ namespace meristem::grow {
 /// Numbers of today's units of a site, in the layout of Insertion, with all taps.
 struct NumbersOfUnits {
   std::vector<double> fan_in, fan_out;
-  NormChannels norm;
+  detail::NormChannels norm;
 };
 
 /// Reads them from the network.
@@ -167,9 +167,9 @@ class Measurement {
   std::vector<std::size_t> same_inputs_;                      // the first reader with the same S
   bool solved_ = false;
   std::vector<double> feature_fan_ins_;
-  std::optional<FeaturePass<T>> features_;
-  std::vector<CandidatePass<T>> candidates_;  // of each reader, as those below
-  std::vector<UnitEffects<T>> effects_, measured_;
+  std::optional<detail::FeaturePass<T>> features_;
+  std::vector<detail::CandidatePass<T>> candidates_;  // of each reader, as those below
+  std::vector<detail::UnitEffects<T>> effects_, measured_;
   SiteMoments moments_;
   Choice choice_;
   int pass_ = 0, passes_ = 0;

@@ -163,7 +163,7 @@ Proposal Measurement<T>::propose() {
     }
     if (choice_.rescale && overlaps()) {
       double norm2 = -explained_norm2;
-      for (const UnitEffects<T>& effects : measured_) norm2 += effects.move_norm2();
+      for (const detail::UnitEffects<T>& effects : measured_) norm2 += effects.move_norm2();
       factor = rescale(insertion, choice_.gain / norm2);
     }
     slope *= factor;
@@ -226,7 +226,7 @@ void Measurement<T>::prepare_pass(Context& ctx) {
     for (std::size_t i = 0; i < site_.readers(); ++i) {
       effects_.emplace_back(
           ctx, site_.read_by(i), part(i),
-          typename UnitEffects<T>::Options{
+          typename detail::UnitEffects<T>::Options{
               .norm2 = choice_.rescale && overlaps(), .companion = choice_.companion, .metric = choice_.output_metric});
     }
   }
@@ -237,7 +237,7 @@ CandidateGradients Measurement<T>::gradients() const {
   CandidateGradients result = candidates_.front().gradients();
   if (candidates_.size() == 1) return result;
   std::vector<CandidateGradients> all;
-  for (const CandidatePass<T>& one : candidates_) all.push_back(one.gradients());
+  for (const detail::CandidatePass<T>& one : candidates_) all.push_back(one.gradients());
   const std::size_t units = result.gain.size();
   result.fan_out.clear();
   for (std::size_t k = 0; k < units; ++k) {

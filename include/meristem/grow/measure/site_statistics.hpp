@@ -77,7 +77,7 @@ class SiteStatistics {
   Options options_;
   std::optional<RowStatistics<T>> rows_;
   std::optional<MapStatistics<T>> maps_;
-  std::optional<GoalMeans<T>> goal_means_;
+  std::optional<detail::GoalMeans<T>> goal_means_;
   int pass_ = 0, passes_ = 0;
 };
 

@@ -104,7 +104,7 @@ void SiteStatistics<T>::finish_rows(Context& ctx, SiteMoments& result) {
   if (!needs_.consumer) return;
   require_finite(ctx, result);
   const Moments<double> noise = needs_.noise ? rows_->noise(ctx) : Moments<double>();
-  DampedMove found =
+  detail::DampedMove found =
       damped_move(ctx, moments.s1, moments.m1, options_.damping ? Tensor<double>() : clone(ctx, noise.m1),
                   options_.damping, needs_.route, moments.resolution);
   result.move = std::move(found.move);

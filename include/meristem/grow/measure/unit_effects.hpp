@@ -35,8 +35,6 @@ struct SquaredDeviation {
   MERISTEM_HD void operator()(std::int64_t row, std::int64_t column) const;
 };
 
-}  // namespace detail
-
 /// First-order decreases of the loss that units bring with either sign, D⁺_k = (1/n) Σ u(α_kᵀ[b 1]) ω_kᵀ v and D⁻_k
 /// with both signs turned: v is the desired update, u the activation's limit at small amplitudes (a ReLU stays one,
 /// others are their slope at 0) and the site's pooling. Without ReLU and maximum the two are equal; D⁺ + D⁻ is what a
@@ -102,13 +100,15 @@ class UnitEffects {
   std::int64_t samples_ = 0;
 };
 
+}  // namespace detail
+
 /// Turns each unit to the sign that brings more. Returns Σ_k max(D⁺_k, D⁻_k), the exact one-sided slope of the loss.
 template <Real T>
-double choose_signs(const UnitEffects<T>& effects, Insertion& insertion);
+double choose_signs(const detail::UnitEffects<T>& effects, Insertion& insertion);
 
 /// The same for the effects of one insertion on several readers, which add up.
 template <Real T>
-double choose_signs(const std::vector<UnitEffects<T>>& effects, Insertion& insertion);
+double choose_signs(const std::vector<detail::UnitEffects<T>>& effects, Insertion& insertion);
 
 }  // namespace meristem::grow
 

@@ -22,11 +22,12 @@ void SquaredDeviation<T>::operator()(std::int64_t row, std::int64_t column) cons
 namespace meristem::grow {
 
 template <Real T>
-UnitEffects<T>::UnitEffects(Context& ctx, const Site<T>& site, const Insertion& insertion)
+detail::UnitEffects<T>::UnitEffects(Context& ctx, const Site<T>& site, const Insertion& insertion)
     : UnitEffects(ctx, site, insertion, Options{.norm2 = insertion.taps > 1}) {}
 
 template <Real T>
-UnitEffects<T>::UnitEffects(Context& ctx, const Site<T>& site, const Insertion& insertion, const Options& options)
+detail::UnitEffects<T>::UnitEffects(Context& ctx, const Site<T>& site, const Insertion& insertion,
+                                    const Options& options)
     : path_(ctx, site, insertion),
       options_(options),
       moments_(site.norm != nullptr),
@@ -42,7 +43,8 @@ UnitEffects<T>::UnitEffects(Context& ctx, const Site<T>& site, const Insertion& 
 }
 
 template <Real T>
-void UnitEffects<T>::update(Context& ctx, View<const T> unit_input, View<const T> goal, View<const T> consumer_input) {
+void detail::UnitEffects<T>::update(Context& ctx, View<const T> unit_input, View<const T> goal,
+                                    View<const T> consumer_input) {
   if (path_.units() == 0) return;
   const Tensor<T> h = path_.pre_activation(ctx, unit_input);
   if (moments_) add_moments(ctx, h);
@@ -65,14 +67,14 @@ void UnitEffects<T>::update(Context& ctx, View<const T> unit_input, View<const T
 }
 
 template <Real T>
-Tensor<double> UnitEffects<T>::consumer_cross(Context& ctx) const {
+Tensor<double> detail::UnitEffects<T>::consumer_cross(Context& ctx) const {
   Tensor<double> result = clone(ctx, consumer_cross_);
   kernels::scale<double>(ctx, 1.0 / count(), result.view());
   return result;
 }
 
 template <Real T>
-double UnitEffects<T>::squares_of(Context& ctx, const Tensor<T>& move) const {
+double detail::UnitEffects<T>::squares_of(Context& ctx, const Tensor<T>& move) const {
   if (metric_.empty()) return kernels::sum_squares<const T>(ctx, move.view());
   const View<const T> rows = move.view().as_matrix();
   Tensor<T> seen(ctx, rows.shape());
@@ -81,13 +83,14 @@ double UnitEffects<T>::squares_of(Context& ctx, const Tensor<T>& move) const {
 }
 
 template <Real T>
-void UnitEffects<T>::add_products(Context& ctx, Tensor<T> u, const Tensor<T>& z, std::vector<double>& sums) const {
+void detail::UnitEffects<T>::add_products(Context& ctx, Tensor<T> u, const Tensor<T>& z,
+                                          std::vector<double>& sums) const {
   for_each(ctx, u.size(), detail::Multiply<T>{u.data(), z.data(), u.data()});
   add_columns(ctx, u, sums);
 }
 
 template <Real T>
-void UnitEffects<T>::add_columns(Context& ctx, const Tensor<T>& terms, std::vector<double>& sums) const {
+void detail::UnitEffects<T>::add_columns(Context& ctx, const Tensor<T>& terms, std::vector<double>& sums) const {
   Tensor<T> columns(ctx, {path_.units()});
   kernels::column_sums<T>(ctx, terms.view().as_matrix(), columns, kernels::Accumulate::overwrite);
   const std::vector<T> values = to_host(ctx, columns);
@@ -95,7 +98,7 @@ void UnitEffects<T>::add_columns(Context& ctx, const Tensor<T>& terms, std::vect
 }
 
 template <Real T>
-void UnitEffects<T>::add_moments(Context& ctx, const Tensor<T>& h) {
+void detail::UnitEffects<T>::add_moments(Context& ctx, const Tensor<T>& h) {
   const std::int64_t rows = h.size() / path_.units();
   if (rows == 0) return;
   const std::size_t units = static_cast<std::size_t>(path_.units());
@@ -145,17 +148,17 @@ double turned_to_gain(Gain&& gain, Insertion& insertion) {
 namespace meristem::grow {
 
 template <Real T>
-double choose_signs(const UnitEffects<T>& effects, Insertion& insertion) {
+double choose_signs(const detail::UnitEffects<T>& effects, Insertion& insertion) {
   return detail::turned_to_gain([&](std::int64_t k) { return std::pair(effects.positive(k), effects.negative(k)); },
                                 insertion);
 }
 
 template <Real T>
-double choose_signs(const std::vector<UnitEffects<T>>& effects, Insertion& insertion) {
+double choose_signs(const std::vector<detail::UnitEffects<T>>& effects, Insertion& insertion) {
   return detail::turned_to_gain(
       [&](std::int64_t k) {
         std::pair<double, double> sum{0.0, 0.0};
-        for (const UnitEffects<T>& one : effects) {
+        for (const detail::UnitEffects<T>& one : effects) {
           sum.first += one.positive(k);
           sum.second += one.negative(k);
         }

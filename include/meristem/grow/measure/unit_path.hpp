@@ -9,6 +9,8 @@
 
 namespace meristem::grow {
 
+namespace detail {
+
 /// The units of an insertion in the place where they would stand, to first order at amplitude 0: activations are their
 /// slope there, a ReLU stays one, and a BatchNorm lets everything pass.
 template <Real T>
@@ -56,6 +58,8 @@ class UnitPath {
   std::int64_t units_;
   Tensor<T> fan_in_, bias_, fan_out_;
 };
+
+}  // namespace detail
 
 }  // namespace meristem::grow
 

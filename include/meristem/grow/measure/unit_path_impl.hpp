@@ -18,7 +18,7 @@
 namespace meristem::grow {
 
 template <Real T>
-UnitPath<T>::UnitPath(Context& ctx, const Site<T>& site, const Insertion& insertion)
+detail::UnitPath<T>::UnitPath(Context& ctx, const Site<T>& site, const Insertion& insertion)
     : site_(site), units_(insertion.units) {
   Insertion plain = insertion;
   plain.mean.assign(static_cast<std::size_t>(units_), 0.0);
@@ -39,7 +39,7 @@ UnitPath<T>::UnitPath(Context& ctx, const Site<T>& site, const Insertion& insert
 }
 
 template <Real T>
-Tensor<T> UnitPath<T>::pre_activation(Context& ctx, View<const T> input) const {
+Tensor<T> detail::UnitPath<T>::pre_activation(Context& ctx, View<const T> input) const {
   if (site_.producer.is_convolution()) {
     const Extent2 hidden = site_.producer.window().output({input.extent(1), input.extent(2)});
     Tensor<T> h(ctx, {input.extent(0), hidden.y, hidden.x, units_});
@@ -54,7 +54,7 @@ Tensor<T> UnitPath<T>::pre_activation(Context& ctx, View<const T> input) const {
 }
 
 template <Real T>
-Tensor<T> UnitPath<T>::backward_fan_out(Context& ctx, View<const T> goal, const Shape& hidden) const {
+Tensor<T> detail::UnitPath<T>::backward_fan_out(Context& ctx, View<const T> goal, const Shape& hidden) const {
   Shape read = site_.pool ? site_.pool->output_shape(hidden) : hidden;
   if (site_.last_pool) read = site_.last_pool->output_shape(read);
   Tensor<T> z(ctx, read);
@@ -69,18 +69,18 @@ Tensor<T> UnitPath<T>::backward_fan_out(Context& ctx, View<const T> goal, const 
 }
 
 template <Real T>
-Tensor<T> UnitPath<T>::pooled(Context& ctx, Tensor<T> maps) const {
+Tensor<T> detail::UnitPath<T>::pooled(Context& ctx, Tensor<T> maps) const {
   return site_.pool ? pooled(ctx, std::move(maps), *site_.pool) : std::move(maps);
 }
 
 template <Real T>
-Tensor<T> UnitPath<T>::pooled(Context& ctx, Tensor<T> maps, nn::Layer<T>& by) const {
+Tensor<T> detail::UnitPath<T>::pooled(Context& ctx, Tensor<T> maps, nn::Layer<T>& by) const {
   const nn::Pass<T> pass{.measuring = true};
   return std::move(by.forward(ctx, maps, pass).storage);
 }
 
 template <Real T>
-Tensor<T> UnitPath<T>::through(Context& ctx, const Tensor<T>& h, T sign) const {
+Tensor<T> detail::UnitPath<T>::through(Context& ctx, const Tensor<T>& h, T sign) const {
   Tensor<T> u = clone(ctx, h);
   kernels::scale<T>(ctx, sign, u.view());
   if (site_.pool_first) u = pooled(ctx, std::move(u));
@@ -95,7 +95,7 @@ Tensor<T> UnitPath<T>::through(Context& ctx, const Tensor<T>& h, T sign) const {
 }
 
 template <Real T>
-Tensor<T> UnitPath<T>::backward_through(Context& ctx, const Tensor<T>& h, const Tensor<T>& z) const {
+Tensor<T> detail::UnitPath<T>::backward_through(Context& ctx, const Tensor<T>& h, const Tensor<T>& z) const {
   Tensor<T> gradient = clone(ctx, z);
   if (site_.last_pool) {
     Tensor<T> u = clone(ctx, h);
@@ -119,7 +119,7 @@ Tensor<T> UnitPath<T>::backward_through(Context& ctx, const Tensor<T>& h, const 
 }
 
 template <Real T>
-Tensor<T> UnitPath<T>::contribution(Context& ctx, const Tensor<T>& h) const {
+Tensor<T> detail::UnitPath<T>::contribution(Context& ctx, const Tensor<T>& h) const {
   const Tensor<T> u = averaged(ctx, h);
   if (site_.consumer.is_convolution()) {
     const Window& window = site_.consumer.window();
@@ -136,7 +136,7 @@ Tensor<T> UnitPath<T>::contribution(Context& ctx, const Tensor<T>& h) const {
 }
 
 template <Real T>
-void UnitPath<T>::activate(Context& ctx, Tensor<T>& u) const {
+void detail::UnitPath<T>::activate(Context& ctx, Tensor<T>& u) const {
   if (site_.activation == nn::Activation::relu) {
     kernels::activation_forward<T>(ctx, site_.activation, u, u);
   } else {
@@ -145,7 +145,7 @@ void UnitPath<T>::activate(Context& ctx, Tensor<T>& u) const {
 }
 
 template <Real T>
-void UnitPath<T>::activate_backward(Context& ctx, const Tensor<T>& before, Tensor<T>& gradient) const {
+void detail::UnitPath<T>::activate_backward(Context& ctx, const Tensor<T>& before, Tensor<T>& gradient) const {
   if (site_.activation == nn::Activation::relu) {
     kernels::activation_backward<T>(ctx, site_.activation, before, gradient, gradient);
   } else {
@@ -154,12 +154,13 @@ void UnitPath<T>::activate_backward(Context& ctx, const Tensor<T>& before, Tenso
 }
 
 template <Real T>
-Tensor<T> UnitPath<T>::unpooled(Context& ctx, const Tensor<T>& maps, Tensor<T> gradient) const {
+Tensor<T> detail::UnitPath<T>::unpooled(Context& ctx, const Tensor<T>& maps, Tensor<T> gradient) const {
   return site_.pool ? unpooled(ctx, maps, std::move(gradient), *site_.pool) : std::move(gradient);
 }
 
 template <Real T>
-Tensor<T> UnitPath<T>::unpooled(Context& ctx, const Tensor<T>& maps, Tensor<T> gradient, nn::Layer<T>& by) const {
+Tensor<T> detail::UnitPath<T>::unpooled(Context& ctx, const Tensor<T>& maps, Tensor<T> gradient,
+                                        nn::Layer<T>& by) const {
   const nn::Pass<T> pass{.input_gradient = true, .measuring = true};
   const nn::Trace<T> trace = by.forward(ctx, maps, pass);
   Tensor<T> shaped(ctx, trace.output.shape());
@@ -168,7 +169,7 @@ Tensor<T> UnitPath<T>::unpooled(Context& ctx, const Tensor<T>& maps, Tensor<T> g
 }
 
 template <Real T>
-Tensor<T> UnitPath<T>::averaged(Context& ctx, const Tensor<T>& maps) const {
+Tensor<T> detail::UnitPath<T>::averaged(Context& ctx, const Tensor<T>& maps) const {
   Tensor<T> result = clone(ctx, maps);
   for (nn::Layer<T>* const pool : std::array{site_.pool, site_.last_pool}) {
     if (!pool) continue;

@@ -14,6 +14,8 @@
 
 namespace meristem::grow {
 
+namespace detail {
+
 /// Hands the inputs of producers and consumers and the desired update to `visit` while a batch flows back through the
 /// network. Connect it to a Pass as its taps.
 template <Real T>
@@ -35,12 +37,14 @@ class SiteTaps final : public nn::Taps<T> {
   std::vector<View<const T>> unit_inputs_;
 };
 
+}  // namespace detail
+
 /// Runs one batch forward and backward without touching parameters, gradients or running statistics, and shows every
 /// site to `visit`. Returns the mean loss of the batch.
 template <Real T>
 double visit_sites(Context& ctx, nn::Layer<T>& network, const std::vector<Site<T>>& sites,
                    const std::type_identity_t<nn::BatchView<T>>& batch, const nn::Objective& loss,
-                   typename SiteTaps<T>::Visit visit);
+                   typename detail::SiteTaps<T>::Visit visit);
 
 }  // namespace meristem::grow
 

@@ -9,19 +9,19 @@
 namespace meristem::grow {
 
 template <Real T>
-SiteTaps<T>::SiteTaps(const std::vector<Site<T>>& sites, Visit visit)
+detail::SiteTaps<T>::SiteTaps(const std::vector<Site<T>>& sites, Visit visit)
     : sites_(&sites), visit_(std::move(visit)), unit_inputs_(sites.size()) {}
 
 template <Real T>
-void SiteTaps<T>::on_forward(Context&, const nn::Layer<T>& layer, View<const T> input) {
+void detail::SiteTaps<T>::on_forward(Context&, const nn::Layer<T>& layer, View<const T> input) {
   for (std::size_t i = 0; i < sites_->size(); ++i) {
     if ((*sites_)[i].producer.layer() == &layer) unit_inputs_[i] = input;
   }
 }
 
 template <Real T>
-void SiteTaps<T>::on_backward(Context& ctx, const nn::Layer<T>& layer, View<const T> input,
-                              View<const T> output_gradient) {
+void detail::SiteTaps<T>::on_backward(Context& ctx, const nn::Layer<T>& layer, View<const T> input,
+                                      View<const T> output_gradient) {
   for (std::size_t i = 0; i < sites_->size(); ++i) {
     if ((*sites_)[i].consumer.layer() != &layer) continue;
     // Backward carries the gradient of the mean loss; V_goal belongs to the sum over the batch.
@@ -34,8 +34,8 @@ void SiteTaps<T>::on_backward(Context& ctx, const nn::Layer<T>& layer, View<cons
 template <Real T>
 double visit_sites(Context& ctx, nn::Layer<T>& network, const std::vector<Site<T>>& sites,
                    const std::type_identity_t<nn::BatchView<T>>& batch, const nn::Objective& loss,
-                   typename SiteTaps<T>::Visit visit) {
-  SiteTaps<T> taps(sites, std::move(visit));
+                   typename detail::SiteTaps<T>::Visit visit) {
+  detail::SiteTaps<T> taps(sites, std::move(visit));
   const nn::Pass<T> pass{
       .mode = nn::Mode::training, .gradients = nn::GradientMode::ignore, .measuring = true, .taps = &taps};
   const nn::Trace<T> trace = network.forward(ctx, batch.inputs, pass);

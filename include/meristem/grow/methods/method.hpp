@@ -70,7 +70,7 @@ struct SiteMoments {
   std::vector<double> fan_in;  ///< of today's units: width × p, in the layout of Insertion
   std::vector<double>
       fan_out;  ///< of today's units: width × taps × q; [tap] as above, all taps even for FanOut::centre
-  NormChannels norm_channels;  ///< of today's units; empty without `norm`
+  detail::NormChannels norm_channels;  ///< of today's units; empty without `norm`
 
   std::optional<double> damping;  ///< of S; none: to be chosen from N and its noise
   double consumer_damping = 0.0;  ///< of S1, by which δW* was found, and of E

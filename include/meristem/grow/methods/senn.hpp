@@ -12,6 +12,8 @@
 
 namespace meristem::grow {
 
+namespace detail {
+
 /// The natural expansion score η = gᵀ F⁻¹ g at one site, with the Fisher matrix F as a Kronecker product of second
 /// moments of inputs and of output gradients.
 struct NaturalScore {
@@ -23,6 +25,8 @@ struct NaturalScore {
   /// By which share the units raise the score.
   [[nodiscard]] double ratio() const { return added > 0.0 ? added / current : 0.0; }
 };
+
+}  // namespace detail
 
 /// R. Mitchell, R. Menzenbach, K. Kersting, M. Mundt, "Self-expanding neural networks" (2023): units with the fan-ins
 /// that raise the natural expansion score most, S⊥^{-1/2} u_k with the triplets of S⊥^{-1/2} N E^{-1/2}, at the scale
@@ -46,12 +50,12 @@ class Senn final : public GrowthMethod {
   [[nodiscard]] Choice choose(Context& ctx, const SiteMoments& site) const override;
 
   /// The score of a site whose statistics were gathered as `needs` says, for at most site.max_units more units.
-  [[nodiscard]] NaturalScore score(Context& ctx, const SiteMoments& site) const {
+  [[nodiscard]] detail::NaturalScore score(Context& ctx, const SiteMoments& site) const {
     return score_of(ctx, site, tiny_.choose(ctx, site));
   }
 
  private:
-  [[nodiscard]] static NaturalScore score_of(Context& ctx, const SiteMoments& site, const Choice& found);
+  [[nodiscard]] static detail::NaturalScore score_of(Context& ctx, const SiteMoments& site, const Choice& found);
 
   Options options_;
   Tiny tiny_;

@@ -13,7 +13,7 @@ MERISTEM_INLINE Senn::Senn(const Options& options)
 MERISTEM_INLINE Choice Senn::choose(Context& ctx, const SiteMoments& site) const {
   Choice found = tiny_.choose(ctx, site);
   if (found.insertion.units == 0) return found;
-  const NaturalScore score = score_of(ctx, site, found);
+  const detail::NaturalScore score = score_of(ctx, site, found);
   if (!(score.ratio() > options_.least_ratio)) {
     Choice none = detail::no_units(concat("no unit added: ", score.units,
                                           " units would raise the natural expansion "
@@ -38,8 +38,8 @@ MERISTEM_INLINE Choice Senn::choose(Context& ctx, const SiteMoments& site) const
   return choice;
 }
 
-MERISTEM_INLINE NaturalScore Senn::score_of(Context& ctx, const SiteMoments& site, const Choice& found) {
-  NaturalScore result;
+MERISTEM_INLINE detail::NaturalScore Senn::score_of(Context& ctx, const SiteMoments& site, const Choice& found) {
+  detail::NaturalScore result;
   result.lambda = found.lambda;
   result.units = found.insertion.units;
   result.added = found.gain;

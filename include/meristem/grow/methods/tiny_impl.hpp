@@ -19,8 +19,8 @@ namespace meristem::grow::detail {
 MERISTEM_INLINE Tensor<double> output_metric(Context& ctx, const SiteMoments& site) {
   const Tensor<double> fisher = damped_fisher(ctx, site);
   const std::vector<double> inverse_scale = inverse_deviations(detail::diagonal<double>(ctx, fisher.view()));
-  const auto whitening = Whitening<double>::eigen<double>(ctx, concat("site ", site.name, ": E"), fisher.view(),
-                                                          inverse_scale, 0.0, site.moments.resolution);
+  const auto whitening = detail::Whitening<double>::eigen<double>(ctx, concat("site ", site.name, ": E"), fisher.view(),
+                                                                  inverse_scale, 0.0, site.moments.resolution);
   return detail::converted<double, double>(ctx, whitening.rows());
 }
 

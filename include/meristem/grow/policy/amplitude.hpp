@@ -57,6 +57,8 @@ struct AmplitudeOptions {
   void require_valid() const;
 };
 
+namespace detail {
+
 struct LineSearchResult {
   bool accepted = false;
   double gamma = 0.0;        ///< 0 if not accepted
@@ -64,8 +66,6 @@ struct LineSearchResult {
   double loss_after = 0.0;   ///< at `gamma`
   int evaluations = 0;
 };
-
-namespace detail {
 
 /// The γ at which a line search begins: the power of two next to where the loss falls by `first_decrease` of itself to
 /// first order. Without a slope downhill there is no scale to go by, and it is 1.
@@ -81,8 +81,8 @@ namespace detail {
 ///
 /// Throws ArgumentError for options out of order and NumericError if the loss at γ = 0 is not finite; a loss that is
 /// not finite elsewhere counts as a rise.
-[[nodiscard]] LineSearchResult line_search(const std::function<double(double)>& loss_at, double slope,
-                                           const LineSearchOptions& options = {});
+[[nodiscard]] detail::LineSearchResult line_search(const std::function<double(double)>& loss_at, double slope,
+                                                   const LineSearchOptions& options = {});
 
 }  // namespace meristem::grow
 

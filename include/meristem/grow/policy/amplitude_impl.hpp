@@ -42,10 +42,10 @@ MERISTEM_INLINE double first_amplitude(const LineSearchOptions& options, double 
 
 namespace meristem::grow {
 
-MERISTEM_INLINE LineSearchResult line_search(const std::function<double(double)>& loss_at, double slope,
-                                             const LineSearchOptions& options) {
+MERISTEM_INLINE detail::LineSearchResult line_search(const std::function<double(double)>& loss_at, double slope,
+                                                     const LineSearchOptions& options) {
   options.require_valid();
-  LineSearchResult result;
+  detail::LineSearchResult result;
   result.loss_before = loss_at(0.0);
   result.evaluations = 1;
   if (!std::isfinite(result.loss_before)) {

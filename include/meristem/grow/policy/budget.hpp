@@ -27,6 +27,8 @@ struct Budget {
   }
 };
 
+namespace detail {
+
 /// What one more unit adds.
 struct UnitCost {
   std::int64_t parameters = 0;
@@ -49,6 +51,8 @@ class InputShapes final : public nn::Taps<T> {
   std::map<const nn::Layer<T>*, Shape> shapes_;
 };
 
+}  // namespace detail
+
 /// Throws ArgumentError if the smallest unit, which adds `least`, does not fit. `what` is the budget's name.
 void require_room(const char* what, std::int64_t budget, std::int64_t used, std::int64_t least);
 
@@ -59,7 +63,7 @@ template <Real T>
 
 /// What one more unit of the site costs.
 template <Real T>
-[[nodiscard]] UnitCost unit_cost(const Site<T>& site, const InputShapes<T>& shapes);
+[[nodiscard]] detail::UnitCost unit_cost(const Site<T>& site, const detail::InputShapes<T>& shapes);
 
 }  // namespace meristem::grow
 

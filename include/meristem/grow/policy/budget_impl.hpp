@@ -6,7 +6,7 @@
 namespace meristem::grow {
 
 template <Real T>
-const Shape& InputShapes<T>::of(const nn::Layer<T>& layer) const {
+const Shape& detail::InputShapes<T>::of(const nn::Layer<T>& layer) const {
   const auto found = shapes_.find(&layer);
   if (found == shapes_.end()) {
     throw ArgumentError(concat("growth: no batch has reached ", layer.label(),
@@ -32,7 +32,7 @@ std::int64_t least_unit_parameters(const Site<T>& site) {
 }
 
 template <Real T>
-UnitCost unit_cost(const Site<T>& site, const InputShapes<T>& shapes) {
+detail::UnitCost unit_cost(const Site<T>& site, const detail::InputShapes<T>& shapes) {
   // Inputs may have grown since they were seen.
   const auto input_of = [&](const Affine<T>& layer) {
     const Shape& seen = shapes.of(*layer.layer());

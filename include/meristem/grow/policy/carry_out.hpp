@@ -34,13 +34,13 @@ double carry_out(Context& ctx, nn::Layer<T>& network, optim::Optimizer<T>& optim
                  ShowBatches&& show_batches, SiteReport& report) {
   bool has_norms = false;
   network.visit_buffers([&](nn::Buffer<T>&) { has_norms = true; });
-  SearchPass<T> pass(network, site.first_layer(), options.search_memory);
-  NormInputs<T> before, after;
-  const auto loss_now = [&](NormInputs<T>* taps) {
+  detail::SearchPass<T> pass(network, site.first_layer(), options.search_memory);
+  detail::NormInputs<T> before, after;
+  const auto loss_now = [&](detail::NormInputs<T>* taps) {
     return pass(ctx, show_batches, options.loss, has_norms ? taps : nullptr);
   };
   const double loss_before = loss_now(&before);
-  std::optional<StagedEdit<T>> trial;  // one edit for all amplitudes
+  std::optional<detail::StagedEdit<T>> trial;  // one edit for all amplitudes
   const auto loss_at = [&](double gamma) {
     if (gamma == 0.0) return loss_before;
     if (!trial) {
@@ -48,9 +48,9 @@ double carry_out(Context& ctx, nn::Layer<T>& network, optim::Optimizer<T>& optim
     } else {
       trial->set_amplitude(ctx, gamma);
     }
-    StagedEdit<T>& staged = *trial;
+    detail::StagedEdit<T>& staged = *trial;
     struct SwapBack {
-      StagedEdit<T>& staged;
+      detail::StagedEdit<T>& staged;
       ~SwapBack() { staged.swap(); }
     };
     staged.swap();
@@ -72,7 +72,7 @@ double carry_out(Context& ctx, nn::Layer<T>& network, optim::Optimizer<T>& optim
     }
   };
   if (!proposal.homogeneous) split(first);
-  LineSearchResult search;
+  detail::LineSearchResult search;
   bool vanishing = false;
   if (gamma) {
     search.gamma = *gamma;

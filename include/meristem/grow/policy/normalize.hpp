@@ -72,7 +72,7 @@ template <Real T, class ForEachBatch>
   const auto measure = [&](Sums& sums) {
     Insertion units = insertion;
     units.move.clear();
-    StagedEdit<T> staged(ctx, make_edit<T>(ctx, site, units, 1.0), network);
+    detail::StagedEdit<T> staged(ctx, make_edit<T>(ctx, site, units, 1.0), network);
     for_each_batch([&](const nn::BatchView<T>& batch) {
       const View<const T> inputs = batch.inputs;
       const double count = static_cast<double>(inputs.extent(0));

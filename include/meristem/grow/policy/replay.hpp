@@ -12,6 +12,8 @@
 
 namespace meristem::grow {
 
+namespace detail {
+
 /// What a Grower has to do again.
 struct ReplayPlan {
   const GrowthEvent* event = nullptr;
@@ -20,12 +22,14 @@ struct ReplayPlan {
   const SiteReport* block = nullptr;             ///< what was recorded of a residual block that joined, or null
 };
 
+}  // namespace detail
+
 /// The plan for growth step `index` of a history, which must outlive it. Throws ArgumentError if there is none, if
 /// another method took it, or for a site that is none of `sites`; DataError for a site of another width. Blocks that
 /// were not there are left to the caller.
 template <Real T>
-[[nodiscard]] ReplayPlan plan_replay(const History& history, std::size_t index, const std::string& method,
-                                     const std::vector<Site<T>>& sites);
+[[nodiscard]] detail::ReplayPlan plan_replay(const History& history, std::size_t index, const std::string& method,
+                                             const std::vector<Site<T>>& sites);
 
 }  // namespace meristem::grow
 

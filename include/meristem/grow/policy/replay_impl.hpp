@@ -8,12 +8,12 @@
 namespace meristem::grow {
 
 template <Real T>
-ReplayPlan plan_replay(const History& history, std::size_t index, const std::string& method,
-                       const std::vector<Site<T>>& sites) {
+detail::ReplayPlan plan_replay(const History& history, std::size_t index, const std::string& method,
+                               const std::vector<Site<T>>& sites) {
   if (index >= history.events.size()) {
     throw ArgumentError(concat("replay: all ", history.events.size(), " growth steps of the history are replayed"));
   }
-  ReplayPlan plan{.event = &history.events[index]};
+  detail::ReplayPlan plan{.event = &history.events[index]};
   const GrowthReport& past = plan.event->report;
   if (past.method != method) {
     throw ArgumentError(concat("replay: growth step ", index, " was taken by the method ", past.method, ", not by ",

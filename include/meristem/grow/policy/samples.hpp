@@ -10,15 +10,19 @@
 
 namespace meristem::grow {
 
+namespace detail {
+
 /// Indices into a training set.
 struct ChosenSamples {
   std::vector<std::int64_t> search, statistics;
 };
 
+}  // namespace detail
+
 /// Samples for the line search, and others for the statistics; both from the two ends of one random order, a pure
 /// function of the seed. At most a fifth of the set goes to the search. Of a set of one sample both get that.
-[[nodiscard]] ChosenSamples draw_samples(std::uint64_t seed, std::int64_t size, std::int64_t search_samples,
-                                         std::int64_t statistics_samples);
+[[nodiscard]] detail::ChosenSamples draw_samples(std::uint64_t seed, std::int64_t size, std::int64_t search_samples,
+                                                 std::int64_t statistics_samples);
 
 /// Gathers statistics on growing numbers of samples until the question whether a site has a significant unit is
 /// answered.

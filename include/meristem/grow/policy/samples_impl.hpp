@@ -10,8 +10,8 @@
 
 namespace meristem::grow {
 
-MERISTEM_INLINE ChosenSamples draw_samples(std::uint64_t seed, std::int64_t size, std::int64_t search_samples,
-                                           std::int64_t statistics_samples) {
+MERISTEM_INLINE detail::ChosenSamples draw_samples(std::uint64_t seed, std::int64_t size, std::int64_t search_samples,
+                                                   std::int64_t statistics_samples) {
   std::vector<std::int64_t> order(static_cast<std::size_t>(size));
   for (std::size_t i = 0; i < order.size(); ++i) order[i] = static_cast<std::int64_t>(i);
   const Philox random(seed, std::uint64_t{0x67726f77} << 32);

@@ -14,6 +14,8 @@
 
 namespace meristem::grow {
 
+namespace detail {
+
 /// Forward passes of a network in training mode that leave no trace in it (Pass::measuring), restarted at the top-level
 /// layer that holds the site: a layer of a sequence, which may be a whole residual block. Other networks run in full.
 /// Losses have the same bits as those of full passes.
@@ -123,6 +125,8 @@ class SearchPass {
   bool complete_ = false;
   std::int64_t multiply_adds_ = 0;
 };
+
+}  // namespace detail
 
 }  // namespace meristem::grow
 

@@ -6,7 +6,7 @@
 namespace meristem::grow {
 
 template <Real T>
-SearchPass<T>::SearchPass(nn::Layer<T>& network, const nn::Layer<T>& changing, std::int64_t most_bytes)
+detail::SearchPass<T>::SearchPass(nn::Layer<T>& network, const nn::Layer<T>& changing, std::int64_t most_bytes)
     : network_(&network), bytes_left_(most_bytes) {
   if (network.description().op != nn::Operator::sequence) return;
   const std::vector<nn::Layer<T>*> layers = network.children();
@@ -19,7 +19,7 @@ SearchPass<T>::SearchPass(nn::Layer<T>& network, const nn::Layer<T>& changing, s
 }
 
 template <Real T>
-bool SearchPass<T>::holds(nn::Layer<T>& layer, const nn::Layer<T>& wanted) {
+bool detail::SearchPass<T>::holds(nn::Layer<T>& layer, const nn::Layer<T>& wanted) {
   if (&layer == &wanted) return true;
   for (nn::Layer<T>* child : layer.children()) {
     if (holds(*child, wanted)) return true;
@@ -28,7 +28,7 @@ bool SearchPass<T>::holds(nn::Layer<T>& layer, const nn::Layer<T>& wanted) {
 }
 
 template <Real T>
-void SearchPass<T>::count_rest(const Shape& flow, std::int64_t samples) {
+void detail::SearchPass<T>::count_rest(const Shape& flow, std::int64_t samples) {
   Shape shape = flow.with(0, 1);
   for (std::size_t i = start_; i < layers_.size(); ++i) {
     multiply_adds_ += samples * layers_[i]->multiply_adds(shape);

@@ -49,19 +49,19 @@ namespace detail {
 [[nodiscard]] double gain_of_units(Context& ctx, View<const double> fan_in, View<const double> fan_out,
                                    View<const double> n, View<const double> s);
 
-}  // namespace detail
-
 /// δW* of a damped S1, and the share it was damped by.
 struct DampedMove {
   BestMove<double> move;
   double damping = 0.0;
 };
 
+}  // namespace detail
+
 /// The best move of today's weights for S1 (d, d), M1 (d, q), with the damping given or, without one, with that which
 /// `noise`, M1 with random signs, chooses by cross-validation; without either, `usual_damping`. Throws as `best_move`.
-[[nodiscard]] DampedMove damped_move(Context& ctx, const Tensor<double>& s1, const Tensor<double>& m1,
-                                     const Tensor<double>& noise, std::optional<double> damping, Route route,
-                                     double resolution);
+[[nodiscard]] detail::DampedMove damped_move(Context& ctx, const Tensor<double>& s1, const Tensor<double>& m1,
+                                             const Tensor<double>& noise, std::optional<double> damping, Route route,
+                                             double resolution);
 
 }  // namespace meristem::grow
 

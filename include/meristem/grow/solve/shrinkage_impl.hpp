@@ -32,9 +32,9 @@ MERISTEM_INLINE double gain_of_units(Context& ctx, View<const double> fan_in, Vi
 
 namespace meristem::grow {
 
-MERISTEM_INLINE DampedMove damped_move(Context& ctx, const Tensor<double>& s1, const Tensor<double>& m1,
-                                       const Tensor<double>& noise, std::optional<double> damping, Route route,
-                                       double resolution) {
+MERISTEM_INLINE detail::DampedMove damped_move(Context& ctx, const Tensor<double>& s1, const Tensor<double>& m1,
+                                               const Tensor<double>& noise, std::optional<double> damping, Route route,
+                                               double resolution) {
   const auto fit = [&](double share, const Tensor<double>& moment) {
     Tensor<double> damped = clone(ctx, s1);
     damp(ctx, share, damped);

@@ -20,11 +20,11 @@ std::optional<Solution<T>> solve_in(Context& ctx, const Moments<T>& moments, con
   Solution<T> result;
   result.goal_norm2 = moments.goal_norm2;
 
-  std::optional<Whitening<double>> outputs;
+  std::optional<detail::Whitening<double>> outputs;
   if (options.fisher) {
     const std::vector<double> inverse_scale = inverse_deviations(diagonal<T>(ctx, moments.fisher.view()));
-    outputs = Whitening<double>::template eigen<T>(ctx, name("E"), moments.fisher.view(), inverse_scale,
-                                                   options.rank_tolerance, resolution);
+    outputs = detail::Whitening<double>::template eigen<T>(ctx, name("E"), moments.fisher.view(), inverse_scale,
+                                                           options.rank_tolerance, resolution);
     result.goal_norm2 = static_cast<double>(outputs->rank());
   }
   // left-multiplies by W of the outputs, or by Wᵀ
@@ -39,7 +39,7 @@ std::optional<Solution<T>> solve_in(Context& ctx, const Moments<T>& moments, con
   Tensor<U> n = converted<U, T>(ctx, moments.m.view());
   Tensor<U> move = zeros<U>(ctx, {e.q, e.d});
   Tensor<U> m1t, cross;
-  std::optional<Whitening<U>> consumer;
+  std::optional<detail::Whitening<U>> consumer;
   std::vector<double> consumer_variances;
   double scale = std::sqrt(moments.goal_norm2);
   if (moves) {
@@ -77,7 +77,7 @@ std::optional<Solution<T>> solve_in(Context& ctx, const Moments<T>& moments, con
   const std::vector<double> variances = diagonal<T>(ctx, moments.s.view());
   const std::vector<double> inverse_scale = inverse_deviations(variances);
   const bool s_is_zero = std::all_of(variances.begin(), variances.end(), [](double v) { return v == 0.0; });
-  std::optional<Whitening<U>> inputs;
+  std::optional<detail::Whitening<U>> inputs;
   Tensor<U> regression;
   if (options.joint && moves) {
     // The part of B2 that B1 explains is Z B1, Z = P S1⁺.

@@ -39,7 +39,8 @@ struct Triplets {
 template <Real U>
 class WhitenedCross {
  public:
-  explicit WhitenedCross(View<const U> y, const Whitening<U>* whitening = nullptr) : y_(y), whitening_(whitening) {}
+  explicit WhitenedCross(View<const U> y, const detail::Whitening<U>* whitening = nullptr)
+      : y_(y), whitening_(whitening) {}
 
   [[nodiscard]] std::int64_t rows() const { return whitening_ ? whitening_->rank() : y_.extent(0); }
   [[nodiscard]] std::int64_t columns() const { return y_.extent(1); }
@@ -70,7 +71,7 @@ class WhitenedCross {
 
  private:
   View<const U> y_;
-  const Whitening<U>* whitening_;
+  const detail::Whitening<U>* whitening_;
 };
 
 /// Rows in a block of the Krylov space. Smaller blocks find as much with fewer rows, larger ones are quicker by the

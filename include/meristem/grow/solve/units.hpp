@@ -90,16 +90,17 @@ void require_options(const SolveOptions& options);
 
 /// The whitening of one covariance by the route asked for; nothing if the Cholesky route is not up to it.
 template <Real U, Real T>
-[[nodiscard]] std::optional<Whitening<U>> whiten(Context& ctx, const std::string& name, View<const T> s,
-                                                 const std::vector<double>& inverse_scale, const SolveOptions& options,
-                                                 double resolution) {
+[[nodiscard]] std::optional<detail::Whitening<U>> whiten(Context& ctx, const std::string& name, View<const T> s,
+                                                         const std::vector<double>& inverse_scale,
+                                                         const SolveOptions& options, double resolution) {
   if constexpr (std::is_same_v<U, double>) {
     if (options.route == Route::eigen) {
-      return Whitening<double>::template eigen<T>(ctx, name, s, inverse_scale, options.rank_tolerance, resolution);
+      return detail::Whitening<double>::template eigen<T>(ctx, name, s, inverse_scale, options.rank_tolerance,
+                                                          resolution);
     }
   }
-  return Whitening<U>::template cholesky<T>(ctx, s, inverse_scale, options.ridge > 0.0 ? options.ridge : resolution,
-                                            resolution);
+  return detail::Whitening<U>::template cholesky<T>(ctx, s, inverse_scale,
+                                                    options.ridge > 0.0 ? options.ridge : resolution, resolution);
 }
 
 /// W (r, p) with Wᵀ W = S⁺ for S (p, p).
@@ -108,7 +109,7 @@ template <Real U, Real T>
 
 /// λ up to which N = M - P δWᵀ can be made of errors of its parts, which have the size `scale`.
 template <Real U>
-[[nodiscard]] double rounding_floor(const Whitening<U>& whitening, double scale, std::int64_t p, std::int64_t m,
+[[nodiscard]] double rounding_floor(const detail::Whitening<U>& whitening, double scale, std::int64_t p, std::int64_t m,
                                     double resolution) {
   const double aspect = 1.0 + std::sqrt(static_cast<double>(p) / static_cast<double>(std::max<std::int64_t>(m, 1)));
   return scale * 2 * resolution * aspect / std::sqrt(whitening.smallest());
@@ -127,7 +128,7 @@ template <Real U, Real T>
 
 /// Units of the cross moment n (p, m); `outputs` (m, q), if not empty, takes v back to ω.
 template <Real T, Real U>
-Units<T> units_from(Context& ctx, const Whitening<U>& whitening, View<const U> n, View<const double> outputs,
+Units<T> units_from(Context& ctx, const detail::Whitening<U>& whitening, View<const U> n, View<const double> outputs,
                     double threshold, const SolveOptions& options) {
   const std::int64_t p = whitening.order(), m = n.extent(1);
   const std::int64_t q = outputs.rank() == 2 ? outputs.extent(1) : m;

@@ -30,7 +30,8 @@ MERISTEM_INLINE Tensor<double> whitening_rows(Context& ctx, const std::string& n
                                               Route route, double resolution) {
   const std::vector<double> inverse_scale = inverse_deviations(diagonal<double>(ctx, s.view()));
   if (route == Route::cholesky) {
-    const auto factor = Whitening<double>::cholesky<double>(ctx, s.view(), inverse_scale, resolution, resolution);
+    const auto factor =
+        detail::Whitening<double>::cholesky<double>(ctx, s.view(), inverse_scale, resolution, resolution);
     if (factor) {
       const std::int64_t p = s.extent(0);
       Tensor<double> identity = zeros<double>(ctx, {p, p});
@@ -38,7 +39,7 @@ MERISTEM_INLINE Tensor<double> whitening_rows(Context& ctx, const std::string& n
       return factor->times(ctx, identity.view());
     }
   }
-  const auto whitening = Whitening<double>::eigen<double>(ctx, name, s.view(), inverse_scale, 0.0, resolution);
+  const auto whitening = detail::Whitening<double>::eigen<double>(ctx, name, s.view(), inverse_scale, 0.0, resolution);
   return converted<double, double>(ctx, whitening.rows());
 }
 
@@ -126,7 +127,8 @@ Units<T> new_units(Context& ctx, View<const std::type_identity_t<T>> s, View<con
     detail::require_matrix<T>(ctx, "E", fisher, q);
     const std::vector<double> inverse_scale = inverse_deviations(detail::diagonal<T>(ctx, fisher));
     outputs = detail::converted<double, double>(
-        ctx, Whitening<double>::eigen<T>(ctx, "E", fisher, inverse_scale, options.rank_tolerance, resolution).rows());
+        ctx, detail::Whitening<double>::eigen<T>(ctx, "E", fisher, inverse_scale, options.rank_tolerance, resolution)
+                 .rows());
   }
   if (variances.empty()) variances = detail::diagonal<T>(ctx, s);
   if (static_cast<std::int64_t>(variances.size()) != p) {

@@ -26,6 +26,8 @@ namespace meristem::grow {
 /// The diagonal D⁻¹ that gives a covariance a unit diagonal; 1 where its diagonal is 0 or less.
 [[nodiscard]] std::vector<double> inverse_deviations(const std::vector<double>& variances);
 
+namespace detail {
+
 /// A matrix W, (rank, p), with W S Wᵀ = I for a symmetric positive semi-definite S, (p, p), applied to matrices whose
 /// rows have p or rank elements. Wᵀ W is the inverse of S (of S + ridge D² by the Cholesky route), or its Moore–Penrose
 /// pseudo-inverse by the eigen route.
@@ -160,6 +162,8 @@ class Whitening {
   Tensor<double> inverse_scale_;
   Tensor<T> matrix_;
 };
+
+}  // namespace detail
 
 }  // namespace meristem::grow
 

@@ -14,7 +14,7 @@ MERISTEM_INLINE std::vector<double> inverse_deviations(const std::vector<double>
 }
 
 template <Real T>
-Tensor<T> Whitening<T>::times_transposed(Context& ctx, View<const T> b) const {
+Tensor<T> detail::Whitening<T>::times_transposed(Context& ctx, View<const T> b) const {
   if (kind_ == Kind::rows) return product(ctx, Transpose::yes, b, rank_);
   Tensor<T> result = detail::converted<T, T>(ctx, b);
   detail::scale_columns(ctx, result.view(), inverse_scale_);
@@ -23,7 +23,7 @@ Tensor<T> Whitening<T>::times_transposed(Context& ctx, View<const T> b) const {
 }
 
 template <Real T>
-Tensor<T> Whitening<T>::times(Context& ctx, View<const T> y) const {
+Tensor<T> detail::Whitening<T>::times(Context& ctx, View<const T> y) const {
   if (kind_ == Kind::rows) return product(ctx, Transpose::no, y, order_);
   Tensor<T> result = detail::converted<T, T>(ctx, y);
   trsm(ctx, Side::right, Triangle::lower, Transpose::no, 1, matrix_.view(), result.view());
@@ -32,20 +32,21 @@ Tensor<T> Whitening<T>::times(Context& ctx, View<const T> y) const {
 }
 
 template <Real T>
-Whitening<T>::Whitening(Context& ctx, const std::vector<double>& inverse_scale, Kind kind)
+detail::Whitening<T>::Whitening(Context& ctx, const std::vector<double>& inverse_scale, Kind kind)
     : kind_(kind),
       order_(static_cast<std::int64_t>(inverse_scale.size())),
       inverse_scale_(from_host<double>(ctx, {order_}, inverse_scale)) {}
 
 template <Real T>
-Tensor<T> Whitening<T>::product(Context& ctx, Transpose transpose, View<const T> a, std::int64_t columns) const {
+Tensor<T> detail::Whitening<T>::product(Context& ctx, Transpose transpose, View<const T> a,
+                                        std::int64_t columns) const {
   Tensor<T> result(ctx, {a.extent(0), columns});
   gemm(ctx, Transpose::no, transpose, 1, a, matrix_.view(), 0, result.view());
   return result;
 }
 
 template <Real T>
-void Whitening<T>::remove_components(Context& ctx, View<T> z, View<T> w) {
+void detail::Whitening<T>::remove_components(Context& ctx, View<T> z, View<T> w) {
   const std::int64_t k = z.extent(0);
   Tensor<T> gram(ctx, {k, k});
   syrk(ctx, Triangle::lower, Transpose::no, 1, z, 0, gram.view());

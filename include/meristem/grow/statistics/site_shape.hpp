@@ -12,6 +12,8 @@
 
 namespace meristem::grow {
 
+namespace detail {
+
 /// An affine layer seen as a convolution; one on vectors has the window 1x1.
 struct AffineShape {
   std::int64_t in = 0;   ///< features, or channels
@@ -24,6 +26,8 @@ struct AffineShape {
   [[nodiscard]] std::int64_t inputs() const { return window.kernel.size() * in + (bias ? 1 : 0); }
 };
 
+}  // namespace detail
+
 /// A producer of hidden units and the consumer that reads them. Where either is a convolution, samples are maps
 /// (n, height, width, channels) at the producer, else vectors (n, ..., features).
 ///
@@ -34,8 +38,8 @@ struct AffineShape {
 ///                  .map = {16, 16}};
 struct SiteShape {
   std::string name = "the site";
-  AffineShape producer;
-  AffineShape consumer;
+  detail::AffineShape producer;
+  detail::AffineShape consumer;
   Extent2 map = 1;                              ///< of the producer's input
   std::optional<Window> pool = {};              ///< taken as average pooling of the producer's output
   bool flattened = false;                       ///< the consumer, on vectors, reads whole maps: (position, channel)

@@ -93,7 +93,7 @@ class EmptyBlocks {
   /// Lets that norm do nothing on samples with the statistics that it saw: the rows of the last layer get the norm of
   /// Kaiming's initialisation, running mean and variance are what was seen, weight and shift undo them. Outputs in
   /// evaluation mode are those without it up to rounding. Throws ArgumentError for statistics that lack it.
-  void settle_norm(Context& ctx, std::size_t index, const NormInputs<T>& seen);
+  void settle_norm(Context& ctx, std::size_t index, const detail::NormInputs<T>& seen);
   /// Leaves a block in for good; its parameters join the optimiser's groups that those of its model are in.
   void keep(std::size_t index, optim::Optimizer<T>& optimizer);
 

@@ -379,7 +379,7 @@ nn::BatchNorm<T>* EmptyBlocks<T>::add_norm(Context& ctx, std::size_t index) {
 }
 
 template <Real T>
-void EmptyBlocks<T>::settle_norm(Context& ctx, std::size_t index, const NormInputs<T>& seen) {
+void EmptyBlocks<T>::settle_norm(Context& ctx, std::size_t index, const detail::NormInputs<T>& seen) {
   Block& block = blocks_.at(index);
   if (!block.last_norm) return;
   const auto found = seen.all().find(block.last_norm);

@@ -13,6 +13,8 @@
 
 namespace meristem::grow {
 
+namespace detail {
+
 /// A change of one axis of one parameter or buffer.
 template <Real T>
 struct AxisEdit {
@@ -37,12 +39,14 @@ struct ValueEdit {
   double power = 0.0;             ///< it counts γ^power times, for the amplitude γ of the edit
 };
 
+}  // namespace detail
+
 /// Everything one growth step changes. Axis edits apply in order, each to the result of those before it. It is for the
 /// network it was made for: ids are of one Context.
 template <Real T>
 struct Edit {
-  std::vector<ValueEdit<T>> values;
-  std::vector<AxisEdit<T>> axes;
+  std::vector<detail::ValueEdit<T>> values;
+  std::vector<detail::AxisEdit<T>> axes;
   double gamma = 1.0;  ///< the amplitude; numbers whose power is 0 do not depend on it
 };
 
@@ -54,6 +58,8 @@ enum class Follow {
   all,      ///< gradients, and moments if there is an optimiser
   nothing,  ///< for a trial of the network's outputs
 };
+
+namespace detail {
 
 /// An edit carried out beside the network it is for: `swap` exchanges the two, and exchanging twice leaves the network
 /// as it was to the last bit. Gradients and optimiser moments of added slices start at zero; the optimiser's
@@ -103,6 +109,8 @@ class StagedEdit {
   std::map<Tensor<T>*, Tensor<T>> staged_;
   std::map<optim::FirstSteps*, optim::FirstSteps> first_steps_;
 };
+
+}  // namespace detail
 
 /// Carries out an edit for good, in the network and in the optimiser's state. Throws as StagedEdit, and ArgumentError
 /// for numbers that are not finite; nothing has changed then.

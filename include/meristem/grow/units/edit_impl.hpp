@@ -21,8 +21,8 @@ MERISTEM_INLINE std::vector<std::int64_t> appended(std::int64_t old_extent, std:
 }
 
 template <Real T>
-StagedEdit<T>::StagedEdit(Context& ctx, const Edit<T>& edit, nn::Layer<T>& network, optim::Optimizer<T>* optimizer,
-                          Follow follow_up) {
+detail::StagedEdit<T>::StagedEdit(Context& ctx, const Edit<T>& edit, nn::Layer<T>& network,
+                                  optim::Optimizer<T>* optimizer, Follow follow_up) {
   if (optimizer != nullptr && !nn::contains(optimizer->network(), network) &&
       !nn::contains(network, optimizer->network())) {
     throw ArgumentError(
@@ -46,7 +46,7 @@ StagedEdit<T>::StagedEdit(Context& ctx, const Edit<T>& edit, nn::Layer<T>& netwo
     throw ArgumentError(concat("growth edit: the numbers for ", target.name,
                                " are of another Context; apply an edit to the network it was made for"));
   };
-  for (const ValueEdit<T>& change : edit.values) {
+  for (const detail::ValueEdit<T>& change : edit.values) {
     const Target& target = find(change.parameter);
     require_same_context(target, change.delta);
     if (change.delta.shape() != target.value->shape()) {
@@ -55,7 +55,7 @@ StagedEdit<T>::StagedEdit(Context& ctx, const Edit<T>& edit, nn::Layer<T>& netwo
     }
     kernels::axpy<T>(ctx, T(1), change.delta, part(ctx, *target.value, change.power));
   }
-  for (const AxisEdit<T>& change : edit.axes) {
+  for (const detail::AxisEdit<T>& change : edit.axes) {
     const Target& target = find(change.parameter);
     require_same_context(target, change.fresh);
     const Shape shape = current(*target.value).shape();
@@ -85,7 +85,7 @@ StagedEdit<T>::StagedEdit(Context& ctx, const Edit<T>& edit, nn::Layer<T>& netwo
 }
 
 template <Real T>
-void StagedEdit<T>::set_amplitude(Context& ctx, double gamma) {
+void detail::StagedEdit<T>::set_amplitude(Context& ctx, double gamma) {
   if (swapped_) {
     throw ArgumentError("growth edit: its numbers are in the network; swap them back before they change");
   }
@@ -109,14 +109,15 @@ void StagedEdit<T>::set_amplitude(Context& ctx, double gamma) {
 }
 
 template <Real T>
-void StagedEdit<T>::swap() noexcept {
+void detail::StagedEdit<T>::swap() noexcept {
   swapped_ = !swapped_;
   for (auto& [target, replacement] : staged_) std::swap(*target, replacement);
   for (auto& [target, replacement] : first_steps_) std::swap(*target, replacement);
 }
 
 template <Real T>
-std::int64_t StagedEdit<T>::check(const std::string& name, const Shape& shape, const AxisEdit<T>& change) {
+std::int64_t detail::StagedEdit<T>::check(const std::string& name, const Shape& shape,
+                                          const detail::AxisEdit<T>& change) {
   if (change.axis < 0 || change.axis >= shape.rank()) {
     throw ShapeError(concat("growth edit: ", name, " of shape ", shape, " has no axis ", change.axis));
   }
@@ -144,20 +145,20 @@ std::int64_t StagedEdit<T>::check(const std::string& name, const Shape& shape, c
 }
 
 template <Real T>
-const Tensor<T>& StagedEdit<T>::current(Tensor<T>& target) const {
+const Tensor<T>& detail::StagedEdit<T>::current(Tensor<T>& target) const {
   const auto found = parts_.find(&target);
   return found == parts_.end() ? target : found->second.at(0.0);
 }
 
 template <Real T>
-auto StagedEdit<T>::parts(Context& ctx, Tensor<T>& target) -> Parts& {
+auto detail::StagedEdit<T>::parts(Context& ctx, Tensor<T>& target) -> Parts& {
   Parts& result = parts_[&target];
   if (result.empty()) result.emplace(0.0, clone(ctx, target));
   return result;
 }
 
 template <Real T>
-Tensor<T>& StagedEdit<T>::part(Context& ctx, Tensor<T>& target, double power) {
+Tensor<T>& detail::StagedEdit<T>::part(Context& ctx, Tensor<T>& target, double power) {
   Parts& all = parts(ctx, target);
   const auto found = all.find(power);
   if (found != all.end()) return found->second;
@@ -165,7 +166,8 @@ Tensor<T>& StagedEdit<T>::part(Context& ctx, Tensor<T>& target, double power) {
 }
 
 template <Real T>
-void StagedEdit<T>::resize(Context& ctx, Tensor<T>& target, const AxisEdit<T>& change, View<const T> fresh) {
+void detail::StagedEdit<T>::resize(Context& ctx, Tensor<T>& target, const detail::AxisEdit<T>& change,
+                                   View<const T> fresh) {
   const auto resized = [&](const Tensor<T>& source, View<const T> numbers) {
     Tensor<T> result(ctx, source.shape().with(change.axis, static_cast<std::int64_t>(change.map.size())));
     kernels::grow_copy<T>(ctx, source, change.axis, change.map, numbers, result);
@@ -185,7 +187,7 @@ void StagedEdit<T>::resize(Context& ctx, Tensor<T>& target, const AxisEdit<T>& c
 
 template <Real T>
 void apply(Context& ctx, const Edit<T>& edit, nn::Layer<T>& network, optim::Optimizer<T>* optimizer) {
-  StagedEdit<T> staged(ctx, edit, network, optimizer);
+  detail::StagedEdit<T> staged(ctx, edit, network, optimizer);
   const auto require_finite = [&](nn::ParameterId id, const Tensor<T>& numbers, double power) {
     if (numbers.empty()) return;
     const std::int64_t index = kernels::first_non_finite(ctx, numbers.view());
@@ -200,8 +202,8 @@ void apply(Context& ctx, const Edit<T>& edit, nn::Layer<T>& network, optim::Opti
         "growth edit: ", index < 0 ? concat("at the amplitude ", edit.gamma, " a number") : concat("number ", index),
         " of what ", name, " gets is not finite; the units or their amplitude are of no use"));
   };
-  for (const ValueEdit<T>& change : edit.values) require_finite(change.parameter, change.delta, change.power);
-  for (const AxisEdit<T>& change : edit.axes) require_finite(change.parameter, change.fresh, change.power);
+  for (const detail::ValueEdit<T>& change : edit.values) require_finite(change.parameter, change.delta, change.power);
+  for (const detail::AxisEdit<T>& change : edit.axes) require_finite(change.parameter, change.fresh, change.power);
   staged.swap();
 }
 

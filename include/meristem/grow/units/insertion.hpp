@@ -10,11 +10,15 @@
 
 namespace meristem::grow {
 
+namespace detail {
+
 /// Numbers of some channels of a BatchNorm.
 struct NormChannels {
   std::vector<double> mean = {}, variance = {};  ///< running statistics
   std::vector<double> weight = {}, shift = {};   ///< affine
 };
+
+}  // namespace detail
 
 /// New units and the move of today's weights that goes with them, on the host, before their amplitude is chosen. Of a
 /// stream with readers t, `taps` is 1, `outputs` is Σ taps_t q_t, and a fan-out is those of all readers, each taps_t ×

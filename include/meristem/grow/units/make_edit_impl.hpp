@@ -119,8 +119,8 @@ void require_numbers(const Site<T>& site, const Insertion& insertion, double gam
 
 /// (factor - 1) times a parameter whose axis is `width` times `inner` numbers, factors along the width.
 template <Real T>
-[[nodiscard]] ValueEdit<T> scaled_by(Context& ctx, nn::ParameterId id, const Tensor<T>& value,
-                                     const std::vector<double>& factors, std::int64_t inner) {
+[[nodiscard]] detail::ValueEdit<T> scaled_by(Context& ctx, nn::ParameterId id, const Tensor<T>& value,
+                                             const std::vector<double>& factors, std::int64_t inner) {
   std::vector<T> numbers = to_host(ctx, value);
   const std::int64_t width = static_cast<std::int64_t>(factors.size());
   for (std::size_t i = 0; i < numbers.size(); ++i) {

@@ -127,7 +127,7 @@ void grow_back(Context& ctx, const RemovedUnits<T>& removed, nn::Layer<T>& netwo
   };
   std::vector<Memory> memories;
   for (std::size_t i = 0; optimizer && i < removed.restore.axes.size(); ++i) {
-    const AxisEdit<T>& change = removed.restore.axes[i];
+    const detail::AxisEdit<T>& change = removed.restore.axes[i];
     const std::vector<Tensor<T>>& now = optimizer->state(change.parameter);
     if (removed.moments[i].size() != now.size() || removed.first_steps[i].empty()) continue;
     Memory memory{change.parameter, {}, optimizer->first_steps(change.parameter)};

@@ -12,6 +12,8 @@
 
 namespace meristem::grow {
 
+namespace detail {
+
 /// Means and biased variances of what enters each BatchNorm of a network, over batches shown to it as the taps of a
 /// pass in training mode: averages of the batches' own, which are what the layers normalise by.
 template <Real T>
@@ -31,18 +33,20 @@ class NormInputs final : public nn::Taps<T> {
   std::map<const nn::BatchNorm<T>*, Channels> channels_;
 };
 
+}  // namespace detail
+
 /// Moves the running statistics of a network as growth moved the batch statistics on the same samples: means by the
 /// difference, variances by the ratio. In a layer that grew itself, the channels from before read what they read before
 /// and keep theirs, and the added ones, at the end, take those of the batches. Of the `riders` of a stream, whose
 /// inputs may have changed too, the channels from before follow.
 template <Real T>
-void follow_growth(Context& ctx, nn::Layer<T>& network, const NormInputs<T>& before, const NormInputs<T>& after,
-                   const std::vector<Source<T>>& riders = {});
+void follow_growth(Context& ctx, nn::Layer<T>& network, const detail::NormInputs<T>& before,
+                   const detail::NormInputs<T>& after, const std::vector<Source<T>>& riders = {});
 
 /// Sets the running statistics of the last `units` channels in the norms of a stream's riders to those of the batches.
 template <Real T>
 void take_statistics(Context& ctx, const std::vector<Source<T>>& riders, std::int64_t units,
-                     const NormInputs<T>& batches);
+                     const detail::NormInputs<T>& batches);
 
 }  // namespace meristem::grow
 

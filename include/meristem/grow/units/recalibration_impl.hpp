@@ -11,7 +11,7 @@
 namespace meristem::grow {
 
 template <Real T>
-void NormInputs<T>::on_forward(Context& ctx, const nn::Layer<T>& layer, View<const T> input) {
+void detail::NormInputs<T>::on_forward(Context& ctx, const nn::Layer<T>& layer, View<const T> input) {
   const auto* norm = dynamic_cast<const nn::BatchNorm<T>*>(&layer);
   if (!norm || norm->channels() == 0) return;
   const std::int64_t channels = norm->channels();
@@ -32,12 +32,12 @@ void NormInputs<T>::on_forward(Context& ctx, const nn::Layer<T>& layer, View<con
 }
 
 template <Real T>
-void follow_growth(Context& ctx, nn::Layer<T>& network, const NormInputs<T>& before, const NormInputs<T>& after,
-                   const std::vector<Source<T>>& riders) {
+void follow_growth(Context& ctx, nn::Layer<T>& network, const detail::NormInputs<T>& before,
+                   const detail::NormInputs<T>& after, const std::vector<Source<T>>& riders) {
   if (auto* norm = network.description().batch_norm) {
     const auto now = after.all().find(norm);
     if (now == after.all().end()) return;
-    const typename NormInputs<T>::Channels none;
+    const typename detail::NormInputs<T>::Channels none;
     const auto found = before.all().find(norm);
     const auto& old = found == before.all().end() ? none : found->second;
     const std::size_t width = old.mean.size();
@@ -65,7 +65,7 @@ void follow_growth(Context& ctx, nn::Layer<T>& network, const NormInputs<T>& bef
 
 template <Real T>
 void take_statistics(Context& ctx, const std::vector<Source<T>>& riders, std::int64_t units,
-                     const NormInputs<T>& batches) {
+                     const detail::NormInputs<T>& batches) {
   for (const Source<T>& rider : riders) {
     const auto found = batches.all().find(rider.norm);
     if (found == batches.all().end()) continue;

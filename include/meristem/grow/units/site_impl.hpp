@@ -85,8 +85,8 @@ SiteShape Site<T>::shape(const Shape& input) const {
                             " readers has a shape for each; ask for that of read_by(index)"));
   }
   const auto shape_of = [](const Affine<T>& layer) {
-    return AffineShape{layer.in_features(), layer.out_features(), layer.has_bias(), layer.is_convolution(),
-                       layer.window()};
+    return detail::AffineShape{layer.in_features(), layer.out_features(), layer.has_bias(), layer.is_convolution(),
+                               layer.window()};
   };
   SiteShape result;
   result.name = name;
