@@ -217,12 +217,12 @@ CommandLine::CommandLine(Options& o, std::vector<std::string> methods)
       "which widths: those of hidden layers, or those that skip connections tie together as well; depth: residual "
       "blocks that are not there yet; or all of it");
   app_->add_flag("--auto", o.automatic,
-                 described("choose width and depth by growth: from the smallest network as far as --max-operations "
-                           "allow, in the first half of the epochs (20)"))
+                 described("choose width and depth by growth: from the smallest network as far as the operations "
+                           "given allow, in the first half of the epochs (20)"))
       ->disable_flag_override()
       ->group(group_);
   add("--max-operations", "X", number(o.max_operations, 0.0, 1e24),
-      "floating-point operations of training and growing that --auto may spend, such as 1e15");
+      "floating-point operations of training and growing that an automatic run may spend, such as 1e15");
   add("--grow-where", "NAME",
       one_of(o.where, {"all", "together", "best", "best-per-parameter", "best-per-operation", "round-robin"}),
       "measure and grow all layers, one after the other; measure them together, which takes fewer passes, then grow "

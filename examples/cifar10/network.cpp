@@ -94,7 +94,8 @@ std::int64_t room_for_work(const Options& o, double spent, std::int64_t epochs_l
   const ms::grow::GrowerOptions options = grower_options(o);
   const double growing =
       60.0 * static_cast<double>(std::min(options.statistics_samples, images)) +
-      20.0 * static_cast<double>(std::min(options.search_samples, images)) * static_cast<double>(sites + 1);
+      20.0 * static_cast<double>(std::min(options.search_samples, std::max<std::int64_t>(images / 5, 1))) *
+          static_cast<double>(sites + 1);
   const double training = 6.0 * static_cast<double>(images) * static_cast<double>(epochs_left);
   return static_cast<std::int64_t>(std::min((o.max_operations - spent) / (training + growing), 1e15));
 }

@@ -166,8 +166,8 @@ TEST_CASE("resume: a run that was stopped at any phase ends as if it had not bee
   check_stopped(growing(folder.path(), {"--model", "resnet18", "--epochs", "3", "--channels", "2", "--width", "1/4",
                                         "--optimizer", "adamw"}),
                 {"epoch 1/3", "growth after epoch 1", "epoch 2/3"});
-  check_stopped(growing(folder.path(), {"--auto", "--max-operations", "5e9", "--epochs", "4"}),
-                {"epoch 1/4", "growth after epoch 1", "epoch 3/4"});
+  check_stopped(growing(folder.path(), {"--auto", "--max-operations", "1e10", "--epochs", "4"}),
+                {"growth after epoch 1"});
 }
 
 TEST_CASE("resume: a run that was killed at any moment goes on from the last checkpoint, which is whole") {

@@ -271,7 +271,7 @@ TEST_CASE("runs: a network chooses its size within the operations that it is giv
   const std::vector<std::string> arguments{"--data",   folder.path().string(),
                                            "--auto",   "--epochs",
                                            "4",        "--max-operations",
-                                           "5e9",      "--batch",
+                                           "3e10",     "--batch",
                                            "20",       "--json",
                                            "--report", (folder.path() / "report").string()};
   const Outcome outcome = program::run(arguments);
@@ -285,7 +285,7 @@ TEST_CASE("runs: a network chooses its size within the operations that it is giv
     return std::stod(result.substr(at + key.size() + 3));
   };
   const double spent = number("training_operations") + number("growing_operations");
-  CHECK(spent <= 5e9);
+  CHECK(spent <= 3e10);
   CHECK(contains(result, "\"kind\":"));
   // It starts with one block a stage, and gets larger.
   CHECK(contains(outcome.out, "\"hidden\":[4,1,8,1,16,1,32,1]"));

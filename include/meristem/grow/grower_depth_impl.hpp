@@ -1,7 +1,12 @@
 // Definitions of grower.hpp: blocks that are not there yet.
 #pragma once
 
+#include <algorithm>
+#include <chrono>
 #include <limits>
+#include <memory>
+#include <span>
+#include <utility>
 
 #include <meristem/grow/grower.hpp>
 

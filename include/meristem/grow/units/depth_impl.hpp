@@ -5,6 +5,7 @@
 #include <cctype>
 #include <cmath>
 #include <memory>
+#include <optional>
 #include <set>
 #include <utility>
 
