@@ -18,7 +18,7 @@ namespace grow_until_test {
 
 namespace ms = meristem;
 using ms::grow::Until;
-using ms::grow::UntilCount;
+using ms::grow::detail::UntilCount;
 using support::contains;
 using support::message_of;
 

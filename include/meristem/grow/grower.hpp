@@ -203,7 +203,7 @@ class Grower {
   std::size_t next_site_ = 0;         // whose turn it is, of `turns_of`
   std::size_t replayed_ = 0;          // growth steps of the history
   bool first_step_done_ = false;
-  UntilCount until_;
+  detail::UntilCount until_;
 };
 
 template <class Network, class Optimizer>

@@ -134,7 +134,7 @@ void Grower<T>::restore(const std::vector<double>& numbers) {
   // Those of earlier versions end here, or behind what the When remembers.
   const auto rest = numbers.begin() + 4;
   const std::ptrdiff_t left = numbers.end() - rest, when = std::ssize(options_.when.state());
-  UntilCount until;
+  detail::UntilCount until;
   if (left > when) until.restore({rest + when, numbers.end()});
   if (left > 0) options_.when.restore({rest, rest + std::min(left, when)});
   until_ = until;

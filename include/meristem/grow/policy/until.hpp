@@ -31,6 +31,8 @@ struct Until {
   void require_valid() const;
 };
 
+namespace detail {
+
 /// Counts what an Until asks for.
 class UntilCount {
  public:
@@ -55,6 +57,8 @@ class UntilCount {
   double best_ = none;
   double latency_ = 0.0;
 };
+
+}  // namespace detail
 
 /// Seconds that a network takes for these inputs in evaluation mode: the median of `repeats` passes after one that
 /// warms up. Throws ArgumentError for less than one.

@@ -19,7 +19,7 @@ MERISTEM_INLINE void Until::require_valid() const {
   if (!(least_gain >= 0.0 && std::isfinite(least_gain))) refuse("least_gain", least_gain, "0 or more, and finite");
 }
 
-MERISTEM_INLINE void UntilCount::before_step(const Until& limits, double validation) {
+MERISTEM_INLINE void detail::UntilCount::before_step(const Until& limits, double validation) {
   if (limits.patience == 0) return;
   if (!std::isfinite(validation)) {
     throw ArgumentError(concat("Grower: until.patience needs Progress::validation, and it is ", validation,
@@ -33,12 +33,12 @@ MERISTEM_INLINE void UntilCount::before_step(const Until& limits, double validat
   }
 }
 
-MERISTEM_INLINE void UntilCount::after_step(std::int64_t added, std::optional<double> latency) {
+MERISTEM_INLINE void detail::UntilCount::after_step(std::int64_t added, std::optional<double> latency) {
   empty_ = added > 0 ? 0 : empty_ + 1;
   if (latency) latency_ = *latency;
 }
 
-MERISTEM_INLINE std::optional<std::string> UntilCount::over(const Until& limits) const {
+MERISTEM_INLINE std::optional<std::string> detail::UntilCount::over(const Until& limits) const {
   const auto steps = [](std::int64_t count) { return count == 1 ? "the last growth step" : "growth steps in a row"; };
   if (limits.empty_steps > 0 && empty_ >= limits.empty_steps) {
     return concat(empty_ == 1 ? "" : concat(empty_, " "), steps(empty_), " added no unit");
@@ -52,11 +52,11 @@ MERISTEM_INLINE std::optional<std::string> UntilCount::over(const Until& limits)
   return std::nullopt;
 }
 
-MERISTEM_INLINE std::vector<double> UntilCount::state() const {
+MERISTEM_INLINE std::vector<double> detail::UntilCount::state() const {
   return {static_cast<double>(empty_), static_cast<double>(stale_), best_, latency_};
 }
 
-MERISTEM_INLINE void UntilCount::restore(const std::vector<double>& numbers) {
+MERISTEM_INLINE void detail::UntilCount::restore(const std::vector<double>& numbers) {
   if (numbers.size() != state().size()) {
     throw ArgumentError(
         concat("Grower: ", numbers.size(), " saved numbers tell when growth is over; ", state().size(), " are needed"));
