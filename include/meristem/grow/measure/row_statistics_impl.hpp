@@ -6,6 +6,7 @@
 #include <utility>
 
 #include <meristem/grow/measure/row_statistics.hpp>
+#include <meristem/kernels/elementwise.cuh>
 #include <meristem/kernels/reduce.cuh>
 
 namespace meristem::grow::detail {
