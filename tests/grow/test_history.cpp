@@ -1,5 +1,6 @@
 // The history of growth as JSON lines.
 #include <doctest/doctest.h>
+#include <nlohmann/json.hpp>
 
 #include <cmath>
 #include <cstdio>
