@@ -15,8 +15,7 @@ void print_model_card(Model& model) {
   const ModelInput& input = model.input;
   const ms::Shape image = model.image();
   const NetworkState state = network_state(model.net, image, ms::grow::find_sites(model.net));
-  std::string classes;
-  for (const std::string& name : input.classes) classes += (classes.empty() ? "" : ", ") + name;
+  const std::string classes = ms::listed(input.classes);
   const auto line = [](const std::string& name, const std::string& text) {
     std::cout << std::left << std::setw(10) << name << std::right << ms::wrapped(text, 90, 10).substr(10) << '\n';
   };

@@ -12,6 +12,7 @@
 #include <type_traits>
 
 #include <meristem/core/error.hpp>
+#include <meristem/core/text.hpp>
 
 namespace cifar10 {
 
@@ -69,10 +70,9 @@ Accepts number(Target& target, Number least, Number most) {
 /// One of some names, for a string or an optional one, which has no default of its own.
 template <class Target>
 Accepts one_of(Target& target, const std::vector<std::string>& names) {
-  std::string range, standard;
-  for (const std::string& name : names) range += (range.empty() ? "" : ", ") + name;
+  std::string standard;
   if constexpr (std::is_same_v<Target, std::string>) standard = target;
-  return {names.size() > 1 ? "one of " : "", range, standard, [&target, names](const std::string& text) {
+  return {names.size() > 1 ? "one of " : "", meristem::listed(names), standard, [&target, names](const std::string& text) {
             if (std::find(names.begin(), names.end(), text) == names.end()) return false;
             target = text;
             return true;

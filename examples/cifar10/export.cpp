@@ -52,8 +52,7 @@ void print_interface(const ModelInput& input) {
     for (const double& number : numbers) text << (&number == numbers.data() ? "" : ", ") << number;
     return text.str();
   };
-  std::string classes;
-  for (const std::string& name : input.classes) classes += (classes.empty() ? "" : ", ") + name;
+  const std::string classes = ms::listed(input.classes);
   const auto line = [](const std::string& name, const std::string& text) {
     std::cout << name << ms::wrapped(text, 90, 10).substr(name.size()) << '\n';
   };

@@ -55,7 +55,7 @@ inline ms::nn::Sequential<float> build(ms::Context& ctx, const Task& task, std::
       const std::int64_t start = std::max<std::int64_t>(1, std::llround(static_cast<double>(outer) / 16.0));
       options.hidden.insert(options.hidden.end(), 2, start + steps * each);
     }
-    if (widths == ms::grow::Widths::all) options.channels = (c + 3) / 4 + (c - (c + 3) / 4) * steps / of;
+    if (widths == ms::grow::Widths::all) options.channels = (c + 3) / 4 + (c - (c + 3) / 4) * steps / std::max<std::int64_t>(of, 1);
     return ms::models::resnet18<float>(ctx, options);
   }
   const std::int64_t extra = steps * task.units;

@@ -29,6 +29,7 @@
 #include <meristem/optim/sgd.hpp>
 #include <meristem/train/trainer.hpp>
 #include <support/check.hpp>
+#include <support/halves.hpp>
 
 namespace grow_grower_depth_test {
 
@@ -40,35 +41,13 @@ using ms::grow::SiteReport;
 using ms::grow::Where;
 using ms::grow::Widths;
 using support::contains;
+using support::halves;
 using support::message_of;
 
 namespace {
 
 using Net = ms::nn::Sequential<float>;
 using Everything = std::vector<std::pair<std::string, std::vector<float>>>;
-
-/// Random 8×8 images of two channels; the class is that of the brighter half.
-ms::data::ImageSet halves(std::int64_t images) {
-  ms::data::ImageSet set;
-  set.height = set.width = 8;
-  set.channels = 2;
-  set.class_names = {"a", "b", "c", "d"};
-  set.source = "halves";
-  set.normalization = {.mean = {0.5, 0.5}, .stddev = {0.3, 0.3}};
-  const ms::Philox random(2, 5);
-  for (std::int64_t i = 0; i < images; ++i) {
-    const auto label = static_cast<std::int32_t>(i % 4);
-    for (std::int64_t at = 0; at < 128; ++at) {
-      const std::int64_t y = at / 16, x = at / 2 % 8;
-      const std::int64_t along = label < 2 ? y : x;
-      const bool bright = (along >= 4) == (label % 2 == 1);
-      const std::uint64_t noise = random.below(static_cast<std::uint64_t>(i * 128 + at), 160);
-      set.pixels.push_back(static_cast<std::uint8_t>(noise + (bright ? 70 : 0)));
-    }
-    set.labels.push_back(label);
-  }
-  return set;
-}
 
 enum class Kind { resnet, strided, vgg, mlp, small };
 

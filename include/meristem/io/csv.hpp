@@ -15,6 +15,7 @@
 #include <csv.h>
 
 #include <meristem/core/error.hpp>
+#include <meristem/core/text.hpp>
 #include <meristem/data/sample_set.hpp>
 #include <meristem/io/file.hpp>
 
@@ -92,9 +93,7 @@ class CsvRows {
   const auto column_of = [&](const std::string& name) {
     const auto found = std::find(names.begin(), names.end(), name);
     if (found != names.end()) return static_cast<std::size_t>(found - names.begin());
-    std::string list;
-    for (const std::string& one : names) list += concat(list.empty() ? "" : ", ", one);
-    throw DataError(concat(path, ": there is no column '", name, "'; there are ", list));
+    throw DataError(concat(path, ": there is no column '", name, "'; there are ", listed(names)));
   };
   enum class Role { input, target, label, ignored };
   std::vector<Role> roles(names.size(), Role::input);

@@ -199,8 +199,9 @@ class PlaceFinder {
   std::set<const nn::Layer<T>*> hidden_;  // producers whose width could not grow behind a block
 };
 
-[[nodiscard]] MERISTEM_INLINE nn::BatchNormOptions like(double momentum, double epsilon, nn::Activation activation) {
-  return {.momentum = momentum, .epsilon = epsilon, .activation = activation};
+template <Real T>
+[[nodiscard]] nn::BatchNormOptions like(const nn::BatchNorm<T>& norm, nn::Activation activation) {
+  return {.momentum = norm.momentum(), .epsilon = norm.epsilon(), .activation = activation};
 }
 
 /// A block for a place, of this hidden width, without the norm at its end.
@@ -225,8 +226,7 @@ template <Real T>
   add_affine(place.names.first, place.first, place.first_window, place.features, width);
   bool activated = place.activation == nn::Activation::identity;
   if (place.norm) {
-    block->template add<nn::BatchNorm<T>>(
-        place.names.norm, ctx, width, like(place.norm->momentum(), place.norm->epsilon(), place.norm->activation()));
+    block->template add<nn::BatchNorm<T>>(place.names.norm, ctx, width, like(*place.norm, place.norm->activation()));
     activated = activated || place.norm->activation() == place.activation;
   }
   if (!activated) block->template add<nn::ActivationLayer<T>>(place.names.activation, place.activation);
@@ -238,9 +238,8 @@ template <Real T>
 template <Real T>
 nn::BatchNorm<T>* add_last_norm(Context& ctx, const Place<T>& place, nn::Residual<T>& block) {
   if (!place.last_norm) return nullptr;
-  return &block.template add<nn::BatchNorm<T>>(
-      place.names.last_norm, ctx, place.features,
-      like(place.last_norm->momentum(), place.last_norm->epsilon(), nn::Activation::identity));
+  return &block.template add<nn::BatchNorm<T>>(place.names.last_norm, ctx, place.features,
+                                               like(*place.last_norm, nn::Activation::identity));
 }
 
 /// Puts a block behind the layer that its place names.
@@ -269,11 +268,6 @@ void join_groups(const Place<T>& place, nn::Residual<T>& block, optim::Optimizer
   join(place.names.norm, place.norm);
   join(place.names.last, place.last.layer());
   join(place.names.last_norm, place.last_norm);
-}
-
-template <Real T>
-void scale_tensor(Context& ctx, Tensor<T>& tensor, double factor) {
-  if (!tensor.empty()) kernels::scale<T>(ctx, static_cast<T>(factor), tensor.view());
 }
 
 /// The Sequential that holds the layer of this path name, or null.
@@ -394,8 +388,8 @@ void EmptyBlocks<T>::settle_norm(Context& ctx, std::size_t index, const detail::
   // The norm takes the scale of the rows out again, and steps depend on it.
   const double norm = std::sqrt(squares / static_cast<double>(block.place.features));
   const double factor = norm > 0.0 && std::isfinite(norm) ? std::sqrt(2.0) / norm : 1.0;
-  detail::scale_tensor(ctx, last.weight().value, factor);
-  if (last.has_bias()) detail::scale_tensor(ctx, last.bias().value, factor);
+  kernels::scale<T>(ctx, static_cast<T>(factor), last.weight().value.view());
+  if (last.has_bias()) kernels::scale<T>(ctx, static_cast<T>(factor), last.bias().value.view());
   std::vector<T> means, variances, scales, shifts;
   for (std::size_t c = 0; c < found->second.mean.size(); ++c) {
     const double mean = found->second.mean[c], variance = factor * factor * found->second.variance[c];
@@ -466,9 +460,8 @@ void put_back(RemovedBlock<T> removed, nn::Layer<T>& network, optim::Optimizer<T
 template <Real T>
 std::string insert_clone(Context& ctx, const Place<T>& place, double scale, optim::Optimizer<T>& optimizer) {
   if (!place.model) {
-    throw ArgumentError(concat("depth: behind ", place.behind,
-                               " there is no residual block to clone; a plain chain has "
-                               "none"));
+    throw ArgumentError(
+        concat("depth: behind ", place.behind, " there is no residual block to clone; a plain chain has none"));
   }
   if (!std::isfinite(scale)) {
     throw ArgumentError(concat("depth: the scale of a cloned block is ", scale, "; it must be finite"));
@@ -492,7 +485,8 @@ std::string insert_clone(Context& ctx, const Place<T>& place, double scale, opti
   take(place.names.last, place.last.layer());
   take(place.names.last_norm, place.last_norm);
   nn::Layer<T>& end = norm ? static_cast<nn::Layer<T>&>(*norm) : layer(place.names.last);
-  end.visit_parameters([&](nn::Parameter<T>& parameter) { detail::scale_tensor(ctx, parameter.value, scale); });
+  end.visit_parameters(
+      [&](nn::Parameter<T>& parameter) { kernels::scale<T>(ctx, static_cast<T>(scale), parameter.value.view()); });
   detail::put_in<T>(place, std::move(made));
   detail::join_groups(place, block, optimizer);
   return place.name;
@@ -508,7 +502,8 @@ std::string insert_zero_norm(Context& ctx, const Place<T>& place, std::int64_t w
   nn::BatchNorm<T>* const norm = detail::add_last_norm(ctx, place, block);
   nn::Sequential<T>& body = block.body();
   nn::Layer<T>& end = norm ? static_cast<nn::Layer<T>&>(*norm) : body[body.position(place.names.last)];
-  end.visit_parameters([&](nn::Parameter<T>& parameter) { detail::scale_tensor(ctx, parameter.value, 0.0); });
+  end.visit_parameters(
+      [&](nn::Parameter<T>& parameter) { kernels::scale<T>(ctx, static_cast<T>(0.0), parameter.value.view()); });
   detail::put_in<T>(place, std::move(made));
   detail::join_groups(place, block, optimizer);
   return place.name;
