@@ -35,6 +35,13 @@ if grep -qiE 'nan|inf' first.svg first.csv; then fail "a number is not finite"; 
 # Ticks and other numbers are round: at most one digit behind the point.
 if grep -qE '>-?[0-9]*\.[0-9]{2,}[kMGTP]?</text>' first.svg; then fail "an odd number in the plot"; fi
 
+# Streams grow from a quarter of the channels to those of the network that was large from the beginning.
+"$program" --model resnet18 --channels 8 --images 60 --test-images 50 --epochs 2 --grow-after 1 --seeds 1 --no-controls \
+  --methods large,small:widths=all,net2wider:widths=all --out streams >/dev/null
+size() { grep "^$1,0,$2," streams.csv | cut -d, -f4; }
+[ "$(size net2wider:widths=all 2)" = "$(size large 2)" ] || fail "with all widths net2wider ends with another size than large"
+[ "$(size net2wider:widths=all 1)" -gt "$(size small:widths=all 1)" ] || fail "no width grew"
+
 "$program" --redraw first.csv --out second
 cmp first.svg second.svg || fail "the plot drawn from the numbers is another"
 echo "method,seed" >bad.csv
