@@ -72,7 +72,8 @@ template <class Target>
 Accepts one_of(Target& target, const std::vector<std::string>& names) {
   std::string standard;
   if constexpr (std::is_same_v<Target, std::string>) standard = target;
-  return {names.size() > 1 ? "one of " : "", meristem::listed(names), standard, [&target, names](const std::string& text) {
+  return {names.size() > 1 ? "one of " : "", meristem::listed(names), standard,
+          [&target, names](const std::string& text) {
             if (std::find(names.begin(), names.end(), text) == names.end()) return false;
             target = text;
             return true;
