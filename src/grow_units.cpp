@@ -16,7 +16,7 @@ namespace meristem::grow {
   template std::vector<Place<T>> find_places<T>(nn::Layer<T> & network, Widths widths);                              \
   template RemovedBlock<T> remove_block<T>(nn::Layer<T> & network, const std::string& name,                          \
                                            optim::Optimizer<T>* optimizer);                                          \
-  template void put_back<T>(RemovedBlock<T> removed, nn::Layer<T> & network, optim::Optimizer<T> * optimizer);       \
+  template void put_back<T>(RemovedBlock<T> && removed, nn::Layer<T> & network, optim::Optimizer<T> * optimizer);    \
   template std::string insert_clone<T>(Context & ctx, const Place<T>& place, double scale,                           \
                                        optim::Optimizer<T>& optimizer);                                              \
   template std::string insert_zero_norm<T>(Context & ctx, const Place<T>& place, std::int64_t width,                 \

@@ -394,6 +394,11 @@ std::optional<int> CommandLine::clashes() {
       if (given(name)) return refuse(std::string("--auto chooses what ") + name + " gives; leave one of them out");
     }
     if (o.method == "none") return refuse("--auto grows, and --method none does not; give a method");
+    // It buys by what units gain, of streams too.
+    if (o.method != "tiny" && o.method != "tiny-eigen" && o.method != "firefly") {
+      return refuse("--auto weighs what units gain, which --method " + o.method +
+                    " does not measure for all layers; take tiny, tiny-eigen or firefly");
+    }
     if (o.max_operations == 0.0) return refuse("--auto needs --max-operations, such as 1e15, to know how far to grow");
   } else if (given("--max-operations")) {
     return refuse("--max-operations belongs to --auto; give that too, or --max-parameters");

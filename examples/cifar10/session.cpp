@@ -242,17 +242,19 @@ void Session::test_epoch() {
 }
 
 bool Session::grows_now() const {
-  return grower_ && !grower_->over() && std::binary_search(growth_epochs_.begin(), growth_epochs_.end(), at_.epoch);
+  return grower_ && !grower_->over() && std::binary_search(growth_epochs_.begin(), growth_epochs_.end(), at_.epoch) &&
+         (!o_->automatic || room() > work());
+}
+
+std::int64_t Session::room() const {
+  return room_for_work(*o_, spent(), o_->epochs - at_.epoch, data_.train.size(), grower_->sites().size());
 }
 
 void Session::grow() {
   interrupt::check(growing);
   if (o_->automatic) {
     ms::grow::Budget budget = grower_->options().budget;
-    budget.multiply_adds =
-        room_for_work(*o_, spent(), o_->epochs - at_.epoch, data_.train.size(), grower_->sites().size());
-    // Without room the step finds nothing, and growth is over.
-    if (budget.multiply_adds <= work()) budget.multiply_adds = work();
+    budget.multiply_adds = room();
     grower_->set_budget(budget);
   }
   const auto images = watched(data_.train, *listeners_);

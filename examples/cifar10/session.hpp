@@ -76,6 +76,9 @@ class Session {
   void test_epoch();
 
   [[nodiscard]] bool grows_now() const;
+  /// Multiply-adds that the network of an automatic run may have after a growth step now, for all operations to
+  /// suffice.
+  [[nodiscard]] std::int64_t room() const;
 
   void grow();
 

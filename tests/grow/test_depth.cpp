@@ -487,6 +487,8 @@ TEST_CASE("blocks: parameters join the optimiser's groups of their model, and wh
   (void)outputs(ctx, net, x, Mode::training);
   ms::grow::put_back<float>(std::move(removed), net, &adam);
   CHECK(everything<float>(ctx, net, adam) == with);
+  CHECK(contains(message_of<ms::ArgumentError>([&] { ms::grow::put_back<float>(std::move(removed), net); }),
+                 "was put back already"));
   train<float>(ctx, net, adam, x, 1);
 
   CHECK(contains(message_of<ms::ArgumentError>([&] { (void)ms::grow::remove_block<float>(net, "stage9"); }),
@@ -497,6 +499,13 @@ TEST_CASE("blocks: parameters join the optimiser's groups of their model, and wh
   again.container = "stage7";
   CHECK(contains(message_of<ms::ArgumentError>([&] { ms::grow::put_back<float>(std::move(again), net); }),
                  "no Sequential 'stage7'"));
+  // What could not be put back is still there.
+  REQUIRE(again.block != nullptr);
+  again.container = "stage1";
+  again.name = "stage1.block1";
+  CHECK(contains(message_of<ms::ArgumentError>([&] { ms::grow::put_back<float>(std::move(again), net); }),
+                 "has a layer stage1.block1 already"));
+  CHECK(again.block != nullptr);
   CHECK(contains(message_of<ms::ArgumentError>([&] {
                    (void)ms::grow::insert_zero_norm<float>(ctx, ms::grow::find_places<float>(net)[1], 0, adam);
                  }),

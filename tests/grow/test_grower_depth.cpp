@@ -169,6 +169,10 @@ TEST_CASE("grower depth: depth alone puts the best block in, and everything else
     const std::int64_t parameters = ms::nn::parameter_count<float>(run.net);
     ms::grow::Grower<float> grower(run.net, run.sgd, deepening(Where::best_gain_per_parameter, Widths::none));
     CHECK(grower.sites().empty());
+    GrowerOptions measured = deepening(Where::best_gain_per_parameter, Widths::none);
+    measured.when = ms::grow::When::bottleneck(0.1);
+    CHECK(contains(message_of<ms::ArgumentError>([&] { ms::grow::Grower<float>(run.net, run.sgd, measured); }),
+                   "the bottleneck is one of layers"));
     const auto places = ms::grow::find_places<float>(run.net, Widths::none);
     const GrowthReport report = grower.grow(run.ctx, images);
     CHECK(report.sites.size() == places.size());
@@ -322,7 +326,10 @@ TEST_CASE("grower depth: growth that is refused leaves every bit, and so do meth
   // Behind the stem: two convolutions of 3x3 between 2 channels and a unit, without biases, a norm for each.
   const std::int64_t cheapest = (2 * 9 + 2) + (9 * 2 + 2 * 2);
   options.budget.parameters = now + cheapest - 1;
-  for (const SiteReport& site : unchanged(options).sites) CHECK(contains(site.note, "leaves no room"));
+  for (const SiteReport& site : unchanged(options).sites) {
+    CHECK(contains(site.note, "leaves no room"));
+    CHECK(!contains(site.note, "a block elsewhere promises more"));
+  }
   options.budget.parameters = now + cheapest;
   ms::grow::Grower<float> grower(run.net, run.sgd, options);
   const GrowthReport report = grower.grow(run.ctx, images);
@@ -492,10 +499,12 @@ TEST_CASE("grower depth: every method of the list can fill a block or says why i
     const GrowthReport report = grower.grow(run.ctx, images);
     CHECK((bought(report) != nullptr) == (run.layers().size() > count));
     if (!bought(report)) {
-      for (const SiteReport& site : report.sites) CHECK(!site.note.empty());
+      for (const SiteReport& site : report.sites) {
+        CHECK(!site.note.empty());
+        CHECK(!contains(site.note, "promises more"));
+      }
     }
     run.train();
-    MESSAGE(method.name, ": ", bought(report) ? bought(report)->block : report.sites[0].note);
   }
 }
 

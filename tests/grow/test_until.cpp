@@ -53,7 +53,7 @@ TEST_CASE("until: waits for validation to gain, and remembers the best") {
     one->before_step(limits, 0.53);
     CHECK(contains(*one->over(limits), "2 growth steps in a row gained nothing in validation, best 0.5301"));
   }
-  CHECK(contains(message_of<ms::ArgumentError>([&] { count.before_step(limits, NAN); }), "needs Progress::validation"));
+  CHECK(contains(message_of<ms::ArgumentError>([&] { limits.require_validation(NAN); }), "needs Progress::validation"));
   count.before_step({}, NAN);
   CHECK(contains(message_of<ms::ArgumentError>([&] { count.restore({1.0}); }), "4 are needed"));
   for (const double number : UntilCount().state()) CHECK(std::isfinite(number));
@@ -119,6 +119,32 @@ TEST_CASE("until: a Grower stops by itself, and does so after it was restored") 
   REQUIRE(due(patient, 1, 0.3));
   CHECK(!due(patient, 2, 0.2));
   CHECK(contains(patient.over().value_or(""), "gained nothing in validation"));
+
+  // A step that could not be taken counts for nothing, and is due again.
+  ms::grow::Grower<float> again(net, sgd, options);
+  const auto blank = images.subset({});
+  for (int i = 0; i < 2; ++i) {
+    CHECK_THROWS_AS((void)again.grow_when_due(ctx, blank, {.epoch = 1, .validation = 0.3}), ms::DataError);
+  }
+  CHECK(contains(message_of<ms::ArgumentError>([&] { (void)due(again, 1); }), "until.patience needs"));
+  CHECK(!again.over());
+  CHECK(due(again, 1, 0.3));
+
+  // With more room there is no reason any more.
+  options.until = {.empty_steps = 1};
+  options.budget = {.parameters = ms::nn::parameter_count<float>(net), .must_leave_room = false};
+  ms::grow::Grower<float> full(net, sgd, options);
+  CHECK(due(full, 1)->added() == 0);
+  CHECK(full.over());
+  full.set_budget({.parameters = ms::nn::parameter_count<float>(net) - 1, .must_leave_room = false});
+  CHECK(full.over());
+  full.set_budget({.parameters = 100000});
+  CHECK(!full.over());
+  for (const double bad : {-5.0, 0.5, std::numeric_limits<double>::quiet_NaN()}) {
+    std::vector<double> numbers = full.state();
+    numbers[numbers.size() - 4] = bad;
+    CHECK(contains(message_of<ms::ArgumentError>([&] { full.restore(numbers); }), "were saved of when growth is over"));
+  }
   CHECK(ms::grow::measure_latency<float>(ctx, net, images.batch<float>(ctx, std::vector<std::int64_t>{0}).inputs) >
         0.0);
 }

@@ -293,6 +293,27 @@ TEST_CASE("runs: a network chooses its size within the operations that it is giv
   CHECK(contains(page, "What growth bought"));
 }
 
+TEST_CASE("runs: an automatic run that has just the operations it needs takes no more of them") {
+  const Folder folder;
+  program::write_cifar(folder.path());
+  const auto run = [&](const std::string& operations) {
+    return program::run(
+        {"--data", folder.path().string(), "--auto", "--epochs", "3", "--max-operations", operations, "--json"});
+  };
+  const std::string told = run("1").err;
+  const std::string before = "alone take ";
+  REQUIRE(contains(told, before));
+  const double most = 1.001 * std::stod(told.substr(told.find(before) + before.size()));
+  const auto outcome = run(std::to_string(most));
+  CAPTURE(outcome.err);
+  REQUIRE(outcome.exit_code == 0);
+  const auto number = [&](const std::string& key) {
+    return std::stod(outcome.out.substr(outcome.out.rfind("\"" + key + "\":") + key.size() + 3));
+  };
+  CHECK(number("training_operations") > 0.0);
+  CHECK(number("training_operations") + number("growing_operations") <= most);
+}
+
 TEST_CASE("runs: a chain of convolutions grows at every layer") { check_model("vgg", "conv[1-8]", {}); }
 
 TEST_CASE("runs: a residual network is the default") {

@@ -184,6 +184,7 @@ std::vector<Wrong> wrong_words() {
       {words("--auto --max-operations 1e12 --grow depth"), 2, "--auto chooses what --grow gives",
        "leave one of them out"},
       {words("--auto --max-operations 1e12 --method none"), 2, "--method none does not", "give a method"},
+      {words("--auto --max-operations 1e12 --method paired"), 2, "--method paired does not measure", "take tiny, "},
       {words("--auto --max-operations 1e6 --data data"), 2, "--max-operations: 1e+06 are not enough",
        "give more of them, or fewer --epochs or --images"},
       {words("--max-operations 1e12"), 2, "--max-operations belongs to --auto", "give that too"},

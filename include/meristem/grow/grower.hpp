@@ -43,7 +43,7 @@ class Grower {
   /// method that cannot serve a site, or a budget of parameters without room for a single unit.
   Grower(nn::Layer<T>& network, optim::Optimizer<T>& optimizer, const GrowerOptions& options = {});
 
-  /// The layers that can grow; a block that joins brings its own.
+  /// The layers that can grow; a block that joins brings its own, unless no widths grow.
   [[nodiscard]] const std::vector<Site<T>>& sites() const noexcept { return sites_; }
   [[nodiscard]] const GrowerOptions& options() const noexcept { return options_; }
 
@@ -64,7 +64,8 @@ class Grower {
   /// Why growth is over by GrowerOptions::until, in words; nothing as long as it is not. `grow` grows all the same.
   [[nodiscard]] std::optional<std::string> over() const { return until_.over(options_.until); }
 
-  /// What the network may cost from now on. Throws ArgumentError for a budget below 1.
+  /// What the network may cost from now on. If it is raised, growth steps that added nothing no longer count for
+  /// `over`. Throws ArgumentError for a budget below 1.
   void set_budget(const Budget& budget);
 
   /// Measures every site and changes nothing: reports with ‖V_goal‖², D_W and Ψ.

@@ -78,10 +78,13 @@ auto Grower<T>::measure_places(Context& ctx, const Source& set, const SiteReport
 template <Real T>
 void Grower<T>::grow_block(Context& ctx, const Source& set, Places places, bool take, const std::string& why_not,
                            GrowthReport& report, const AfterSite& after_site, const SiteReport* recorded) {
+  constexpr double nothing = -std::numeric_limits<double>::infinity();  // no place has a unit
   for (std::size_t i = 0; i < places.proposals.size(); ++i) {
     Proposal& proposal = places.proposals[i];
-    if (!take || i != places.best) {
-      proposal.report.note = detail::joined(take ? "a block elsewhere promises more" : why_not, proposal.report.note);
+    if (!take || i != places.best || !(places.worth > nothing)) {
+      const bool beaten = take && places.worth > nothing;
+      const std::string why = beaten ? "a block elsewhere promises more" : take ? "" : why_not;
+      proposal.report.note = detail::joined(why, proposal.report.note);
       report.sites.push_back(std::move(proposal.report));
       continue;
     }
@@ -127,8 +130,11 @@ void Grower<T>::deepen(Context& ctx, const Source& set, GrowthReport& report, co
   }
   Places places = measure_places(ctx, set);
   const bool take = paid == 0.0 || places.worth > slope / paid;
-  grow_block(ctx, set, std::move(places), take,
-             by_work ? "widths gain more per multiply-add" : "widths gain more per parameter", report, after_site);
+  const char* const why_not = slope == 0.0 && places.worth == 0.0
+                                  ? "what units gain is not measured by this method, so no block can be compared"
+                              : by_work ? "widths gain more per multiply-add"
+                                        : "widths gain more per parameter";
+  grow_block(ctx, set, std::move(places), take, why_not, report, after_site);
 }
 
 }  // namespace meristem::grow

@@ -20,6 +20,11 @@ Grower<T>::Grower(nn::Layer<T>& network, optim::Optimizer<T>& optimizer, const G
   detail::require_options(options);
   how_many_ = detail::rule_of(options);
   sites_ = detail::sites_of(network, options);
+  if (sites_.empty() && options.when.measures()) {
+    throw ArgumentError(concat("Grower: growth is due by ", options.when.describe(),
+                               ", but no layer that is there can grow, and the bottleneck is one of layers; give "
+                               "another When, or widths"));
+  }
   if (!options.budget.must_leave_room || options.replay || sites_.empty()) return;
   std::int64_t least = std::numeric_limits<std::int64_t>::max();
   for (const Site<T>& site : sites_) least = std::min(least, least_unit_parameters(site));
@@ -34,9 +39,14 @@ GrowthReport Grower<T>::grow(Context& ctx, const std::type_identity_t<nn::BatchS
   see_shapes(ctx, training_set);
   operations_ = 0.0;
   struct LetGo {
-    std::unique_ptr<EmptyBlocks<T>>& blocks;
-    ~LetGo() { blocks.reset(); }
-  } const let_go{blocks_};
+    Grower& grower;
+    ~LetGo() {
+      for (std::size_t i = 0; grower.blocks_ && i < grower.blocks_->size(); ++i) {
+        grower.blocks_->close(i, grower.optimizer_);
+      }
+      grower.blocks_.reset();
+    }
+  } const let_go{*this};
   const bool deepens = options_.depth == Depth::grows;
   GrowthReport report;
   report.method = options_.method.name();
@@ -80,10 +90,21 @@ std::optional<GrowthReport> Grower<T>::grow_when_due(Context& ctx,
                                                      const std::type_identity_t<nn::BatchSource<T>>& training_set,
                                                      Progress now, const std::function<void(SiteReport&)>& after_site) {
   now.unexpressed = [&] { return unexpressed(ctx, training_set); };
-  if (over() || !options_.when(now)) return std::nullopt;
+  if (over()) return std::nullopt;
+  options_.until.require_validation(now.validation);
+  const When when = options_.when;
+  const detail::UntilCount before = until_;
+  if (!options_.when(now)) return std::nullopt;
   until_.before_step(options_.until, now.validation);
   if (over()) return std::nullopt;
-  return grow(ctx, training_set, after_site);
+  try {
+    return grow(ctx, training_set, after_site);
+  } catch (...) {
+    // The step was not taken, and is still due.
+    options_.when = when;
+    until_ = before;
+    throw;
+  }
 }
 
 template <Real T>
@@ -111,6 +132,8 @@ void Grower<T>::set_budget(const Budget& budget) {
   GrowerOptions options = options_;
   options.budget = budget;
   detail::require_options(options);
+  const Budget& before = options_.budget;
+  if (budget.parameters > before.parameters || budget.multiply_adds > before.multiply_adds) until_.more_room();
   options_.budget = budget;
 }
 
@@ -393,7 +416,8 @@ void Grower<T>::best_alone(Context& ctx, const Source& set, GrowthReport& report
     }
   }
   if (!places.proposals.empty()) {
-    grow_block(ctx, set, std::move(places), block_is_best, "another site promises more", report, after_site);
+    grow_block(ctx, set, std::move(places), block_is_best, std::isfinite(most) ? "another site promises more" : "",
+               report, after_site);
   }
   for (SiteReport& site : report.sites) {
     site.parameters = nn::parameter_count(*network_);

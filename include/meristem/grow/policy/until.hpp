@@ -29,6 +29,8 @@ struct Until {
 
   /// Throws ArgumentError for a limit outside its range.
   void require_valid() const;
+  /// Throws ArgumentError for a validation that is not finite where `patience` needs it.
+  void require_validation(double validation) const;
 };
 
 namespace detail {
@@ -36,11 +38,13 @@ namespace detail {
 /// Counts what an Until asks for.
 class UntilCount {
  public:
-  /// A growth step is due, and this is the latest validation. Throws ArgumentError for one that is not finite where the
-  /// limits need it.
+  /// A growth step is due, and this is the latest validation, finite where the limits need it.
   void before_step(const Until& limits, double validation);
   /// A growth step was taken.
   void after_step(std::int64_t added, std::optional<double> latency);
+
+  /// The budget was raised: what did not fit may fit now.
+  void more_room() { empty_ = 0; }
 
   /// Why growth is over, in words; nothing as long as it is not.
   [[nodiscard]] std::optional<std::string> over(const Until& limits) const;

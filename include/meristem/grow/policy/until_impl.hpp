@@ -19,12 +19,14 @@ MERISTEM_INLINE void Until::require_valid() const {
   if (!(least_gain >= 0.0 && std::isfinite(least_gain))) refuse("least_gain", least_gain, "0 or more, and finite");
 }
 
+MERISTEM_INLINE void Until::require_validation(double validation) const {
+  if (patience == 0 || std::isfinite(validation)) return;
+  throw ArgumentError(concat("Grower: until.patience needs Progress::validation, and it is ", validation,
+                             "; give it the latest accuracy on samples that are held out, or the negative loss"));
+}
+
 MERISTEM_INLINE void detail::UntilCount::before_step(const Until& limits, double validation) {
   if (limits.patience == 0) return;
-  if (!std::isfinite(validation)) {
-    throw ArgumentError(concat("Grower: until.patience needs Progress::validation, and it is ", validation,
-                               "; give it the latest accuracy on samples that are held out, or the negative loss"));
-  }
   if (best_ == none || validation > best_ + limits.least_gain) {
     best_ = validation;
     stale_ = 0;
@@ -60,6 +62,13 @@ MERISTEM_INLINE void detail::UntilCount::restore(const std::vector<double>& numb
   if (numbers.size() != state().size()) {
     throw ArgumentError(
         concat("Grower: ", numbers.size(), " saved numbers tell when growth is over; ", state().size(), " are needed"));
+  }
+  const auto counts = [](double number) { return number >= 0.0 && number < 1e15 && number == std::floor(number); };
+  if (!counts(numbers[0]) || !counts(numbers[1]) || !std::isfinite(numbers[2]) ||
+      !(numbers[3] >= 0.0 && std::isfinite(numbers[3]))) {
+    throw ArgumentError(concat("Grower: ", numbers[0], ", ", numbers[1], ", ", numbers[2], ", ", numbers[3],
+                               " were saved of when growth is over; two counts, a finite best validation and seconds "
+                               "are needed"));
   }
   empty_ = static_cast<std::int64_t>(numbers[0]);
   stale_ = static_cast<std::int64_t>(numbers[1]);

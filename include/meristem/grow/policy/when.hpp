@@ -67,6 +67,9 @@ class When {
   /// Takes up where the When that gave `numbers` was. Throws ArgumentError for numbers of another condition.
   void restore(const std::vector<double>& numbers);
 
+  /// Whether a condition asks for the bottleneck.
+  [[nodiscard]] bool measures() const;
+
   /// In words, such as `every 5 epochs and (a plateau of 3 or a bottleneck above 0.3)`.
   [[nodiscard]] std::string describe() const;
 
@@ -86,7 +89,6 @@ class When {
 
   void start_over(const Progress& now);
 
-  [[nodiscard]] bool measures() const;
   [[nodiscard]] bool remembers() const;
 
   void write(std::vector<double>& numbers) const;

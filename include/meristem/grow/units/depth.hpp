@@ -135,9 +135,10 @@ template <Real T>
                                            optim::Optimizer<T>* optimizer = nullptr);
 
 /// Puts a removed block back where it was: the network and the optimiser have the bits they had, provided that nothing
-/// else changed in between. Throws ArgumentError if its Sequential is gone or has another layer of that name.
+/// else changed in between, widths before and behind it included. Throws ArgumentError if its Sequential is gone or has
+/// another layer of that name, and leaves `removed` as it is; and if it was put back already.
 template <Real T>
-void put_back(RemovedBlock<T> removed, nn::Layer<T>& network, optim::Optimizer<T>* optimizer = nullptr);
+void put_back(RemovedBlock<T>&& removed, nn::Layer<T>& network, optim::Optimizer<T>* optimizer = nullptr);
 
 /// To compare with: puts a copy of the model into a place, the output of its body times `scale`, by the weight and
 /// shift of the norm at its end or by its last layer. With scale 0 the network computes what it did. Returns the path

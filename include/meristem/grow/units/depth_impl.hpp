@@ -442,13 +442,24 @@ RemovedBlock<T> remove_block(nn::Layer<T>& network, const std::string& name, opt
 }
 
 template <Real T>
-void put_back(RemovedBlock<T> removed, nn::Layer<T>& network, optim::Optimizer<T>* optimizer) {
+void put_back(RemovedBlock<T>&& removed, nn::Layer<T>& network, optim::Optimizer<T>* optimizer) {
+  if (!removed.block) throw ArgumentError(concat("depth: the block ", removed.name, " was put back already"));
   nn::Sequential<T>* const container = detail::sequence_called(network, removed.container);
   if (!container) {
     throw ArgumentError(
         concat("depth: the network has no Sequential '", removed.container, "' to put ", removed.name, " back into"));
   }
-  container->insert(removed.position, detail::last_name(removed.name), std::move(removed.block));
+  const std::string own = detail::last_name(removed.name);
+  for (const auto& child : container->description().children) {
+    if (child.name != own) continue;
+    throw ArgumentError(
+        concat("depth: the network has a layer ", removed.name, " already; remove or rename that first"));
+  }
+  if (removed.position > container->size()) {
+    throw ArgumentError(concat("depth: ", removed.name, " stood behind ", removed.position, " layers of '",
+                               removed.container, "', which has ", container->size(), " now"));
+  }
+  container->insert(removed.position, own, std::move(removed.block));
   for (auto& memory : removed.memories) {
     if (!optimizer) break;
     optimizer->state(memory.id) = std::move(memory.moments);
