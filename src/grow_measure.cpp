@@ -32,8 +32,9 @@ namespace meristem::grow {
   template class RowStatistics<T>;                                                                               \
   template class SiteStatistics<T>;                                                                              \
   template class detail::UnitEffects<T>;                                                                         \
-  template double choose_signs<T>(const detail::UnitEffects<T>& effects, Insertion& insertion);                  \
-  template double choose_signs<T>(const std::vector<detail::UnitEffects<T>>& effects, Insertion& insertion);     \
+  template std::vector<double> choose_signs<T>(const detail::UnitEffects<T>& effects, Insertion& insertion);     \
+  template std::vector<double> choose_signs<T>(const std::vector<detail::UnitEffects<T>>& effects,               \
+                                               Insertion& insertion);                                            \
   template class detail::UnitPath<T>;                                                                            \
   template class detail::SiteTaps<T>;                                                                            \
   template double visit_sites<T>(Context & ctx, nn::Layer<T> & network, const std::vector<Site<T>>& sites,       \

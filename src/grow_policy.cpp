@@ -26,9 +26,9 @@ namespace meristem::grow {
   template std::vector<std::vector<double>> draw_rider_rows<T>(Context & ctx, const Site<T>& site,                 \
                                                                std::int64_t units);                                \
   template std::vector<std::vector<std::size_t>> turns_of<T>(const std::vector<Site<T>>& sites);                   \
-  template void choose_sources<T>(const std::vector<Site<T>>& sites, const std::vector<std::size_t>& which,        \
-                                  const std::function<double(const Site<T>&, const Proposal&)>& worth,             \
-                                  std::vector<Proposal>& proposals);                                               \
+  template void share_out<T>(const std::vector<Site<T>>& sites, const std::vector<std::size_t>& which,             \
+                             const std::function<double(const Site<T>&, const Proposal&)>& worth,                  \
+                             std::vector<Proposal>& proposals);                                                    \
   template double measure_latency<T>(Context & ctx, nn::Layer<T> & network,                                        \
                                      View<const std::type_identity_t<T>> inputs, int repeats);                     \
   template class detail::SearchPass<T>;

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <limits>
+#include <map>
 #include <memory>
 #include <numeric>
 #include <set>
@@ -190,13 +192,12 @@ TEST_CASE("grower of streams: every rule for where, with what units cost") {
           CHECK(site.measured() >= 1e-4 * site.loss_before);
           CHECK(site.slope > 0.0);
         });
-        // A stream gets units from one of its sources alone.
-        std::set<std::string> streams;
+        // The sources of a stream share what one of them may get.
+        std::map<std::string, std::int64_t> streams;
         for (const auto& site : report.sites) {
-          const auto& it = *std::find_if(grower.sites().begin(), grower.sites().end(),
-                                         [&](const auto& known) { return known.name == site.name; });
-          if (site.added > 0 && it.tied()) CHECK(streams.insert(it.stream).second);
+          if (!site.stream.empty()) streams[site.stream] += site.added;
         }
+        for (const auto& [stream, added] : streams) CHECK(added <= options.max_units);
         t.check_whole();
         CHECK(report.parameters == ms::nn::parameter_count(t.net));
         const std::int64_t now = t.net.multiply_adds({1, 8, 8, 2});
@@ -208,6 +209,83 @@ TEST_CASE("grower of streams: every rule for where, with what units cost") {
       if (where == Where::all || where == Where::together) CHECK(grown.size() >= 6);
       CHECK(!grown.empty());
     }
+  }
+}
+
+TEST_CASE("grower of streams: the units of all sources that lower the loss most share a stream") {
+  ms::Context ctx;
+  Net net = build(ctx, false);
+  const auto sites = ms::grow::find_sites<float>(net, Widths::all);
+  std::vector<std::size_t> which;
+  for (std::size_t i = 0; i < sites.size(); ++i) {
+    if (sites[i].stream == "stem.conv") which.push_back(i);
+  }
+  REQUIRE(which.size() == 3);
+  const auto proposal = [](const std::vector<double>& slopes) {
+    ms::grow::Proposal result;
+    result.insertion.units = std::ssize(slopes);
+    result.insertion.inputs = result.insertion.outputs = 1;
+    result.insertion.fan_in = result.insertion.fan_out = slopes;
+    result.unit_slopes = slopes;
+    result.move_slope = 10.0;
+    result.report.slope = std::accumulate(slopes.begin(), slopes.end(), 10.0);
+    result.report.asked = 4;
+    return result;
+  };
+  const auto shared = [&](std::vector<ms::grow::Proposal> proposals) {
+    ms::grow::share_out<float>(
+        sites, which, [](const auto&, const ms::grow::Proposal& one) { return one.report.slope; }, proposals);
+    return proposals;
+  };
+  const auto one = shared({proposal({1.0, 5.0, 2.0}), proposal({4.0}), proposal({0.5, 3.0, 0.25, 0.125})});
+  CHECK(one[0].insertion.fan_in == std::vector<double>{5.0, 2.0});
+  CHECK(one[0].report.slope == 17.0);
+  CHECK(contains(one[0].report.note, "2 of 3 units"));
+  CHECK(one[1].insertion.fan_in == std::vector<double>{4.0});
+  CHECK(one[1].report.note == "");
+  CHECK(one[2].insertion.fan_out == std::vector<double>{3.0});
+  // Fewer than may be got: all of them.
+  const auto few = shared({proposal({1.0}), proposal({}), proposal({2.0})});
+  CHECK(few[0].insertion.units + few[2].insertion.units == 2);
+  // Units that were not measured one by one come from one source.
+  std::vector<ms::grow::Proposal> unknown{proposal({1.0, 1.0}), proposal({3.0, 1.0}), proposal({2.0, 1.0})};
+  for (auto& each : unknown) each.unit_slopes.clear();
+  const auto alone = shared(unknown);
+  CHECK(alone[0].insertion.units == 0);
+  CHECK(alone[1].insertion.fan_in == std::vector<double>{3.0, 1.0});
+  CHECK(alone[2].insertion.units == 0);
+  CHECK(contains(alone[2].report.note, sites[which[1]].name));
+  CHECK_THROWS_AS(ms::grow::keep(unknown[0].insertion, {2}), ms::ArgumentError);
+}
+
+TEST_CASE("grower of streams: where one source has too few inputs, the others bring what is missing") {
+  const auto set = halves(100);
+  for (const Where where : {Where::all, Where::together}) {
+    CAPTURE(ms::grow::name_of(where));
+    Trained t(set, false);
+    auto options = all_widths(where);
+    options.max_units = ms::grow::GrowerOptions().max_units;
+    options.significance = ms::grow::GrowerOptions().significance;
+    options.how_many = ms::grow::HowMany::fixed(4);
+    ms::grow::Grower<float> grower(t.net, t.sgd, options);
+    const auto report = grower.grow(t.ctx, set);
+    std::map<std::string, std::int64_t> streams, sources;
+    for (const auto& site : report.sites) {
+      if (site.stream.empty()) continue;
+      CAPTURE(site.name);
+      streams[site.stream] += site.added;
+      sources[site.stream] += site.added > 0 ? 1 : 0;
+      CHECK((site.slope > 0.0) == (site.added > 0));
+    }
+    std::int64_t shared = 0;
+    for (const auto& [stream, added] : streams) {
+      CAPTURE(stream);
+      CHECK(added == 4);
+      shared += sources[stream] > 1 ? 1 : 0;
+    }
+    CHECK(streams.size() == 4);
+    CHECK(shared > 0);
+    t.check_whole();
   }
 }
 
@@ -321,17 +399,21 @@ TEST_CASE("grower of streams: new channels of riders have the running statistics
       REQUIRE(width == 4);
       for (std::size_t k = 2; k < 4; ++k) {
         CHECK(weight[k] == 0.0f);
-        CHECK(shift[k] == 0.0f);
+        // Above 0, so that the ReLU before the source lets gradients pass, and below what rounding loses.
+        CHECK(shift[k] == std::numeric_limits<float>::epsilon());
         CHECK(static_cast<double>(variance[k]) == doctest::Approx(channels.variance[k]).epsilon(1e-5));
         CHECK(std::abs(static_cast<double>(mean[k]) - channels.mean[k]) <= 1e-5 * std::sqrt(channels.variance[k]));
         CHECK(channels.variance[k] > 0.0);
         CHECK(length(k) == doctest::Approx(today).epsilon(1e-5));
       }
     }
-    // Training moves them behind the source, where the ReLU lets gradients pass as far as units are active.
+    // Training moves them before the source as well as behind it.
     t.train();
+    CHECK(site.riders[0].layer.name() == "stem.conv");
     CHECK(site.riders[1].layer.name() == "stage1.block2.conv2");
-    for (const float weight : ms::to_host(t.ctx, site.riders[1].norm->weight().value)) CHECK(weight != 0.0f);
+    for (const auto& rider : site.riders) {
+      for (const float weight : ms::to_host(t.ctx, rider.norm->weight().value)) CHECK(weight != 0.0f);
+    }
   }
 }
 
@@ -391,11 +473,17 @@ TEST_CASE("grower of streams: a replay gives the same bits, and so does the same
       return t.everything();
     };
     const auto once = run(true);
-    std::int64_t added = 0;
+    // Units of streams, in some of which several sources share.
+    std::int64_t added = 0, shared = 0;
     for (const auto& event : history.events) {
-      for (const auto& site : event.report.sites) added += contains(site.name, "conv1") ? 0 : site.added;
+      for (const auto& site : event.report.sites) {
+        if (site.stream.empty() || site.added == 0) continue;
+        added += site.added;
+        shared += site.added < site.found ? 1 : 0;
+      }
     }
     if (where != Where::best_gain) CHECK(added > 0);
+    if (where != Where::best_gain) CHECK(shared > 0);
     options.replay = std::make_shared<const ms::grow::History>(history);
     CHECK(run(false) == once);
   }

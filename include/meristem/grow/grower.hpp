@@ -140,8 +140,9 @@ class Grower {
   /// Grows the site that gains most by the rule, and reports all.
   void best_alone(Context& ctx, const Source& set, GrowthReport& report, const AfterSite& after_site);
 
-  /// Of the proposals for some sites, leaves each stream the one that is worth most.
-  void choose(const std::vector<std::size_t>& which, std::vector<Proposal>& proposals) const;
+  /// Of the proposals for some sites, leaves each stream the units that are worth most, or those that are recorded.
+  void choose(const std::vector<std::size_t>& which, std::vector<Proposal>& proposals,
+              const std::vector<const SiteReport*>& recorded) const;
 
   /// What the rule for where to grow compares.
   [[nodiscard]] double worth(const Site<T>& site, const Proposal& proposal) const;

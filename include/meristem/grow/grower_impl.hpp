@@ -292,7 +292,7 @@ std::vector<Proposal> Grower<T>::measure_on(Context& ctx, const Source& set, con
                              .significance = how_many_.significance,
                              .move_weights = options_.move_weights};
   if (!recorded.empty()) {
-    options.wanted = [&](const Choice&) { return recorded[now[at]]->added; };
+    options.wanted = [&](const Choice&) { return std::max(recorded[now[at]]->found, recorded[now[at]]->added); };
   } else if (how_many_.explained < 1.0) {
     options.wanted = [&](const Choice& choice) {
       return how_many_.explaining_units(choice.lambda, choice.insertion.units, choice.threshold);
@@ -343,18 +343,24 @@ void Grower<T>::one_after_another(Context& ctx, const Source& set, const std::ve
       if (!recorded.empty()) known.push_back(recorded[j]);
     }
     std::vector<Proposal> proposals = measure(ctx, set, sites_at(now), known);
-    choose(now, proposals);
+    choose(now, proposals, known);
     for (std::size_t j = 0; j < now.size(); ++j) {
       const std::vector<const SiteReport*> one = known.empty() ? known : std::vector<const SiteReport*>{known[j]};
       report.sites.push_back(insert(ctx, set, sites_[now[j]], std::move(proposals[j]), one));
+      for (std::size_t next = j + 1; next < now.size() && report.sites.back().added > 0; ++next) {
+        follow_stream(proposals[next]);
+      }
       if (after_site) after_site(report.sites.back());
     }
   }
 }
 
 template <Real T>
-void Grower<T>::choose(const std::vector<std::size_t>& which, std::vector<Proposal>& proposals) const {
-  choose_sources<T>(
+void Grower<T>::choose(const std::vector<std::size_t>& which, std::vector<Proposal>& proposals,
+                       const std::vector<const SiteReport*>& recorded) const {
+  for (std::size_t i = 0; i < recorded.size(); ++i) keep_best(proposals[i], recorded[i]->added);
+  if (!recorded.empty()) return;
+  share_out<T>(
       sites_, which, [&](const Site<T>& site, const Proposal& proposal) { return worth(site, proposal); }, proposals);
 }
 
@@ -363,7 +369,7 @@ void Grower<T>::all_at_once(Context& ctx, const Source& set, const std::vector<s
                             GrowthReport& report, const AfterSite& after_site,
                             const std::vector<const SiteReport*>& recorded) {
   std::vector<Proposal> proposals = measure(ctx, set, sites_at(which), recorded);
-  choose(which, proposals);
+  choose(which, proposals, recorded);
   for (std::size_t i = 0; i < which.size(); ++i) {
     const Site<T>& site = sites_[which[i]];
     const std::int64_t width = site.width(), units = proposals[i].insertion.units, taps = proposals[i].insertion.taps;
@@ -378,6 +384,7 @@ void Grower<T>::all_at_once(Context& ctx, const Source& set, const std::vector<s
     // Units of later sites may read what has grown now, or be read by it.
     for (std::size_t next = i + 1; next < which.size() && report.sites.back().added > 0; ++next) {
       const Site<T>& later = sites_[which[next]];
+      if (site.tied() && later.stream == site.stream) follow_stream(proposals[next]);
       const auto found = inputs.find(later.producer.layer());
       if (found != inputs.end()) follow_inputs(later, found->second, proposals[next].insertion);
       for (std::size_t reader = 0; reader < later.readers(); ++reader) {

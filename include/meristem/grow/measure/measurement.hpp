@@ -62,6 +62,8 @@ struct MeasurementOptions {
 struct Proposal {
   SiteReport report;
   Insertion insertion;
+  /// True first-order decrease of the loss that each unit brings per γ; empty where it was not measured unit by unit.
+  std::vector<double> unit_slopes = {};
   /// Outputs of the consumer per sample. Each has a small share in the loss, whose curvature at one of them is small
   /// alike: the amplitude that lowers the loss most grows with their number.
   std::int64_t positions = 1;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <utility>
 
 #include <meristem/grow/measure/measurement.hpp>
@@ -144,6 +145,7 @@ template <Real T>
 Proposal Measurement<T>::propose() {
   Insertion& insertion = choice_.insertion;
   double slope = site_.slope_at_zero() * choice_.first_order_gain.value_or(0.0);
+  std::vector<double> unit_slopes;
   if (!measured_.empty()) {
     if (site_.norm && insertion.mean.empty()) {
       for (std::int64_t k = 0; k < insertion.units; ++k) {
@@ -152,7 +154,10 @@ Proposal Measurement<T>::propose() {
       }
     }
     // Without a slope asked for, the units are as the method means them to be.
-    if (wants_slope()) slope = choose_signs(measured_, insertion);
+    if (wants_slope()) {
+      unit_slopes = choose_signs(measured_, insertion);
+      slope = std::accumulate(unit_slopes.begin(), unit_slopes.end(), 0.0);
+    }
     double factor = 1.0;
     Tensor<double> explained;
     double explained_norm2 = 0.0;
@@ -167,6 +172,7 @@ Proposal Measurement<T>::propose() {
       factor = rescale(insertion, choice_.gain / norm2);
     }
     slope *= factor;
+    for (double& one : unit_slopes) one *= factor;
     if (choice_.companion) subtract_from_move(explained, factor);
   }
   Proposal proposal;
@@ -192,6 +198,7 @@ Proposal Measurement<T>::propose() {
   }
   proposal.move_slope = insertion.move.empty() ? 0.0 : choice_.move_decrease;
   proposal.insertion = std::move(insertion);
+  proposal.unit_slopes = std::move(unit_slopes);
   proposal.positions = moments_.positions;
   proposal.taps = taps();
   proposal.homogeneous = moments_.homogeneous;

@@ -102,13 +102,14 @@ class UnitEffects {
 
 }  // namespace detail
 
-/// Turns each unit to the sign that brings more. Returns Σ_k max(D⁺_k, D⁻_k), the exact one-sided slope of the loss.
+/// Turns each unit to the sign that brings more. Returns max(D⁺_k, D⁻_k) of each; they add up to the exact one-sided
+/// slope of the loss.
 template <Real T>
-double choose_signs(const detail::UnitEffects<T>& effects, Insertion& insertion);
+std::vector<double> choose_signs(const detail::UnitEffects<T>& effects, Insertion& insertion);
 
 /// The same for the effects of one insertion on several readers, which add up.
 template <Real T>
-double choose_signs(const std::vector<detail::UnitEffects<T>>& effects, Insertion& insertion);
+std::vector<double> choose_signs(const std::vector<detail::UnitEffects<T>>& effects, Insertion& insertion);
 
 }  // namespace meristem::grow
 

@@ -127,11 +127,11 @@ void detail::UnitEffects<T>::add_moments(Context& ctx, const Tensor<T>& h) {
 namespace meristem::grow::detail {
 
 template <class Gain>
-double turned_to_gain(Gain&& gain, Insertion& insertion) {
-  double total = 0.0;
+std::vector<double> turned_to_gain(Gain&& gain, Insertion& insertion) {
+  std::vector<double> gains;
   for (std::int64_t k = 0; k < insertion.units; ++k) {
     const auto [positive, negative] = gain(k);
-    total += std::max(positive, negative);
+    gains.push_back(std::max(positive, negative));
     if (negative <= positive) continue;
     const auto turn = [k](std::vector<double>& values, std::int64_t each) {
       for (std::int64_t i = 0; i < each; ++i) values[static_cast<std::size_t>(k * each + i)] *= -1.0;
@@ -140,7 +140,7 @@ double turned_to_gain(Gain&& gain, Insertion& insertion) {
     turn(insertion.fan_out, insertion.taps * insertion.outputs);
     if (!insertion.mean.empty()) insertion.mean[static_cast<std::size_t>(k)] *= -1.0;
   }
-  return total;
+  return gains;
 }
 
 }  // namespace meristem::grow::detail
@@ -148,13 +148,13 @@ double turned_to_gain(Gain&& gain, Insertion& insertion) {
 namespace meristem::grow {
 
 template <Real T>
-double choose_signs(const detail::UnitEffects<T>& effects, Insertion& insertion) {
+std::vector<double> choose_signs(const detail::UnitEffects<T>& effects, Insertion& insertion) {
   return detail::turned_to_gain([&](std::int64_t k) { return std::pair(effects.positive(k), effects.negative(k)); },
                                 insertion);
 }
 
 template <Real T>
-double choose_signs(const std::vector<detail::UnitEffects<T>>& effects, Insertion& insertion) {
+std::vector<double> choose_signs(const std::vector<detail::UnitEffects<T>>& effects, Insertion& insertion) {
   return detail::turned_to_gain(
       [&](std::int64_t k) {
         std::pair<double, double> sum{0.0, 0.0};

@@ -2,6 +2,9 @@
 #pragma once
 
 #include <algorithm>
+#include <map>
+#include <numeric>
+#include <utility>
 
 #include <meristem/grow/methods/common.hpp>
 #include <meristem/grow/policy/streams.hpp>
@@ -50,24 +53,70 @@ std::vector<std::vector<std::size_t>> turns_of(const std::vector<Site<T>>& sites
   return result;
 }
 
+MERISTEM_INLINE void keep_best(Proposal& proposal, std::int64_t count) {
+  const std::int64_t units = proposal.insertion.units;
+  if (count >= units) return;
+  std::vector<double>& slopes = proposal.unit_slopes;
+  std::vector<std::int64_t> kept(static_cast<std::size_t>(units));
+  std::iota(kept.begin(), kept.end(), std::int64_t{0});
+  if (!slopes.empty()) {
+    std::stable_sort(kept.begin(), kept.end(), [&](std::int64_t a, std::int64_t b) {
+      return slopes[static_cast<std::size_t>(a)] > slopes[static_cast<std::size_t>(b)];
+    });
+  }
+  kept.resize(static_cast<std::size_t>(count));
+  std::sort(kept.begin(), kept.end());
+  keep(proposal.insertion, kept);
+  if (slopes.empty()) return;
+  const std::vector<double> all = std::exchange(slopes, {});
+  for (const std::int64_t unit : kept) slopes.push_back(all[static_cast<std::size_t>(unit)]);
+  proposal.report.slope = proposal.move_slope + std::accumulate(slopes.begin(), slopes.end(), 0.0);
+}
+
 template <Real T>
-void choose_sources(const std::vector<Site<T>>& sites, const std::vector<std::size_t>& which,
-                    const std::function<double(const Site<T>&, const Proposal&)>& worth,
-                    std::vector<Proposal>& proposals) {
+void share_out(const std::vector<Site<T>>& sites, const std::vector<std::size_t>& which,
+               const std::function<double(const Site<T>&, const Proposal&)>& worth, std::vector<Proposal>& proposals) {
+  std::map<std::string, std::vector<std::size_t>> streams;
   for (std::size_t i = 0; i < which.size(); ++i) {
     const Site<T>& site = sites[which[i]];
-    if (!site.tied() || proposals[i].insertion.units == 0) continue;
-    for (std::size_t j = 0; j < which.size(); ++j) {
-      const Site<T>& other = sites[which[j]];
-      if (j == i || other.stream != site.stream) continue;
-      const double mine = worth(site, proposals[i]), theirs = worth(other, proposals[j]);
-      if (theirs < mine || (theirs == mine && j > i)) continue;
-      proposals[i].insertion.units = 0;
-      proposals[i].report.note =
-          detail::joined(concat(other.name, ", which feeds the same stream, promises more"), proposals[i].report.note);
-      break;
+    if (site.tied() && proposals[i].insertion.units > 0) streams[site.stream].push_back(i);
+  }
+  for (const auto& [stream, members] : streams) {
+    std::int64_t most = 0;
+    std::size_t best = members.front();
+    bool measured = true;
+    std::vector<std::pair<double, std::size_t>> units;
+    for (const std::size_t i : members) {
+      const Proposal& one = proposals[i];
+      most = std::max(most, one.report.asked);
+      if (worth(sites[which[i]], one) > worth(sites[which[best]], proposals[best])) best = i;
+      measured = measured && std::ssize(one.unit_slopes) == one.insertion.units;
+      for (const double slope : one.unit_slopes) units.emplace_back(slope, i);
+    }
+    std::stable_sort(units.begin(), units.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
+    std::map<std::size_t, std::int64_t> shares;
+    if (measured) {
+      units.resize(std::min(units.size(), static_cast<std::size_t>(most)));
+      for (const auto& unit : units) ++shares[unit.second];
+    } else {
+      shares[best] = proposals[best].insertion.units;
+    }
+    for (const std::size_t i : members) {
+      Proposal& one = proposals[i];
+      const std::int64_t found = one.insertion.units, share = shares[i];
+      if (share == found) continue;
+      keep_best(one, share);
+      const std::string why =
+          measured ? concat(share, " of ", found, " units: other sources of the stream bring better ones")
+                   : concat(sites[which[best]].name, ", which feeds the same stream, promises more");
+      one.report.note = detail::joined(why, one.report.note);
     }
   }
+}
+
+MERISTEM_INLINE void follow_stream(Proposal& proposal) {
+  proposal.report.slope -= std::exchange(proposal.move_slope, 0.0);
+  proposal.insertion.move.clear();
 }
 
 }  // namespace meristem::grow

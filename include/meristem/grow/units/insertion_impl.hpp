@@ -53,16 +53,45 @@ namespace meristem::grow {
 template <Real T>
 std::vector<double> balanced_split(Context& ctx, const Site<T>& site, const Insertion& insertion, double gamma) {
   if (!site.norm || !insertion.norm_weight.empty()) return {};
-  double squares = 0.0;
-  const std::vector<T> weights = to_host(ctx, site.norm->weight().value);
-  for (const T weight : weights) squares += static_cast<double>(weight) * static_cast<double>(weight);
-  const double today = squares > 0.0 ? std::sqrt(squares / static_cast<double>(weights.size())) : 1.0;
+  double squares = 0.0, count = 0.0;
+  for (const T weight : to_host(ctx, site.norm->weight().value)) {
+    squares += static_cast<double>(weight) * static_cast<double>(weight);
+    // Channels that other sources of a stream brought are at 0 until they are trained.
+    if (weight != T(0)) count += 1.0;
+  }
+  const double today = squares > 0.0 ? std::sqrt(squares / count) : 1.0;
   std::vector<double> split;
   for (const double variance : insertion.variance) {
     const double factor = today / std::sqrt(gamma * variance);
     split.push_back(factor > 0.0 && std::isfinite(factor) ? factor : 1.0);
   }
   return split;
+}
+
+MERISTEM_INLINE void keep(Insertion& insertion, const std::vector<std::int64_t>& units) {
+  for (const std::int64_t unit : units) {
+    if (unit < 0 || unit >= insertion.units) {
+      throw ArgumentError(concat("keep: there is no unit ", unit, " among ", insertion.units));
+    }
+  }
+  const auto pick = [&](auto& numbers) {
+    auto all = std::exchange(numbers, {});
+    if (all.empty()) return;
+    const auto each = std::ssize(all) / insertion.units;
+    for (const std::int64_t unit : units) {
+      numbers.insert(numbers.end(), all.begin() + unit * each, all.begin() + (unit + 1) * each);
+    }
+  };
+  pick(insertion.fan_in);
+  pick(insertion.fan_out);
+  pick(insertion.mean);
+  pick(insertion.variance);
+  pick(insertion.split);
+  pick(insertion.norm_weight);
+  pick(insertion.norm_shift);
+  pick(insertion.copies);
+  for (std::vector<double>& rows : insertion.rider_rows) pick(rows);
+  insertion.units = std::ssize(units);
 }
 
 template <Real T>
