@@ -302,7 +302,7 @@ void Measurement<T>::solve(Context& ctx, Tensor<double>* covariance) {
   if (options_.method->candidate_passes() == 0) passes_ = 0;
   if (!site_.tied() && !moments_.spatial && moments_.relu && !site_.norm && needs_.residual) {
     feature_fan_ins_ = options_.method->features(ctx, moments_, choice_);
-    if (!feature_fan_ins_.empty()) features_.emplace(ctx, site_, feature_fan_ins_, needs_.noise);
+    if (!feature_fan_ins_.empty()) features_.emplace(ctx, site_, feature_fan_ins_);
   }
   prepare_pass(ctx);
 }
