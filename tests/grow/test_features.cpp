@@ -167,6 +167,21 @@ TEST_CASE("features: they lower the loss by what was predicted where nothing lin
       CHECK(site.measured() <= site.predicted);
     }
     if (gamma == 0.5) CHECK(site.loss_after < 0.5 * site.loss_before);
+    // A feature's pre-activation, bias aside, has the root mean square of the norm of its fan-out.
+    const auto weights = ms::nn::parameters(net);
+    const auto fan_in = ms::to_host(ctx, weights[0]->value), fan_out = ms::to_host(ctx, weights[2]->value);
+    std::int64_t balanced = 0;
+    for (std::size_t k = 0; k < fan_out.size(); ++k) {
+      double squares = 0.0;
+      for (std::size_t s = 0; s < 1000; ++s) {
+        double sum = 0.0;
+        for (std::size_t i = 0; i < 4; ++i) sum += fan_in[4 * k + i] * task.set.inputs[4 * s + i];
+        squares += sum * sum / 1000;
+      }
+      balanced += std::abs(std::sqrt(squares) / std::abs(fan_out[k]) - 1) < 1e-9 ? 1 : 0;
+    }
+    // At most one unit, as there is one output, is none.
+    CHECK(balanced >= site.added - 1);
   }
 }
 

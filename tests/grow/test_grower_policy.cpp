@@ -637,6 +637,16 @@ TEST_CASE("grower policy: options that contradict each other, and names that are
   options.amplitude.faint_norm = 0.0;
   CHECK(contains(refused(options), "amplitude.faint_norm is 0"));
   CHECK(contains(refused({.search_memory = -1}), "search_memory is -1"));
+  for (const double bad : {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity(), -1.0}) {
+    CHECK(contains(refused({.max_unit_share = bad}), "max_unit_share is "));
+    CHECK(contains(refused({.significance = bad}), "significance is "));
+    CHECK(contains(refused({.damping = bad}), "damping is "));
+    CHECK(contains(refused({.line_search = {.first_decrease = bad}}), "line search: first_decrease is "));
+    CHECK(contains(refused({.line_search = {.largest = bad}}), "line search: largest is "));
+    CHECK(contains(refused({.adaptive_samples = ms::grow::AdaptiveSamples{.factor = bad}}),
+                   "adaptive_samples.factor is "));
+    CHECK(contains(refused({.how_many = HowMany{.share_of_width = bad}}), "share_of_width is "));
+  }
   options = {};
   options.budget.multiply_adds = 0;
   CHECK(contains(refused(options), "budget.multiply_adds is 0"));

@@ -209,11 +209,16 @@ MERISTEM_INLINE void add_features(Context& ctx, const SiteMoments& site, const s
   const PickedFeatures picked = pick_features(c, g, count, q, taken, most, threshold, feature_ridge);
   if (picked.which.empty()) return;
   Insertion& insertion = choice.insertion;
-  for (const std::size_t k : picked.which) {
-    insertion.fan_in.insert(insertion.fan_in.end(), fan_ins.begin() + static_cast<std::ptrdiff_t>(k * p),
-                            fan_ins.begin() + static_cast<std::ptrdiff_t>((k + 1) * p));
+  // Shared out between both sides as in TINY's units, whose pre-activations have the root mean square of the fan-out's
+  // norm; a ReLU leaves the function alone. Kept at a root mean square of 1, features with small fan-outs would be
+  // large inputs of the consumer, at which its learning rate is too high.
+  for (std::size_t s = 0; s < picked.which.size(); ++s) {
+    double squares = 0.0;
+    for (std::size_t o = 0; o < q; ++o) squares += picked.fan_out[s * q + o] * picked.fan_out[s * q + o];
+    const double scale = squares > 0.0 ? std::sqrt(std::sqrt(squares)) : 1.0;
+    for (std::size_t i = 0; i < p; ++i) insertion.fan_in.push_back(scale * fan_ins[picked.which[s] * p + i]);
+    for (std::size_t o = 0; o < q; ++o) insertion.fan_out.push_back(picked.fan_out[s * q + o] / scale);
   }
-  insertion.fan_out.insert(insertion.fan_out.end(), picked.fan_out.begin(), picked.fan_out.end());
   const auto added = static_cast<std::int64_t>(picked.which.size());
   insertion.units += added;
   choice.gain += picked.gain;
