@@ -528,6 +528,25 @@ TEST_CASE("grower policy: batches of measuring and line search change nothing, u
   CHECK(small > 0.1);
 }
 
+TEST_CASE("grower policy: where nothing is left to learn, every method with a bottleneck says that") {
+  ms::data::SampleSet<double> set{.inputs = support::normal_values<double>(3 * 60, 22), .input = {3}, .target = {2}};
+  set.targets.assign(2 * 60, 0.0);
+  for (const auto& [name, note] : std::vector<std::pair<const char*, const char*>>{
+           {"tiny", "N is zero, nothing is left"}, {"tiny-joint", "N is zero"}, {"tiny-fisher", "E is zero"}}) {
+    INFO(name);
+    ms::Context ctx({.seed = 4});
+    Net net = ms::models::mlp<double>(ctx, {.inputs = 3, .hidden = {2}, .classes = 2});
+    for (auto* parameter : ms::nn::parameters(net)) {
+      if (contains(parameter->name, "layer2")) parameter->value = ms::zeros<double>(ctx, parameter->value.shape());
+    }
+    ms::optim::Sgd<double> sgd(net, {.learning_rate = 0.1});
+    const auto report =
+        Grower(net, sgd, {.method = ms::grow::parse_method(name), .loss = ms::nn::SquaredError{}}).grow(ctx, set);
+    CHECK(report.added() == 0);
+    CHECK(contains(report.sites.at(0).note, note));
+  }
+}
+
 TEST_CASE("grower policy: a replay gives the same bits without a search") {
   const auto set = checks(120);
   for (const Build build : {mlp, maps}) {
