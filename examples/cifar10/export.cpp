@@ -11,7 +11,8 @@
 
 namespace cifar10 {
 
-/// A sentence about a file that cannot be written because of its name or place; empty if all is well.
+/// A sentence about a name under which no file is to be written; empty if all is well. Throws IoError for a place where
+/// none can be.
 std::string place_problem(const std::string& option, const std::string& path) {
   std::error_code ignored;
   if (std::filesystem::is_directory(path, ignored)) {
@@ -23,7 +24,7 @@ std::string place_problem(const std::string& option, const std::string& path) {
   try {
     const ms::io::AtomicFile probe(path);
   } catch (const ms::IoError& error) {
-    return ms::concat(option, ": ", error.message(), "; choose a place that can be written to");
+    throw ms::IoError(ms::concat(option, ": ", error.message(), "; choose a place that can be written to"));
   }
   return "";
 }

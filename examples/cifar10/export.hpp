@@ -23,9 +23,9 @@ struct ExportFile {
   std::function<void(const std::string&)> write;
 };
 
-/// `arguments` are those after "export". Returns the exit code: 2 for wrong usage, a file that is there already or a
-/// place that cannot be written to, 130 if it was interrupted. Throws Error for what else goes wrong; then, and with
-/// any exit code but 0, nothing was written.
+/// `arguments` are those after "export". Returns the exit code: 2 for wrong usage or a file that is there already,
+/// 130 if it was interrupted. Throws Error for what else goes wrong, such as a place that cannot be written to; then,
+/// and with any exit code but 0, nothing was written.
 int export_model(std::vector<std::string> arguments);
 
 }  // namespace cifar10

@@ -20,14 +20,14 @@ Report::Report(const std::filesystem::path& folder, const History& history, cons
   std::filesystem::create_directories(folder, error);
   if (error) {
     remove_folders();
-    throw meristem::ArgumentError(meristem::concat(
-        "--report ", folder.string(), ": the folder cannot be made: ", error.message(), "; choose another"));
+    throw meristem::IoError(meristem::concat("--report ", folder.string(),
+                                             ": the folder cannot be made: ", error.message(), "; choose another"));
   }
   try {
     const meristem::io::AtomicFile probe(page_.string());
   } catch (const meristem::IoError& refusal) {
     remove_folders();
-    throw meristem::ArgumentError(
+    throw meristem::IoError(
         meristem::concat("--report: ", refusal.message(), ", or choose a folder that can be written to"));
   }
 }

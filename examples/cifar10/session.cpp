@@ -319,11 +319,10 @@ void Session::probe_checkpoint() const {
     const ms::io::AtomicFile probe(path);
   } catch (const ms::IoError& error) {
     if (path == o_->resume) {
-      throw ms::ArgumentError(ms::concat("--resume saves there too; ", error.message(),
-                                         ", or name a place that can be written to by --checkpoint"));
+      throw ms::IoError(ms::concat("--resume saves there too; ", error.message(),
+                                   ", or name a place that can be written to by --checkpoint"));
     }
-    throw ms::ArgumentError(
-        ms::concat("--checkpoint: ", error.message(), ", or choose a place that can be written to"));
+    throw ms::IoError(ms::concat("--checkpoint: ", error.message(), ", or choose a place that can be written to"));
   }
 }
 

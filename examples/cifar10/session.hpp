@@ -86,7 +86,8 @@ class Session {
 
   void end();
 
-  /// A checkpoint that is there is somebody's work.
+  /// Before any time is spent on training. A checkpoint that is there is somebody's work, and a folder no file:
+  /// ArgumentError. IoError where the file system lets nothing be written.
   void probe_checkpoint() const;
 
   void require_same_data() const;

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include <meristem/data/loader.hpp>
+#include <meristem/data/sample_set.hpp>
 #include <meristem/grow/grower.hpp>
 #include <meristem/io/history.hpp>
 #include <meristem/models/mlp.hpp>
@@ -482,6 +483,70 @@ TEST_CASE("grower policy: a probe measures the bottleneck and changes nothing") 
   CHECK(grower.unexpressed(t.ctx, set) == doctest::Approx(most).epsilon(1e-12));
 }
 
+TEST_CASE("grower policy: batches of measuring and line search change nothing, unless a batch norm sees them") {
+  // 1,500 samples: 1,200 for the statistics, three batches of the default size, and 300 for the search.
+  const std::int64_t n = 1500;
+  ms::data::SampleSet<double> set{.inputs = support::normal_values<double>(3 * n, 21), .input = {3}, .target = {2}};
+  for (std::size_t i = 0; i < static_cast<std::size_t>(n); ++i) {
+    const double* x = set.inputs.data() + 3 * i;
+    set.targets.push_back(std::abs(x[0]) - x[1]);
+    set.targets.push_back(x[1] * x[2] + x[0]);
+  }
+  struct Found {
+    double bottleneck, gain, loss_before, loss_after;
+  };
+  const auto measured = [&](bool norm, std::int64_t batch_size) {
+    ms::Context ctx({.seed = 4});
+    Net net;
+    net.add<ms::nn::Linear<double>>("hidden", ctx, 3, 2);
+    if (norm) net.add<ms::nn::BatchNorm<double>>("norm", ctx, 2);
+    net.add<ms::nn::ActivationLayer<double>>("relu", ms::nn::Activation::relu);
+    net.add<ms::nn::Linear<double>>("out", ctx, 2, 2);
+    ms::optim::Sgd<double> sgd(net, {.learning_rate = 0.1});
+    GrowerOptions options{.max_units = 1, .damping = 0.1, .amplitude = {.fixed = 0.25}, .loss = ms::nn::SquaredError{}};
+    if (batch_size > 0) options.batch_size = batch_size;
+    const auto report = Grower(net, sgd, options).grow(ctx, set).sites.at(0);
+    REQUIRE(report.added == 1);
+    return Found{report.bottleneck, report.gain, report.loss_before, report.loss_after};
+  };
+  const auto distance = [](const Found& a, const Found& b) {
+    const auto relative = [](double x, double y) { return std::abs(x - y) / std::abs(y); };
+    return std::max({relative(a.bottleneck, b.bottleneck), relative(a.gain, b.gain),
+                     relative(a.loss_before, b.loss_before), relative(a.loss_after, b.loss_after)});
+  };
+  const Found plain = measured(false, n), normed = measured(true, n);
+  // Sums of 1,200 numbers of a double in another order.
+  for (const std::int64_t batch : {0, 1, 7, 400}) {
+    INFO("batch ", batch);
+    CHECK(distance(measured(false, batch), plain) < 1e-10);
+  }
+  // Means and variances of a batch of b scatter by 1/√b: by a twentieth for the default, while two samples are -1 and 1
+  // whatever they were.
+  const double usual = distance(measured(true, 0), normed), small = distance(measured(true, 2), normed);
+  MESSAGE("with a batch norm: " << usual << " by batches of 512, " << small << " by batches of 2");
+  CHECK(usual < 0.05);
+  CHECK(small > 0.1);
+}
+
+TEST_CASE("grower policy: where nothing is left to learn, every method with a bottleneck says that") {
+  ms::data::SampleSet<double> set{.inputs = support::normal_values<double>(3 * 60, 22), .input = {3}, .target = {2}};
+  set.targets.assign(2 * 60, 0.0);
+  for (const auto& [name, note] : std::vector<std::pair<const char*, const char*>>{
+           {"tiny", "N is zero, nothing is left"}, {"tiny-joint", "N is zero"}, {"tiny-fisher", "E is zero"}}) {
+    INFO(name);
+    ms::Context ctx({.seed = 4});
+    Net net = ms::models::mlp<double>(ctx, {.inputs = 3, .hidden = {2}, .classes = 2});
+    for (auto* parameter : ms::nn::parameters(net)) {
+      if (contains(parameter->name, "layer2")) parameter->value = ms::zeros<double>(ctx, parameter->value.shape());
+    }
+    ms::optim::Sgd<double> sgd(net, {.learning_rate = 0.1});
+    const auto report =
+        Grower(net, sgd, {.method = ms::grow::parse_method(name), .loss = ms::nn::SquaredError{}}).grow(ctx, set);
+    CHECK(report.added() == 0);
+    CHECK(contains(report.sites.at(0).note, note));
+  }
+}
+
 TEST_CASE("grower policy: a replay gives the same bits without a search") {
   const auto set = checks(120);
   for (const Build build : {mlp, maps}) {
@@ -591,6 +656,16 @@ TEST_CASE("grower policy: options that contradict each other, and names that are
   options.amplitude.faint_norm = 0.0;
   CHECK(contains(refused(options), "amplitude.faint_norm is 0"));
   CHECK(contains(refused({.search_memory = -1}), "search_memory is -1"));
+  for (const double bad : {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity(), -1.0}) {
+    CHECK(contains(refused({.max_unit_share = bad}), "max_unit_share is "));
+    CHECK(contains(refused({.significance = bad}), "significance is "));
+    CHECK(contains(refused({.damping = bad}), "damping is "));
+    CHECK(contains(refused({.line_search = {.first_decrease = bad}}), "line search: first_decrease is "));
+    CHECK(contains(refused({.line_search = {.largest = bad}}), "line search: largest is "));
+    CHECK(contains(refused({.adaptive_samples = ms::grow::AdaptiveSamples{.factor = bad}}),
+                   "adaptive_samples.factor is "));
+    CHECK(contains(refused({.how_many = HowMany{.share_of_width = bad}}), "share_of_width is "));
+  }
   options = {};
   options.budget.multiply_adds = 0;
   CHECK(contains(refused(options), "budget.multiply_adds is 0"));

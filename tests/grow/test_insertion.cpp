@@ -322,6 +322,9 @@ TEST_CASE("insertion: amplitudes below 0 and numbers that are not finite are tol
     i.norm_shift = {0.0, 0.0};
   };
   CHECK(contains(refused(with_norm), "norm_weight[1] of the new units is nan"));
+  for (const double bad : {0.0, -1.0, nan, infinity}) {
+    CHECK(contains(refused([&](Insertion& i) { i.split = {1.0, bad}; }), "split[1] of the new units is "));
+  }
 }
 
 TEST_CASE("insertion: what does not fit the site is told by name and sizes") {

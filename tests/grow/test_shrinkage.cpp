@@ -11,6 +11,7 @@
 #include <meristem/grow/solve/shrinkage.hpp>
 #include <meristem/grow/statistics/random_signs.hpp>
 #include <support/growth_problem.hpp>
+#include <support/map_problem.hpp>
 #include <support/method_problem.hpp>
 #include <support/plain_maps.hpp>
 
@@ -202,6 +203,73 @@ TEST_CASE("shrinkage: scales of the inputs from 1e-4 to 1e4 change nothing that 
         scaled.insert(scaled.site, found.insertion, 0.25);
         CHECK(support::relative_distance(plain.outputs(mode), scaled.outputs(mode)) < 1e-7);
       }
+    }
+  }
+}
+
+namespace {
+
+/// Samples as columns, with a row of ones below them.
+Dense with_ones(ms::Context& ctx, ms::View<const double> samples) {
+  const std::int64_t n = samples.extent(0), features = samples.size() / n;
+  const std::vector<double> values = ms::to_host(ctx, samples);
+  Dense result(features + 1, n);
+  for (std::int64_t s = 0; s < n; ++s) {
+    for (std::int64_t i = 0; i < features; ++i) result(i, s) = values[static_cast<std::size_t>(s * features + i)];
+    result(features, s) = 1.0;
+  }
+  return result;
+}
+
+}  // namespace
+
+TEST_CASE("shrinkage: move, bottleneck and units of a site are of the same damped moments, of vectors and maps alike") {
+  for (const bool convolutions : {false, true}) {
+    support::MapProblem problem(40, {1, 1, 5}, [&](ms::Context& ctx, support::MapProblem::Net& net) {
+      if (convolutions) {
+        net.add<ms::nn::Conv2d<double>>("a", ctx, 5, 3, ms::nn::Conv2dOptions{.kernel = 1});
+        net.add<ms::nn::ActivationLayer<double>>("f", Activation::tanh);
+        net.add<ms::nn::Conv2d<double>>("b", ctx, 3, 4, ms::nn::Conv2dOptions{.kernel = 1});
+        net.add<ms::nn::Flatten<double>>("flatten");
+      } else {
+        net.add<ms::nn::Flatten<double>>("flatten");
+        net.add<ms::nn::Linear<double>>("a", ctx, 5, 3);
+        net.add<ms::nn::ActivationLayer<double>>("f", Activation::tanh);
+        net.add<ms::nn::Linear<double>>("b", ctx, 3, 4);
+      }
+    });
+    const auto site = ms::grow::find_sites(problem.net).at(0);
+    GrowthProblem samples;
+    problem.visit({site}, [&](ms::Context& ctx, std::size_t, ms::View<const double> unit,
+                              ms::View<const double> consumer, ms::View<const double> goal) {
+      samples.b2 = with_ones(ctx, unit);
+      samples.b1 = with_ones(ctx, consumer);
+      samples.v = with_ones(ctx, goal);
+    });
+    // The row of ones is none of the goal's.
+    samples.v.rows -= 1;
+    samples.v.values.resize(static_cast<std::size_t>(samples.v.rows * samples.v.columns));
+    for (const double share : {0.0, 0.1, 10.0}) {
+      INFO("convolutions ", convolutions, ", damping ", share);
+      const auto damped = [&](const Dense& a) {
+        Dense result = samples.moment(a, a);
+        for (std::int64_t i = 0; i < result.rows; ++i) result(i, i) *= 1.0 + share;
+        return result;
+      };
+      const Dense move =
+          support::transposed(support::solved(damped(samples.b1), samples.moment(samples.b1, samples.v)));
+      const Dense left = samples.v - move * samples.b1;
+      const Dense n = samples.moment(samples.b2, left);
+      const auto lambda = support::singular_values(support::power(damped(samples.b2), -0.5) * n);
+      const auto found = problem.propose(
+          site, 2, {.method = ms::grow::tiny(ms::grow::Route::eigen), .damping = share, .significance = 0.0});
+      CHECK(found.report.bottleneck ==
+            doctest::Approx(support::dot(left, left) / static_cast<double>(problem.n)).epsilon(1e-9));
+      REQUIRE(found.insertion.units == 2);
+      for (std::size_t k = 0; k < 2; ++k) {
+        CHECK(found.report.lambda[k] == doctest::Approx(lambda[k]).epsilon(1e-8));
+      }
+      CHECK(support::relative_distance(found.insertion.move, move.values) < 1e-8);
     }
   }
 }

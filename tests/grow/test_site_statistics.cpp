@@ -178,6 +178,8 @@ TEST_CASE("measurement: a pass too many, none at all, and one without a batch ar
   Measurement fresh(ctx, problem.site, {}, [](std::int64_t) { return std::int64_t{2}; });
   CHECK(fresh.wants() == Measurement::Batches::all);
   CHECK(contains(refused([&] { fresh.finish_pass(ctx); }), "no batch was shown"));
+  CHECK(contains(refused([&] { (void)fresh.propose(); }), "a proposal was asked for before the passes that it takes"));
+  CHECK(contains(refused([&] { Measurement(ctx, problem.site, {}, nullptr); }), "no function was given"));
   Measurement reads_nothing(ctx, problem.site, {.method = ms::grow::random_units()},
                             [](std::int64_t) { return std::int64_t{2}; });
   CHECK(reads_nothing.wants() == Measurement::Batches::one);

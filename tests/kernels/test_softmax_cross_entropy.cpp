@@ -173,6 +173,39 @@ TEST_CASE_TEMPLATE("softmax_cross_entropy: extreme logits stay finite", T, float
   });
 }
 
+TEST_CASE_TEMPLATE("softmax_cross_entropy: infinite, huge and shifted logits as PyTorch's in float64", T, float,
+                   double) {
+  struct Case {
+    std::vector<T> logits;
+    std::int32_t label;
+    double smoothing, loss;
+    std::vector<double> gradient;
+  };
+  constexpr T infinity = std::numeric_limits<T>::infinity();
+  const std::vector<Case> cases{
+      {{-infinity, T(0), T(1)}, 1, 0.0, 1.3132616875182228, {0.0, -0.7310585786300049, 0.7310585786300049}},
+      {{T(1e38), T(-1e38), T(0)}, 1, 0.0, 2e38, {1.0, -1.0, 0.0}},
+      {{T(1000), T(1000), T(999)},
+       2,
+       0.3,
+       1.6619948040582513,
+       {0.32231879825151816, 0.32231879825151816, -0.6446375965030363}},
+      {{T(88.8), T(-88.8)}, 1, 0.0, 177.6, {1.0, -1.0}}};
+  // A few roundings of numbers as large as the loss; logits of 88.8 are rounded to T themselves.
+  const double unit = 8 * static_cast<double>(std::numeric_limits<T>::epsilon());
+  support::for_every_executor([&](ms::Context& ctx) {
+    for (const Case& c : cases) {
+      const auto classes = static_cast<std::int64_t>(c.logits.size());
+      ms::Tensor<T> gradient(ctx, {1, classes});
+      const auto got = kernels::softmax_cross_entropy(ctx, ms::from_host<T>(ctx, {1, classes}, c.logits).view(),
+                                                      ms::from_host<std::int32_t>(ctx, {1}, {c.label}), c.smoothing,
+                                                      gradient.view());
+      CHECK(std::abs(got.loss_mean - c.loss) <= unit * c.loss);
+      support::check_close(ms::to_host(ctx, gradient), c.gradient, unit);
+    }
+  });
+}
+
 TEST_CASE_TEMPLATE("softmax_cross_entropy: hits count the first largest logit, never NaN", T, float, double) {
   const T nan = std::numeric_limits<T>::quiet_NaN();
   support::for_every_executor([&](ms::Context& ctx) {

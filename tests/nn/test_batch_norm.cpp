@@ -272,7 +272,7 @@ TEST_CASE("batch norm layer: names, axes, buffers and messages") {
   CHECK(message_of<ms::ArgumentError>([&] { nn::BatchNorm<float>(ctx, 1, {.momentum = 1.5}); }) ==
         "BatchNorm: momentum is 1.5; it must be between 0 and 1");
   CHECK(message_of<ms::ArgumentError>([&] { nn::BatchNorm<float>(ctx, 1, {.epsilon = 0.0}); }) ==
-        "BatchNorm: epsilon is 0; it must be positive");
+        "BatchNorm: epsilon is 0; it must be positive, and finite");
   CHECK(message_of<ms::ArgumentError>([&] { nn::BatchNorm<float>(ctx, 1, {.activation = nn::Activation::tanh}); }) ==
         "BatchNorm: activation tanh cannot be fused; take identity or relu, or put an activation of its own behind it");
 }

@@ -97,7 +97,7 @@ TEST_CASE("group norm layer: names, axes and messages") {
   CHECK(message_of<ms::ArgumentError>([&] { nn::GroupNorm<float>(ctx, 1, -1); }) ==
         "GroupNorm: -1 channels; they must be 0 or more");
   CHECK(message_of<ms::ArgumentError>([&] { nn::GroupNorm<float>(ctx, 1, 1, {.epsilon = -1.0}); }) ==
-        "GroupNorm: epsilon is -1; it must be positive");
+        "GroupNorm: epsilon is -1; it must be positive, and finite");
 }
 
 TEST_SUITE_END();

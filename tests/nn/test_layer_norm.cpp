@@ -81,7 +81,7 @@ TEST_CASE("layer norm layer: names, axes and messages") {
   CHECK(message_of<ms::ArgumentError>([&] { nn::LayerNorm<float>(ctx, -1); }) ==
         "LayerNorm: -1 channels; they must be 0 or more");
   CHECK(message_of<ms::ArgumentError>([&] { nn::LayerNorm<float>(ctx, 1, {.epsilon = 0.0}); }) ==
-        "LayerNorm: epsilon is 0; it must be positive");
+        "LayerNorm: epsilon is 0; it must be positive, and finite");
 }
 
 TEST_SUITE_END();

@@ -124,9 +124,9 @@ TEST_CASE("export: wrong usage") {
   const std::string model = grown(folder.path(), {"--model", "mlp", "--hidden", "4,3"});
   const std::string out = (folder.path() / "out").string(), other = (folder.path() / "other").string();
   const std::size_t files = files_in(folder.path());
-  const auto check = [&](std::vector<std::string> arguments, const std::vector<std::string>& parts) {
+  const auto check = [&](std::vector<std::string> arguments, const std::vector<std::string>& parts, int exit_code = 2) {
     arguments.insert(arguments.begin(), "export");
-    check_fails(arguments, 2, parts);
+    check_fails(arguments, exit_code, parts);
   };
   check({}, {"MODEL is missing: give a file that --checkpoint wrote"});
   check({"--onnx", out}, {"MODEL is missing"});
@@ -147,9 +147,9 @@ TEST_CASE("export: wrong usage") {
         {"--onnx " + model + ": the file is there already; choose another name, or remove it"});
   check({model, "--safetensors", model}, {"--safetensors " + model + ": the file is there already"});
   check({model, "--onnx", folder.path().string()}, {"--onnx " + folder.path().string() + ": is a folder"});
-  check({model, "--onnx", "/proc/nowhere/net.onnx"}, {"--onnx: /proc/nowhere/net.onnx: ", "choose a place"});
+  check({model, "--onnx", "/proc/nowhere/net.onnx"}, {"--onnx: /proc/nowhere/net.onnx: ", "choose a place"}, 1);
   check({model, "--safetensors", out, "--onnx", (folder.path() / "absent/net.onnx").string()},
-        {"absent/net.onnx: ", "make its folder first"});
+        {"absent/net.onnx: ", "make its folder first"}, 1);
   check_fails({"export", out, "--onnx", other}, 1, {out, "No such file", "check the name"});
   CHECK(files_in(folder.path()) == files);
   const Outcome late = program::run({"--seed", "1", "export"});

@@ -275,12 +275,14 @@ std::vector<Wrong> wrong_data() {
 std::vector<Wrong> wrong_places() {
   const std::string longest(300, 'n');
   std::vector<Wrong> all;
-  const auto checkpoint = [&](const std::string& file, const std::string& name, const std::string& remedy) {
-    all.push_back({words("--model mlp --data data --checkpoint " + file), 2, name, remedy});
+  // A name that no checkpoint can have is wrong usage; what the file system refuses is a failure, told just as early.
+  const auto checkpoint = [&](const std::string& file, const std::string& name, const std::string& remedy,
+                              int exit_code = 1) {
+    all.push_back({words("--model mlp --data data --checkpoint " + file), exit_code, name, remedy});
   };
-  checkpoint("saved", "--checkpoint saved: the file is there already", "go on from it by --resume saved");
-  checkpoint("text", "--checkpoint text: the file is there already", "choose another name, or remove it");
-  checkpoint("data", "--checkpoint data: is a folder", "give the name of a file in it");
+  checkpoint("saved", "--checkpoint saved: the file is there already", "go on from it by --resume saved", 2);
+  checkpoint("text", "--checkpoint text: the file is there already", "choose another name, or remove it", 2);
+  checkpoint("data", "--checkpoint data: is a folder", "give the name of a file in it", 2);
   checkpoint("absent/file", "--checkpoint: absent/file: cannot be written", "make its folder first");
   checkpoint("text/file", "--checkpoint: text/file: cannot be written", "choose a place that can be written to");
   checkpoint("/dev/full", "--checkpoint: /dev/full: is no regular file", "choose another name");
@@ -290,7 +292,7 @@ std::vector<Wrong> wrong_places() {
   checkpoint("busy", "--checkpoint: busy: another program is writing it now", "wait for it or choose another name");
   checkpoint(longest, "--checkpoint: " + longest, "choose a place that can be written to");
   const auto report = [&](const std::string& folder, const std::string& name, const std::string& remedy) {
-    all.push_back({words("--model mlp --data data --report " + folder), 2, name, remedy});
+    all.push_back({words("--model mlp --data data --report " + folder), 1, name, remedy});
   };
   report("text", "--report text: the folder cannot be made", "choose another");
   report("text/page", "--report text/page: the folder cannot be made", "choose another");
@@ -335,7 +337,7 @@ std::vector<Wrong> wrong_checkpoints() {
       {words("--resume saved --data absent"), 1, "absent: no such file or folder", "unpack it and name the folder"});
   all.push_back({words("--resume saved --data data --checkpoint text"), 2,
                  "--checkpoint text: the file is there already", "choose another name"});
-  all.push_back({words("--resume saved --data data --report text"), 2, "--report text: ", "choose another"});
+  all.push_back({words("--resume saved --data data --report text"), 1, "--report text: ", "choose another"});
   // A run goes on with its own options.
   for (const auto& [option, value, was] :
        std::vector<std::array<std::string, 3>>{{"--batch", "10", "20"},
@@ -427,9 +429,9 @@ std::vector<Wrong> wrong_export() {
   add("saved --onnx text", 2, "--onnx text: the file is there already", "choose another name, or remove it");
   add("saved --safetensors saved", 2, "--safetensors saved: the file is there already", "choose another name");
   add("saved --onnx data", 2, "--onnx data: is a folder", "give the name of a file in it");
-  add("saved --onnx absent/file", 2, "--onnx: absent/file: cannot be written", "make its folder first");
-  add("saved --onnx new --safetensors text/file", 2, "--safetensors: text/file: cannot be written", "choose a place");
-  add("saved --onnx busy", 2, "--onnx: busy: another program is writing it now", "wait for it");
+  add("saved --onnx absent/file", 1, "--onnx: absent/file: cannot be written", "make its folder first");
+  add("saved --onnx new --safetensors text/file", 1, "--safetensors: text/file: cannot be written", "choose a place");
+  add("saved --onnx busy", 1, "--onnx: busy: another program is writing it now", "wait for it");
   add("absent --onnx new", 1, "absent: cannot be opened", "check the name and the rights");
   add("text --onnx new", 1, "text: ", whole);
   add("cut_half --safetensors new", 1, "cut_half: ", whole);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <meristem/data/image_set.hpp>
+#include <meristem/data/sample_set.hpp>
 #include <meristem/grow/grower.hpp>
 #include <meristem/models/mlp.hpp>
 #include <meristem/nn/residual.hpp>
@@ -116,6 +117,49 @@ TEST_CASE("moving: an optimiser whose network is gone says so") {
   kept = net_of(ctx);
   CHECK(told([&] { ms::train::step<float>(ctx, kept, batch, of_kept); }));
   CHECK(told([&] { of_kept.set_group("*", {}); }));
+}
+
+TEST_CASE("moving: Growers of networks that are moved grow them as ones that stay in place") {
+  struct Growing {
+    Model model;
+    std::unique_ptr<ms::grow::Grower<float>> grower;
+
+    explicit Growing(ms::Context& ctx) : model(ctx) {
+      grower = std::make_unique<ms::grow::Grower<float>>(
+          model.net, *model.sgd,
+          ms::grow::GrowerOptions{.max_units = 1, .significance = 0.0, .amplitude = {.fixed = 0.1}});
+    }
+  };
+  ms::Context ctx({.seed = 2}), other({.seed = 2});
+  ms::data::SampleSet<float> set{.inputs = support::normal_values<float>(6 * 40, 3), .input = {6}};
+  for (int i = 0; i < 40; ++i) set.labels.push_back(i % 3);
+  std::vector<Growing> moved;
+  std::vector<std::unique_ptr<Growing>> still;
+  for (int i = 0; i < 4; ++i) {
+    moved.emplace_back(ctx);
+    still.push_back(std::make_unique<Growing>(other));
+    for (auto& each : moved) CHECK(each.grower->grow(ctx, set).added() == 1);
+    for (auto& each : still) CHECK(each->grower->grow(other, set).added() == 1);
+  }
+  for (std::size_t i = 0; i < moved.size(); ++i) {
+    CHECK(values_of(ctx, moved[i].model.net) == values_of(other, still[i]->model.net));
+    CHECK(moved[i].grower->probe(ctx, set).front().bottleneck ==
+          still[i]->grower->probe(other, set).front().bottleneck);
+  }
+  auto net = std::make_unique<Net>(net_of(ctx));
+  Sgd sgd(*net, {});
+  ms::grow::Grower<float> grower(*net, sgd);
+  net.reset();
+  for (const bool grows : {false, true}) {
+    CHECK(contains(message_of<ms::ArgumentError>([&] {
+                     if (grows) {
+                       (void)grower.grow(ctx, set);
+                     } else {
+                       (void)grower.probe(ctx, set);
+                     }
+                   }),
+                   "the network is gone that an optimiser or a Grower was made for"));
+  }
 }
 
 TEST_CASE("moving: training and growth refuse an optimiser of another network") {

@@ -38,9 +38,10 @@ namespace meristem::grow {
 template <Real T>
 class Grower {
  public:
-  /// Network and optimiser must outlive the Grower. Throws ArgumentError for an optimiser of another network, options
-  /// outside their range or in contradiction to each other, names of sites that are none, a network without a site, a
-  /// method that cannot serve a site, or a budget of parameters without room for a single unit.
+  /// The network may be moved meanwhile; the optimiser must outlive the Grower. Throws ArgumentError for an optimiser
+  /// of another network, options outside their range or in contradiction to each other, names of sites that are none, a
+  /// network without a site, a method that cannot serve a site, or a budget of parameters without room for a single
+  /// unit.
   Grower(nn::Layer<T>& network, optim::Optimizer<T>& optimizer, const GrowerOptions& options = {});
 
   /// The layers that can grow; a block that joins brings its own, unless no widths grow.
@@ -50,8 +51,8 @@ class Grower {
   /// One growth step, measured on samples of `training_set`. `after_site` is called after each site with its report,
   /// which it may complete. Rejected growth leaves the network as it was to the last bit, and no growth draws random
   /// numbers from the context. Throws NumericError that names the site for statistics that are not finite,
-  /// ArgumentError for a budget of multiply-adds without room for a single unit at the first step, DataError for a
-  /// replay that finds other units than its history.
+  /// ArgumentError for a budget of multiply-adds without room for a single unit at the first step and if the network is
+  /// gone, DataError for a replay that finds other units than its history.
   GrowthReport grow(Context& ctx, const std::type_identity_t<nn::BatchSource<T>>& training_set,
                     const std::function<void(SiteReport&)>& after_site = {});
 
@@ -68,7 +69,7 @@ class Grower {
   /// `over`. Throws ArgumentError for a budget below 1.
   void set_budget(const Budget& budget);
 
-  /// Measures every site and changes nothing: reports with ‖V_goal‖², D_W and Ψ.
+  /// Measures every site and changes nothing: reports with ‖V_goal‖², D_W and Ψ. Throws as `grow`.
   [[nodiscard]] std::vector<SiteReport> probe(Context& ctx,
                                               const std::type_identity_t<nn::BatchSource<T>>& training_set);
 
@@ -188,7 +189,7 @@ class Grower {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   }
 
-  nn::Layer<T>* network_;
+  nn::LayerHandle<T> network_;
   optim::Optimizer<T>* optimizer_;
   GrowerOptions options_;
   Measurer<T> measurer_;

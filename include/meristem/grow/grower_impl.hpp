@@ -13,7 +13,7 @@ namespace meristem::grow {
 
 template <Real T>
 Grower<T>::Grower(nn::Layer<T>& network, optim::Optimizer<T>& optimizer, const GrowerOptions& options)
-    : network_(&network), optimizer_(&optimizer), options_(options), measurer_(network, options.loss) {
+    : network_(network), optimizer_(&optimizer), options_(options), measurer_(network, options.loss) {
   if (&optimizer.network() != &network) {
     throw ArgumentError("Grower: the optimiser is of another network; give the one that was made for this network");
   }
@@ -168,6 +168,7 @@ void Grower<T>::restore(const std::vector<double>& numbers) {
 
 template <Real T>
 void Grower<T>::choose_samples(Context& ctx, const Source& set) {
+  (void)*network_;  // Before the sites' layers are looked at, which are gone with it.
   if (set.size() == chosen_from_) return;
   if (set.size() < 1) throw DataError("Grower: the training set is empty; growth needs samples to measure on");
   const detail::ChosenSamples chosen =

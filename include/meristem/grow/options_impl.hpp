@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 
 #include <meristem/core/text.hpp>
 #include <meristem/grow/measure/measurement.hpp>
@@ -34,8 +35,8 @@ MERISTEM_INLINE HowMany rule_of(const GrowerOptions& options) {
 
 MERISTEM_INLINE void require_options(const GrowerOptions& options) {
   const auto at_least = [](const char* option, double value, double least) {
-    if (!(value >= least)) {
-      throw ArgumentError(concat("Grower: ", option, " is ", value, "; it must be at least ", least));
+    if (!(value >= least && std::isfinite(value))) {
+      throw ArgumentError(concat("Grower: ", option, " is ", value, "; it must be at least ", least, ", and finite"));
     }
   };
   at_least("max_units", static_cast<double>(options.max_units), 1);
@@ -49,13 +50,15 @@ MERISTEM_INLINE void require_options(const GrowerOptions& options) {
   at_least("budget.parameters", static_cast<double>(options.budget.parameters), 1);
   at_least("budget.multiply_adds", static_cast<double>(options.budget.multiply_adds), 1);
   options.amplitude.require_valid();
+  options.line_search.require_valid();
   options.until.require_valid();
   const HowMany rule = rule_of(options);
   if (options.adaptive_samples) {
     at_least("adaptive_samples.first", static_cast<double>(options.adaptive_samples->first), 1);
-    if (!(options.adaptive_samples->factor > 1.0)) {
-      throw ArgumentError(concat("Grower: adaptive_samples.factor is ", options.adaptive_samples->factor,
-                                 "; it must be above 1, or the number of samples does not grow"));
+    const double factor = options.adaptive_samples->factor;
+    if (!(factor > 1.0 && std::isfinite(factor))) {
+      throw ArgumentError(concat("Grower: adaptive_samples.factor is ", factor,
+                                 "; it must be above 1, or the number of samples does not grow, and finite"));
     }
     if (rule.significance == 0.0) {
       throw ArgumentError(

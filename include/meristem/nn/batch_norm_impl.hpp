@@ -1,6 +1,7 @@
 // Definitions of batch_norm.hpp.
 #pragma once
 
+#include <cmath>
 #include <utility>
 
 #include <meristem/kernels/batch_norm.cuh>
@@ -70,8 +71,8 @@ Shape BatchNorm<T>::checked_shape(std::int64_t channels, const Options& options)
   if (!(options.momentum >= 0.0 && options.momentum <= 1.0)) {
     throw ArgumentError(concat("BatchNorm: momentum is ", options.momentum, "; it must be between 0 and 1"));
   }
-  if (!(options.epsilon > 0.0)) {
-    throw ArgumentError(concat("BatchNorm: epsilon is ", options.epsilon, "; it must be positive"));
+  if (!(options.epsilon > 0.0 && std::isfinite(options.epsilon))) {
+    throw ArgumentError(concat("BatchNorm: epsilon is ", options.epsilon, "; it must be positive, and finite"));
   }
   kernels::detail::require_fusible("BatchNorm", options.activation);
   return {channels};

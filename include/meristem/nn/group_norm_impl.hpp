@@ -1,6 +1,7 @@
 // Definitions of group_norm.hpp.
 #pragma once
 
+#include <cmath>
 #include <utility>
 
 #include <meristem/kernels/elementwise.cuh>
@@ -57,8 +58,8 @@ template <Real T>
 Shape GroupNorm<T>::checked_shape(std::int64_t groups, std::int64_t channels, const Options& options) {
   if (channels < 0) throw ArgumentError(concat("GroupNorm: ", channels, " channels; they must be 0 or more"));
   if (groups < 1 || channels % groups != 0) throw ArgumentError(misfit("GroupNorm", groups, channels));
-  if (!(options.epsilon > 0.0)) {
-    throw ArgumentError(concat("GroupNorm: epsilon is ", options.epsilon, "; it must be positive"));
+  if (!(options.epsilon > 0.0 && std::isfinite(options.epsilon))) {
+    throw ArgumentError(concat("GroupNorm: epsilon is ", options.epsilon, "; it must be positive, and finite"));
   }
   return {channels};
 }

@@ -1,6 +1,7 @@
 // Definitions of layer_norm.hpp.
 #pragma once
 
+#include <cmath>
 #include <utility>
 
 #include <meristem/kernels/elementwise.cuh>
@@ -49,8 +50,8 @@ Tensor<T> LayerNorm<T>::do_backward(Context& ctx, View<const T> input, const Tra
 template <Real T>
 Shape LayerNorm<T>::checked_shape(std::int64_t channels, const Options& options) {
   if (channels < 0) throw ArgumentError(concat("LayerNorm: ", channels, " channels; they must be 0 or more"));
-  if (!(options.epsilon > 0.0)) {
-    throw ArgumentError(concat("LayerNorm: epsilon is ", options.epsilon, "; it must be positive"));
+  if (!(options.epsilon > 0.0 && std::isfinite(options.epsilon))) {
+    throw ArgumentError(concat("LayerNorm: epsilon is ", options.epsilon, "; it must be positive, and finite"));
   }
   return {channels};
 }

@@ -13,17 +13,17 @@ namespace meristem::grow {
 
 namespace detail {
 
-/// Accumulates FeatureMoments of the outputs of K units behind a ReLU.
+/// Accumulates S, M, P and E of the outputs of K units behind a ReLU.
 template <Real T>
 class FeaturePass {
  public:
-  /// `fan_ins` (K, p) in the layout of Insertion; with `noise` moments with random signs are gathered as well.
-  FeaturePass(Context& ctx, const Site<T>& site, const std::vector<double>& fan_ins, bool noise);
+  /// `fan_ins` (K, p) in the layout of Insertion.
+  FeaturePass(Context& ctx, const Site<T>& site, const std::vector<double>& fan_ins);
 
   /// Adds one batch, as RowStatistics::update.
   void update(Context& ctx, View<const T> unit_input, View<const T> consumer_input, View<const T> goal);
 
-  [[nodiscard]] FeatureMoments moments(Context& ctx) { return {statistics_.gathered(ctx), statistics_.noise(ctx)}; }
+  [[nodiscard]] Moments<double> moments(Context& ctx) { return statistics_.gathered(ctx); }
 
  private:
   static Insertion units_of(const Site<T>& site, const std::vector<double>& fan_ins);

@@ -8,10 +8,10 @@
 namespace meristem::grow {
 
 template <Real T>
-detail::FeaturePass<T>::FeaturePass(Context& ctx, const Site<T>& site, const std::vector<double>& fan_ins, bool noise)
+detail::FeaturePass<T>::FeaturePass(Context& ctx, const Site<T>& site, const std::vector<double>& fan_ins)
     : path_(ctx, site, units_of(site, fan_ins)),
       statistics_(ctx, path_.units(), false, site.consumer.in_features(), site.consumer.has_bias(),
-                  site.consumer.out_features(), StatisticsOptions{.consumer = false, .noise = noise}) {}
+                  site.consumer.out_features(), StatisticsOptions{.fisher = true, .consumer = false}) {}
 
 template <Real T>
 void detail::FeaturePass<T>::update(Context& ctx, View<const T> unit_input, View<const T> consumer_input,

@@ -109,8 +109,8 @@ class Measurement {
   /// that are not finite.
   void finish_pass(Context& ctx, Tensor<double>* covariance = nullptr);
 
-  /// The proposal, complete; once, when no pass is wanted any more. Throws NumericError if the bottleneck or the slope
-  /// is not finite.
+  /// The proposal, complete; once, when no pass is wanted any more, ArgumentError before. Throws NumericError if the
+  /// bottleneck or the slope is not finite.
   [[nodiscard]] Proposal propose();
 
  private:

@@ -56,6 +56,7 @@ Measurement<T>::Measurement(Context& ctx, const Site<T>& site, const Measurement
       needs_(options.method->needs()),
       known_covariance_(known_covariance),
       max_units_(std::move(max_units)) {
+  if (!max_units_) throw ArgumentError(concat("site ", site.name, ": no function was given for the most units"));
   needs_.consumer = needs_.consumer || needs_.residual || needs_.joint || options.bottleneck;
   needs_.noise = needs_.noise && (options.significance > 0.0 || !options.damping);
   detail::require_served(site, options.method);
@@ -143,6 +144,11 @@ void Measurement<T>::finish_pass(Context& ctx, Tensor<double>* covariance) {
 
 template <Real T>
 Proposal Measurement<T>::propose() {
+  if (wants() != Batches::none) {
+    throw ArgumentError(concat("site ", site_.name,
+                               ": a proposal was asked for before the passes that it takes; show "
+                               "batches as long as `wants` asks for them"));
+  }
   Insertion& insertion = choice_.insertion;
   double slope = site_.slope_at_zero() * choice_.first_order_gain.value_or(0.0);
   std::vector<double> unit_slopes;
@@ -309,7 +315,7 @@ void Measurement<T>::solve(Context& ctx, Tensor<double>* covariance) {
   if (options_.method->candidate_passes() == 0) passes_ = 0;
   if (!site_.tied() && !moments_.spatial && moments_.relu && !site_.norm && needs_.residual) {
     feature_fan_ins_ = options_.method->features(ctx, moments_, choice_);
-    if (!feature_fan_ins_.empty()) features_.emplace(ctx, site_, feature_fan_ins_, needs_.noise);
+    if (!feature_fan_ins_.empty()) features_.emplace(ctx, site_, feature_fan_ins_);
   }
   prepare_pass(ctx);
 }

@@ -17,8 +17,8 @@
 
 namespace meristem::grow {
 
-/// Measures sites of one network, which must outlive it, and remembers the covariance of the network's own inputs for
-/// as long as the samples are the same.
+/// Measures sites of one network, which may be moved meanwhile, and remembers the covariance of the network's own
+/// inputs for as long as the samples are the same.
 template <Real T>
 class Measurer {
  public:
@@ -28,7 +28,7 @@ class Measurer {
   /// one unit.
   using MaxUnits = std::function<std::int64_t(const Site<T>&, std::int64_t taps)>;
 
-  Measurer(nn::Layer<T>& network, nn::Objective loss) : network_(&network), loss_(std::move(loss)) {}
+  Measurer(nn::Layer<T>& network, nn::Objective loss) : network_(network), loss_(std::move(loss)) {}
 
   /// Proposals for some sites, all from the same passes over the samples, in the order of `sites`. Their reports lack
   /// the number of parameters.
@@ -46,7 +46,7 @@ class Measurer {
  private:
   void count(const Shape& inputs);
 
-  nn::Layer<T>* network_;
+  nn::LayerHandle<T> network_;
   nn::Objective loss_;
   double operations_ = 0.0;
   std::map<nn::ParameterId, Tensor<double>> covariances_;

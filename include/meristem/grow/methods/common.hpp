@@ -41,7 +41,7 @@ namespace detail {
 [[nodiscard]] double fan_out_norm(const SiteMoments& site, UnitScale scale, std::int64_t units);
 
 /// What random numbers are for; each purpose has its own.
-enum class Draw : std::uint64_t { fan_in, fan_out, sources, features };
+enum class Draw : std::uint64_t { fan_in, fan_out, sources, features, feature_noise };
 
 /// Random numbers that follow from the context's seed, the site's name and today's weights there. None of the context's
 /// streams is taken, so that training draws what it would have drawn without growth; training in between changes the

@@ -38,11 +38,23 @@ struct PickedFeatures {
                                            std::size_t outputs, std::size_t taken, std::int64_t most, double threshold,
                                            double ridge);
 
+/// Root of what the best of the features behind the first `taken` explains of noise: the most in nine draws of cross
+/// moments that a residual independent of the inputs would give, normal with the covariance C / n between features and
+/// `residual` between outputs. A tenth of all cases of such noise reaches past it. `c` (K, K) is as in `pick_features`,
+/// `residual` (q, q) the second moment of what is left of the desired update, over n samples.
+///
+/// Independence is the point. Random signs, which grant every sample noise of its own size, let the few samples with
+/// large residuals and large features speak: where the loss is all in the tails of the inputs, as it is late in a
+/// regression, they ask of a feature ten times as much, and nothing is significant while most of the loss can be
+/// explained.
+[[nodiscard]] double feature_noise(Context& ctx, const SiteMoments& site, const std::vector<double>& c,
+                                   const Tensor<double>& residual, std::int64_t samples, std::size_t taken);
+
 /// Adds to a choice the features that are significant, until it has as many units as were asked for. `fan_ins` are
-/// those of `features`, the found units' with either sign first. A feature is significant if it explains more than any
-/// of them does of a residual with random signs.
+/// those of `features`, the found units' with either sign first. A feature is significant if it explains more than
+/// `feature_noise`.
 void add_features(Context& ctx, const SiteMoments& site, const std::vector<double>& fan_ins,
-                  const FeatureMoments& features, Choice& choice);
+                  const Moments<double>& features, Choice& choice);
 
 }  // namespace detail
 

@@ -7,7 +7,9 @@
 #include <utility>
 
 #include <meristem/core/blas.hpp>
+#include <meristem/core/solver.hpp>
 #include <meristem/grow/methods/features.hpp>
+#include <meristem/kernels/elementwise.cuh>
 
 namespace meristem::grow::detail {
 
@@ -121,40 +123,102 @@ MERISTEM_INLINE PickedFeatures pick_features(std::vector<double> c, std::vector<
   return result;
 }
 
+/// L (n, n), lower, with L Lᵀ = A + ridge diag(A) for a second moment a (n, n); a ridge that rounding outweighs is
+/// raised. Elements without variance have rows of zeros.
+[[nodiscard]] MERISTEM_INLINE Tensor<double> factor(Context& ctx, std::vector<double> a, double ridge) {
+  const auto n = static_cast<std::size_t>(std::llround(std::sqrt(static_cast<double>(a.size()))));
+  std::vector<double> scale(n, 0.0);
+  for (std::size_t i = 0; i < n; ++i) scale[i] = a[i * n + i] > 0.0 ? std::sqrt(a[i * n + i]) : 0.0;
+  for (std::size_t i = 0; i < n; ++i) {
+    for (std::size_t j = 0; j < n; ++j) {
+      const double product = scale[i] * scale[j];
+      a[i * n + j] = i == j ? 1.0 : product > 0.0 ? a[i * n + j] / product : 0.0;
+    }
+  }
+  const auto order = static_cast<std::int64_t>(n);
+  Tensor<double> result;
+  do {
+    for (std::size_t i = 0; i < n; ++i) a[i * n + i] = 1.0 + ridge;
+    result = from_host<double>(ctx, {order, order}, a);
+    ridge *= 2.0;
+  } while (try_potrf(ctx, Triangle::lower, result.view()) != 0);
+  std::vector<double> values = to_host(ctx, result);
+  for (std::size_t i = 0; i < n; ++i) {
+    for (std::size_t j = 0; j < n; ++j) values[i * n + j] = j <= i ? scale[i] * values[i * n + j] : 0.0;
+  }
+  return from_host<double>(ctx, {order, order}, values);
+}
+
+MERISTEM_INLINE double feature_noise(Context& ctx, const SiteMoments& site, const std::vector<double>& c,
+                                     const Tensor<double>& residual, std::int64_t samples, std::size_t taken) {
+  constexpr int draws = 9;
+  const std::int64_t q = residual.extent(0);
+  const Tensor<double> features = factor(ctx, c, feature_ridge), outputs = factor(ctx, to_host(ctx, residual), 1e-6);
+  const std::int64_t count = features.extent(0);
+  const Philox random = random_of(ctx, site, Draw::feature_noise);
+  std::uint64_t at = 0;
+  double most = 0.0;
+  for (int draw = 0; draw < draws; ++draw) {
+    std::vector<double> normal(static_cast<std::size_t>(count * q));
+    for (double& value : normal) value = random.normal(at++) / std::sqrt(static_cast<double>(samples));
+    const Tensor<double> white = from_host<double>(ctx, {count, q}, normal);
+    Tensor<double> rows(ctx, {count, q}), noise(ctx, {count, q});
+    gemm(ctx, Transpose::no, Transpose::no, 1, features.view(), white.view(), 0, rows.view());
+    gemm(ctx, Transpose::no, Transpose::yes, 1, rows.view(), outputs.view(), 0, noise.view());
+    const auto picked = pick_features(c, to_host(ctx, noise), static_cast<std::size_t>(count),
+                                      static_cast<std::size_t>(q), taken, 0, 0.0, feature_ridge);
+    most = std::max(most, picked.next);
+  }
+  return most;
+}
+
 MERISTEM_INLINE void add_features(Context& ctx, const SiteMoments& site, const std::vector<double>& fan_ins,
-                                  const FeatureMoments& features, Choice& choice) {
+                                  const Moments<double>& features, Choice& choice) {
   const auto p = static_cast<std::size_t>(site.inputs), q = static_cast<std::size_t>(site.outputs);
   const std::size_t count = fan_ins.size() / p, taken = 2 * static_cast<std::size_t>(choice.insertion.units);
   // What today's weights make of the features: P S1⁺.
-  const Moments<double>& moments = features.moments;
-  std::vector<double> c = to_host(ctx, moments.s);
+  std::vector<double> c = to_host(ctx, features.s);
   Tensor<double> made;
   if (site.consumer_inputs > 0) {
     Tensor<double> s1 = clone(ctx, site.moments.s1);
     damp(ctx, site.consumer_damping, s1);
-    const Tensor<double> transposed = detail::converted_transposed<double, double>(ctx, moments.cross.view());
+    const Tensor<double> transposed = detail::converted_transposed<double, double>(ctx, features.cross.view());
     made = std::move(best_move<double>(ctx, s1.view(), transposed.view(), {}, site.moments.resolution).weights);
-    Tensor<double> left = clone(ctx, moments.s);
-    gemm(ctx, Transpose::no, Transpose::yes, -1, made.view(), moments.cross.view(), 1, left.view());
+    Tensor<double> left = clone(ctx, features.s);
+    gemm(ctx, Transpose::no, Transpose::yes, -1, made.view(), features.cross.view(), 1, left.view());
     c = to_host(ctx, left);
   }
   const View<const double> move = site.move.weights;
-  const std::vector<double> g = to_host(ctx, residual_cross<double>(ctx, moments.m, moments.cross, move));
+  std::vector<double> g = to_host(ctx, residual_cross<double>(ctx, features.m, features.cross, move));
+  // Of a feature that today's weights make as well, nothing but rounding is left.
+  const std::vector<double> whole = diagonal<double>(ctx, features.s.view());
+  for (std::size_t k = 0; k < count; ++k) {
+    if (c[k * count + k] > 1e3 * features.resolution * whole[k]) continue;
+    for (std::size_t i = 0; i < count; ++i) c[k * count + i] = c[i * count + k] = 0.0;
+    for (std::size_t o = 0; o < q; ++o) g[k * q + o] = 0.0;
+  }
   double threshold = 0.0;
   if (site.significance > 0.0) {
-    const std::vector<double> noise =
-        to_host(ctx, residual_cross<double>(ctx, features.noise.m, features.noise.cross, move));
-    threshold = site.significance * pick_features(c, noise, count, q, taken, 0, 0.0, feature_ridge).next;
+    // Of what the move leaves the size is known, of E that of the whole.
+    Tensor<double> residual = clone(ctx, features.fisher);
+    const double left = features.goal_norm2 > 0.0 ? std::min(site.bottleneck / features.goal_norm2, 1.0) : 0.0;
+    kernels::scale<double>(ctx, left, residual.view());
+    threshold = site.significance * feature_noise(ctx, site, c, residual, features.samples, taken);
   }
   const std::int64_t most = site.max_units - choice.insertion.units;
   const PickedFeatures picked = pick_features(c, g, count, q, taken, most, threshold, feature_ridge);
   if (picked.which.empty()) return;
   Insertion& insertion = choice.insertion;
-  for (const std::size_t k : picked.which) {
-    insertion.fan_in.insert(insertion.fan_in.end(), fan_ins.begin() + static_cast<std::ptrdiff_t>(k * p),
-                            fan_ins.begin() + static_cast<std::ptrdiff_t>((k + 1) * p));
+  // Shared out between both sides as in TINY's units, whose pre-activations have the root mean square of the fan-out's
+  // norm; a ReLU leaves the function alone. Kept at a root mean square of 1, features with small fan-outs would be
+  // large inputs of the consumer, at which its learning rate is too high.
+  for (std::size_t s = 0; s < picked.which.size(); ++s) {
+    double squares = 0.0;
+    for (std::size_t o = 0; o < q; ++o) squares += picked.fan_out[s * q + o] * picked.fan_out[s * q + o];
+    const double scale = squares > 0.0 ? std::sqrt(std::sqrt(squares)) : 1.0;
+    for (std::size_t i = 0; i < p; ++i) insertion.fan_in.push_back(scale * fan_ins[picked.which[s] * p + i]);
+    for (std::size_t o = 0; o < q; ++o) insertion.fan_out.push_back(picked.fan_out[s * q + o] / scale);
   }
-  insertion.fan_out.insert(insertion.fan_out.end(), picked.fan_out.begin(), picked.fan_out.end());
   const auto added = static_cast<std::int64_t>(picked.which.size());
   insertion.units += added;
   choice.gain += picked.gain;

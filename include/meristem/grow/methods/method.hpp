@@ -128,13 +128,6 @@ struct CandidateGradients {
   std::vector<double> fan_in, fan_out;
 };
 
-/// Moments of features, which stand in the place of a unit's inputs in `Moments`: what units of certain fan-ins put
-/// out.
-struct FeatureMoments {
-  Moments<double> moments;  ///< S (K, K), M (K, q) and P
-  Moments<double> noise;    ///< M and P with a random sign for each sample
-};
-
 /// A growth method. It sees the statistics of one site at a time and never the network; it is const, so that one object
 /// serves all sites.
 class GrowthMethod {
@@ -153,9 +146,10 @@ class GrowthMethod {
     (void)ctx, (void)site, (void)choice;
     return {};
   }
-  /// Adds units to a choice, at most up to `site.max_units`.
+  /// Adds units to a choice, at most up to `site.max_units`. In `moments` what the units of `fan_ins` put out stands in
+  /// the place of a unit's inputs: S (K, K), M (K, q), P (K, d) and E (q, q).
   virtual void add_features(Context& ctx, const SiteMoments& site, const std::vector<double>& fan_ins,
-                            const FeatureMoments& moments, Choice& choice) const {
+                            const Moments<double>& moments, Choice& choice) const {
     (void)ctx, (void)site, (void)fan_ins, (void)moments, (void)choice;
   }
 

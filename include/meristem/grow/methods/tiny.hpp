@@ -47,7 +47,7 @@ class Tiny final : public GrowthMethod {
   [[nodiscard]] std::vector<double> features(Context& ctx, const SiteMoments& site,
                                              const Choice& choice) const override;
   void add_features(Context& ctx, const SiteMoments& site, const std::vector<double>& fan_ins,
-                    const FeatureMoments& moments, Choice& choice) const override {
+                    const Moments<double>& moments, Choice& choice) const override {
     detail::add_features(ctx, site, fan_ins, moments, choice);
   }
 

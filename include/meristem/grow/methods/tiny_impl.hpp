@@ -138,6 +138,9 @@ MERISTEM_INLINE Units<double> Tiny::Problem::units(double damping, const Tensor<
   Units<double> units = new_units<double>(ctx_, s, scaled.view().reshape({p, scaled.size() / p}), solve, threshold, {},
                                           resolution, variances);
   units.fan_out = times(ctx_, Transpose::no, units.fan_out, metric_.extent(0), metric_);
+  if (metric_.extent(0) == 0 && p > 0 && site_.outputs > 0) {
+    units.note = "no unit added: E is zero, no gradient reaches the consumer";
+  }
   return units;
 }
 

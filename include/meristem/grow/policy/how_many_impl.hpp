@@ -13,10 +13,13 @@ MERISTEM_INLINE void HowMany::require_valid() const {
     throw ArgumentError(concat("HowMany: ", what, " is ", value, "; it must ", range));
   };
   if (at_most < 1) refuse("at_most", static_cast<double>(at_most), "be at least 1");
-  if (!(share_of_width >= 0.0)) refuse("share_of_width", share_of_width, "be 0 or more");
-  if (!(share_of_outputs >= 0.0)) refuse("share_of_outputs", share_of_outputs, "be 0 or more");
+  const auto refuse_below_zero = [&](const char* what, double value) {
+    if (!(value >= 0.0 && std::isfinite(value))) refuse(what, value, "be 0 or more, and finite");
+  };
+  refuse_below_zero("share_of_width", share_of_width);
+  refuse_below_zero("share_of_outputs", share_of_outputs);
   if (!(explained > 0.0 && explained <= 1.0)) refuse("explained", explained, "lie in (0, 1]");
-  if (!(significance >= 0.0)) refuse("significance", significance, "be 0 or more");
+  refuse_below_zero("significance", significance);
   for (const auto& [name, width] : targets) {
     if (width < 1) refuse(("the target width of " + name).c_str(), static_cast<double>(width), "be at least 1");
   }

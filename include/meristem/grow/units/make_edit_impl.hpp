@@ -91,7 +91,8 @@ void require_fit(const Site<T>& site, const Insertion& insertion) {
   }
 }
 
-/// Throws ArgumentError unless the amplitude is 0 or more and all numbers are finite, variances 0 or more.
+/// Throws ArgumentError unless the amplitude is 0 or more and all numbers are finite, variances 0 or more, splits
+/// positive.
 template <Real T>
 void require_numbers(const Site<T>& site, const Insertion& insertion, double gamma) {
   if (!(gamma >= 0.0 && std::isfinite(gamma))) {
@@ -115,6 +116,11 @@ void require_numbers(const Site<T>& site, const Insertion& insertion, double gam
   require("fan_in_factor", insertion.fan_in_factor);
   require("consumer_factor", {insertion.consumer_factor});
   for (const std::vector<double>& rows : insertion.rider_rows) require("rider_rows", rows);
+  for (std::size_t i = 0; i < insertion.split.size(); ++i) {
+    if (insertion.split[i] > 0.0 && std::isfinite(insertion.split[i])) continue;
+    throw ArgumentError(concat("site ", site.name, ": split[", i, "] of the new units is ", insertion.split[i],
+                               "; it must be positive, and finite"));
+  }
 }
 
 /// (factor - 1) times a parameter whose axis is `width` times `inner` numbers, factors along the width.
