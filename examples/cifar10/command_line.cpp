@@ -205,6 +205,8 @@ CommandLine::CommandLine(Options& o, std::vector<std::string> methods)
   add("--schedule", "NAME", one_of(o.schedule, {"hold-cosine", "cosine", "constant"}),
       "learning rate over time: at its peak until the last growth step, with or without growth, then falling to 0; "
       "falling from the start; or never");
+  add("--warm-up", "X", number(o.warm_up, 0.0, 1e6),
+      "epochs after a growth step in which the new weights go from a tenth of the learning rate to all of it");
   add("--label-smoothing", "X", number(o.label_smoothing, 0.0, 0.99),
       "share of the target that is spread over all classes");
   app_->add_flag("--augment", o.augment, described("random crops (4 pixels of reflected padding) and horizontal flips"))
@@ -441,6 +443,7 @@ std::map<std::string, std::string> CommandLine::settings(const Options& o) {
           {"--momentum", exact(o.momentum)},
           {"--weight-decay", exact(o.weight_decay)},
           {"--schedule", o.schedule},
+          {"--warm-up", exact(o.warm_up)},
           {"--label-smoothing", exact(o.label_smoothing)},
           {"--augment", o.augment ? "it" : ""},
           {"--method", o.method},

@@ -84,6 +84,11 @@ void Session::prepare() {
     optimizer_ = std::make_unique<ms::optim::AdamW<float>>(
         *net_, ms::optim::AdamWOptions{.learning_rate = peak, .weight_decay = o.weight_decay});
   }
+  steps_ = (data_.train.size() + o.batch - 1) / o.batch;
+  if (o.warm_up > 0.0) {
+    const double steps = std::ceil(o.warm_up * static_cast<double>(steps_));
+    optimizer_->set_growth_rate(ms::optim::rewarm(0.1, static_cast<std::int64_t>(steps)));
+  }
   if (saved_) {
     explained(resume_wants, [&] { saved_->checkpoint.restore(ctx_, *net_, *optimizer_); });
     at_ = saved_->at;
@@ -98,7 +103,6 @@ void Session::prepare() {
     require_room(o, *net_, grower_->sites());
     if (saved_) grower_->restore(at_.grower);
   }
-  steps_ = (data_.train.size() + o.batch - 1) / o.batch;
   schedule_.emplace(ms::optim::ScheduleOptions{
       .peak = peak,
       .decay = o.schedule == "constant" ? ms::optim::Decay::constant : ms::optim::Decay::cosine,

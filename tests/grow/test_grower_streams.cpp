@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <limits>
 #include <map>
 #include <memory>
 #include <numeric>
@@ -399,21 +398,17 @@ TEST_CASE("grower of streams: new channels of riders have the running statistics
       REQUIRE(width == 4);
       for (std::size_t k = 2; k < 4; ++k) {
         CHECK(weight[k] == 0.0f);
-        // Above 0, so that the ReLU before the source lets gradients pass, and below what rounding loses.
-        CHECK(shift[k] == std::numeric_limits<float>::epsilon());
+        CHECK(shift[k] == 0.0f);
         CHECK(static_cast<double>(variance[k]) == doctest::Approx(channels.variance[k]).epsilon(1e-5));
         CHECK(std::abs(static_cast<double>(mean[k]) - channels.mean[k]) <= 1e-5 * std::sqrt(channels.variance[k]));
         CHECK(channels.variance[k] > 0.0);
         CHECK(length(k) == doctest::Approx(today).epsilon(1e-5));
       }
     }
-    // Training moves them before the source as well as behind it.
+    // Training moves them behind the source, where the ReLU lets gradients pass as far as units are active.
     t.train();
-    CHECK(site.riders[0].layer.name() == "stem.conv");
     CHECK(site.riders[1].layer.name() == "stage1.block2.conv2");
-    for (const auto& rider : site.riders) {
-      for (const float weight : ms::to_host(t.ctx, rider.norm->weight().value)) CHECK(weight != 0.0f);
-    }
+    for (const float weight : ms::to_host(t.ctx, site.riders[1].norm->weight().value)) CHECK(weight != 0.0f);
   }
 }
 

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <limits>
 #include <map>
 #include <string>
 #include <vector>
@@ -309,24 +308,19 @@ TEST_CASE("streams of maps: new channels carry the units to the readers behind t
         // The norm takes the fan-in's scale out and puts another in: some hundred roundings.
         support::check_close(actual, expected, 1e-11 * support::scale_of(expected), pair.consumer.name());
       }
-      const bool closed = std::any_of(site.earlier.begin(), site.earlier.end(),
-                                      [](const auto& reader) { return reader.activation == ms::nn::Activation::relu; });
       for (const auto& reader : site.earlier) {
         const std::vector<double>& seen = after.values.at(reader.consumer.layer());
         const std::vector<double>& old = before.values.at(reader.consumer.layer());
-        double smallest = 1.0, largest = 0.0, moved = 0.0;
+        double largest = 0.0, moved = 0.0;
         for (std::size_t i = 0; i < seen.size(); ++i) {
           const auto row = static_cast<std::int64_t>(i) / (width + 2), c = static_cast<std::int64_t>(i) % (width + 2);
           if (c >= width) {
-            smallest = std::min(smallest, seen[i]);
-            largest = std::max(largest, seen[i]);
+            largest = std::max(largest, std::abs(seen[i]));
           } else {
             moved = std::max(moved, std::abs(seen[i] - old[static_cast<std::size_t>(row * width + c)]));
           }
         }
-        // What rounding of a number about 1 loses, of each source, so that no ReLU is shut.
-        CHECK((smallest > 0.0) == closed);
-        CHECK(largest <= static_cast<double>(site.riders.size()) * std::numeric_limits<double>::epsilon());
+        CHECK(largest == 0.0);
         CHECK(moved <= 1e-12 * support::scale_of(old));
       }
     }

@@ -46,7 +46,7 @@ struct Insertion {
   std::vector<double> norm_weight = {}, norm_shift = {};
 
   /// Of a stream: the rows of the new units in the other sources, in the order of Site::riders, each units × inputs,
-  /// the bias last; a rider without numbers gets rows of zeros. Behind a norm, whose new weights are 0, they
+  /// the bias last; a rider without numbers gets rows of zeros. Behind a norm, whose new weights and shifts are 0, they
   /// are what training begins with; a rider without a norm gets zeros whatever stands here.
   std::vector<std::vector<double>> rider_rows = {};
   /// Today's unit that each new one copies, empty for none. In a stream the other sources then copy their rows and norm

@@ -94,8 +94,8 @@ struct Source {
 ///
 /// A hidden layer has one consumer. Channels that skip connections tie together, a stream, have many sources and many
 /// readers: a site for each source, whose units all readers behind it see. A new channel's rows in the other sources
-/// add next to nothing at first (weight 0 in their norm, or rows of zeros, and shifts of the unit roundoff where a ReLU
-/// would shut), so it carries σ(unit) behind the producer and 0 before, as ReLU of a ReLU is that ReLU.
+/// add nothing at first (weight and shift 0 in their norm, or rows of zeros), so it carries σ(unit) behind the producer
+/// and 0 before, as ReLU of a ReLU is that ReLU.
 template <Real T>
 struct Site : Reader<T> {
   using Reader<T>::consumer;

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <limits>
 #include <utility>
 #include <vector>
 
@@ -127,15 +126,10 @@ void add_riders(Context& ctx, const Site<T>& site, const Insertion& insertion, E
     }
     return fresh;
   };
-  // Where the units do not reach, the channel stands at what the riders add. At 0 a ReLU would let no gradient pass to
-  // them, at any number above 0 it does.
-  bool closed = false;
-  for (const Reader<T>& reader : site.earlier) closed = closed || reader.activation == nn::Activation::relu;
-  const double open = closed ? static_cast<double>(std::numeric_limits<T>::epsilon()) : 0.0;
   for (std::size_t i = 0; i < site.riders.size(); ++i) {
     const Source<T>& rider = site.riders[i];
     std::vector<T> rows = slices_of(rider.layer.weight(), 0.0);
-    std::vector<T> biases = rider.layer.has_bias() ? slices_of(rider.layer.bias(), rider.norm ? 0.0 : open) : std::vector<T>();
+    std::vector<T> biases = rider.layer.has_bias() ? slices_of(rider.layer.bias(), 0.0) : std::vector<T>();
     if (!copied && rider.norm && i < insertion.rider_rows.size() && !insertion.rider_rows[i].empty()) {
       const std::int64_t inputs = rider.layer.inputs(), features = inputs - (rider.layer.has_bias() ? 1 : 0);
       rows.clear();
@@ -149,7 +143,7 @@ void add_riders(Context& ctx, const Site<T>& site, const Insertion& insertion, E
     if (rider.layer.has_bias()) add(rider.layer.bias(), std::move(biases));
     if (!rider.norm) continue;
     add(rider.norm->weight(), slices_of(rider.norm->weight(), 0.0));
-    add(rider.norm->bias(), slices_of(rider.norm->bias(), open));
+    add(rider.norm->bias(), slices_of(rider.norm->bias(), 0.0));
     add(rider.norm->running_mean(), slices_of(rider.norm->running_mean(), 0.0));
     add(rider.norm->running_variance(), slices_of(rider.norm->running_variance(), 1.0));
   }
