@@ -84,13 +84,24 @@ class Tensor {
 
 namespace detail {
 
-/// Copies bytes between any two of host and device, in stream order.
+/// Copies bytes between any two of host and device, in stream order. What lies in pageable host memory was read when
+/// this returns.
 inline void copy_bytes([[maybe_unused]] Context& ctx, void* to, const void* from, std::size_t bytes) {
   if (bytes == 0) return;
 #if MERISTEM_GPU
   check_cuda(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, ctx.stream()), "cudaMemcpyAsync");
 #else
   std::memmove(to, from, bytes);
+#endif
+}
+
+/// Waits until the host memory from which a copy was started may go away: CUDA has read pageable memory by then, but
+/// reads memory that it knows itself while the program goes on.
+inline void wait_for_source([[maybe_unused]] Context& ctx, [[maybe_unused]] const void* from) {
+#if MERISTEM_GPU
+  cudaPointerAttributes attributes{};
+  check_cuda(cudaPointerGetAttributes(&attributes, from), "cudaPointerGetAttributes");
+  if (attributes.type != cudaMemoryTypeUnregistered) ctx.synchronize();
 #endif
 }
 
@@ -127,7 +138,7 @@ template <class T>
   Tensor<T> result(ctx, shape);
   detail::copy_bytes(ctx, result.data(), elements.data(), elements.size_bytes());
   // The caller's memory may go away as soon as this returns.
-  ctx.synchronize();
+  if (!elements.empty()) detail::wait_for_source(ctx, elements.data());
   return result;
 }
 
