@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -100,7 +101,8 @@ class Optimizer {
     View<const std::int32_t> of_element;
   };
 
-  virtual void update(Context& ctx, nn::Parameter<T>& parameter) = 0;
+  /// A step of all parameters that are not empty.
+  virtual void update(Context& ctx, std::span<nn::Parameter<T>* const> parameters) = 0;
 
   /// The state of a parameter, made of `count` zero tensors at its first step.
   std::vector<Tensor<T>>& moments(Context& ctx, const nn::Parameter<T>& parameter, std::size_t count);
