@@ -77,8 +77,8 @@ TEST_CASE("budget: a training step, an evaluation batch and a growth step of a R
     for (const auto& batch : set.batches<float>(ctx, 8)) ms::train::step<float>(ctx, net, batch, sgd);
   };
   for (int i = 0; i < 2; ++i) step();  // makes the moments, and has every block of memory once
-  check_budget("training step", {268, 0, 1}, step);
-  check_budget("evaluation of a batch", {86, 0, 1}, [&] { ms::train::evaluate<float>(ctx, net, set, 8); });
+  check_budget("training step", {208, 0, 1}, step);
+  check_budget("evaluation of a batch", {66, 0, 1}, [&] { ms::train::evaluate<float>(ctx, net, set, 8); });
   ms::grow::Grower grower(net, sgd,
                           {.where = ms::grow::Where::together,
                            .max_units = 1,
