@@ -30,7 +30,7 @@ MERISTEM_INLINE bool matches(std::string_view pattern, std::string_view name) {
 }
 
 template <Real T>
-void Optimizer<T>::step(Context& ctx) {
+void Optimizer<T>::step(Context& ctx, const std::int32_t* held) {
   nn::Layer<T>& network = *network_;
   ++steps_;
   std::vector<nn::Parameter<T>*> parameters;
@@ -41,7 +41,7 @@ void Optimizer<T>::step(Context& ctx) {
     if (known.first_steps.base == 0) known.first_steps.base = known.moments.empty() ? steps_ : 1;
     parameters.push_back(&parameter);
   });
-  if (!parameters.empty()) update(ctx, parameters);
+  if (!parameters.empty()) update(ctx, parameters, held);
 }
 
 template <Real T>

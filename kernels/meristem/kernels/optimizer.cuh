@@ -182,9 +182,10 @@ __device__ void step_range(const Step& step, std::int64_t first, std::int64_t la
   for (std::int64_t i = first + threadIdx.x; i < last; i += blockDim.x) step(i);
 }
 
-/// A block steps one chunk of one parameter.
+/// A block steps one chunk of one parameter, unless it is held back.
 template <class Step>
-__global__ void step_chunks(const Entry<Step>* entries, int count) {
+__global__ void step_chunks(const Entry<Step>* entries, int count, const std::int32_t* held) {
+  if (held != nullptr && *held != 0) return;
   const std::int64_t chunk = blockIdx.x;
   int at = 0;
   for (int beyond = count; beyond - at > 1;) {
@@ -219,14 +220,14 @@ class Table {
     chunks_ += (size - 1) / chunk_elements + 1;
   }
 
-  void run(Context& ctx) {
+  void run(Context& ctx, const std::int32_t* held) {
     const Tensor<Numbers> numbers = uploaded(ctx, numbers_);
     for (std::size_t i = 0; i < entries_.size(); ++i) {
       if (first_numbers_[i] >= 0) entries_[i].numbers = numbers.data() + first_numbers_[i];
     }
     const Tensor<Entry<Step>> entries = uploaded(ctx, entries_);
     launch<step_chunks<Step>>(ctx, blocks_for(chunks_, 1), block_threads(ctx, 256), 0, entries.data(),
-                              static_cast<int>(entries_.size()));
+                              static_cast<int>(entries_.size()), held);
   }
 
  private:
@@ -330,9 +331,10 @@ template <class T>
 /// The caller starts with momentum buffers of zeros and, to have PyTorch's first step v = g, a dampening of 0 in it.
 /// Stages are not checked; momentum buffers are overwritten with the new v. No parameter may be there twice. Throws
 /// ShapeError for shapes that differ or strided views, ArgumentError for hyper-parameters out of range; nothing has
-/// changed then.
+/// changed then. Nothing changes either where `held`, a number in device memory, is not 0 when the device gets there.
 template <class T>
-void sgd_step(Context& ctx, std::type_identity_t<std::span<const SgdParameter<T>>> parameters) {
+void sgd_step(Context& ctx, std::type_identity_t<std::span<const SgdParameter<T>>> parameters,
+              const std::int32_t* held = nullptr) {
   namespace impl = optimizer_detail;
   constexpr std::string_view name = "sgd_step";
   const bool momentum = !parameters.empty() && !parameters[0].steps.empty() && parameters[0].steps[0].momentum != 0.0;
@@ -373,9 +375,9 @@ void sgd_step(Context& ctx, std::type_identity_t<std::span<const SgdParameter<T>
                       parameter.size());
   }
   if (momentum) {
-    with_momentum.run(ctx);
+    with_momentum.run(ctx, held);
   } else {
-    plain.run(ctx);
+    plain.run(ctx, held);
   }
 }
 
@@ -399,9 +401,10 @@ void sgd_step(Context& ctx, const SgdStep& step, View<const std::type_identity_t
 /// One AdamW step of all `parameters` in one launch; equation at the top of this file. Both moments start at zero. Of
 /// several steps, one for each growth stage, element i takes steps[stage(i)]; stages are not checked. No parameter may
 /// be there twice. Throws ShapeError for shapes that differ or strided views, ArgumentError for hyper-parameters out of
-/// range; nothing has changed then.
+/// range; nothing has changed then. `held` as in sgd_step.
 template <class T>
-void adamw_step(Context& ctx, std::type_identity_t<std::span<const AdamWParameter<T>>> parameters) {
+void adamw_step(Context& ctx, std::type_identity_t<std::span<const AdamWParameter<T>>> parameters,
+                const std::int32_t* held = nullptr) {
   namespace impl = optimizer_detail;
   constexpr std::string_view name = "adamw_step";
   impl::Table<impl::AdamW<T>> table;
@@ -424,7 +427,7 @@ void adamw_step(Context& ctx, std::type_identity_t<std::span<const AdamWParamete
         {gradient.data_handle(), first_moment.data_handle(), second_moment.data_handle(), parameter.data_handle(), {}},
         numbers, stage, parameter.size());
   }
-  table.run(ctx);
+  table.run(ctx, held);
 }
 
 /// The same for one parameter.

@@ -116,15 +116,14 @@ struct Partials {
   }
 };
 
-/// Combines `count` values in device memory; waits for the device.
+/// The combination (1) of some values, at least one, in device memory.
 template <class Op>
-typename Op::Value combine_partials(Context& ctx, const typename Op::Value* partials, std::int64_t count) {
-  using Value = typename Op::Value;
-  if (count == 1) return to_host(ctx, View<const Value>(partials, {1}))[0];
-  Tensor<Value> total(ctx, {1});
-  launch<reduce_segments<Partials<Op>>>(ctx, dim3(1), block_threads(ctx, reduce_threads), 0, Partials<Op>{partials},
-                                        count, count, total.data());
-  return to_host(ctx, total)[0];
+[[nodiscard]] Tensor<typename Op::Value> combined(Context& ctx, Tensor<typename Op::Value> partials) {
+  if (partials.size() == 1) return partials;
+  Tensor<typename Op::Value> total(ctx, {1});
+  launch<reduce_segments<Partials<Op>>>(ctx, dim3(1), block_threads(ctx, reduce_threads), 0,
+                                        Partials<Op>{partials.data()}, partials.size(), partials.size(), total.data());
+  return total;
 }
 
 /// The combination of op.term(i) for i in [0, count); waits for the device.
@@ -138,7 +137,7 @@ typename Op::Value reduce(Context& ctx, const Op& op, std::int64_t count) {
   Tensor<Value> partials(ctx, {blocks});
   launch<reduce_segments<Op>>(ctx, dim3(static_cast<unsigned>(blocks)), block_threads(ctx, reduce_threads), 0, op,
                               count, segment, partials.data());
-  return combine_partials<Op>(ctx, partials.data(), blocks);
+  return to_host(ctx, combined<Op>(ctx, std::move(partials)))[0];
 }
 
 struct SumOp {
