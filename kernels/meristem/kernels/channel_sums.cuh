@@ -274,7 +274,7 @@ __device__ void merge_channel_chunks(const Done& done, const ChannelCut& cut, st
     const std::int64_t c = lane - fold_row * width;
     double n = 0.0, a = 0.0, b = 0.0;
 #if MERISTEM_GPU
-#pragma unroll 4
+#pragma unroll 2  // four would cost each multiprocessor a block, for want of registers
 #endif
     for (std::int64_t chunk = fold_row; chunk < cut.chunks; chunk += fold) {
       const double more = static_cast<double>(cut.rows_of(chunk));
