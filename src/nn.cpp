@@ -129,6 +129,7 @@ namespace meristem::train {
 #define MERISTEM_INSTANTIATE(T)                                                                                        \
   template Metrics step<T>(Context & ctx, nn::Layer<T> & network, const std::type_identity_t<nn::BatchView<T>>& batch, \
                            optim::Optimizer<T>& optimizer, const nn::Objective& loss);                                 \
+  template class Trainer<T>;                                                                                           \
   template Metrics evaluate<T>(Context & ctx, nn::Layer<T> & network,                                                  \
                                const std::type_identity_t<nn::BatchSource<T>>& set, std::int64_t batch_size,           \
                                const nn::Objective& loss);

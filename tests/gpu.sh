@@ -131,7 +131,7 @@ if $quick; then
 elif sanitizer=$(find_tool compute-sanitizer); then
   # Slow cases repeat at larger sizes what the unit cases show.
   for tool in memcheck racecheck initcheck synccheck; do
-    stage "$tool, kernel tests" "$sanitizer" --tool $tool --error-exitcode 1 "$tests" "$kernel_tests" --test-suite=unit
+    stage "$tool, kernel tests" env MERISTEM_MEMORY_CACHE=0 "$sanitizer" --tool $tool --error-exitcode 1 "$tests" "$kernel_tests" --test-suite=unit
   done
 else
   missing=1

@@ -2,8 +2,14 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstdint>
+#include <cstdlib>
 #include <memory>
+#include <optional>
+#include <set>
+#include <span>
+#include <string>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -11,6 +17,7 @@
 #include <meristem/core/context.hpp>
 #include <meristem/core/memory.hpp>
 #include <support/check.hpp>
+#include <virtual_gpu/counts.hpp>
 
 namespace core_tensor_test {
 
@@ -135,6 +142,30 @@ TEST_CASE("tensor: every misuse is a sentence") {
         "copy needs contiguous views; got shape (4, 2) with gaps");
 }
 
+#if MERISTEM_GPU
+TEST_CASE("tensor: elements in pageable memory are not waited for, those in pinned memory are") {
+  if (!virtual_gpu_counts) {
+    MESSAGE("not counted: only the virtual GPU counts");
+    return;
+  }
+  ms::Context ctx;
+  const auto waits_for = [&](std::span<const float> elements) {
+    const std::uint64_t before = virtual_gpu_counts().synchronizations;
+    const auto tensor = ms::from_host<float>(ctx, {std::ssize(elements)}, elements);
+    const std::uint64_t waits = virtual_gpu_counts().synchronizations - before;
+    CHECK(ms::to_host(ctx, tensor) == std::vector<float>(elements.begin(), elements.end()));
+    return waits;
+  };
+  const std::vector<float> pageable{1, 2, 3};
+  CHECK(waits_for(pageable) == 0);
+  float* pinned = nullptr;
+  ms::check_cuda(cudaMallocHost(reinterpret_cast<void**>(&pinned), 3 * sizeof(float)), "cudaMallocHost");
+  std::copy(pageable.begin(), pageable.end(), pinned);
+  CHECK(waits_for(std::span<const float>(pinned, 3)) == 1);
+  cudaFreeHost(pinned);
+}
+#endif
+
 TEST_CASE("memory: counts what is in use and the peak, in blocks of the alignment") {
   ms::Context ctx;
   ms::Memory& memory = *ctx.memory();
@@ -172,6 +203,62 @@ TEST_CASE("memory: blocks in use never overlap while others come and go") {
   for (std::size_t i = 1; i < tensors.size(); ++i) {
     CHECK(ms::to_host(ctx, tensors[i - 1])[0] < ms::to_host(ctx, tensors[i])[0]);
   }
+}
+
+namespace {
+
+/// Sets MERISTEM_MEMORY_CACHE, and puts back what it was.
+class CacheSetting {
+ public:
+  explicit CacheSetting(const char* value) {
+    if (const char* const old = std::getenv(name)) old_ = old;
+    ::setenv(name, value, 1);
+  }
+  ~CacheSetting() { old_ ? ::setenv(name, old_->c_str(), 1) : ::unsetenv(name); }
+  CacheSetting(const CacheSetting&) = delete;
+  CacheSetting& operator=(const CacheSetting&) = delete;
+
+ private:
+  static constexpr const char* name = "MERISTEM_MEMORY_CACHE";
+  std::optional<std::string> old_;
+};
+
+/// Addresses of four tensors, some of which live at the same time.
+std::set<const float*> addresses(ms::Context& ctx) {
+  const ms::Tensor<float> a(ctx, {1000});
+  std::set<const float*> result{a.data()};
+  {
+    const ms::Tensor<float> b(ctx, {3000}), c(ctx, {1000});
+    result.insert({b.data(), c.data()});
+  }
+  const ms::Tensor<float> d(ctx, {2000});
+  result.insert(d.data());
+  return result;
+}
+
+std::uint64_t allocations_so_far() { return virtual_gpu_counts ? virtual_gpu_counts().allocations : 0; }
+
+}  // namespace
+
+TEST_CASE("memory: work that repeats itself is handed the same blocks again") {
+  const CacheSetting setting("1");
+  ms::Context ctx;
+  const std::uint64_t before = allocations_so_far();
+  const auto first = addresses(ctx);
+  CHECK(first.size() == 4);
+  if (MERISTEM_ASAN == 0) CHECK(addresses(ctx) == first);
+  CHECK(ctx.memory()->in_use() == 0);
+  if (virtual_gpu_counts) CHECK(allocations_so_far() - before == 4);
+}
+
+TEST_CASE("memory: without its cache each block is asked for by itself") {
+  const CacheSetting setting("0");
+  ms::Context ctx;
+  const std::uint64_t before = allocations_so_far();
+  (void)addresses(ctx);
+  (void)addresses(ctx);
+  CHECK(ctx.memory()->in_use() == 0);
+  if (virtual_gpu_counts) CHECK(allocations_so_far() - before == 8);
 }
 
 TEST_CASE("memory: a tensor may outlive its context") {

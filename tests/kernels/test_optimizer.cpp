@@ -192,6 +192,110 @@ TEST_CASE_TEMPLATE("optimizer: elements of a growth stage take the step of that 
   }
 }
 
+namespace {
+
+/// Parameters of a step, a third of them with two growth stages; sizes about the edges of blocks.
+template <class T>
+struct Many {
+  std::vector<ms::Tensor<T>> parameter, gradient, first, second;
+  std::vector<ms::Tensor<std::int32_t>> stage;
+
+  explicit Many(ms::Context& ctx) {
+    std::uint64_t seed = 1;
+    for (const std::int64_t size : {4097, 1, 0, 4096, 9001, 3, 0, 4095}) {
+      const auto filled = [&] { return ms::from_host<T>(ctx, {size}, support::normal_values<T>(size, seed++)); };
+      parameter.push_back(filled());
+      gradient.push_back(filled());
+      first.push_back(filled());
+      second.push_back(ms::from_host<T>(ctx, {size}, std::vector<T>(static_cast<std::size_t>(size), T(0.5))));
+      std::vector<std::int32_t> stages;
+      for (std::int64_t i = 0; i < size; ++i) stages.push_back(i % 5 < 2 ? 1 : 0);
+      stage.push_back(ms::from_host<std::int32_t>(ctx, {size}, stages));
+    }
+  }
+  template <class Step>
+  static std::vector<Step> steps_of(std::size_t i, const Step& step) {
+    std::vector<Step> result{step};
+    result[0].learning_rate *= static_cast<double>(i + 1);
+    if (i % 3 == 0) {
+      result.push_back(result[0]);
+      result[1].learning_rate *= 3;
+    }
+    return result;
+  }
+  void check_same_bits(ms::Context& ctx, const Many& other) const {
+    for (std::size_t i = 0; i < parameter.size(); ++i) {
+      CAPTURE(i);
+      CHECK(ms::to_host(ctx, parameter[i]) == ms::to_host(ctx, other.parameter[i]));
+      CHECK(ms::to_host(ctx, first[i]) == ms::to_host(ctx, other.first[i]));
+      CHECK(ms::to_host(ctx, second[i]) == ms::to_host(ctx, other.second[i]));
+    }
+  }
+};
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("optimizer: many parameters in one launch get the bits of one loop each", T, float, double) {
+  namespace impl = mk::optimizer_detail;
+  support::for_every_executor([](ms::Context& ctx) {
+    const mk::SgdStep sgd{.learning_rate = 0.01, .momentum = 0.9, .dampening = 0.25, .weight_decay = 1e-3};
+    Many<T> together(ctx), alone(ctx);
+    std::vector<mk::SgdParameter<T>> all;
+    for (std::size_t i = 0; i < together.parameter.size(); ++i) {
+      const auto steps = Many<T>::steps_of(i, sgd);
+      all.push_back({steps, together.stage[i], together.gradient[i], together.first[i], together.parameter[i]});
+      using Step = impl::MomentumSgd<T>;
+      std::vector<typename Step::Numbers> numbers;
+      for (const auto& step : steps) numbers.push_back({T(step.learning_rate), T(0.9), T(0.75), T(1e-3), T(0), T(1)});
+      const auto table = ms::from_host<typename Step::Numbers>(ctx, {std::ssize(numbers)}, numbers);
+      const Step step{alone.gradient[i].data(), alone.first[i].data(), alone.parameter[i].data(), numbers[0]};
+      if (numbers.size() == 1) {
+        ms::for_each(ctx, alone.parameter[i].size(), step);
+      } else {
+        ms::for_each(ctx, alone.parameter[i].size(), impl::ByStage<Step>{step, table.data(), alone.stage[i].data()});
+      }
+    }
+    mk::sgd_step<T>(ctx, all);
+    together.check_same_bits(ctx, alone);
+
+    const mk::SgdStep plain{.learning_rate = 0.01};
+    std::vector<mk::SgdParameter<T>> all_plain;
+    for (std::size_t i = 0; i < together.parameter.size(); ++i) {
+      const auto steps = Many<T>::steps_of(i, plain);
+      all_plain.push_back({steps, together.stage[i], together.gradient[i], {}, together.parameter[i]});
+      mk::sgd_step<T>(ctx, steps, alone.stage[i], alone.gradient[i], ms::View<T>(), alone.parameter[i].view());
+    }
+    mk::sgd_step<T>(ctx, all_plain);
+    together.check_same_bits(ctx, alone);
+
+    const mk::AdamWStep adamw{.learning_rate = 0.01, .step = 3};
+    std::vector<mk::AdamWParameter<T>> all_adamw;
+    for (std::size_t i = 0; i < together.parameter.size(); ++i) {
+      const auto steps = Many<T>::steps_of(i, adamw);
+      all_adamw.push_back({steps, together.stage[i], together.gradient[i], together.first[i], together.second[i],
+                           together.parameter[i]});
+      mk::adamw_step<T>(ctx, steps, alone.stage[i], alone.gradient[i], alone.first[i], alone.second[i],
+                        alone.parameter[i].view());
+    }
+    mk::adamw_step<T>(ctx, all_adamw);
+    together.check_same_bits(ctx, alone);
+    mk::adamw_step<T>(ctx, {});
+    mk::sgd_step<T>(ctx, std::span<const mk::SgdParameter<T>>());
+  });
+}
+
+TEST_CASE("optimizer: a step of which one parameter does not fit changes none") {
+  ms::Context ctx;
+  const auto gradient = ms::from_host<float>(ctx, {2}, std::vector<float>{1, 1});
+  auto fits = ms::zeros<float>(ctx, {2}), other = ms::zeros<float>(ctx, {3});
+  const mk::SgdStep step{.learning_rate = 1.0};
+  CHECK(support::message_of<ms::ShapeError>([&] {
+          mk::sgd_step<float>(ctx, std::vector<mk::SgdParameter<float>>{{{step}, {}, gradient, {}, fits},
+                                                                        {{step}, {}, gradient, {}, other}});
+        }) == "sgd_step: gradient has shape (2), but the parameter has (3)");
+  CHECK(ms::to_host(ctx, fits) == std::vector<float>{0, 0});
+}
+
 TEST_CASE("optimizer: the squares of a stage are summed, and stages that do not fit are told") {
   ms::Context ctx({.seed = 1});
   const std::int64_t size = 10000;

@@ -23,9 +23,9 @@ HOT = [
     ("covariance and cross covariance", r"row_product_kernel<float", 128),
     ("offset products (patch statistics)", r"offset_products_kernel<float", 168),
     ("sums over channels", r"sum_channel_chunks<", 64),
-    ("sums over columns", r"sum_chunks<float", 64),
+    ("sums over columns", r"sum_columns<float", 64),
     ("sums of all elements", r"reduce_segments<", 64),
-    ("batch normalisation", r"NormalizeLanes<float, kernels::detail::Relu, false>", 64),
+    ("batch normalisation", r"NormalizeChannels<float, kernels::detail::Relu, false>", 64),
     ("batch normalisation, backward", r"BatchNormBackwardLanes<float, true, false>", 64),
     ("layer normalisation", r"layer_norm_rows<float>", 72),
     ("layer normalisation, backward", r"layer_norm_backward_rows<float>", 72),
@@ -35,7 +35,7 @@ HOT = [
     ("relu", r"ActivationForward<kernels::detail::Relu, float>", 64),
     ("gelu", r"ActivationForward<kernels::detail::Gelu, float>", 64),
     ("dropout", r"DropoutGroup<float>", 64),
-    ("SGD with momentum", r"MomentumSgd<float>", 64),
+    ("SGD with momentum", r"step_chunks<.*MomentumSgd<float>", 64),
     ("AdamW", r"optimizer_detail::AdamW<float>", 64),
 ]
 

@@ -224,6 +224,108 @@ TEST_CASE("trainer: a loss that is not finite stops training before anything cha
   }
 }
 
+TEST_CASE_TEMPLATE("trainer: steps that are not waited for are steps, and their metrics the means over samples", T,
+                   float, double) {
+  ms::Context ctx({.seed = 12});
+  auto net = small_net<T>(ctx), same = small_net<T>(ctx);
+  for (std::size_t i = 0; i < 4; ++i) {
+    ms::nn::parameters(same)[i]->value = ms::clone(ctx, ms::nn::parameters(net)[i]->value);
+  }
+  ms::optim::AdamW adamw(net, {}), other(same, {});
+  ms::train::Trainer trainer(ctx, net, adamw);
+  const auto set = small_set(40);
+  for (int epoch = 0; epoch < 2; ++epoch) {
+    Metrics expected;
+    for (const auto& batch : set.batches<T>(ctx, 16, {.shuffle = true, .epoch = epoch})) {
+      trainer.step(batch);
+      expected += ms::train::step<T>(ctx, same, batch, other);
+    }
+    const Metrics metrics = trainer.metrics();
+    CHECK(metrics.samples == 40);
+    // Two orders of adding three losses in double.
+    CHECK(metrics.loss == doctest::Approx(expected.loss).epsilon(1e-14));
+    CHECK(metrics.accuracy == doctest::Approx(expected.accuracy).epsilon(1e-14));
+  }
+  support::check_same_bits(numbers_of<T>(ctx, net, adamw), numbers_of<T>(ctx, same, other));
+  CHECK(trainer.metrics().samples == 0);
+}
+
+TEST_CASE("trainer: what goes wrong in steps that are not waited for holds the weights, and is told when asked") {
+  ms::Context ctx({.seed = 5});
+  auto net = small_net<double>(ctx);
+  ms::optim::Sgd sgd(net, {.learning_rate = 0.1, .momentum = 0.9});
+  ms::train::Trainer<double> trainer(ctx, net, sgd);
+  const auto good = random_batch<double>(ctx);
+  auto x = support::normal_values<double>(7 * 12, 5);
+  auto wrong = labels;
+  wrong[3] = 99;
+  const auto mislabelled = support::make_batch<double>(ctx, {7, 12}, x, wrong);
+  x[40] = std::numeric_limits<double>::quiet_NaN();
+  const auto bad = support::make_batch<double>(ctx, {7, 12}, x, labels);
+  trainer.step(good);
+  const auto weights_and_moments = [&] {
+    for (auto* parameter : ms::nn::parameters(net)) {  // gradients are those of the last backward
+      parameter->gradient = ms::zeros<double>(ctx, parameter->value.shape());
+    }
+    return numbers_of<double>(ctx, net, sgd);
+  };
+  const auto before = weights_and_moments();
+  const auto check_held = [&](const auto& batch, const auto& message) {
+    trainer.step(batch);
+    trainer.step(good);
+    trainer.step(bad);
+    CHECK(sgd.steps() == 4);
+    message();
+    CHECK(sgd.steps() == 1);
+    support::check_same_bits(weights_and_moments(), before);
+  };
+  check_held(bad, [&] {
+    CHECK(message_of<ms::NumericError>([&] { (void)trainer.metrics(); }) ==
+          "training: step 2: the loss is nan; lower the learning rate (0.1) or look at the data");
+  });
+  check_held(mislabelled, [&] {
+    CHECK(message_of<ms::DataError>([&] { (void)trainer.metrics(); }) ==
+          "training: step 2: the label of row 3 is none of the logits' classes, numbered from 0; check the labels, or "
+          "give the last layer more outputs");
+  });
+  trainer.step(good);
+  CHECK(trainer.metrics().samples == 7);
+  CHECK(weights_and_moments() != before);
+
+  ms::nn::Parameter<double>& last = *ms::nn::parameters(net).back();
+  auto numbers = ms::to_host(ctx, last.value);
+  numbers[1] = std::numeric_limits<double>::quiet_NaN();
+  last.value = ms::from_host<double>(ctx, last.value.shape(), numbers);
+  trainer.step(good);
+  CHECK(contains(message_of<ms::NumericError>([&] { (void)trainer.metrics(); }),
+                 ms::concat("training: step 3: ", last.name, ": element 1 of ")));
+}
+
+TEST_CASE("trainer: losses that are read at once are summed and told at once") {
+  ms::Context ctx({.seed = 5});
+  auto net = small_net<double>(ctx);
+  ms::optim::Sgd sgd(net, {.learning_rate = 0.01});
+  ms::train::Trainer<double> trainer(ctx, net, sgd, ms::nn::SquaredError{});
+  const auto inputs = random_batch<double>(ctx);
+  const auto output = net.forward(ctx, inputs.inputs, {});
+  const auto zero = ms::zeros<double>(ctx, output.output.shape());
+  const ms::nn::BatchView<double> batch{.inputs = inputs.inputs, .targets = zero};
+  double squares = 0.0;
+  for (const double value : ms::to_host(ctx, output.output)) squares += value * value;
+  trainer.step(batch);
+  const Metrics metrics = trainer.metrics();
+  CHECK(metrics.samples == 7);
+  CHECK(metrics.loss == doctest::Approx(squares / 7).epsilon(1e-12));
+  auto x = support::normal_values<double>(7 * 12, 5);
+  x[40] = std::numeric_limits<double>::quiet_NaN();
+  const auto bad = support::make_batch<double>(ctx, {7, 12}, x, labels);
+  CHECK(contains(message_of<ms::NumericError>([&] { trainer.step({.inputs = bad.inputs, .targets = zero}); }),
+                 "training: step 2: the input batch: element 40"));
+  auto other = small_net<double>(ctx);
+  CHECK(contains(message_of<ms::ArgumentError>([&] { ms::train::Trainer<double>(ctx, other, sgd); }),
+                 "the optimiser is of another network"));
+}
+
 TEST_CASE("trainer: a parameter or a loss that is not finite is named") {
   ms::Context ctx({.seed = 5});
   auto net = small_net<double>(ctx);

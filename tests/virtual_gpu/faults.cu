@@ -53,6 +53,17 @@ __global__ void read_quads(const float* from, float* to) {
   reinterpret_cast<float4*>(to)[threadIdx.x] = *reinterpret_cast<const float4*>(from + 4 * threadIdx.x);
 }
 
+__global__ void sum_by_last_block(float* parts, unsigned* arrived, float* sum, bool fence_before, bool fence_behind) {
+  parts[blockIdx.x] = static_cast<float>(blockIdx.x + 1);
+  if (fence_before) __threadfence();
+  const bool last = atomicInc(arrived, gridDim.x - 1) == gridDim.x - 1;
+  if (fence_behind) __threadfence();
+  if (!last) return;
+  float total = 0.0f;
+  for (unsigned i = 0; i < gridDim.x; ++i) total += parts[i];
+  *sum = total;
+}
+
 __global__ void reverse(const float* from, float* to, bool waits) {
   __shared__ float row[128];
   row[threadIdx.x] = from[threadIdx.x];
@@ -362,6 +373,19 @@ TEST_CASE("blocks that write one address") {
   CHECK(x.values()[0] == 2.0f);
   sum_all<<<2, 1>>>(x.data, false);
   CHECK_TOLD(told(), "race: writes device memory that block 0 thread 0 writes");
+}
+
+TEST_CASE("a last block that goes on with what the others wrote, with and without its fences") {
+  Device<float> parts(4), sum(1);
+  Device<unsigned> arrived(std::vector<unsigned>(1, 0));
+  const auto told_of = [&](bool fence_before, bool fence_behind) {
+    sum_by_last_block<<<4, 1>>>(parts.data, arrived.data, sum.data, fence_before, fence_behind);
+    return told();
+  };
+  CHECK(told_of(true, true) == "");
+  CHECK(sum.values()[0] == 10.0f);
+  CHECK_TOLD(told_of(false, true), "race: reads device memory that block 0 thread 0 writes", "sum_by_last_block");
+  CHECK_TOLD(told_of(true, false), "race: reads device memory that block 0 thread 0 writes", "sum_by_last_block");
 }
 
 TEST_CASE("reads of what nobody wrote: by a kernel, a copy and cuBLAS") {

@@ -9,9 +9,11 @@
 #include <utility>
 #include <vector>
 
+#include "device.hpp"
 #include "machine.hpp"
 #include "operations.hpp"
 #include "program.hpp"
+#include "races.hpp"
 #include "text.hpp"
 
 namespace virtual_gpu {
@@ -298,9 +300,13 @@ class Parser {
                : op.has("shared") ? Space::shared
                : op.has("local")  ? Space::local
                                   : Space::generic;
-    if (op.name == "membar" || op.name == "fence" || op.name == "prefetch") return;  // everything is in order here
-    const bool known = control(in, op, operands) || together(in, op, operands) || predicates(in, op, operands) ||
-                       memory(in, op, operands) || moves(in, op, operands) || arithmetic(in, op, operands);
+    if (op.name == "prefetch") return;
+    const bool fences = op.name == "membar" || op.name == "fence";
+    if (fences && (!looks_for_races || op.has("cta") || op.has("proxy"))) return;  // everything is in order here
+    if (fences) in.execute = fence;
+    const bool known = fences || control(in, op, operands) || together(in, op, operands) ||
+                       predicates(in, op, operands) || memory(in, op, operands) || moves(in, op, operands) ||
+                       arithmetic(in, op, operands);
     if (!known) throw Unsupported("the instruction");
     kernel_.code.push_back(in);
   }

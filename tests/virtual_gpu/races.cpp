@@ -1,6 +1,8 @@
 #include "races.hpp"
 
 #include <string>
+#include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "device.hpp"
@@ -17,6 +19,23 @@ struct SharedShadow {
   } write, read;
   bool under_way = false;
 };
+
+/// What fences and atomics of a launch have ordered. Blocks run one after the other; of a block all threads count as
+/// one, as barriers have to order them.
+struct Fences {
+  std::unordered_map<u64, std::unordered_set<u32>> released;  // by address: blocks whose fence came before an atomic
+  std::unordered_set<u32> seen, acquired;                     // by the running block: before and after its fence
+  u32 block = ~0u;
+  bool fenced = false;  // and has written nothing since
+
+  void enter(u32 number) {
+    if (block == number) return;
+    block = number;
+    fenced = false;
+    seen.clear();
+    acquired.clear();
+  }
+} fences;
 
 std::vector<SharedShadow> shared_shadows;
 u32 launch = 0;
@@ -43,6 +62,7 @@ std::string thread_name(u16 thread) {
 
 void begin_race_checks(u64 shared_bytes) {
   ++launch;
+  fences = {};
   shared_shadows.assign(shared_bytes, {});
 }
 
@@ -89,6 +109,13 @@ void check_device(const Warp& warp, const Instruction& in, int lane, u64 address
   const Block& block = *warp.block;
   const u16 self = thread_of(warp, lane);
   const bool writes = access != Access::read;
+  fences.enter(block.number);
+  if (access == Access::write) fences.fenced = false;
+  if (access == Access::atomic) {
+    auto& released = fences.released[address];
+    fences.seen.insert(released.begin(), released.end());
+    if (fences.fenced) released.insert(block.number);
+  }
   for (memory::Shadow* s = memory::shadow(address); s <= memory::shadow(address + bytes - 1); ++s) {
     if (access != Access::write && !s->written) {
       fault(warp, in, lane, "reads device memory that nobody wrote");
@@ -99,7 +126,7 @@ void check_device(const Warp& warp, const Instruction& in, int lane, u64 address
     if (access == Access::atomic || bytes < 4) continue;
     const auto ordered = [&](const memory::Shadow::Access& other) {
       if (other.launch != launch) return true;
-      if (other.block != block.number) return false;
+      if (other.block != block.number) return fences.acquired.contains(other.block);
       return other.barriers != block.barriers || in_order(warp, self, other.thread, other.syncs);
     };
     const bool after_write = !ordered(s->write), after_read = writes && !ordered(s->read);
@@ -123,6 +150,12 @@ void check_device(const Warp& warp, const Instruction& in, int lane, u64 address
                  together ? joined_reader(warp, self, s->read.thread) : self};
     }
   }
+}
+
+void fence(Warp& warp, const Instruction&) {
+  fences.enter(warp.block->number);
+  fences.fenced = true;
+  fences.acquired.insert(fences.seen.begin(), fences.seen.end());
 }
 
 }  // namespace virtual_gpu

@@ -10,6 +10,9 @@ enum class Access : u8 { read, write, atomic };
 void check_shared(const Warp& warp, const Instruction& in, int lane, u64 at, u64 bytes, Access access);
 /// The same for device memory at a device address.
 void check_device(const Warp& warp, const Instruction& in, int lane, u64 address, u64 bytes, Access access);
+/// A fence of the device: what the block wrote before is in order for blocks that see, by an atomic and a fence behind
+/// it, an atomic of this block behind the fence.
+void fence(Warp& warp, const Instruction& in);
 /// Asynchronous copies: nobody may touch their target until its thread has waited; then it is written.
 void start_copy_to_shared(const Warp& warp, const Instruction& in, int lane, u64 at, u64 bytes);
 void finish_copy_to_shared(const Warp& warp, int lane, u64 at, u64 bytes);

@@ -57,7 +57,8 @@
 #define MERISTEM_INDEPENDENT
 #endif
 
-// The parts of the library. Declared here, so that `namespace meristem::nn {` opens the one that belongs to the backend.
+// The parts of the library. Declared here, so that `namespace meristem::nn {` opens the one that belongs to the
+// backend.
 namespace meristem {
 inline namespace MERISTEM_BACKEND {
 namespace data {}

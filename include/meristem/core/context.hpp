@@ -1,7 +1,10 @@
 // The explicit first argument of everything: device, stream, library handles, memory, seed and numerics policy.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <string>
 #include <type_traits>
@@ -144,6 +147,21 @@ class Context {
   /// A number nobody had from this Context before, from 1; parameters are known by it.
   [[nodiscard]] std::uint64_t next_id() noexcept { return ++ids_; }
 
+  /// At least `count` counters in device memory, all 0, for `last_to_arrive` (core/arrival.hpp), which leaves them so.
+  /// Valid for the launches that are started before the next call.
+  [[nodiscard]] unsigned* arrivals(std::int64_t count) {
+    const std::size_t bytes = static_cast<std::size_t>(count) * sizeof(unsigned);
+    if (bytes > arrivals_.bytes()) {
+      arrivals_ = Buffer(memory_, std::max(bytes, 2 * arrivals_.bytes()));
+#if MERISTEM_GPU
+      check_cuda(cudaMemsetAsync(arrivals_.data(), 0, arrivals_.bytes(), stream()), "cudaMemsetAsync");
+#else
+      std::memset(arrivals_.data(), 0, arrivals_.bytes());
+#endif
+    }
+    return static_cast<unsigned*>(arrivals_.data());
+  }
+
   /// How many random streams were taken; with `set_random_streams` a checkpoint restores where the program was.
   [[nodiscard]] std::uint64_t random_streams() const noexcept { return random_streams_; }
   void set_random_streams(std::uint64_t count) noexcept { random_streams_ = count; }
@@ -168,6 +186,7 @@ class Context {
   Owned<cusolverDnHandle_t> solver_;
 #endif
   std::shared_ptr<Memory> memory_;
+  Buffer arrivals_;
   std::uint64_t random_streams_ = 0;
   std::uint64_t ids_ = 0;
 };

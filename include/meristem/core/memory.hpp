@@ -1,4 +1,4 @@
-// Stream-ordered memory: a CUDA memory pool on the GPU, a caching allocator on the CPU.
+// Stream-ordered memory: a caching allocator over a CUDA memory pool on the GPU, over the C library on the CPU.
 #pragma once
 
 #include <algorithm>
@@ -10,6 +10,7 @@
 #include <memory>
 #include <mutex>
 #include <new>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -23,7 +24,9 @@ namespace meristem {
 inline namespace MERISTEM_BACKEND {
 
 /// Source of all tensor memory of one Context. Blocks are aligned to 256 bytes and handed out in stream order: a block
-/// released by one operation may be reused by the next one on the same stream. Thread-safe.
+/// released by one operation may be reused by the next one on the same stream. Blocks are kept and handed out again, so
+/// that work that repeats itself asks neither CUDA nor the C library for memory; with MERISTEM_MEMORY_CACHE=0 in the
+/// environment none is, so that tools that watch memory see each by itself. Thread-safe.
 class Memory {
  public:
   static constexpr std::size_t alignment = 256;
@@ -40,16 +43,13 @@ class Memory {
     check_cuda(cudaMemPoolSetAttribute(pool_, cudaMemPoolAttrReleaseThreshold, &keep_all), "cudaMemPoolSetAttribute");
   }
   ~Memory() {
+    drop_cache();
     cudaStreamSynchronize(stream_.get());
     cudaMemPoolDestroy(pool_);
   }
 #else
   Memory() = default;
-  ~Memory() {
-    for (auto& [bytes, blocks] : free_) {
-      for (void* block : blocks) std::free(block);
-    }
-  }
+  ~Memory() { drop_cache(); }
 #endif
   Memory(const Memory&) = delete;
   Memory& operator=(const Memory&) = delete;
@@ -113,7 +113,7 @@ class Memory {
 
 #if MERISTEM_GPU
   /// Null if there is no memory.
-  void* take(std::size_t bytes) {
+  void* obtain(std::size_t bytes) {
     void* block = nullptr;
     const cudaError_t status = cudaMallocFromPoolAsync(&block, bytes, pool_, stream_.get());
     if (status == cudaErrorMemoryAllocation) {
@@ -123,17 +123,23 @@ class Memory {
     check_cuda(status, "cudaMallocFromPoolAsync");
     return block;
   }
-  void put_back(void* block, std::size_t) noexcept { cudaFreeAsync(block, stream_.get()); }
+  void give_back(void* block) noexcept { cudaFreeAsync(block, stream_.get()); }
 
   std::shared_ptr<CUstream_st> stream_;
   cudaMemPool_t pool_ = nullptr;
 #else
-  // Sanitized builds never reuse a block, so that a stale pointer or an overrun is reported.
-  static constexpr bool caching = MERISTEM_ASAN == 0;
-
   /// Null if there is no memory.
+  static void* obtain(std::size_t bytes) {
+    void* block = nullptr;
+    return posix_memalign(&block, alignment, bytes) == 0 ? block : nullptr;
+  }
+  static void give_back(void* block) noexcept { std::free(block); }
+#endif
+
+  /// Null if there is no memory, also with all idle blocks freed.
   void* take(std::size_t bytes) {
-    if (caching) {
+    if (!caching_) return obtain(bytes);
+    {
       const std::lock_guard lock(mutex_);
       const auto blocks = free_.find(bytes);
       if (blocks != free_.end() && !blocks->second.empty()) {
@@ -142,14 +148,18 @@ class Memory {
         cached_ -= bytes;
         return block;
       }
+      free_idle([&] { return in_use_ + cached_ + bytes > most_in_use_ + cache_floor; });
     }
-    if (caching) make_room(bytes);
-    void* block = nullptr;
-    return posix_memalign(&block, alignment, bytes) == 0 ? block : nullptr;
+    void* block = obtain(bytes);
+    if (block == nullptr) {
+      drop_cache();
+      block = obtain(bytes);
+    }
+    return block;
   }
 
   void put_back(void* block, std::size_t bytes) noexcept {
-    if (caching) {
+    if (caching_) {
       const std::lock_guard lock(mutex_);
       if (in_use_ + cached_ + bytes <= most_in_use_ + cache_floor) {
         try {
@@ -160,16 +170,16 @@ class Memory {
         }
       }
     }
-    std::free(block);
+    give_back(block);
   }
 
-  /// Frees idle blocks, largest first, until `bytes` more stay within the bound: sizes change as networks grow.
-  void make_room(std::size_t bytes) noexcept {
-    const std::lock_guard lock(mutex_);
-    while (cached_ > 0 && in_use_ + cached_ + bytes > most_in_use_ + cache_floor) {
+  /// Frees idle blocks, largest first, while `too_many()`: sizes change as networks grow. The caller holds the lock.
+  template <class TooMany>
+  void free_idle(const TooMany& too_many) noexcept {
+    while (cached_ > 0 && too_many()) {
       const auto largest = std::prev(free_.end());
       if (!largest->second.empty()) {
-        std::free(largest->second.back());
+        give_back(largest->second.back());
         largest->second.pop_back();
         cached_ -= largest->first;
       }
@@ -177,11 +187,22 @@ class Memory {
     }
   }
 
+  void drop_cache() noexcept {
+    const std::lock_guard lock(mutex_);
+    free_idle([] { return true; });
+  }
+
+  /// Sanitized builds never reuse a block, so that a stale pointer or an overrun is reported.
+  static bool wants_cache() {
+    const char* const setting = std::getenv("MERISTEM_MEMORY_CACHE");
+    return MERISTEM_ASAN == 0 && (setting == nullptr || std::string_view(setting) != "0");
+  }
+
   // What is in use and what lies idle together stay within the most that was ever in use, and this.
   static constexpr std::size_t cache_floor = std::size_t{1} << 28;
+  const bool caching_ = wants_cache();
   std::map<std::size_t, std::vector<void*> > free_;
   std::size_t cached_ = 0;
-#endif
   mutable std::mutex mutex_;
   std::size_t in_use_ = 0;
   std::size_t peak_ = 0;

@@ -4,11 +4,13 @@
 // the libraries call the upper one, and the eigenvectors that they put into columns are rows here.
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <string>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include <meristem/core/blas.hpp>
@@ -18,6 +20,7 @@
 #include <meristem/core/error.hpp>
 #include <meristem/core/launch.hpp>
 #include <meristem/core/memory.hpp>
+#include <meristem/core/non_finite.hpp>
 #include <meristem/core/source_location.hpp>
 #include <meristem/core/tensor.hpp>
 #include <meristem/core/view.hpp>
@@ -37,62 +40,21 @@ namespace detail {
 /// "64×64".
 [[nodiscard]] inline std::string order(std::int64_t n) { return concat(n, "×", n); }
 
-/// Whether none of n numbers that lie one after the other is NaN or infinite.
-template <class T>
-[[nodiscard]] MERISTEM_HD bool all_finite(const T* values, std::int64_t n) {
-  int bad = 0;
-#if defined(_OPENMP) && !MERISTEM_GPU
-#pragma omp simd reduction(| : bad)
-#endif
-  for (std::int64_t j = 0; j < n; ++j) bad |= values[j] - values[j] != T(0);
-  return bad == 0;
-}
-
-/// For every row of one triangle, the first column that holds NaN or infinity, or -1.
-template <class T>
-struct FindNonFinite {
-  View<const T> a;
-  bool lower;
-  std::int64_t* first;
-
-  MERISTEM_HD void operator()(std::int64_t i) const {
-    const std::int64_t begin = lower ? 0 : i;
-    const std::int64_t end = lower ? i + 1 : a.extent(1);
-    std::int64_t found = -1;
-    if (a.stride(1) == 1 && all_finite(&a(i, begin), end - begin)) {
-      first[i] = found;
-      return;
-    }
-    for (std::int64_t j = begin; j < end; ++j) {
-      const T value = a(i, j);
-      if (value - value != T(0)) {
-        found = j;
-        break;
-      }
-    }
-    first[i] = found;
-  }
-};
-
 /// Throws NumericError that names the first element of the triangle that is NaN or infinite: LAPACK's eigenvalue
 /// iteration may not end on such a matrix, and OpenBLAS's Cholesky factorisation returns NaN without a word.
 template <Real T>
 void require_finite_triangle(Context& ctx, const char* function, Triangle triangle, View<const T> a,
                              const SourceLocation& where) {
-  const std::int64_t n = a.extent(0);
-  Tensor<std::int64_t> first(ctx, {n});
-  for_each(ctx, n, FindNonFinite<T>{a, triangle == Triangle::lower, first.data()});
-  const std::vector<std::int64_t> columns = to_host(ctx, first);
-  for (std::int64_t i = 0; i < n; ++i) {
-    const std::int64_t j = columns[static_cast<std::size_t>(i)];
-    if (j < 0) continue;
-    T value;
-    copy_bytes(ctx, &value, &a(i, j), sizeof(T));
-    ctx.synchronize();
-    throw NumericError(concat(function, ": element (", i, ", ", j, ") of the ", order(n), " matrix is ", value,
-                              "; check what it was computed from for NaN, infinity or overflow"),
-                       where);
-  }
+  NonFiniteSearch search(ctx, 1);
+  search.add(ctx, a, triangle == Triangle::lower ? Part::lower : Part::upper);
+  const auto found = search.found(ctx)[0];
+  if (!found) return;
+  T value;
+  copy_bytes(ctx, &value, &a(found->row, found->column), sizeof(T));
+  ctx.synchronize();
+  throw NumericError(concat(function, ": element (", found->row, ", ", found->column, ") of the ", order(a.extent(0)),
+                            " matrix is ", value, "; check what it was computed from for NaN, infinity or overflow"),
+                     where);
 }
 
 /// Throws SolverError for what LAPACK and cuSOLVER report as info != 0 of an eigenvalue decomposition.
@@ -139,9 +101,31 @@ class SolverCall {
 };
 #endif
 
-/// Cholesky factorisation of n > 0 rows; returns the library's info.
+/// What came of a Cholesky factorisation.
+struct Factorization {
+  std::int64_t info = 0;         ///< the library's
+  std::vector<double> diagonal;  ///< of the factor
+};
+
+#if MERISTEM_GPU
+/// out[0] = info, out[1 + i] = a[i step]
+template <class T>
+struct GatherDiagonal {
+  const T* a;
+  std::int64_t step;
+  const int* info;
+  double* out;
+  MERISTEM_HD void operator()(std::int64_t i) const {
+    out[i] = i == 0 ? static_cast<double>(*info) : static_cast<double>(a[(i - 1) * step]);
+  }
+};
+#endif
+
+/// Cholesky factorisation of n > 0 rows.
 template <Real T>
-[[nodiscard]] std::int64_t factorize(Context& ctx, Triangle triangle, const Matrix<T>& a, const SourceLocation& where) {
+[[nodiscard]] Factorization factorize(Context& ctx, Triangle triangle, const Matrix<T>& a,
+                                      const SourceLocation& where) {
+  const std::int64_t step = std::int64_t{a.stride} + 1;
 #if MERISTEM_GPU
   constexpr cudaDataType type = std::is_same_v<T, float> ? CUDA_R_32F : CUDA_R_64F;
   const cublasFillMode_t fill = native(flipped(triangle));
@@ -154,45 +138,35 @@ template <Real T>
   check_cusolver(cusolverDnXpotrf(ctx.solver(), call.params(), fill, a.rows, type, a.data, a.stride, type,
                                   call.device(), device_bytes, call.host(), host_bytes, call.info()),
                  "cusolverDnXpotrf", where);
-  return call.finish();
+  Tensor<double> all(ctx, {a.rows + 1});
+  for_each(ctx, a.rows + 1, GatherDiagonal<T>{a.data, step, call.info(), all.data()});
+  const std::vector<double> there = to_host(ctx, all);
+  return {static_cast<std::int64_t>(there[0]), {there.begin() + 1, there.end()}};
 #else
   static_cast<void>(ctx);
   static_cast<void>(where);
-  return for_type<T>(LAPACKE_spotrf_work, LAPACKE_dpotrf_work)(
+  Factorization result;
+  result.info = for_type<T>(LAPACKE_spotrf_work, LAPACKE_dpotrf_work)(
       LAPACK_COL_MAJOR, triangle == Triangle::lower ? 'U' : 'L', a.rows, a.data, a.stride);
+  for (std::int64_t i = 0; i < a.rows; ++i) result.diagonal.push_back(static_cast<double>(a.data[i * step]));
+  return result;
 #endif
 }
 
-/// Order of the first minor whose pivot is NaN or infinite in a finished factor, or 0.
+/// `info` of the result is 0 or the order of the first minor that is not positive definite.
 template <Real T>
-[[nodiscard]] std::int64_t first_bad_pivot(Context& ctx, const Matrix<T>& a) {
-  std::vector<T> diagonal(static_cast<std::size_t>(a.rows));
-  const std::int64_t step = std::int64_t{a.stride} + 1;
-#if MERISTEM_GPU
-  check_cuda(cudaMemcpy2DAsync(diagonal.data(), sizeof(T), a.data, static_cast<std::size_t>(step) * sizeof(T),
-                               sizeof(T), diagonal.size(), cudaMemcpyDeviceToHost, ctx.stream()),
-             "cudaMemcpy2DAsync");
-  ctx.synchronize();
-#else
-  static_cast<void>(ctx);
-  for (std::int64_t i = 0; i < a.rows; ++i) diagonal[static_cast<std::size_t>(i)] = a.data[i * step];
-#endif
-  for (std::size_t i = 0; i < diagonal.size(); ++i) {
-    if (diagonal[i] - diagonal[i] != T(0)) return static_cast<std::int64_t>(i) + 1;
-  }
-  return 0;
-}
-
-template <Real T>
-[[nodiscard]] std::int64_t cholesky(const char* function, Context& ctx, Triangle triangle, View<T> a,
-                                    const SourceLocation& where) {
+[[nodiscard]] Factorization cholesky(const char* function, Context& ctx, Triangle triangle, View<T> a,
+                                     const SourceLocation& where) {
   const Matrix<T> matrix = as_square_matrix(function, "a", a, where);
-  if (matrix.rows == 0) return 0;
+  if (matrix.rows == 0) return {};
   require_finite_triangle<T>(ctx, function, triangle, a, where);
-  const std::int64_t info = factorize(ctx, triangle, matrix, where);
-  if (info < 0) throw SolverError(concat(function, ": the library refused argument ", -info), where);
-  // Overflow inside the factorisation ends in a NaN pivot, which not every library reports.
-  return info != 0 ? info : first_bad_pivot(ctx, matrix);
+  Factorization result = factorize(ctx, triangle, matrix, where);
+  if (result.info < 0) throw SolverError(concat(function, ": the library refused argument ", -result.info), where);
+  // Overflow inside the factorisation ends in a pivot of NaN, which not every library reports.
+  for (std::size_t i = 0; result.info == 0 && i < result.diagonal.size(); ++i) {
+    if (!std::isfinite(result.diagonal[i])) result.info = static_cast<std::int64_t>(i) + 1;
+  }
+  return result;
 }
 
 }  // namespace detail
@@ -206,13 +180,22 @@ template <Real T>
 template <Real T>
 [[nodiscard]] std::int64_t try_potrf(Context& ctx, Triangle triangle, View<T> a,
                                      SourceLocation where = SourceLocation::current()) {
-  return detail::cholesky("try_potrf", ctx, triangle, a, where);
+  return detail::cholesky("try_potrf", ctx, triangle, a, where).info;
+}
+
+/// As `try_potrf`, and the diagonal (n) of the factor on the host, which is read anyway.
+template <Real T>
+[[nodiscard]] std::int64_t try_potrf(Context& ctx, Triangle triangle, View<T> a, std::vector<double>& diagonal,
+                                     SourceLocation where = SourceLocation::current()) {
+  detail::Factorization result = detail::cholesky("try_potrf", ctx, triangle, a, where);
+  diagonal = std::move(result.diagonal);
+  return result.info;
 }
 
 /// As `try_potrf`, but throws SolverError with the order of the failing minor.
 template <Real T>
 void potrf(Context& ctx, Triangle triangle, View<T> a, SourceLocation where = SourceLocation::current()) {
-  const std::int64_t minor = detail::cholesky("potrf", ctx, triangle, a, where);
+  const std::int64_t minor = detail::cholesky("potrf", ctx, triangle, a, where).info;
   if (minor == 0) return;
   throw SolverError(concat("potrf: the leading minor of order ", minor, " of the ", detail::order(a.extent(0)),
                            " matrix is not positive definite; add a ridge or use the eigen route"),

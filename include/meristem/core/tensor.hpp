@@ -84,13 +84,34 @@ class Tensor {
 
 namespace detail {
 
-/// Copies bytes between any two of host and device, in stream order.
+/// Copies bytes between any two of host and device, in stream order. What lies in pageable host memory was read when
+/// this returns.
 inline void copy_bytes([[maybe_unused]] Context& ctx, void* to, const void* from, std::size_t bytes) {
   if (bytes == 0) return;
 #if MERISTEM_GPU
   check_cuda(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, ctx.stream()), "cudaMemcpyAsync");
 #else
   std::memmove(to, from, bytes);
+#endif
+}
+
+/// Sets each of the bytes to `value`, in stream order.
+inline void fill_bytes([[maybe_unused]] Context& ctx, void* to, int value, std::size_t bytes) {
+  if (bytes == 0) return;
+#if MERISTEM_GPU
+  check_cuda(cudaMemsetAsync(to, value, bytes, ctx.stream()), "cudaMemsetAsync");
+#else
+  std::memset(to, value, bytes);
+#endif
+}
+
+/// Waits until the host memory from which a copy was started may go away: CUDA has read pageable memory by then, but
+/// reads memory that it knows itself while the program goes on.
+inline void wait_for_source([[maybe_unused]] Context& ctx, [[maybe_unused]] const void* from) {
+#if MERISTEM_GPU
+  cudaPointerAttributes attributes{};
+  check_cuda(cudaPointerGetAttributes(&attributes, from), "cudaPointerGetAttributes");
+  if (attributes.type != cudaMemoryTypeUnregistered) ctx.synchronize();
 #endif
 }
 
@@ -106,14 +127,7 @@ template <class T>
 template <class T>
 [[nodiscard]] Tensor<T> zeros(Context& ctx, const Shape& shape) {
   Tensor<T> result(ctx, shape);
-  const std::size_t bytes = static_cast<std::size_t>(result.size()) * sizeof(T);
-  if (bytes > 0) {
-#if MERISTEM_GPU
-    check_cuda(cudaMemsetAsync(result.data(), 0, bytes, ctx.stream()), "cudaMemsetAsync");
-#else
-    std::memset(static_cast<void*>(result.data()), 0, bytes);
-#endif
-  }
+  detail::fill_bytes(ctx, result.data(), 0, static_cast<std::size_t>(result.size()) * sizeof(T));
   return result;
 }
 
@@ -127,7 +141,7 @@ template <class T>
   Tensor<T> result(ctx, shape);
   detail::copy_bytes(ctx, result.data(), elements.data(), elements.size_bytes());
   // The caller's memory may go away as soon as this returns.
-  ctx.synchronize();
+  if (!elements.empty()) detail::wait_for_source(ctx, elements.data());
   return result;
 }
 

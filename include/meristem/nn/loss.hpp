@@ -23,6 +23,9 @@ struct LossValue {
   std::int64_t correct = 0;  ///< answers that are right
   std::int64_t judged = 0;   ///< answers that are right or wrong: 0 for losses that know no right and wrong
   Tensor<T> gradient;        ///< of `mean`, in the shape of the output; empty if not asked for
+  /// Of a loss that has not been read (Objective::on_device): the sums (1) over `judged` rows that `mean` and `correct`
+  /// follow from; empty otherwise.
+  Tensor<kernels::ClassificationSums> sums = {};
 };
 
 namespace detail {
@@ -74,6 +77,26 @@ struct CrossEntropy {
                                         const std::type_identity_t<BatchView<T>>& batch,
                                         bool with_gradient = true) const {
     if (batch.has_labels() || batch.size() == 0) return (*this)(ctx, logits, batch.labels, with_gradient);
+    return of_targets(ctx, logits, batch, with_gradient);
+  }
+
+  /// The same, not read where a batch has labels: nothing waits for the device, and no label is checked.
+  template <Real T>
+  [[nodiscard]] LossValue<T> on_device(Context& ctx, View<const T> logits,
+                                       const std::type_identity_t<BatchView<T>>& batch,
+                                       bool with_gradient = true) const {
+    if (!batch.has_labels() && batch.size() > 0) return of_targets(ctx, logits, batch, with_gradient);
+    LossValue<T> value = detail::room_for_gradient(ctx, logits, with_gradient);
+    value.sums = kernels::softmax_cross_entropy_sums(ctx, logits, batch.labels, label_smoothing,
+                                                     detail::gradient_of(value, with_gradient));
+    value.judged = batch.labels.size();
+    return value;
+  }
+
+ private:
+  template <Real T>
+  [[nodiscard]] LossValue<T> of_targets(Context& ctx, View<const T> logits, const BatchView<T>& batch,
+                                        bool with_gradient) const {
     if (!batch.has_targets()) throw DataError("cross-entropy: the batch has neither labels nor targets");
     LossValue<T> value = detail::room_for_gradient(ctx, logits, with_gradient);
     value.mean = kernels::soft_cross_entropy<T>(ctx, logits, batch.targets, label_smoothing, value.correct,
@@ -182,8 +205,8 @@ class Objective {
   template <class Loss>
   requires(!std::is_same_v<std::remove_cvref_t<Loss>, Objective> && (LossOf<Loss, float> || LossOf<Loss, double>))
       Objective(const Loss& loss) {
-    if constexpr (LossOf<Loss, float>) of_float_ = loss;
-    if constexpr (LossOf<Loss, double>) of_double_ = loss;
+    set<float>(of_float_, loss);
+    set<double>(of_double_, loss);
   }
 
   /// Throws ArgumentError for a loss that does not serve T, ShapeError for a gradient of another shape than the output,
@@ -192,7 +215,41 @@ class Objective {
   [[nodiscard]] LossValue<T> operator()(Context& ctx, View<const T> output,
                                         const std::type_identity_t<BatchView<T>>& batch,
                                         bool with_gradient = true) const {
-    const Function<T>& loss = of<T>();
+    return call(of<T>().now, ctx, output, batch, with_gradient);
+  }
+
+  /// The same, not read if the loss can be left on the device (the cross-entropy of labels can): see LossValue::sums.
+  template <Real T>
+  [[nodiscard]] LossValue<T> on_device(Context& ctx, View<const T> output,
+                                       const std::type_identity_t<BatchView<T>>& batch,
+                                       bool with_gradient = true) const {
+    return call(of<T>().on_device, ctx, output, batch, with_gradient);
+  }
+
+ private:
+  template <class T>
+  using Function = std::function<LossValue<T>(Context&, View<const T>, const BatchView<T>&, bool)>;
+  template <class T>
+  struct Functions {
+    Function<T> now, on_device;
+  };
+
+  template <class T, class Loss>
+  static void set(Functions<T>& functions, const Loss& loss) {
+    if constexpr (LossOf<Loss, T>) {
+      functions = {loss, loss};
+      if constexpr (requires(Context & ctx, View<const T> output, const BatchView<T>& batch) {
+                      loss.on_device(ctx, output, batch, true);
+                    }) {
+        functions.on_device = [loss](Context& ctx, View<const T> output, const BatchView<T>& batch,
+                                     bool with_gradient) { return loss.on_device(ctx, output, batch, with_gradient); };
+      }
+    }
+  }
+
+  template <Real T>
+  static LossValue<T> call(const Function<T>& loss, Context& ctx, View<const T> output, const BatchView<T>& batch,
+                           bool with_gradient) {
     if (!loss) throw ArgumentError(concat("objective: the loss is not made for networks of ", dtype_name<T>));
     LossValue<T> value = loss(ctx, output, batch, with_gradient);
     if (with_gradient && value.gradient.shape() != output.shape()) {
@@ -202,12 +259,8 @@ class Objective {
     return value;
   }
 
- private:
-  template <class T>
-  using Function = std::function<LossValue<T>(Context&, View<const T>, const BatchView<T>&, bool)>;
-
   template <Real T>
-  [[nodiscard]] const Function<T>& of() const {
+  [[nodiscard]] const Functions<T>& of() const {
     if constexpr (std::is_same_v<T, float>) {
       return of_float_;
     } else {
@@ -215,8 +268,8 @@ class Objective {
     }
   }
 
-  Function<float> of_float_;
-  Function<double> of_double_;
+  Functions<float> of_float_;
+  Functions<double> of_double_;
 };
 
 }  // namespace meristem::nn

@@ -1,6 +1,8 @@
 // Adam with decoupled weight decay.
 #pragma once
 
+#include <span>
+
 #include <meristem/optim/optimizer.hpp>
 
 namespace meristem::optim {
@@ -26,7 +28,7 @@ class AdamW final : public Optimizer<T> {
   [[nodiscard]] const AdamWOptions& options() const noexcept { return options_; }
 
  protected:
-  void update(Context& ctx, nn::Parameter<T>& parameter) override;
+  void update(Context& ctx, std::span<nn::Parameter<T>* const> parameters, const std::int32_t* held) override;
 
  private:
   AdamWOptions options_;

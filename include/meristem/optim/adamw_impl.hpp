@@ -1,6 +1,7 @@
 // Definitions of adamw.hpp.
 #pragma once
 
+#include <utility>
 #include <vector>
 
 #include <meristem/kernels/optimizer.cuh>
@@ -25,19 +26,23 @@ AdamW<T>::AdamW(nn::Layer<T>& network, const AdamWOptions& options) : Optimizer<
 }
 
 template <Real T>
-void AdamW<T>::update(Context& ctx, nn::Parameter<T>& parameter) {
-  const auto [stages, of_element] = this->stages(ctx, parameter);
-  std::vector<kernels::AdamWStep> steps;
-  for (const auto& stage : stages) {
-    steps.push_back({.learning_rate = stage.learning_rate,
-                     .beta1 = options_.beta1,
-                     .beta2 = options_.beta2,
-                     .epsilon = options_.epsilon,
-                     .weight_decay = this->weight_decay_of(parameter, options_.weight_decay),
-                     .step = stage.steps});
+void AdamW<T>::update(Context& ctx, std::span<nn::Parameter<T>* const> parameters, const std::int32_t* held) {
+  std::vector<kernels::AdamWParameter<T>> all;
+  for (nn::Parameter<T>* const parameter : parameters) {
+    const auto [stages, of_element] = this->stages(ctx, *parameter);
+    std::vector<kernels::AdamWStep> steps;
+    for (const auto& stage : stages) {
+      steps.push_back({.learning_rate = stage.learning_rate,
+                       .beta1 = options_.beta1,
+                       .beta2 = options_.beta2,
+                       .epsilon = options_.epsilon,
+                       .weight_decay = this->weight_decay_of(*parameter, options_.weight_decay),
+                       .step = stage.steps});
+    }
+    std::vector<Tensor<T>>& moments = this->moments(ctx, *parameter, 2);
+    all.push_back({std::move(steps), of_element, parameter->gradient, moments[0], moments[1], parameter->value});
   }
-  std::vector<Tensor<T>>& moments = this->moments(ctx, parameter, 2);
-  kernels::adamw_step<T>(ctx, steps, of_element, parameter.gradient, moments[0], moments[1], parameter.value);
+  kernels::adamw_step<T>(ctx, all, held);
 }
 
 }  // namespace meristem::optim

@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -53,8 +54,9 @@ class Optimizer {
   /// Name of the type, such as `Sgd`.
   [[nodiscard]] virtual std::string_view kind() const = 0;
 
-  /// One step along the gradients that backward left in the parameters.
-  void step(Context& ctx);
+  /// One step along the gradients that backward left in the parameters. Where `held`, a number in device memory, is not
+  /// 0 when the device gets there, no weight and no moment changes.
+  void step(Context& ctx, const std::int32_t* held = nullptr);
 
   [[nodiscard]] double learning_rate() const noexcept { return learning_rate_; }
   /// Throws ArgumentError for a rate that is negative or not finite.
@@ -100,7 +102,8 @@ class Optimizer {
     View<const std::int32_t> of_element;
   };
 
-  virtual void update(Context& ctx, nn::Parameter<T>& parameter) = 0;
+  /// A step of all parameters that are not empty, unless `held` points at a number on the device that is not 0.
+  virtual void update(Context& ctx, std::span<nn::Parameter<T>* const> parameters, const std::int32_t* held) = 0;
 
   /// The state of a parameter, made of `count` zero tensors at its first step.
   std::vector<Tensor<T>>& moments(Context& ctx, const nn::Parameter<T>& parameter, std::size_t count);

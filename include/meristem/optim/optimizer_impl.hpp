@@ -30,16 +30,18 @@ MERISTEM_INLINE bool matches(std::string_view pattern, std::string_view name) {
 }
 
 template <Real T>
-void Optimizer<T>::step(Context& ctx) {
+void Optimizer<T>::step(Context& ctx, const std::int32_t* held) {
   nn::Layer<T>& network = *network_;
   ++steps_;
+  std::vector<nn::Parameter<T>*> parameters;
   network.visit_parameters([&](nn::Parameter<T>& parameter) {
     if (parameter.value.empty()) return;
     Known& known = known_[parameter.id];
     // Moments that somebody restored without first steps are of the parameter's whole life.
     if (known.first_steps.base == 0) known.first_steps.base = known.moments.empty() ? steps_ : 1;
-    update(ctx, parameter);
+    parameters.push_back(&parameter);
   });
+  if (!parameters.empty()) update(ctx, parameters, held);
 }
 
 template <Real T>

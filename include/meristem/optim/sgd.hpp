@@ -1,6 +1,8 @@
 // Stochastic gradient descent with momentum.
 #pragma once
 
+#include <span>
+
 #include <meristem/optim/optimizer.hpp>
 
 namespace meristem::optim {
@@ -27,7 +29,7 @@ class Sgd final : public Optimizer<T> {
   [[nodiscard]] const SgdOptions& options() const noexcept { return options_; }
 
  protected:
-  void update(Context& ctx, nn::Parameter<T>& parameter) override;
+  void update(Context& ctx, std::span<nn::Parameter<T>* const> parameters, const std::int32_t* held) override;
 
  private:
   SgdOptions options_;

@@ -1,6 +1,7 @@
 // Definitions of sgd.hpp.
 #pragma once
 
+#include <utility>
 #include <vector>
 
 #include <meristem/kernels/optimizer.cuh>
@@ -25,20 +26,25 @@ Sgd<T>::Sgd(nn::Layer<T>& network, const SgdOptions& options) : Optimizer<T>(net
 }
 
 template <Real T>
-void Sgd<T>::update(Context& ctx, nn::Parameter<T>& parameter) {
+void Sgd<T>::update(Context& ctx, std::span<nn::Parameter<T>* const> parameters, const std::int32_t* held) {
   // Only the first step of a momentum buffer with dampening is another.
   const bool age_matters = options_.momentum > 0.0 && options_.dampening != 0.0;
-  const auto [stages, of_element] = this->stages(ctx, parameter, age_matters);
-  std::vector<kernels::SgdStep> steps;
-  for (const auto& stage : stages) {
-    steps.push_back({.learning_rate = stage.learning_rate,
-                     .momentum = options_.momentum,
-                     .dampening = stage.steps == 1 ? 0.0 : options_.dampening,
-                     .weight_decay = this->weight_decay_of(parameter, options_.weight_decay),
-                     .nesterov = options_.nesterov});
+  std::vector<kernels::SgdParameter<T>> all;
+  for (nn::Parameter<T>* const parameter : parameters) {
+    const auto [stages, of_element] = this->stages(ctx, *parameter, age_matters);
+    std::vector<kernels::SgdStep> steps;
+    for (const auto& stage : stages) {
+      steps.push_back({.learning_rate = stage.learning_rate,
+                       .momentum = options_.momentum,
+                       .dampening = stage.steps == 1 ? 0.0 : options_.dampening,
+                       .weight_decay = this->weight_decay_of(*parameter, options_.weight_decay),
+                       .nesterov = options_.nesterov});
+    }
+    const View<T> buffer =
+        options_.momentum > 0.0 ? this->moments(ctx, *parameter, 1)[0].view() : View<T>(nullptr, {0});
+    all.push_back({std::move(steps), of_element, parameter->gradient, buffer, parameter->value});
   }
-  const View<T> buffer = options_.momentum > 0.0 ? this->moments(ctx, parameter, 1)[0].view() : View<T>(nullptr, {0});
-  kernels::sgd_step<T>(ctx, steps, of_element, parameter.gradient, buffer, parameter.value);
+  kernels::sgd_step<T>(ctx, all, held);
 }
 
 }  // namespace meristem::optim

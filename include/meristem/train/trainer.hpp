@@ -57,6 +57,53 @@ template <Real T>
 Metrics step(Context& ctx, nn::Layer<T>& network, const std::type_identity_t<nn::BatchView<T>>& batch,
              optim::Optimizer<T>& optimizer, const nn::Objective& loss = {});
 
+namespace detail {
+/// What steps that nobody waits for add up to.
+struct StepSums {
+  double loss;  // Σ mean loss · samples; of a failed step its mean
+  std::int64_t correct;
+  std::int64_t bad_step;  // the first that failed: its loss is not finite, or a label is out of range
+  std::int64_t bad_row;   // of its labels
+  std::int32_t held;      // 1 after a step that failed
+};
+}  // namespace detail
+
+/// Training steps that the device is not waited for: their losses add up where they are until `metrics` asks.
+///
+///   Trainer<float> trainer(ctx, net, sgd);
+///   for (const auto& batch : train.batches<float>(ctx, 128)) trainer.step(batch);
+///   std::cout << trainer.metrics();
+///
+/// Losses other than the cross-entropy of labels are read, and waited for, in every step. The network may be moved, and
+/// may grow between two steps.
+template <Real T>
+class Trainer {
+ public:
+  /// The Context and the optimiser must outlive it.
+  Trainer(Context& ctx, nn::Layer<T>& network, optim::Optimizer<T>& optimizer, nn::Objective loss = {});
+
+  /// As `train::step`. After a loss that is not finite, or a label out of range, no weight changes any more until
+  /// `metrics` has told of it. Throws as `train::step` what is known without waiting.
+  void step(const std::type_identity_t<nn::BatchView<T>>& batch);
+
+  /// Mean loss and accuracy over the steps since the last call. Waits for the device. Throws NumericError and DataError
+  /// as `train::step`, but names no input batch; the message names the step, and the weights and the number of the
+  /// optimiser's steps are those before it; gradients and running statistics are not. The metrics begin anew then, too.
+  [[nodiscard]] Metrics metrics();
+
+ private:
+  Context* ctx_;
+  nn::LayerHandle<T> network_;
+  optim::Optimizer<T>* optimizer_;
+  nn::Objective loss_;
+  Tensor<detail::StepSums> sums_;
+  Metrics known_;                          // of steps whose losses were read
+  std::int64_t samples_ = 0, judged_ = 0;  // of the others
+};
+
+template <class Network, class... Rest>
+Trainer(Context&, Network&, Rest&&...) -> Trainer<typename Network::value_type>;
+
 /// Loss, accuracy and errors over a whole set, in evaluation mode. Throws DataError for a set without samples and for
 /// labels out of range, and NumericError for a loss that is not finite: it names the batch of inputs or the parameter
 /// that is to blame, if one is.

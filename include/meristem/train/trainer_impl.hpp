@@ -32,32 +32,67 @@ MERISTEM_INLINE Metrics& Metrics::operator+=(const Metrics& other) {
 
 namespace meristem::train::detail {
 
-/// The loss of a batch. Throws DataError for labels out of range and NumericError for a mean that is not finite, which
-/// names the input, the targets or the parameter that is to blame, if one is. Messages start with `where()`.
-template <Real T, class Where>
-[[nodiscard]] nn::LossValue<T> checked_loss(Context& ctx, nn::Layer<T>& network, const nn::BatchView<T>& batch,
-                                            View<const T> output, const nn::Objective& loss, bool with_gradient,
-                                            const Where& where, double learning_rate = 0.0) {
-  nn::LossValue<T> value;
-  try {
-    value = loss(ctx, output, batch, with_gradient);
-  } catch (const DataError& error) {
-    throw DataError(concat(where(), ": ", error.message()));
-  }
-  if (std::isfinite(value.mean)) return value;
-  kernels::check_finite(ctx, batch.inputs, where() + ": the input batch");
-  if (batch.has_targets()) kernels::check_finite(ctx, batch.targets, where() + ": the targets");
-  nn::check_finite(ctx, network, where());
-  throw NumericError(
-      concat(where(), ": the loss is ", std::isnan(value.mean) ? "nan" : "infinite", "; lower the learning rate",
+/// That a mean loss is not finite.
+[[nodiscard]] MERISTEM_INLINE NumericError not_finite(const std::string& where, double mean, double learning_rate) {
+  return NumericError(
+      concat(where, ": the loss is ", std::isnan(mean) ? "nan" : "infinite", "; lower the learning rate",
              learning_rate > 0.0 ? concat(" (", learning_rate, ")") : std::string(), " or look at the data"));
 }
 
+/// The loss of a batch, `loss()`. Throws DataError for labels out of range and NumericError for a mean that is not
+/// finite, which names the input, the targets or the parameter that is to blame, if one is; a loss that was left on the
+/// device is not looked at. Messages start with `where()`.
+template <Real T, class Loss, class Where>
+[[nodiscard]] nn::LossValue<T> checked_loss(Context& ctx, nn::Layer<T>& network, const nn::BatchView<T>& batch,
+                                            const Loss& loss, const Where& where, double learning_rate = 0.0) {
+  nn::LossValue<T> value;
+  try {
+    value = loss();
+  } catch (const DataError& error) {
+    throw DataError(concat(where(), ": ", error.message()));
+  }
+  if (!value.sums.empty() || std::isfinite(value.mean)) return value;
+  kernels::check_finite(ctx, batch.inputs, where() + ": the input batch");
+  if (batch.has_targets()) kernels::check_finite(ctx, batch.targets, where() + ": the targets");
+  nn::check_finite(ctx, network, where());
+  throw not_finite(where(), value.mean, learning_rate);
+}
+
+template <Real T>
+void require_network_of(nn::Layer<T>& network, const optim::Optimizer<T>& optimizer) {
+  if (nn::contains(network, optimizer.network())) return;
+  throw ArgumentError("training: the optimiser is of another network; give the one that was made for this network");
+}
+
+[[nodiscard]] inline double share(std::int64_t correct, std::int64_t judged) {
+  return judged > 0 ? static_cast<double>(correct) / static_cast<double>(judged)
+                    : std::numeric_limits<double>::quiet_NaN();
+}
+
+/// Adds the loss of a step, unless one before failed.
+struct AddStepLoss {
+  StepSums* sums;
+  const kernels::ClassificationSums* batch;
+  double rows, samples;
+  std::int64_t step;
+  MERISTEM_HD void operator()(std::int64_t) const {
+    if (sums->held != 0) return;
+    const double mean = batch->loss / rows;
+    if (batch->bad_row == kernels::ClassificationSums::no_row && mean - mean == 0.0) {
+      sums->loss += mean * samples;
+      sums->correct += batch->correct;
+      return;
+    }
+    sums->loss = mean;
+    sums->bad_step = step;
+    sums->bad_row = batch->bad_row;
+    sums->held = 1;
+  }
+};
+
 template <Real T>
 [[nodiscard]] Metrics metrics_of(const nn::LossValue<T>& value, std::int64_t samples) {
-  const double accuracy = value.judged > 0 ? static_cast<double>(value.correct) / static_cast<double>(value.judged)
-                                           : std::numeric_limits<double>::quiet_NaN();
-  return {.loss = value.mean, .accuracy = accuracy, .samples = samples};
+  return {.loss = value.mean, .accuracy = share(value.correct, value.judged), .samples = samples};
 }
 
 }  // namespace meristem::train::detail
@@ -67,17 +102,74 @@ namespace meristem::train {
 template <Real T>
 Metrics step(Context& ctx, nn::Layer<T>& network, const std::type_identity_t<nn::BatchView<T>>& batch,
              optim::Optimizer<T>& optimizer, const nn::Objective& loss) {
-  if (!nn::contains(network, optimizer.network())) {
-    throw ArgumentError("training: the optimiser is of another network; give the one that was made for this network");
-  }
+  detail::require_network_of(network, optimizer);
   const nn::Pass<T> pass{};
   const nn::Trace<T> trace = network.forward(ctx, batch.inputs, pass);
   const auto where = [&] { return concat("training: step ", optimizer.steps() + 1); };
-  nn::LossValue<T> value =
-      detail::checked_loss<T>(ctx, network, batch, trace.output, loss, true, where, optimizer.learning_rate());
+  nn::LossValue<T> value = detail::checked_loss<T>(
+      ctx, network, batch, [&] { return loss(ctx, trace.output, batch, true); }, where, optimizer.learning_rate());
   (void)network.backward(ctx, batch.inputs, trace, std::move(value.gradient), pass);
   optimizer.step(ctx);
   return detail::metrics_of(value, batch.size());
+}
+
+template <Real T>
+Trainer<T>::Trainer(Context& ctx, nn::Layer<T>& network, optim::Optimizer<T>& optimizer, nn::Objective loss)
+    : ctx_(&ctx),
+      network_(network),
+      optimizer_(&optimizer),
+      loss_(std::move(loss)),
+      sums_(zeros<detail::StepSums>(ctx, {1})) {
+  detail::require_network_of(network, optimizer);
+}
+
+template <Real T>
+void Trainer<T>::step(const std::type_identity_t<nn::BatchView<T>>& batch) {
+  nn::Layer<T>& network = *network_;
+  const nn::Pass<T> pass{};
+  const nn::Trace<T> trace = network.forward(*ctx_, batch.inputs, pass);
+  const std::int64_t number = optimizer_->steps() + 1;
+  nn::LossValue<T> value = detail::checked_loss<T>(
+      *ctx_, network, batch, [&] { return loss_.template on_device<T>(*ctx_, trace.output, batch, true); },
+      [&] { return concat("training: step ", number); }, optimizer_->learning_rate());
+  if (value.sums.empty()) {
+    known_ += detail::metrics_of(value, batch.size());
+  } else {
+    for_each(*ctx_, 1,
+             detail::AddStepLoss{sums_.data(), value.sums.data(), static_cast<double>(value.judged),
+                                 static_cast<double>(batch.size()), number});
+    samples_ += batch.size();
+    judged_ += value.judged;
+  }
+  (void)network.backward(*ctx_, batch.inputs, trace, std::move(value.gradient), pass);
+  optimizer_->step(*ctx_, &sums_.data()->held);
+}
+
+template <Real T>
+Metrics Trainer<T>::metrics() {
+  const detail::StepSums sums = to_host(*ctx_, sums_)[0];
+  sums_ = zeros<detail::StepSums>(*ctx_, {1});
+  Metrics result = std::exchange(known_, {});
+  const std::int64_t samples = std::exchange(samples_, 0), judged = std::exchange(judged_, 0);
+  if (sums.held != 0) {
+    optimizer_->set_steps(sums.bad_step - 1);
+    const std::string where = concat("training: step ", sums.bad_step);
+    if (sums.bad_row != kernels::ClassificationSums::no_row) {
+      throw DataError(concat(where, ": the label of row ", sums.bad_row,
+                             " is none of the logits' classes, numbered from 0; check the labels, or give the last "
+                             "layer more outputs"));
+    }
+    network_->visit_parameters([&](nn::Parameter<T>& parameter) {
+      kernels::check_finite(*ctx_, parameter.value.view(), concat(where, ": ", parameter.name));
+    });
+    throw detail::not_finite(where, sums.loss, optimizer_->learning_rate());
+  }
+  if (samples > 0) {
+    result += {.loss = sums.loss / static_cast<double>(samples),
+               .accuracy = detail::share(sums.correct, judged),
+               .samples = samples};
+  }
+  return result;
 }
 
 template <Real T>
@@ -91,8 +183,8 @@ Metrics evaluate(Context& ctx, nn::Layer<T>& network, const std::type_identity_t
     const auto where = [&] {
       return concat("evaluation: samples ", total.samples, " to ", total.samples + samples - 1);
     };
-    Metrics metrics =
-        detail::metrics_of(detail::checked_loss<T>(ctx, network, batch, trace.output, loss, false, where), samples);
+    const auto loss_of_batch = [&] { return loss(ctx, trace.output, batch, false); };
+    Metrics metrics = detail::metrics_of(detail::checked_loss<T>(ctx, network, batch, loss_of_batch, where), samples);
     if (batch.has_targets() && batch.targets.shape() == trace.output.shape()) {
       metrics.errors = kernels::error_sums<T>(ctx, trace.output, batch.targets);
       metrics.compared = batch.targets.size();

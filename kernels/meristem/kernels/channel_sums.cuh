@@ -6,8 +6,8 @@
 //
 // A block takes a chunk of rows of all columns (or of a tile of them). Its lanes are neighbouring elements: `fold` rows
 // of `width` columns, so that few channels fill vectors and warps as well as many do. A lane adds at most 64 terms in
-// T; lanes are added in double in a tree, chunks are merged in double. How rows are cut follows from the shape alone,
-// so every run and every number of CPU threads gives the same bits.
+// T; lanes are added in double in a tree, chunks are merged in double by the last block of a tile. How rows are cut
+// follows from the shape alone, so every run and every number of CPU threads gives the same bits.
 //
 // Moments are taken of x - x[first row of the chunk], and merged by T. Chan, G. Golub, R. LeVeque, "Updating formulae
 // and a pairwise algorithm for computing sample variances" (1979): a large common offset costs no accuracy.
@@ -15,6 +15,7 @@
 
 #include <cstdint>
 
+#include <meristem/core/arrival.hpp>
 #include <meristem/core/config.hpp>
 #include <meristem/core/context.hpp>
 #include <meristem/core/launch.hpp>
@@ -187,26 +188,24 @@ MERISTEM_HD inline std::int64_t tree_start(std::int64_t fold) {
   return half;
 }
 
-/// partial[sample][chunk][col] = what Op makes of the chunk's rows. Grid: (samples · chunks, tiles).
+/// partial[sample][chunk][col] = what Op makes of the chunk's rows, for `width` columns from `col`. The shared arrays
+/// hold most_lanes numbers.
 template <class Op>
-__global__ void sum_channel_chunks(Op op, ChannelCut cut, double* partial_a, double* partial_b) {
+__device__ void sum_channel_chunk(const Op& op, const ChannelCut& cut, std::int64_t sample, std::int64_t chunk,
+                                  std::int64_t col, std::int64_t width, double* partial_a, double* partial_b,
+                                  double* sum_a, double* sum_b) {
   using T = typename Op::Element;
-  MERISTEM_SHARED(double, sum_a, [ChannelCut::most_lanes]);
-  MERISTEM_SHARED(double, sum_b, [ChannelCut::most_lanes]);
-  const std::int64_t sample = blockIdx.x / cut.chunks, chunk = blockIdx.x % cut.chunks;
-  const std::int64_t col = blockIdx.y * cut.width;
-  const std::int64_t width = cut.cols - col < cut.width ? cut.cols - col : cut.width;
   const std::int64_t rows = cut.rows_of(chunk), row = sample * cut.rows + chunk * cut.chunk_rows;
   const std::int64_t first = row * cut.cols + col, stride = cut.fold * cut.cols;
   const std::int64_t lanes = cut.fold * width;
 #if !MERISTEM_GPU
   if (blockDim.x == 1) {
-    fill_lanes(op, cut, sample, first, col, row, rows, width, &sum_a[0], &sum_b[0]);
+    fill_lanes(op, cut, sample, first, col, row, rows, width, sum_a, sum_b);
     for (std::int64_t half = tree_start(cut.fold); half > 0; half /= 2) {
       const std::int64_t offset = half * width;
       const std::int64_t count = lanes - offset < offset ? lanes - offset : offset;
-      add_upper_lanes(&sum_a[0], offset, count);
-      add_upper_lanes(&sum_b[0], offset, count);
+      add_upper_lanes(sum_a, offset, count);
+      add_upper_lanes(sum_b, offset, count);
     }
   } else
 #endif
@@ -234,7 +233,7 @@ __global__ void sum_channel_chunks(Op op, ChannelCut cut, double* partial_a, dou
       __syncthreads();
     }
   }
-  const std::int64_t out = blockIdx.x * cut.cols + col;
+  const std::int64_t out = (sample * cut.chunks + chunk) * cut.cols + col;
   for (std::int64_t c = threadIdx.x; c < width; c += blockDim.x) {
     double a = sum_a[c], b = sum_b[c];
     Op::close(static_cast<double>(rows), static_cast<double>(op.shift(sample, first + c, col + c)), a, b);
@@ -243,42 +242,40 @@ __global__ void sum_channel_chunks(Op op, ChannelCut cut, double* partial_a, dou
   }
 }
 
-/// Calls done(sample, col, rows, a, b) once for every sample and column, with the results of all chunks merged. Grid:
-/// (samples, tiles of `width` columns); `fold` threads share a column.
+/// Calls done(sample, col, rows, a, b) for `width` columns from `col`, with the results of all chunks merged. The three
+/// shared arrays hold most_lanes numbers; neighbouring threads share a column.
 template <class Op, class Done>
-__global__ void merge_channel_chunks(Done done, ChannelCut cut, std::int64_t width, std::int64_t fold,
-                                     const double* partial_a, const double* partial_b) {
-  constexpr std::int64_t most = 512;
-  MERISTEM_SHARED(double, sum_n, [most]);
-  MERISTEM_SHARED(double, sum_a, [most]);
-  MERISTEM_SHARED(double, sum_b, [most]);
-  const std::int64_t sample = blockIdx.x, col = blockIdx.y * width;
-  const std::int64_t cols = cut.cols - col < width ? cut.cols - col : width;
+__device__ void merge_channel_chunks(const Done& done, const ChannelCut& cut, std::int64_t sample, std::int64_t col,
+                                     std::int64_t width, const double* partial_a, const double* partial_b,
+                                     double* sum_n, double* sum_a, double* sum_b) {
   const double* const from_a = partial_a + sample * cut.chunks * cut.cols + col;
   const double* const from_b = partial_b + sample * cut.chunks * cut.cols + col;
 #if !MERISTEM_GPU
-  if (blockDim.x == 1 && fold == 1) {
-    double* const a = &sum_a[0];
-    double* const b = &sum_b[0];
+  if (blockDim.x == 1) {
     double n = 0.0;
-    for (std::int64_t c = 0; c < cols; ++c) a[c] = b[c] = 0.0;
+    for (std::int64_t c = 0; c < width; ++c) sum_a[c] = sum_b[c] = 0.0;
     for (std::int64_t chunk = 0; chunk < cut.chunks; ++chunk) {
       const double more = static_cast<double>(cut.rows_of(chunk));
       const double* const other_a = from_a + chunk * cut.cols;
       const double* const other_b = from_b + chunk * cut.cols;
       MERISTEM_INDEPENDENT
-      for (std::int64_t c = 0; c < cols; ++c) Op::merge(n, a[c], b[c], more, other_a[c], other_b[c]);
+      for (std::int64_t c = 0; c < width; ++c) Op::merge(n, sum_a[c], sum_b[c], more, other_a[c], other_b[c]);
       n += more;
     }
-    for (std::int64_t c = 0; c < cols; ++c) done(sample, col + c, n, a[c], b[c]);
+    for (std::int64_t c = 0; c < width; ++c) done(sample, col + c, n, sum_a[c], sum_b[c]);
     return;
   }
 #endif
-  const std::int64_t lanes = fold * cols;
+  std::int64_t fold = 1;
+  while (fold * 2 * width <= ChannelCut::most_lanes && fold * 2 <= cut.chunks) fold *= 2;
+  const std::int64_t lanes = fold * width;
   for (std::int64_t lane = threadIdx.x; lane < lanes; lane += blockDim.x) {
-    const int fold_row = static_cast<int>(lane) / static_cast<int>(cols);
-    const std::int64_t c = lane - fold_row * cols;
+    const int fold_row = static_cast<int>(lane) / static_cast<int>(width);
+    const std::int64_t c = lane - fold_row * width;
     double n = 0.0, a = 0.0, b = 0.0;
+#if MERISTEM_GPU
+#pragma unroll 2  // four would cost each multiprocessor a block, for want of registers
+#endif
     for (std::int64_t chunk = fold_row; chunk < cut.chunks; chunk += fold) {
       const double more = static_cast<double>(cut.rows_of(chunk));
       Op::merge(n, a, b, more, from_a[chunk * cut.cols + c], from_b[chunk * cut.cols + c]);
@@ -290,7 +287,7 @@ __global__ void merge_channel_chunks(Done done, ChannelCut cut, std::int64_t wid
   }
   __syncthreads();
   for (std::int64_t half = tree_start(fold); half > 0; half /= 2) {
-    const std::int64_t offset = half * cols;
+    const std::int64_t offset = half * width;
     for (std::int64_t lane = threadIdx.x; lane < offset && lane + offset < lanes; lane += blockDim.x) {
       Op::merge(sum_n[lane], sum_a[lane], sum_b[lane], sum_n[lane + offset], sum_a[lane + offset],
                 sum_b[lane + offset]);
@@ -298,9 +295,28 @@ __global__ void merge_channel_chunks(Done done, ChannelCut cut, std::int64_t wid
     }
     __syncthreads();
   }
-  for (std::int64_t c = threadIdx.x; c < cols; c += blockDim.x) {
+  for (std::int64_t c = threadIdx.x; c < width; c += blockDim.x) {
     done(sample, col + c, sum_n[c], sum_a[c], sum_b[c]);
   }
+}
+
+/// partial[sample][chunk][col] = what Op makes of the chunk's rows; the last block of a sample and tile merges them and
+/// calls done(sample, col, rows, a, b). Grid: (samples · chunks, or samples if there is no row; tiles).
+template <class Op, class Done>
+__global__ void sum_channel_chunks(Op op, Done done, ChannelCut cut, double* partial_a, double* partial_b,
+                                   unsigned* arrivals) {
+  MERISTEM_SHARED(double, sum_n, [ChannelCut::most_lanes]);
+  MERISTEM_SHARED(double, sum_a, [ChannelCut::most_lanes]);
+  MERISTEM_SHARED(double, sum_b, [ChannelCut::most_lanes]);
+  const std::int64_t blocks = cut.chunks > 0 ? cut.chunks : 1;
+  const std::int64_t sample = blockIdx.x / blocks, chunk = blockIdx.x % blocks;
+  const std::int64_t col = blockIdx.y * cut.width;
+  const std::int64_t width = cut.cols - col < cut.width ? cut.cols - col : cut.width;
+  if (cut.chunks > 0) {
+    sum_channel_chunk(op, cut, sample, chunk, col, width, partial_a, partial_b, &sum_a[0], &sum_b[0]);
+    if (!last_to_arrive(arrivals + sample * gridDim.y + blockIdx.y, static_cast<unsigned>(blocks))) return;
+  }
+  merge_channel_chunks<Op>(done, cut, sample, col, width, partial_a, partial_b, &sum_n[0], &sum_a[0], &sum_b[0]);
 }
 
 /// Calls done(sample, col, rows, a, b) for every sample and column, with what Op says of the column's rows; for 0 rows
@@ -312,25 +328,17 @@ void channel_sums(Context& ctx, const Op& op, const ChannelCut& cut, const Done&
   Tensor<double> partials(ctx, {2, blocks * cut.cols});
   double* const partial_a = partials.data();
   double* const partial_b = partial_a + blocks * cut.cols;
-  const auto warps = [](std::int64_t lanes) { return static_cast<unsigned>((lanes + 31) / 32 * 32); };
-  launch<sum_channel_chunks<Op>>(ctx, dim3(blocks_for(blocks, 1), static_cast<unsigned>(cut.tiles)),
-                                 block_threads(ctx, warps(cut.fold * cut.width)), 0, op, cut, partial_a, partial_b);
-  // A thread alone merges whole rows of partial results; else several threads share a column.
-  std::int64_t width = cut.cols < ChannelCut::most_lanes ? cut.cols : ChannelCut::most_lanes, fold = 1;
-  unsigned threads = block_threads(ctx, 2);
-  if (threads > 1) {
-    if (width > 32) width = 32;
-    while (fold < 16 && fold * 2 <= cut.chunks) fold *= 2;
-    threads = warps(width * fold);
-  }
-  launch<merge_channel_chunks<Op, Done>>(
-      ctx, dim3(blocks_for(cut.samples, 1), static_cast<unsigned>((cut.cols - 1) / width + 1)), threads, 0, done, cut,
-      width, fold, static_cast<const double*>(partial_a), static_cast<const double*>(partial_b));
+  const std::int64_t warps = (cut.fold * cut.width + 31) / 32;
+  launch<sum_channel_chunks<Op, Done>>(
+      ctx, dim3(blocks_for(blocks > 0 ? blocks : cut.samples, 1), static_cast<unsigned>(cut.tiles)),
+      block_threads(ctx, static_cast<unsigned>(warps * 32)), 0, op, done, cut, partial_a, partial_b,
+      ctx.arrivals(cut.samples * cut.tiles));
 }
 
-/// For which multiple of `cols` lanes a loop over lanes is long enough to vectorise well.
-[[nodiscard]] inline std::int64_t lanes_for(std::int64_t rows, std::int64_t cols) {
-  if (cols == 0) return 0;
+/// For which multiple of `cols` lanes a loop over lanes is long enough to vectorise well; on a GPU there are no
+/// vectors.
+[[nodiscard]] inline std::int64_t lanes_for([[maybe_unused]] std::int64_t rows, std::int64_t cols) {
+  if (MERISTEM_GPU || cols == 0) return cols;
   std::int64_t copies = ChannelCut::most_lanes / cols;
   // Coefficients for each lane must stay few beside the data.
   if (copies > rows / 8) copies = rows / 8;

@@ -355,6 +355,7 @@ void backward_weights(Context& ctx, View<const T> x, View<const T> dy, const Win
     problem.matrix_quads = quads_fit(problem.matrix, s.out);
     problem.images = static_cast<int>(count);
     const std::int64_t positions = count * s.output.size();
+    const Accumulate mode_of_batch = first == 0 ? mode : Accumulate::accumulate;
     Tensor<T> products;
     run<T, Direction::weights>(ctx, problem, s.patch(), 1, options.tile, [&](Problem<T>& p, std::int64_t tiles) {
       // Several blocks for each multiprocessor of a large GPU; the last addition is serial over the slabs.
@@ -366,15 +367,17 @@ void backward_weights(Context& ctx, View<const T> x, View<const T> dy, const Win
           {std::max<std::int64_t>(1, target_blocks / tiles), most_slabs, (positions + least_slab - 1) / least_slab});
       const std::int64_t slab = ((positions + wanted - 1) / wanted + multiple - 1) / multiple * multiple;
       const std::int64_t slabs = (positions + slab - 1) / slab;
-      products = empty<T>(ctx, {slabs, s.out, s.patch()});
       p.slab_depth = static_cast<int>(slab);
-      p.out = products.data();
-      p.out_quads = s.patch() % 4 == 0;
+      // A slab alone needs no addition.
+      const bool alone = slabs == 1 && mode_of_batch == Accumulate::overwrite;
+      if (!alone) products = empty<T>(ctx, {slabs, s.out, s.patch()});
+      p.out = alone ? dweight.data_handle() : products.data();
+      p.out_quads = quads_fit(p.out, s.patch());
       return slabs;
     });
+    if (products.empty()) return;
     for_each(ctx, dweight.size(),
-             AddSlabs<T>{products.data(), dweight.size(), products.extent(0),
-                         first == 0 ? mode : Accumulate::accumulate, dweight.data_handle()});
+             AddSlabs<T>{products.data(), dweight.size(), products.extent(0), mode_of_batch, dweight.data_handle()});
   });
 }
 

@@ -79,17 +79,6 @@ struct InterleaveRows {
   }
 };
 
-/// out[c][o][q] += part[o][c][q] for channels c from `first` on.
-template <class T>
-struct AddTransposed {
-  const T* part;
-  T* out;
-  std::int64_t first, part_channels, offsets, width;
-  MERISTEM_HD void operator()(std::int64_t c, std::int64_t o, std::int64_t q) const {
-    out[(c * offsets + o) * width + q] += part[(o * part_channels + first + c) * width + q];
-  }
-};
-
 /// A group of maps with their rows side by side.
 template <class T>
 struct Interleaved {
@@ -166,23 +155,22 @@ void multiply(Context& ctx, const Interleaved<T>& a, const Interleaved<T>& b, co
 template <Real T, class Target>
 void with_kernel(Context& ctx, View<const T> a, View<const T> b, std::span<const OffsetProduct> products,
                  const Target& target) {
+  offset_tiles::require_map<T>("accumulate_offset_products", "a", a);
+  offset_tiles::require_map<T>("accumulate_offset_products", "b", b);
   for (std::size_t i = 0; i < products.size(); ++i) {
     const OffsetProduct& product = products[i];
     std::vector<Extent2> offsets;
     for (std::int64_t o = 0; o < product.offsets; ++o) offsets.push_back({product.dy, product.dx + o});
-    Tensor<T> part = zeros<T>(ctx, {product.offsets, a.extent(3), b.extent(3)});
-    std::int64_t positions = 0;
+    // The kernel adds up slabs in double: its sums count as short ones, whatever the number of positions.
+    const bool any = total_size(product.rows) > 0 && total_size(product.columns) > 0;
+    const offset_tiles::Output<T> out{target(i, std::int64_t{0}, any ? 1 : 0), b.extent(3),
+                                      product.offsets * b.extent(3), product.channels.begin, product.channels.size()};
     for (const IndexRange& rows : product.rows) {
       for (const IndexRange& columns : product.columns) {
         const Region region{{rows.begin, columns.begin}, {rows.end, columns.end}};
-        offset_products_tiled<T>(ctx, a, b, region, offsets, {}, {}, part.view());
-        positions += region.extent().size();
+        if (!region.empty()) offset_tiles::add_products<T>(ctx, a, b, region, offsets, nullptr, nullptr, out);
       }
     }
-    // The kernel adds up slabs in double: its sums count as short ones, whatever the number of positions.
-    for_each(ctx, product.channels.size(), product.offsets, b.extent(3),
-             AddTransposed<T>{part.data(), target(i, std::int64_t{0}, std::min<std::int64_t>(positions, 1)),
-                              product.channels.begin, a.extent(3), product.offsets, b.extent(3)});
   }
 }
 

@@ -401,6 +401,17 @@ __global__ void __launch_bounds__(most_runs<T>* run_threads) offset_products_ker
   }
 }
 
+/// Where sums go: data[o · offset_stride + (c - first) · channel_stride + q] for channels first <= c < first + channels
+/// of a.
+template <class T>
+struct Output {
+  T* data;
+  std::int64_t offset_stride;
+  std::int64_t channel_stride;
+  std::int64_t first;
+  std::int64_t channels;
+};
+
 /// out(o, c, q) += the sum of all slabs.
 template <class T>
 struct AddShiftedSlabs {
@@ -409,17 +420,15 @@ struct AddShiftedSlabs {
   std::int64_t slab_stride;
   std::int64_t padded_a;
   std::int64_t padded_b;
-  T* out;
-  std::int64_t a_channels;
-  std::int64_t b_channels;
+  Output<T> out;
   int place[most_offsets];  ///< an offset's place among the products; -1: nothing to add
 
   MERISTEM_HD void operator()(std::int64_t o, std::int64_t c, std::int64_t q) const {
     if (place[o] < 0) return;
-    const T* const from = sums + (place[o] * padded_a + c) * padded_b + q;
+    const T* const from = sums + (place[o] * padded_a + out.first + c) * padded_b + q;
     double total = 0.0;
     for (std::int64_t slab = 0; slab < slabs; ++slab) total += static_cast<double>(from[slab * slab_stride]);
-    T& element = out[(o * a_channels + c) * b_channels + q];
+    T& element = out.data[o * out.offset_stride + c * out.channel_stride + q];
     element = static_cast<T>(static_cast<double>(element) + total);
   }
 };
@@ -434,7 +443,7 @@ template <class T>
 
 template <class T, int Width>
 void accumulate(Context& ctx, View<const T> a, View<const T> b, const Region& region, std::span<const Extent2> offsets,
-                const T* weight_y, const T* weight_x, T* out) {
+                const T* weight_y, const T* weight_x, const Output<T>& out) {
   const OffsetPlan plan = plan_offsets(offsets, region, {b.extent(1), b.extent(2)}, longest_run<T>, most_runs<T>);
   if (plan.products == 0) return;
   constexpr std::int64_t capacity = half_bytes / (Width * static_cast<int>(sizeof(T)));
@@ -486,11 +495,49 @@ void accumulate(Context& ctx, View<const T> a, View<const T> b, const Region& re
   launch<offset_products_kernel<T, Width>>(ctx, grid, block_threads(ctx, static_cast<unsigned>(runs * run_threads)),
                                            static_cast<std::size_t>(positions) * Width * sizeof(T) * 2, problem);
 
-  AddShiftedSlabs<T> add{problem.sums,     problem.slabs,    problem.products * problem.padded_a * problem.padded_b,
-                         problem.padded_a, problem.padded_b, out,
-                         a.extent(3),      b.extent(3),      {}};
+  AddShiftedSlabs<T> add{problem.sums,
+                         problem.slabs,
+                         problem.products * problem.padded_a * problem.padded_b,
+                         problem.padded_a,
+                         problem.padded_b,
+                         out,
+                         {}};
   std::copy(plan.place.begin(), plan.place.end(), add.place);
-  for_each(ctx, static_cast<std::int64_t>(offsets.size()), a.extent(3), b.extent(3), add);
+  for_each(ctx, static_cast<std::int64_t>(offsets.size()), out.channels, b.extent(3), add);
+}
+
+/// Throws ShapeError unless the kernel can take the map.
+template <class T>
+void require_map(const char* function, const char* argument, const View<const T>& map) {
+  detail::require_contiguous(function, argument, map);
+  if (map.rank() != 4) {
+    throw ShapeError(concat(function, ": ", argument, " has shape ", map.shape(),
+                            "; it must have rank 4 (samples, rows, columns, channels)"));
+  }
+  constexpr std::int64_t most = most_positions;
+  if (map.extent(1) > most || map.extent(2) > most || map.extent(1) * map.extent(2) > most || map.extent(3) > most) {
+    throw ShapeError(concat(function, ": ", argument, " has shape ", map.shape(),
+                            "; a sample may have at most 2^30 positions and 2^30 channels"));
+  }
+}
+
+/// offset_products_tiled without its checks.
+template <class T>
+void add_products(Context& ctx, View<const T> a, View<const T> b, const Region& region,
+                  std::span<const Extent2> offsets, const T* weight_y, const T* weight_x, Output<T> out) {
+  while (!offsets.empty()) {
+    const auto some = offsets.first(std::min<std::size_t>(most_offsets, offsets.size()));
+    if constexpr (sizeof(T) == 4) {
+      // Doubles in narrow tiles only: twice the registers for each sum.
+      const bool wide = std::max(a.extent(3), b.extent(3)) > 16;
+      if (wide) accumulate<T, 32>(ctx, a, b, region, some, weight_y, weight_x, out);
+      if (!wide) accumulate<T, 16>(ctx, a, b, region, some, weight_y, weight_x, out);
+    } else {
+      accumulate<T, 16>(ctx, a, b, region, some, weight_y, weight_x, out);
+    }
+    offsets = offsets.subspan(some.size());
+    out.data += std::ssize(some) * out.offset_stride;
+  }
 }
 
 }  // namespace offset_tiles
@@ -511,20 +558,8 @@ void offset_products_tiled(Context& ctx, View<const std::type_identity_t<T>> a, 
                            View<const std::type_identity_t<T>> weight_y, View<const std::type_identity_t<T>> weight_x,
                            View<T> out) {
   constexpr const char* name = "offset_products_tiled";
-  const auto check_map = [&](const char* argument, const View<const T>& map) {
-    detail::require_contiguous(name, argument, map);
-    if (map.rank() != 4) {
-      throw ShapeError(concat(name, ": ", argument, " has shape ", map.shape(),
-                              "; it must have rank 4 (samples, rows, columns, channels)"));
-    }
-    constexpr std::int64_t most = offset_tiles::most_positions;
-    if (map.extent(1) > most || map.extent(2) > most || map.extent(1) * map.extent(2) > most || map.extent(3) > most) {
-      throw ShapeError(concat(name, ": ", argument, " has shape ", map.shape(),
-                              "; a sample may have at most 2^30 positions and 2^30 channels"));
-    }
-  };
-  check_map("a", a);
-  check_map("b", b);
+  offset_tiles::require_map<T>(name, "a", a);
+  offset_tiles::require_map<T>(name, "b", b);
   detail::require_contiguous(name, "out", out);
   if (a.extent(0) != b.extent(0)) {
     throw ShapeError(
@@ -551,21 +586,9 @@ void offset_products_tiled(Context& ctx, View<const std::type_identity_t<T>> a, 
   check_weight("weight_x", weight_x, map.x, "column");
   if (out.empty() || a.extent(0) == 0 || region.empty()) return;
 
-  // Doubles in narrow tiles only: twice the registers for each sum.
-  const bool wide = sizeof(T) == 4 && std::max(a.extent(3), b.extent(3)) > 16;
-  for (std::size_t first = 0; first < offsets.size(); first += offset_tiles::most_offsets) {
-    const auto some = offsets.subspan(first, std::min<std::size_t>(offset_tiles::most_offsets, offsets.size() - first));
-    T* const to = out.data_handle() + static_cast<std::int64_t>(first) * a.extent(3) * b.extent(3);
-    const T* const wy = weight_y.data_handle();
-    const T* const wx = weight_x.data_handle();
-    if constexpr (sizeof(T) == 4) {
-      if (wide) {
-        offset_tiles::accumulate<T, 32>(ctx, a, b, region, some, wy, wx, to);
-        continue;
-      }
-    }
-    offset_tiles::accumulate<T, 16>(ctx, a, b, region, some, wy, wx, to);
-  }
+  const std::int64_t width = b.extent(3);
+  offset_tiles::add_products<T>(ctx, a, b, region, offsets, weight_y.data_handle(), weight_x.data_handle(),
+                                {out.data_handle(), a.extent(3) * width, width, 0, a.extent(3)});
 }
 
 }  // namespace meristem::kernels

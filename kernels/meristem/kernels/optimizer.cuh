@@ -1,4 +1,4 @@
-// One step of SGD or AdamW on one parameter.
+// One step of SGD or AdamW on a network's parameters, all of them in one launch.
 //
 // SGD (PyTorch's torch.optim.SGD; v is the momentum buffer):
 //   g = gradient + weight_decay · w
@@ -42,6 +42,16 @@ struct SgdStep {
   bool nesterov = false;
 };
 
+/// What a parameter takes part in a step of SGD with: sgd_step says more.
+template <class T>
+struct SgdParameter {
+  std::vector<SgdStep> steps;      ///< one, or one for each growth stage
+  View<const std::int32_t> stage;  ///< of every element; not read for one step
+  View<const T> gradient;
+  View<T> momentum_buffer;  ///< not touched if momentum is 0
+  View<T> parameter;
+};
+
 /// Hyper-parameters of one AdamW step, named and bounded as in PyTorch.
 struct AdamWStep {
   double learning_rate = 1e-3;
@@ -51,6 +61,17 @@ struct AdamWStep {
   double weight_decay = 1e-2;
   /// Number of this step since the moments were zero, 1 for the first.
   std::int64_t step = 1;
+};
+
+/// What a parameter takes part in a step of AdamW with: adamw_step says more.
+template <class T>
+struct AdamWParameter {
+  std::vector<AdamWStep> steps;    ///< one, or one for each growth stage
+  View<const std::int32_t> stage;  ///< of every element; not read for one step
+  View<const T> gradient;
+  View<T> first_moment;
+  View<T> second_moment;
+  View<T> parameter;
 };
 
 namespace optimizer_detail {
@@ -136,22 +157,90 @@ struct ByStage {
   }
 };
 
-/// Runs `step`, whose numbers are those of the first stage. Stages whose numbers are all the same are one stage.
+/// A parameter in the table from which a launch steps all of them.
 template <class Step>
-void run(Context& ctx, std::int64_t size, const Step& step, const std::vector<typename Step::Numbers>& table,
-         View<const std::int32_t> stage) {
-  using Numbers = typename Step::Numbers;
-  bool same = true;
-  for (const Numbers& numbers : table) same = same && std::memcmp(&numbers, &step.numbers, sizeof(Numbers)) == 0;
-  if (same) {
-    for_each(ctx, size, step);
+struct Entry {
+  Step step;                              // with the numbers of the first stage
+  const typename Step::Numbers* numbers;  // of every stage, or null where they are all the same
+  const std::int32_t* stage;
+  std::int64_t size;
+  std::int64_t first_chunk;
+};
+
+/// Elements of a block.
+inline constexpr std::int64_t chunk_elements = 4096;
+
+/// Steps elements [first, last) with `step`.
+template <class Step>
+__device__ void step_range(const Step& step, std::int64_t first, std::int64_t last) {
+#if !MERISTEM_GPU
+  if (blockDim.x == 1) {
+    meristem::detail::for_each_range(step, first, last);
     return;
   }
-  Tensor<Numbers> on_device(ctx, {static_cast<std::int64_t>(table.size())});
-  // Memory that is not pinned may go away once the copy was started.
-  meristem::detail::copy_bytes(ctx, on_device.data(), table.data(), table.size() * sizeof(Numbers));
-  for_each(ctx, size, ByStage<Step>{step, on_device.data(), stage.data_handle()});
+#endif
+  for (std::int64_t i = first + threadIdx.x; i < last; i += blockDim.x) step(i);
 }
+
+/// A block steps one chunk of one parameter, unless it is held back.
+template <class Step>
+__global__ void step_chunks(const Entry<Step>* entries, int count, const std::int32_t* held) {
+  if (held != nullptr && *held != 0) return;
+  const std::int64_t chunk = blockIdx.x;
+  int at = 0;
+  for (int beyond = count; beyond - at > 1;) {
+    const int middle = (at + beyond) / 2;
+    (entries[middle].first_chunk <= chunk ? at : beyond) = middle;
+  }
+  const Entry<Step> entry = entries[at];
+  const std::int64_t first = (chunk - entry.first_chunk) * chunk_elements;
+  const std::int64_t last = first + chunk_elements < entry.size ? first + chunk_elements : entry.size;
+  if (entry.numbers == nullptr) {
+    step_range(entry.step, first, last);
+  } else {
+    step_range(ByStage<Step>{entry.step, entry.numbers, entry.stage}, first, last);
+  }
+}
+
+/// The parameters of one step, and the numbers of their growth stages.
+template <class Step>
+class Table {
+ public:
+  using Numbers = typename Step::Numbers;
+
+  /// Adds a parameter of `size` elements; `step` has no numbers yet. Stages whose numbers are all the same are one.
+  void add(Step step, const std::vector<Numbers>& stages, View<const std::int32_t> stage, std::int64_t size) {
+    if (size == 0) return;
+    step.numbers = stages[0];
+    bool same = true;
+    for (const Numbers& numbers : stages) same = same && std::memcmp(&numbers, &stages[0], sizeof(Numbers)) == 0;
+    first_numbers_.push_back(same ? -1 : std::ssize(numbers_));
+    if (!same) numbers_.insert(numbers_.end(), stages.begin(), stages.end());
+    entries_.push_back({step, nullptr, stage.data_handle(), size, chunks_});
+    chunks_ += (size - 1) / chunk_elements + 1;
+  }
+
+  void run(Context& ctx, const std::int32_t* held) {
+    const Tensor<Numbers> numbers = uploaded(ctx, numbers_);
+    for (std::size_t i = 0; i < entries_.size(); ++i) {
+      if (first_numbers_[i] >= 0) entries_[i].numbers = numbers.data() + first_numbers_[i];
+    }
+    const Tensor<Entry<Step>> entries = uploaded(ctx, entries_);
+    launch<step_chunks<Step>>(ctx, blocks_for(chunks_, 1), block_threads(ctx, 256), 0, entries.data(),
+                              static_cast<int>(entries_.size()), held);
+  }
+
+ private:
+  template <class U>
+  static Tensor<U> uploaded(Context& ctx, const std::vector<U>& from) {
+    return from_host<U>(ctx, {std::ssize(from)}, from);
+  }
+
+  std::vector<Entry<Step>> entries_;
+  std::vector<std::ptrdiff_t> first_numbers_;
+  std::vector<Numbers> numbers_;
+  std::int64_t chunks_ = 0;
+};
 
 template <class T, class P>
 void check_same(std::string_view function, std::string_view name, View<T> view, View<P> parameter) {
@@ -236,53 +325,69 @@ template <class T>
       x.size());
 }
 
-/// One SGD step; equation at the top of this file. Of several steps, one for each growth stage, element i takes
-/// steps[stage(i)]; all or none have momentum.
+/// One SGD step of all `parameters` in one launch; equation at the top of this file. Of several steps, one for each
+/// growth stage, element i takes steps[stage(i)]; all or none have momentum.
 ///
-/// The caller starts with a momentum buffer of zeros and, to have PyTorch's first step v = g, a dampening of 0 in it.
-/// @param stage            the stage of every element, not checked; not read, and may be a default View, for one step.
-/// @param momentum_buffer  overwritten with the new v; not touched, and may be a default View, if momentum is 0.
-/// Throws ShapeError for shapes that differ or strided views, ArgumentError for hyper-parameters out of range.
+/// The caller starts with momentum buffers of zeros and, to have PyTorch's first step v = g, a dampening of 0 in it.
+/// Stages are not checked; momentum buffers are overwritten with the new v. No parameter may be there twice. Throws
+/// ShapeError for shapes that differ or strided views, ArgumentError for hyper-parameters out of range; nothing has
+/// changed then. Nothing changes either where `held`, a number in device memory, is not 0 when the device gets there.
+template <class T>
+void sgd_step(Context& ctx, std::type_identity_t<std::span<const SgdParameter<T>>> parameters,
+              const std::int32_t* held = nullptr) {
+  namespace impl = optimizer_detail;
+  constexpr std::string_view name = "sgd_step";
+  const bool momentum = !parameters.empty() && !parameters[0].steps.empty() && parameters[0].steps[0].momentum != 0.0;
+  impl::Table<impl::PlainSgd<T>> plain;
+  impl::Table<impl::MomentumSgd<T>> with_momentum;
+  for (const auto& [steps, stage, gradient, buffer, parameter] : parameters) {
+    for (const SgdStep& step : steps) impl::check_step(name, step);
+    impl::check_same(name, "the parameter", parameter, parameter);
+    impl::check_same(name, "gradient", gradient, parameter);
+    impl::check_stages(name, std::span<const SgdStep>(steps), stage, parameter);
+    for (const SgdStep& step : steps) {
+      if ((step.momentum != 0.0) != momentum) {
+        throw ArgumentError(
+            concat(name, ": some steps have momentum and some have none; give all or none of them one"));
+      }
+    }
+    if (!momentum) {
+      std::vector<typename impl::PlainSgd<T>::Numbers> numbers;
+      for (const SgdStep& step : steps) {
+        numbers.push_back({static_cast<T>(step.learning_rate), static_cast<T>(step.weight_decay)});
+      }
+      plain.add({gradient.data_handle(), parameter.data_handle(), {}}, numbers, stage, parameter.size());
+      continue;
+    }
+    if (buffer.data_handle() == nullptr && !parameter.empty()) {
+      throw ShapeError(concat(name, ": momentum is ", steps[0].momentum, ", so a momentum_buffer of shape ",
+                              parameter.shape(), ", zero at the start, is needed; got an empty view"));
+    }
+    impl::check_same(name, "momentum_buffer", buffer, parameter);
+    std::vector<typename impl::MomentumSgd<T>::Numbers> numbers;
+    for (const SgdStep& step : steps) {
+      numbers.push_back({static_cast<T>(step.learning_rate), static_cast<T>(step.momentum),
+                         static_cast<T>(1.0 - step.dampening), static_cast<T>(step.weight_decay),
+                         static_cast<T>(step.nesterov ? 1.0 : 0.0),
+                         static_cast<T>(step.nesterov ? step.momentum : 1.0)});
+    }
+    with_momentum.add({gradient.data_handle(), buffer.data_handle(), parameter.data_handle(), {}}, numbers, stage,
+                      parameter.size());
+  }
+  if (momentum) {
+    with_momentum.run(ctx, held);
+  } else {
+    plain.run(ctx, held);
+  }
+}
+
+/// The same for one parameter.
 template <class T>
 void sgd_step(Context& ctx, std::span<const SgdStep> steps, View<const std::int32_t> stage,
               View<const std::type_identity_t<T>> gradient, View<std::type_identity_t<T>> momentum_buffer,
               View<T> parameter) {
-  namespace impl = optimizer_detail;
-  constexpr std::string_view name = "sgd_step";
-  for (const SgdStep& step : steps) impl::check_step(name, step);
-  impl::check_same(name, "the parameter", parameter, parameter);
-  impl::check_same(name, "gradient", gradient, parameter);
-  impl::check_stages(name, steps, stage, parameter);
-  const bool momentum = steps[0].momentum != 0.0;
-  for (const SgdStep& step : steps) {
-    if ((step.momentum != 0.0) != momentum) {
-      throw ArgumentError(concat(name, ": some steps have momentum and some have none; give all or none of them one"));
-    }
-  }
-  if (!momentum) {
-    using Step = impl::PlainSgd<T>;
-    std::vector<typename Step::Numbers> table;
-    for (const SgdStep& step : steps) {
-      table.push_back({static_cast<T>(step.learning_rate), static_cast<T>(step.weight_decay)});
-    }
-    impl::run(ctx, parameter.size(), Step{gradient.data_handle(), parameter.data_handle(), table[0]}, table, stage);
-    return;
-  }
-  if (momentum_buffer.data_handle() == nullptr && !parameter.empty()) {
-    throw ShapeError(concat(name, ": momentum is ", steps[0].momentum, ", so a momentum_buffer of shape ",
-                            parameter.shape(), ", zero at the start, is needed; got an empty view"));
-  }
-  impl::check_same(name, "momentum_buffer", momentum_buffer, parameter);
-  using Step = impl::MomentumSgd<T>;
-  std::vector<typename Step::Numbers> table;
-  for (const SgdStep& step : steps) {
-    table.push_back({static_cast<T>(step.learning_rate), static_cast<T>(step.momentum),
-                     static_cast<T>(1.0 - step.dampening), static_cast<T>(step.weight_decay),
-                     static_cast<T>(step.nesterov ? 1.0 : 0.0), static_cast<T>(step.nesterov ? step.momentum : 1.0)});
-  }
-  impl::run(ctx, parameter.size(),
-            Step{gradient.data_handle(), momentum_buffer.data_handle(), parameter.data_handle(), table[0]}, table,
-            stage);
+  const SgdParameter<T> only{{steps.begin(), steps.end()}, stage, gradient, momentum_buffer, parameter};
+  sgd_step<T>(ctx, std::span(&only, 1));
 }
 
 /// The same step for every element.
@@ -293,36 +398,45 @@ void sgd_step(Context& ctx, const SgdStep& step, View<const std::type_identity_t
               parameter);
 }
 
-/// One AdamW step; equation at the top of this file. Both moments start at zero. Of several steps, one for each growth
-/// stage, element i takes steps[stage(i)].
-///
-/// @param stage  the stage of every element, not checked; not read, and may be a default View, for one step.
-/// Throws ShapeError for shapes that differ or strided views, ArgumentError for hyper-parameters out of range.
+/// One AdamW step of all `parameters` in one launch; equation at the top of this file. Both moments start at zero. Of
+/// several steps, one for each growth stage, element i takes steps[stage(i)]; stages are not checked. No parameter may
+/// be there twice. Throws ShapeError for shapes that differ or strided views, ArgumentError for hyper-parameters out of
+/// range; nothing has changed then. `held` as in sgd_step.
+template <class T>
+void adamw_step(Context& ctx, std::type_identity_t<std::span<const AdamWParameter<T>>> parameters,
+                const std::int32_t* held = nullptr) {
+  namespace impl = optimizer_detail;
+  constexpr std::string_view name = "adamw_step";
+  impl::Table<impl::AdamW<T>> table;
+  for (const auto& [steps, stage, gradient, first_moment, second_moment, parameter] : parameters) {
+    for (const AdamWStep& step : steps) impl::check_step(name, step);
+    impl::check_same(name, "the parameter", parameter, parameter);
+    impl::check_same(name, "gradient", gradient, parameter);
+    impl::check_same(name, "first_moment", first_moment, parameter);
+    impl::check_same(name, "second_moment", second_moment, parameter);
+    impl::check_stages(name, std::span<const AdamWStep>(steps), stage, parameter);
+    std::vector<typename impl::AdamW<T>::Numbers> numbers;
+    for (const AdamWStep& step : steps) {
+      const double t = static_cast<double>(step.step);
+      numbers.push_back({static_cast<T>(1.0 - step.learning_rate * step.weight_decay), static_cast<T>(1.0 - step.beta1),
+                         static_cast<T>(step.beta2), static_cast<T>(1.0 - step.beta2),
+                         static_cast<T>(step.learning_rate / (1.0 - std::pow(step.beta1, t))),
+                         static_cast<T>(std::sqrt(1.0 - std::pow(step.beta2, t))), static_cast<T>(step.epsilon)});
+    }
+    table.add(
+        {gradient.data_handle(), first_moment.data_handle(), second_moment.data_handle(), parameter.data_handle(), {}},
+        numbers, stage, parameter.size());
+  }
+  table.run(ctx, held);
+}
+
+/// The same for one parameter.
 template <class T>
 void adamw_step(Context& ctx, std::span<const AdamWStep> steps, View<const std::int32_t> stage,
                 View<const std::type_identity_t<T>> gradient, View<std::type_identity_t<T>> first_moment,
                 View<std::type_identity_t<T>> second_moment, View<T> parameter) {
-  namespace impl = optimizer_detail;
-  constexpr std::string_view name = "adamw_step";
-  for (const AdamWStep& step : steps) impl::check_step(name, step);
-  impl::check_same(name, "the parameter", parameter, parameter);
-  impl::check_same(name, "gradient", gradient, parameter);
-  impl::check_same(name, "first_moment", first_moment, parameter);
-  impl::check_same(name, "second_moment", second_moment, parameter);
-  impl::check_stages(name, steps, stage, parameter);
-  using Step = impl::AdamW<T>;
-  std::vector<typename Step::Numbers> table;
-  for (const AdamWStep& step : steps) {
-    const double t = static_cast<double>(step.step);
-    table.push_back({static_cast<T>(1.0 - step.learning_rate * step.weight_decay), static_cast<T>(1.0 - step.beta1),
-                     static_cast<T>(step.beta2), static_cast<T>(1.0 - step.beta2),
-                     static_cast<T>(step.learning_rate / (1.0 - std::pow(step.beta1, t))),
-                     static_cast<T>(std::sqrt(1.0 - std::pow(step.beta2, t))), static_cast<T>(step.epsilon)});
-  }
-  impl::run(ctx, parameter.size(),
-            Step{gradient.data_handle(), first_moment.data_handle(), second_moment.data_handle(),
-                 parameter.data_handle(), table[0]},
-            table, stage);
+  const AdamWParameter<T> only{{steps.begin(), steps.end()}, stage, gradient, first_moment, second_moment, parameter};
+  adamw_step<T>(ctx, std::span(&only, 1));
 }
 
 /// The same step for every element.

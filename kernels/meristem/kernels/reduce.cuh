@@ -16,6 +16,7 @@
 #include <type_traits>
 #include <utility>
 
+#include <meristem/core/arrival.hpp>
 #include <meristem/core/config.hpp>
 #include <meristem/core/context.hpp>
 #include <meristem/core/error.hpp>
@@ -116,15 +117,14 @@ struct Partials {
   }
 };
 
-/// Combines `count` values in device memory; waits for the device.
+/// The combination (1) of some values, at least one, in device memory.
 template <class Op>
-typename Op::Value combine_partials(Context& ctx, const typename Op::Value* partials, std::int64_t count) {
-  using Value = typename Op::Value;
-  if (count == 1) return to_host(ctx, View<const Value>(partials, {1}))[0];
-  Tensor<Value> total(ctx, {1});
-  launch<reduce_segments<Partials<Op>>>(ctx, dim3(1), block_threads(ctx, reduce_threads), 0, Partials<Op>{partials},
-                                        count, count, total.data());
-  return to_host(ctx, total)[0];
+[[nodiscard]] Tensor<typename Op::Value> combined(Context& ctx, Tensor<typename Op::Value> partials) {
+  if (partials.size() == 1) return partials;
+  Tensor<typename Op::Value> total(ctx, {1});
+  launch<reduce_segments<Partials<Op>>>(ctx, dim3(1), block_threads(ctx, reduce_threads), 0,
+                                        Partials<Op>{partials.data()}, partials.size(), partials.size(), total.data());
+  return total;
 }
 
 /// The combination of op.term(i) for i in [0, count); waits for the device.
@@ -138,7 +138,7 @@ typename Op::Value reduce(Context& ctx, const Op& op, std::int64_t count) {
   Tensor<Value> partials(ctx, {blocks});
   launch<reduce_segments<Op>>(ctx, dim3(static_cast<unsigned>(blocks)), block_threads(ctx, reduce_threads), 0, op,
                               count, segment, partials.data());
-  return combine_partials<Op>(ctx, partials.data(), blocks);
+  return to_host(ctx, combined<Op>(ctx, std::move(partials)))[0];
 }
 
 struct SumOp {
@@ -207,17 +207,11 @@ struct NonFiniteIndex : MinIndexOp {
 // Rows of one partial sum.
 inline constexpr std::int64_t rows_per_chunk = 64;
 
-/// out[chunk][col] = or += the sum, in row order, of up to 64 rows of x[row][col].
-///
-/// A block takes `block_items` neighbouring pairs (chunk, col), a thread an equal share of them: with one pair a
-/// thread, neighbouring threads read neighbouring columns; a thread alone runs along the rows.
+/// out[chunk][col] = or += the sum, in row order, of up to 64 rows of x[row][col], for the pairs (chunk, col) from
+/// `item` to `end`, one thread's.
 template <class T>
-__global__ void sum_chunks(const T* __restrict__ x, std::int64_t rows, std::int64_t cols, std::int64_t items,
-                           std::int64_t block_items, Accumulate mode, T* __restrict__ out) {
-  const std::int64_t first = blockIdx.x * block_items;
-  const std::int64_t count = first + block_items < items ? block_items : items - first;
-  std::int64_t item = first + count * threadIdx.x / blockDim.x;
-  const std::int64_t end = first + count * (threadIdx.x + 1) / blockDim.x;
+__device__ void sum_chunks(const T* x, std::int64_t rows, std::int64_t cols, std::int64_t item, std::int64_t end,
+                           Accumulate mode, T* out) {
   while (item < end) {
     const std::int64_t chunk = item / cols, col = item % cols;
     const std::int64_t width = end - item < cols - col ? end - item : cols - col;
@@ -263,6 +257,38 @@ __global__ void sum_chunks(const T* __restrict__ x, std::int64_t rows, std::int6
   }
 }
 
+/// How many sums of 64 rows there are.
+MERISTEM_HD inline std::int64_t chunks_of(std::int64_t rows) { return rows == 0 ? 1 : (rows - 1) / rows_per_chunk + 1; }
+
+/// Where a thread's share of the items [first, last) begins; it ends where the next thread's begins.
+__device__ inline std::int64_t share_of_thread(std::int64_t first, std::int64_t last, unsigned thread) {
+  return first + (last - first) * thread / blockDim.x;
+}
+
+/// out[col] = or += the sum of x[row][col]. A block takes `block_items` neighbouring pairs (chunk, col), a thread an
+/// equal share of them: with one pair a thread, neighbouring threads read neighbouring columns; a thread alone runs
+/// along the rows. The last block adds up the chunks, 64 at a time. `partials` is not used for one chunk.
+template <class T>
+__global__ void sum_columns(const T* x, std::int64_t rows, std::int64_t cols, std::int64_t block_items, Accumulate mode,
+                            T* partials, T* out, unsigned* arrivals) {
+  std::int64_t chunks = chunks_of(rows);
+  const std::int64_t first = blockIdx.x * block_items;
+  const std::int64_t last = first + block_items < chunks * cols ? first + block_items : chunks * cols;
+  sum_chunks(x, rows, cols, share_of_thread(first, last, threadIdx.x), share_of_thread(first, last, threadIdx.x + 1),
+             chunks > 1 ? Accumulate::overwrite : mode, chunks > 1 ? partials : out);
+  if (chunks == 1 || !last_to_arrive(arrivals, gridDim.x)) return;
+  while (chunks > 1) {
+    const T* const from = partials;
+    partials += chunks * cols;
+    const std::int64_t left = chunks_of(chunks);
+    sum_chunks(from, chunks, cols, share_of_thread(0, left * cols, threadIdx.x),
+               share_of_thread(0, left * cols, threadIdx.x + 1), left > 1 ? Accumulate::overwrite : mode,
+               left > 1 ? partials : out);
+    chunks = left;
+    __syncthreads();
+  }
+}
+
 }  // namespace detail
 
 /// out[col] = (overwrite) or += (accumulate) the sum of x[row][col] over rows; x (..., cols) with all leading axes as
@@ -275,22 +301,16 @@ void column_sums(Context& ctx, View<const std::type_identity_t<T>> x, View<T> ou
   const View<const T> matrix = x.as_matrix();
   const std::int64_t cols = matrix.extent(1);
   if (cols == 0) return;
-  const T* from = matrix.data_handle();
-  std::int64_t rows = matrix.extent(0);
-  Tensor<T> from_owner;
-  do {
-    const std::int64_t chunks = rows == 0 ? 1 : (rows - 1) / detail::rows_per_chunk + 1;
-    const std::int64_t items = chunks * cols;
-    Tensor<T> partials = chunks > 1 ? empty<T>(ctx, {chunks, cols}) : Tensor<T>();
-    const unsigned threads = block_threads(ctx, 128);
-    const std::int64_t block_items = threads == 1 ? 4096 : threads;
-    launch<detail::sum_chunks<T>>(ctx, dim3(static_cast<unsigned>((items - 1) / block_items + 1)), threads, 0, from,
-                                  rows, cols, items, block_items, chunks > 1 ? Accumulate::overwrite : mode,
-                                  chunks > 1 ? partials.data() : out.data_handle());
-    rows = chunks;
-    from_owner = std::move(partials);
-    from = from_owner.data();
-  } while (rows > 1);
+  const std::int64_t rows = matrix.extent(0), items = detail::chunks_of(rows) * cols;
+  std::int64_t numbers = 0;
+  for (std::int64_t chunks = detail::chunks_of(rows); chunks > 1; chunks = detail::chunks_of(chunks)) {
+    numbers += chunks * cols;
+  }
+  Tensor<T> partials(ctx, {numbers});
+  const unsigned threads = block_threads(ctx, 128);
+  const std::int64_t block_items = threads == 1 ? 4096 : threads;
+  launch<detail::sum_columns<T>>(ctx, dim3(blocks_for(items, block_items)), threads, 0, matrix.data_handle(), rows,
+                                 cols, block_items, mode, partials.data(), out.data_handle(), ctx.arrivals(1));
 }
 
 /// Sum of all elements, accumulated in double; 0 if there are none. Waits for the device. Throws ShapeError if x is

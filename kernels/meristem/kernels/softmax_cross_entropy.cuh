@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <limits>
 #include <type_traits>
+#include <utility>
 
 #include <meristem/core/config.hpp>
 #include <meristem/core/context.hpp>
@@ -33,14 +34,19 @@ struct ClassificationLoss {
   std::int64_t correct = 0;  ///< rows whose label is the first largest logit
 };
 
+/// What it adds up to over some rows.
+struct ClassificationSums {
+  /// Of `bad_row` where there is none.
+  static constexpr std::int64_t no_row = detail::no_index;
+
+  double loss;           ///< Σ of the rows' cross-entropies, in nats
+  std::int64_t correct;  ///< rows whose label is the first largest logit
+  std::int64_t bad_row;  ///< the first row whose label is out of range; the sums leave such rows out
+};
+
 namespace detail {
 
-/// Loss of some rows.
-struct RowsLoss {
-  double loss;
-  std::int64_t correct;
-  std::int64_t bad_row;  // the first row whose label is out of range
-};
+using RowsLoss = ClassificationSums;
 
 struct RowsLossOp {
   using Value = RowsLoss;
@@ -253,16 +259,18 @@ View<T> as_rows(const char* function, const View<T>& logits) {
 
 }  // namespace detail
 
-/// Cross-entropy of logits (..., classes) against labels, one for each row, each in [0, classes). dlogits (as logits,
-/// which it may be) is overwritten with the gradient of the mean loss, or left out by passing `{}`. Waits for the
-/// device. The loss is accumulated in double; a NaN in the logits makes it NaN and its row count as wrong.
+/// The sums (1) over the rows of the cross-entropy of logits (..., classes) against labels, one for each row, each in
+/// [0, classes), in device memory. dlogits (as logits, which it may be) is overwritten with the gradient of the mean
+/// loss, or left out by passing `{}`; it holds no meaningful values if a label is out of range. The loss is accumulated
+/// in double; a NaN in the logits makes it NaN and its row count as wrong.
 ///
 /// Throws ArgumentError for a batch of 0, for 0 classes, and for label_smoothing outside [0, 1); ShapeError unless all
-/// are contiguous and fit together; DataError for a label out of range (dlogits then holds no meaningful values).
+/// are contiguous and fit together.
 template <class T>
-requires Real<std::remove_const_t<T>> ClassificationLoss
-softmax_cross_entropy(Context& ctx, View<T> logits, View<const std::int32_t> labels, double label_smoothing,
-                      View<std::type_identity_t<std::remove_const_t<T>>> dlogits = {}) {
+requires Real<std::remove_const_t<T>>
+[[nodiscard]] Tensor<ClassificationSums> softmax_cross_entropy_sums(
+    Context& ctx, View<T> logits, View<const std::int32_t> labels, double label_smoothing,
+    View<std::type_identity_t<std::remove_const_t<T>>> dlogits = {}) {
   using Element = std::remove_const_t<T>;
   const char* const name = "softmax_cross_entropy";
   if (!(label_smoothing >= 0.0 && label_smoothing < 1.0)) {
@@ -279,18 +287,29 @@ softmax_cross_entropy(Context& ctx, View<T> logits, View<const std::int32_t> lab
   if (dlogits.data_handle() != nullptr) detail::require_same_shape(name, "logits", logits, "dlogits", dlogits);
 
   const detail::RowGrid grid(rows);
-  Tensor<detail::RowsLoss> partials(ctx, {grid.blocks});
+  Tensor<ClassificationSums> partials(ctx, {grid.blocks});
   launch<detail::softmax_cross_entropy_rows<Element>>(
       ctx, dim3(static_cast<unsigned>(grid.blocks)), block_threads(ctx, detail::RowGrid::threads), 0,
       matrix.data_handle(), labels.data_handle(), rows, classes, label_smoothing, grid.rows_per_block,
       dlogits.data_handle(), partials.data());
-  const detail::RowsLoss total = detail::combine_partials<detail::RowsLossOp>(ctx, partials.data(), grid.blocks);
-  if (total.bad_row != detail::no_index) {
+  return detail::combined<detail::RowsLossOp>(ctx, std::move(partials));
+}
+
+/// The mean of the above, and how many rows are right. Waits for the device. Throws as `softmax_cross_entropy_sums`,
+/// and DataError for a label out of range.
+template <class T>
+requires Real<std::remove_const_t<T>> ClassificationLoss
+softmax_cross_entropy(Context& ctx, View<T> logits, View<const std::int32_t> labels, double label_smoothing,
+                      View<std::type_identity_t<std::remove_const_t<T>>> dlogits = {}) {
+  const ClassificationSums total =
+      to_host(ctx, softmax_cross_entropy_sums(ctx, logits, labels, label_smoothing, dlogits))[0];
+  if (total.bad_row != ClassificationSums::no_row) {
     const std::int32_t label = to_host(ctx, View<const std::int32_t>(labels.data_handle() + total.bad_row, {1}))[0];
-    throw DataError(concat(name, ": the label of row ", total.bad_row, " is ", label, ", but the logits have ", classes,
+    throw DataError(concat("softmax_cross_entropy: the label of row ", total.bad_row, " is ", label,
+                           ", but the logits have ", logits.extent(logits.rank() - 1),
                            " classes, numbered from 0; check the labels, or give the last layer more outputs"));
   }
-  return {total.loss / static_cast<double>(rows), total.correct};
+  return {total.loss / static_cast<double>(labels.size()), total.correct};
 }
 
 /// probabilities = softmax over the last axis of logits (..., classes); probabilities may be logits. A batch of 0 does

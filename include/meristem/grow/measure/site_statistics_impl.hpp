@@ -161,10 +161,9 @@ double SiteStatistics<T>::unexpressed(Context& ctx, const SiteMoments& site) {
 template <Real T>
 void SiteStatistics<T>::require_finite(Context& ctx, const SiteMoments& site) const {
   const Moments<double>& m = site.moments;
+  std::vector<detail::Named<double>> given;
   const auto check = [&](const char* symbol, const Tensor<double>& matrix) {
-    if (!matrix.empty()) {
-      detail::require_finite<double>(ctx, concat("site ", shape_.name, ": ", symbol), matrix.view());
-    }
+    if (!matrix.empty()) given.push_back({concat("site ", shape_.name, ": ", symbol), matrix.view()});
   };
   check("S", m.s);
   check("S1", m.s1);
@@ -173,6 +172,7 @@ void SiteStatistics<T>::require_finite(Context& ctx, const SiteMoments& site) co
   check("P", m.cross);
   check("E", m.fisher);
   check("N", site.n);
+  detail::require_finite<double>(ctx, given);
 }
 
 }  // namespace meristem::grow

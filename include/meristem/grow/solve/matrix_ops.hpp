@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include <meristem/core/config.hpp>
@@ -99,10 +100,16 @@ struct RowDots {
   }
 };
 
-/// A copy in another precision.
+/// A copy in another precision, or in the same one.
 template <Real To, Real From>
 [[nodiscard]] Tensor<To> converted(Context& ctx, View<const From> from) {
   Tensor<To> to(ctx, from.shape());
+  if constexpr (std::is_same_v<To, From>) {
+    if (from.is_contiguous()) {
+      copy<To>(ctx, from, to.view());
+      return to;
+    }
+  }
   if (!to.empty()) for_each(ctx, from.extent(0), from.extent(1), Convert<From, To>{from, to.view()});
   return to;
 }
@@ -112,6 +119,25 @@ template <Real To, Real From>
 [[nodiscard]] Tensor<To> converted_transposed(Context& ctx, View<const From> from) {
   Tensor<To> to(ctx, {from.extent(1), from.extent(0)});
   if (!to.empty()) for_each(ctx, to.extent(0), to.extent(1), ConvertTransposed<From, To>{from, to.view()});
+  return to;
+}
+
+/// to(i, j) = from(i, j) factor[j]
+template <class T>
+struct CopyScaled {
+  View<const T> from;
+  const double* factor;
+  View<T> to;
+  MERISTEM_HD void operator()(std::int64_t i, std::int64_t j) const {
+    to(i, j) = static_cast<T>(static_cast<double>(from(i, j)) * factor[j]);
+  }
+};
+
+/// A copy whose element (i, j) is multiplied by factor[j].
+template <Real T>
+[[nodiscard]] Tensor<T> with_scaled_columns(Context& ctx, View<const T> from, const Tensor<double>& factor) {
+  Tensor<T> to(ctx, from.shape());
+  if (!to.empty()) for_each(ctx, from.extent(0), from.extent(1), CopyScaled<T>{from, factor.data(), to.view()});
   return to;
 }
 
@@ -159,9 +185,29 @@ template <Real A, Real B>
   return sum;
 }
 
-/// Throws NumericError that names the first element of the matrix that is NaN or infinite.
+/// The inner products of a and b and of c and d, read together.
 template <Real T>
-void require_finite(Context& ctx, const std::string& name, View<const T> a);
+[[nodiscard]] std::pair<double, double> inner_products(Context& ctx, View<const T> a, View<const T> b, View<const T> c,
+                                                       View<const T> d) {
+  Tensor<double> out(ctx, {a.extent(0) + c.extent(0)});
+  if (a.extent(0) > 0) for_each(ctx, a.extent(0), RowDots<T, T>{a, b, out.data()});
+  if (c.extent(0) > 0) for_each(ctx, c.extent(0), RowDots<T, T>{c, d, out.data() + a.extent(0)});
+  std::pair<double, double> sums{0.0, 0.0};
+  std::int64_t row = 0;
+  for (const double value : to_host(ctx, out)) (row++ < a.extent(0) ? sums.first : sums.second) += value;
+  return sums;
+}
+
+/// A matrix and what messages call it.
+template <Real T>
+struct Named {
+  std::string name;
+  View<const T> matrix;
+};
+
+/// Throws NumericError that names the first element of the first of the matrices that is NaN or infinite.
+template <Real T>
+void require_finite(Context& ctx, const std::vector<Named<T>>& matrices);
 
 }  // namespace meristem::grow::detail
 

@@ -51,7 +51,6 @@ template <Real T>
 template <Real T>
 void require_covariance(Context& ctx, const std::string& name, const Tensor<T>& tensor) {
   if (tensor.empty()) return;
-  require_finite<T>(ctx, name, tensor.view());
   const std::vector<double> variances = diagonal<T>(ctx, tensor.view());
   for (std::size_t i = 0; i < variances.size(); ++i) {
     if (variances[i] >= 0.0) continue;
@@ -83,21 +82,29 @@ Extents require_moments(Context& ctx, const Moments<T>& moments, bool with_fishe
     throw ArgumentError(concat(name("the resolution of the moments"), " is ", moments.resolution,
                                "; it is the epsilon of the type they were accumulated in, or 0 for that of T"));
   }
-  require_covariance(ctx, name("S"), moments.s);
-  require_covariance(ctx, name("S1"), moments.s1);
-  require_finite<T>(ctx, name("M"), moments.m.view());
+  std::vector<Named<T>> given;
+  const auto add = [&](const char* symbol, const Tensor<T>& matrix) {
+    if (!matrix.empty()) given.push_back({name(symbol), matrix.view()});
+  };
+  add("S", moments.s);
+  add("S1", moments.s1);
+  add("M", moments.m);
   if (e.d > 0) {
-    require_finite<T>(ctx, name("M1"), moments.m1.view());
-    require_finite<T>(ctx, name("P"), moments.cross.view());
+    add("M1", moments.m1);
+    add("P", moments.cross);
   }
   if (with_fisher) {
+    add("E", moments.fisher);
     if (moments.fisher.empty() && e.q > 0) {
       throw ArgumentError(concat(name("E"), " is empty, but the Fisher preconditioning needs it: accumulate E, (", e.q,
                                  ", ", e.q, "), or set fisher = false"));
     }
     require_shape(name("E"), moments.fisher, {e.q, e.q}, "(q, q): the columns of M");
-    require_covariance(ctx, name("E"), moments.fisher);
   }
+  require_finite<T>(ctx, given);
+  require_covariance(ctx, name("S"), moments.s);
+  require_covariance(ctx, name("S1"), moments.s1);
+  if (with_fisher) require_covariance(ctx, name("E"), moments.fisher);
   return e;
 }
 

@@ -24,8 +24,8 @@ MERISTEM_INLINE double gain_of_units(Context& ctx, View<const double> fan_in, Vi
   gemm(ctx, Transpose::no, Transpose::no, 1, fan_in, s, 0, moved.view());
   gemm(ctx, Transpose::no, Transpose::yes, 1, moved.view(), fan_in, 0, of_inputs.view());
   gemm(ctx, Transpose::no, Transpose::yes, 1, fan_out, fan_out, 0, of_outputs.view());
-  return explained_by_multiple(inner_product<double, double>(ctx, seen.view(), fan_out),
-                               inner_product<double, double>(ctx, of_inputs.view(), of_outputs.view()));
+  const auto [inner, norm2] = inner_products<double>(ctx, seen.view(), fan_out, of_inputs.view(), of_outputs.view());
+  return explained_by_multiple(inner, norm2);
 }
 
 }  // namespace meristem::grow::detail
@@ -45,8 +45,9 @@ MERISTEM_INLINE detail::DampedMove damped_move(Context& ctx, const Tensor<double
     const Tensor<double> target = detail::converted_transposed<double, double>(ctx, held_out.view());
     Tensor<double> moved(ctx, move.weights.shape());
     gemm(ctx, Transpose::no, Transpose::no, 1, move.weights.view(), s1.view(), 0, moved.view());
-    return detail::explained_by_multiple(detail::inner_product<double, double>(ctx, move.weights.view(), target.view()),
-                                         detail::inner_product<double, double>(ctx, moved.view(), move.weights.view()));
+    const auto [inner, norm2] =
+        detail::inner_products<double>(ctx, move.weights.view(), target.view(), moved.view(), move.weights.view());
+    return detail::explained_by_multiple(inner, norm2);
   };
   if (!damping) damping = noise.empty() ? usual_damping : cross_validated_damping(ctx, m1, noise, gain);
   return {fit(*damping, m1), *damping};

@@ -60,20 +60,18 @@ MERISTEM_INLINE std::string why_no_units(std::int64_t units, const std::vector<d
 }
 
 template <Real T>
-void require_matrix(Context& ctx, const std::string& name, View<const T> a, std::int64_t rows) {
+void require_matrix(const std::string& name, View<const T> a, std::int64_t rows) {
   if (a.rank() != 2 || (rows >= 0 && a.extent(0) != rows)) {
     throw ShapeError(concat(name, " has shape ", a.shape(), ", expected a matrix",
                             rows >= 0 ? concat(" with ", rows, " rows") : std::string()));
   }
-  require_finite<T>(ctx, name, a);
 }
 
 template <Real T>
-void require_square_matrix(Context& ctx, const std::string& name, View<const T> a) {
+void require_square_matrix(const std::string& name, View<const T> a) {
   if (a.rank() != 2 || a.extent(0) != a.extent(1)) {
     throw ShapeError(concat(name, " has shape ", a.shape(), "; a second moment is a square matrix"));
   }
-  require_finite<T>(ctx, name, a);
 }
 
 }  // namespace meristem::grow::detail
@@ -84,8 +82,9 @@ template <Real T>
 BestMove<T> best_move(Context& ctx, View<const std::type_identity_t<T>> s1, View<const T> m1,
                       const SolveOptions& options, double resolution) {
   detail::require_options(options);
-  detail::require_square_matrix<T>(ctx, "S1", s1);
-  detail::require_matrix<T>(ctx, "M1", m1, s1.extent(0));
+  detail::require_square_matrix<T>("S1", s1);
+  detail::require_matrix<T>("M1", m1, s1.extent(0));
+  detail::require_finite<T>(ctx, {{"S1", s1}, {"M1", m1}});
   if (resolution == 0.0) resolution = detail::epsilon_of<T>;
   const auto attempt = [&](auto precision, const SolveOptions& chosen) -> std::optional<BestMove<T>> {
     using U = decltype(precision);
@@ -117,14 +116,16 @@ Units<T> new_units(Context& ctx, View<const std::type_identity_t<T>> s, View<con
                    double threshold, View<const std::type_identity_t<T>> fisher, double resolution,
                    std::vector<double> variances, double parts) {
   detail::require_options(options);
-  detail::require_square_matrix<T>(ctx, "S", s);
-  detail::require_matrix<T>(ctx, "N", n, s.extent(0));
+  detail::require_square_matrix<T>("S", s);
+  detail::require_matrix<T>("N", n, s.extent(0));
+  detail::require_finite<T>(ctx, {{"S", s}, {"N", n}});
   if (resolution == 0.0) resolution = detail::epsilon_of<T>;
   const std::int64_t p = n.extent(0), q = n.extent(1);
   Tensor<double> outputs;
   if (fisher.rank() != 0) {
-    detail::require_square_matrix<T>(ctx, "E", fisher);
-    detail::require_matrix<T>(ctx, "E", fisher, q);
+    detail::require_square_matrix<T>("E", fisher);
+    detail::require_matrix<T>("E", fisher, q);
+    detail::require_finite<T>(ctx, {{"E", fisher}});
     const std::vector<double> inverse_scale = inverse_deviations(detail::diagonal<T>(ctx, fisher));
     outputs = detail::converted<double, double>(
         ctx, detail::Whitening<double>::eigen<T>(ctx, "E", fisher, inverse_scale, options.rank_tolerance, resolution)

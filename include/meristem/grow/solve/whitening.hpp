@@ -53,11 +53,10 @@ class Whitening {
       result.matrix_ = Tensor<T>(ctx, {p, p});
       if (p == 0) return result;
       for_each(ctx, p, p, detail::Equilibrate<S, T>{s, result.inverse_scale_.data(), ridge, result.matrix_.view()});
-      if (try_potrf(ctx, Triangle::lower, result.matrix_.view()) != 0) continue;
+      std::vector<double> pivots;
+      if (try_potrf(ctx, Triangle::lower, result.matrix_.view(), pivots) != 0) continue;
       double smallest = 1.0;
-      for (const double pivot : detail::diagonal<T>(ctx, result.matrix_.view())) {
-        smallest = std::min(smallest, pivot * pivot);
-      }
+      for (const double pivot : pivots) smallest = std::min(smallest, pivot * pivot);
       if (smallest < std::max(ridge / 2, 4 * detail::epsilon_of<T>)) continue;
       result.smallest_ = smallest;
       return result;

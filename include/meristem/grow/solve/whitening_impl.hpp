@@ -16,8 +16,7 @@ MERISTEM_INLINE std::vector<double> inverse_deviations(const std::vector<double>
 template <Real T>
 Tensor<T> detail::Whitening<T>::times_transposed(Context& ctx, View<const T> b) const {
   if (kind_ == Kind::rows) return product(ctx, Transpose::yes, b, rank_);
-  Tensor<T> result = detail::converted<T, T>(ctx, b);
-  detail::scale_columns(ctx, result.view(), inverse_scale_);
+  Tensor<T> result = detail::with_scaled_columns<T>(ctx, b, inverse_scale_);
   trsm(ctx, Side::right, Triangle::lower, Transpose::yes, 1, matrix_.view(), result.view());
   return result;
 }
