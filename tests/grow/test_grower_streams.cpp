@@ -42,19 +42,25 @@ enum class Kind {
   pooled,         ///< the ResNet-18 of the TINY paper
   strided,        ///< the usual one
   preactivation,  ///< norms in front of the readers
+  mixed,          ///< the same with a norm behind the stem as well, and none before the classifier
 };
-constexpr Kind kinds[] = {Kind::pooled, Kind::strided, Kind::preactivation};
+constexpr Kind kinds[] = {Kind::pooled, Kind::strided, Kind::preactivation, Kind::mixed};
+
+bool preactivated(Kind kind) { return kind == Kind::preactivation || kind == Kind::mixed; }
 
 Net build(ms::Context& ctx, Kind kind) {
-  if (kind == Kind::preactivation) return support::preactivation_resnet<float>(ctx, {.classes = 4});
+  if (preactivated(kind)) {
+    const bool mixed = kind == Kind::mixed;
+    return support::preactivation_resnet<float>(ctx, {.classes = 4, .stem_norm = mixed, .last_norm = !mixed});
+  }
   return kind == Kind::strided
              ? ms::models::resnet18_strided<float>(ctx, {.classes = 4, .width = 0.5, .channels = 2, .in_channels = 2})
              : ms::models::resnet18<float>(ctx, {.classes = 4, .width = 0.5, .channels = 2, .in_channels = 2});
 }
 
 /// Hidden widths, and streams.
-std::int64_t hidden_widths(Kind kind) { return kind == Kind::preactivation ? 4 : 8; }
-std::int64_t streams_of(Kind kind) { return kind == Kind::preactivation ? 2 : 4; }
+std::int64_t hidden_widths(Kind kind) { return preactivated(kind) ? 4 : 8; }
+std::int64_t streams_of(Kind kind) { return preactivated(kind) ? 2 : 4; }
 
 struct Trained {
   ms::Context ctx{{.seed = 4}};
@@ -369,6 +375,7 @@ TEST_CASE("grower of streams: after growth, evaluation computes what the line se
   const auto set = halves(150);
   for (const Kind kind : kinds) {
     for (const Where where : {Where::all, Where::together}) {
+      CAPTURE(static_cast<int>(kind));
       CAPTURE(static_cast<int>(where));
       Trained t(set, kind);
       auto options = all_widths(where);

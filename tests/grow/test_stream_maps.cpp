@@ -17,6 +17,7 @@
 #include <meristem/grow/units/find_sites.hpp>
 #include <meristem/grow/units/insertion.hpp>
 #include <meristem/grow/units/make_edit.hpp>
+#include <meristem/grow/units/prune.hpp>
 #include <meristem/grow/units/recalibration.hpp>
 #include <meristem/models/resnet.hpp>
 #include <support/check.hpp>
@@ -279,6 +280,9 @@ TEST_CASE("streams of maps: new channels carry the units to the readers behind t
       std::map<const ms::nn::Layer<double>*, std::vector<double>> weights;
       site.for_each_reader([&](const auto& reader) {
         weights[reader.consumer.layer()] = ms::to_host(problem.ctx, reader.consumer.weight().value);
+        if (reader.input_norm) {
+          weights[reader.input_norm] = ms::to_host(problem.ctx, reader.input_norm->weight().value);
+        }
       });
       staged.swap();
       const ms::nn::Layer<double>* const producer = site.producer.layer();
@@ -345,6 +349,17 @@ TEST_CASE("streams of maps: new channels carry the units to the readers behind t
         }
         // The norm takes the fan-in's scale out and puts another in: some hundred roundings.
         support::check_close(actual, expected, 1e-11 * support::scale_of(expected), pair.consumer.name());
+        if (pair.input_norm && !units.split.empty()) {
+          // At the amplitude of the split new weights are as large as today's.
+          double squares = 0.0;
+          const std::vector<double>& norm = weights.at(pair.input_norm);
+          for (std::int64_t c = 0; c < width; ++c) squares += std::pow(norm[static_cast<std::size_t>(c)], 2);
+          for (std::int64_t c = width; c < width + 2; ++c) {
+            // Up to what its epsilon is to the variance.
+            CHECK(norm[static_cast<std::size_t>(c)] ==
+                  doctest::Approx(std::sqrt(squares / static_cast<double>(width))).epsilon(1e-3));
+          }
+        }
         first += static_cast<std::size_t>(site.reader(r).places(width) * pair.consumer.out_features());
       }
       const bool closed = std::any_of(site.earlier.begin(), site.earlier.end(), [](const auto& reader) {
@@ -368,6 +383,40 @@ TEST_CASE("streams of maps: new channels carry the units to the readers behind t
         CHECK(largest <= static_cast<double>(site.riders.size()) * std::numeric_limits<double>::epsilon());
         CHECK(moved <= 1e-12 * support::scale_of(old));
       }
+    }
+  }
+}
+
+TEST_CASE("streams of maps: what a channel contributes is the slope of the loss as all its readers lose it") {
+  for (const Kind kind : kinds) {
+    Problem problem(kind);
+    const Site site = ms::grow::find_site<double>(problem.net, "stage1.block1.conv2", Widths::all);
+    REQUIRE(site.readers() + site.earlier.size() >= 3);
+    const std::vector<double> contributions = ms::grow::unit_contributions<double>(
+        problem.ctx, site, problem.net, [&](const auto& use) { use(problem.batch()); }, ms::nn::CrossEntropy{});
+    const auto width = static_cast<std::size_t>(site.width());
+    for (std::size_t k = 0; k < width; ++k) {
+      const auto loss_with = [&](double share) {
+        std::vector<std::vector<double>> old;
+        site.for_each_reader([&](const auto& reader) {
+          auto& weight = reader.consumer.weight().value;
+          std::vector<double> values = ms::to_host(problem.ctx, weight);
+          old.push_back(values);
+          for (std::size_t i = k; i < values.size(); i += width) values[i] *= share;
+          ms::copy<double>(problem.ctx, ms::from_host<double>(problem.ctx, weight.shape(), values), weight);
+        });
+        const double loss = problem.loss();
+        std::size_t at = 0;
+        site.for_each_reader([&](const auto& reader) {
+          auto& weight = reader.consumer.weight().value;
+          ms::copy<double>(problem.ctx, ms::from_host<double>(problem.ctx, weight.shape(), old[at++]), weight);
+        });
+        return loss;
+      };
+      // Rounding of the loss counts 1e-16 / 1e-5, the third derivative 1e-10.
+      const double measured = (loss_with(1.0 - 1e-5) - loss_with(1.0 + 1e-5)) / 2e-5;
+      CAPTURE(static_cast<int>(kind));
+      CHECK(std::abs(contributions[k] - measured) <= 1e-7);
     }
   }
 }
