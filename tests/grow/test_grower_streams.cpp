@@ -15,6 +15,7 @@
 
 #include <meristem/data/loader.hpp>
 #include <meristem/grow/grower.hpp>
+#include <meristem/grow/measure/diagnosis.hpp>
 #include <meristem/grow/units/find_sites.hpp>
 #include <meristem/grow/units/make_edit.hpp>
 #include <meristem/grow/units/prune.hpp>
@@ -556,6 +557,15 @@ TEST_CASE("grower of streams: the score of a channel is what its readers weigh i
     }
   });
   for (std::size_t k = 0; k < scores.size(); ++k) CHECK(scores[k] == doctest::Approx(std::sqrt(squares[k])));
+  // What stands between the units and their reader is that norm.
+  const auto batch = set.batch<float>(t.ctx, std::vector<std::int64_t>{0, 1, 2, 3});
+  const auto found = ms::grow::diagnose<float>(t.ctx, t.net, t.sgd, {site}, batch);
+  REQUIRE(found.front().stages.size() == 1);
+  double weights = 0.0;
+  for (const float weight : ms::to_host(t.ctx, site.input_norm->weight().value)) {
+    weights += std::pow(static_cast<double>(weight), 2) / static_cast<double>(site.width());
+  }
+  CHECK(found.front().stages.front().norm_weight == doctest::Approx(std::sqrt(weights)));
 }
 
 TEST_CASE("grower of streams: norms in front of earlier readers see a constant, and wake up when sources learn") {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <meristem/grow/measure/measurer.hpp>
+#include <meristem/grow/methods/gradmax.hpp>
 #include <meristem/grow/methods/tiny.hpp>
 #include <meristem/grow/policy/streams.hpp>
 #include <meristem/grow/units/edit.hpp>
@@ -24,6 +25,7 @@
 #include <meristem/nn/residual.hpp>
 #include <support/check.hpp>
 #include <support/growth_problem.hpp>
+#include <support/preactivation.hpp>
 
 namespace grow_streams_test {
 
@@ -284,6 +286,16 @@ Dense beside(const Dense& a, const Dense& b) {
   return result;
 }
 
+/// Rows less their means.
+Dense centred(Dense a) {
+  for (std::int64_t i = 0; i < a.rows; ++i) {
+    double mean = 0.0;
+    for (std::int64_t j = 0; j < a.columns; ++j) mean += a(i, j) / static_cast<double>(a.columns);
+    for (std::int64_t j = 0; j < a.columns; ++j) a(i, j) -= mean;
+  }
+  return a;
+}
+
 const ms::grow::MeasurementOptions plain_tiny{.method = ms::grow::tiny(), .damping = 0.0, .significance = 0.0};
 
 std::vector<std::string> names_of(const std::vector<ms::grow::Reader<double>>& readers) {
@@ -381,6 +393,35 @@ TEST_CASE("streams: residual networks, whose streams end at transitions") {
     CHECK(pool->kernel == ms::Extent2(8));
     CHECK(pool->output({8, 8}) == ms::Extent2(1));
   }
+}
+
+TEST_CASE("streams: norms in front of their readers, which several may share") {
+  ms::Context ctx({.seed = 1});
+  Net net = support::preactivation_resnet<double>(ctx, {});
+  std::vector<std::string> inside;
+  for (const Site& site : ms::grow::find_sites<double>(net)) inside.push_back(site.name);
+  CHECK(inside == std::vector<std::string>{"stage1.block1.conv1", "stage1.block2.conv1", "stage2.block1.conv1",
+                                           "stage2.block2.conv1"});
+  REQUIRE(ms::grow::find_sites<double>(net, Widths::all).size() == 10);
+  const auto names = [](const std::vector<ms::nn::BatchNorm<double>*>& norms) {
+    std::vector<std::string> result;
+    for (const auto* norm : norms) result.push_back(norm->name());
+    return result;
+  };
+  using Names = std::vector<std::string>;
+  const Site stem = ms::grow::find_site<double>(net, "stem.conv", Widths::all);
+  CHECK(stem.readers() == 4);
+  CHECK(stem.norm == nullptr);
+  CHECK(stem.activation == Activation::relu);
+  CHECK(names(stem.input_norms()) == Names{"stage1.block1.norm1", "stage1.block2.norm1", "stage2.norm"});
+  const Site last = ms::grow::find_site<double>(net, "stage1.block2.conv2", Widths::all);
+  CHECK(last.readers() == 2);
+  CHECK(last.input_norm == last.others[0].input_norm);
+  CHECK(names(last.input_norms()) == Names{"stage2.norm"});
+  CHECK(names(last.tied_norms()) == Names{"stage2.norm", "stage1.block1.norm1", "stage1.block2.norm1"});
+  const Site deep = ms::grow::find_site<double>(net, "stage2.block1.shortcut.conv", Widths::all);
+  CHECK(names(deep.input_norms()) == Names{"stage2.block2.norm1", "norm"});
+  CHECK(deep.others[0].pool != nullptr);
 }
 
 TEST_CASE("streams: what cannot grow, and why") {
@@ -546,6 +587,19 @@ TEST_CASE("streams: units and moves of a source are those of plain loops over al
       const std::vector<double> head_moves = to_head.best_move().values;
       moves.insert(moves.end(), head_moves.begin(), head_moves.end());
       support::check_close(units.move, moves, 1e-6 * support::scale_of(moves), "moves");
+      // A norm on the way takes means out of what new fan-ins of zero would answer.
+      const auto cross_of = [&](const Dense& v, const ms::nn::BatchNorm<double>* input_norm) {
+        return to_head.moment(site.norm || input_norm ? centred(b) : b, v);
+      };
+      const auto* last_norm = site.reader(site.readers() - 1).input_norm;
+      const Dense m =
+          stem ? beside(cross_of(v_in, site.input_norm), cross_of(v_head, last_norm)) : cross_of(v_head, last_norm);
+      const auto gradmax = problem.measure(site, {.method = ms::grow::gradmax(), .significance = 0.0}, 2);
+      REQUIRE(gradmax.report.lambda.size() >= 2);
+      const std::vector<double> largest = support::singular_values(m);
+      for (std::size_t k = 0; k < 2; ++k) {
+        CHECK(std::abs(gradmax.report.lambda[k] - largest[k]) <= 1e-6 * largest[0]);
+      }
     }
   }
 }
