@@ -36,7 +36,7 @@ namespace meristem::grow {
   template std::vector<double> unit_norms<T>(Context & ctx, const Site<T>& site);                                    \
   template class detail::NormInputs<T>;                                                                              \
   template void follow_growth<T>(Context & ctx, nn::Layer<T> & network, const detail::NormInputs<T>& before,         \
-                                 const detail::NormInputs<T>& after, const std::vector<Source<T>>& riders);          \
+                                 const detail::NormInputs<T>& after, const std::vector<nn::BatchNorm<T>*>& tied);    \
   template void take_statistics<T>(Context & ctx, const std::vector<Source<T>>& riders, std::int64_t units,          \
                                    const detail::NormInputs<T>& batches);                                            \
   template class Affine<T>;                                                                                          \

@@ -10,6 +10,7 @@
 #include <meristem/nn/activation_impl.hpp>
 #include <meristem/nn/batch_impl.hpp>
 #include <meristem/nn/batch_norm_impl.hpp>
+#include <meristem/nn/concatenate_impl.hpp>
 #include <meristem/nn/conv2d_impl.hpp>
 #include <meristem/nn/description_impl.hpp>
 #include <meristem/nn/dropout_impl.hpp>
@@ -85,6 +86,7 @@ namespace meristem::nn {
   template class MaxPool2d<T>;                                                                                      \
   template class AveragePool2d<T>;                                                                                  \
   template class GlobalAveragePool<T>;                                                                              \
+  template class Concatenate<T>;                                                                                    \
   template class Residual<T>;                                                                                       \
   template class Sequential<T>;                                                                                     \
   template class WeightedLayer<T>;                                                                                  \

@@ -9,6 +9,7 @@
 import json
 import sys
 
+import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
@@ -74,6 +75,11 @@ class Residual(Sequential):
         return self.function(super().forward(x) + self.shortcut(x))
 
 
+class Concatenate(Sequential):
+    def forward(self, x):
+        return torch.cat([getattr(self, name)(x) for name in self.order], dim=1)
+
+
 def module_of(layer):
     """The module for one layer of an architecture; the whole is a Sequential."""
     kind = layer["kind"]
@@ -84,6 +90,8 @@ def module_of(layer):
         return Sequential(layer["layers"])
     if kind == "Residual":
         return Residual(layer)
+    if kind == "Concatenate":
+        return Concatenate(layer["branches"])
     if kind == "Conv2d":
         return nn.Conv2d(layer["in_channels"], layer["out_channels"], **window, bias=layer["bias"])
     if kind == "Linear":

@@ -21,6 +21,7 @@
 #include <meristem/nn/activation.hpp>
 #include <meristem/nn/batch.hpp>
 #include <meristem/nn/batch_norm.hpp>
+#include <meristem/nn/concatenate.hpp>
 #include <meristem/nn/conv2d.hpp>
 #include <meristem/nn/dropout.hpp>
 #include <meristem/nn/flatten.hpp>

@@ -59,6 +59,13 @@ Net every_layer(ms::Context& ctx) {
   auto& plain = net.add<Residual<float>>("plain", ResidualOptions{.activation = Activation::identity});
   plain.add<Conv2d<float>>("conv", ctx, 7, 7, Conv2dOptions{.padding = 1});
   plain.add<BatchNorm<float>>("norm", ctx, 7, BatchNormOptions{.activation = Activation::relu});
+  auto& branches = net.add<Concatenate<float>>("branches");
+  branches.add<Conv2d<float>>("narrow", ctx, 7, 3, Conv2dOptions{.kernel = 1});
+  auto& deep = branches.add<Net>("deep");
+  deep.add<Conv2d<float>>("conv", ctx, 7, 2, Conv2dOptions{.padding = 1});
+  deep.add<BatchNorm<float>>("norm", ctx, 2, BatchNormOptions{.activation = Activation::relu});
+  branches.add<Net>("same");
+  net.add<Conv2d<float>>("joined", ctx, 12, 7, Conv2dOptions{.kernel = 1});
   net.add<MaxPool2d<float>>("largest", PoolOptions{.kernel = 3, .stride = ms::Extent2(1), .padding = 1});
   net.add<MaxPool2d<float>>("apart", PoolOptions{.kernel = 2, .stride = ms::Extent2(1), .dilation = 2});
   net.add<Linear<float>>("pixels", ctx, 7, 6);
@@ -70,6 +77,9 @@ Net every_layer(ms::Context& ctx) {
   net.add<LayerNorm<float>>("flat_rows", ctx, 3 * 4 * 6);
   net.add<Linear<float>>("linear", ctx, 3 * 4 * 6, 12);
   net.add<GroupNorm<float>>("flat_groups", ctx, 4, 12);
+  auto& sides = net.add<Concatenate<float>>("sides");
+  sides.add<Linear<float>>("left", ctx, 12, 5);
+  sides.add<Linear<float>>("right", ctx, 12, 7);
   net.add<ActivationLayer<float>>("tanh", Activation::tanh);
   net.add<ActivationLayer<float>>("identity", Activation::identity);
   net.add<Linear<float>>("head", ctx, 12, 10, LinearOptions{.bias = false});

@@ -14,6 +14,7 @@
 
 #include <meristem/data/loader.hpp>
 #include <meristem/grow/grower.hpp>
+#include <meristem/grow/measure/diagnosis.hpp>
 #include <meristem/grow/units/find_sites.hpp>
 #include <meristem/grow/units/make_edit.hpp>
 #include <meristem/grow/units/prune.hpp>
@@ -22,6 +23,7 @@
 #include <meristem/train/trainer.hpp>
 #include <support/check.hpp>
 #include <support/halves.hpp>
+#include <support/preactivation.hpp>
 
 namespace grow_grower_streams_test {
 
@@ -36,11 +38,29 @@ namespace {
 
 using Net = ms::nn::Sequential<float>;
 
-Net build(ms::Context& ctx, bool strided) {
-  return strided
+enum class Kind {
+  pooled,         ///< the ResNet-18 of the TINY paper
+  strided,        ///< the usual one
+  preactivation,  ///< norms in front of the readers
+  mixed,          ///< the same with a norm behind the stem as well, and none before the classifier
+};
+constexpr Kind kinds[] = {Kind::pooled, Kind::strided, Kind::preactivation, Kind::mixed};
+
+bool preactivated(Kind kind) { return kind == Kind::preactivation || kind == Kind::mixed; }
+
+Net build(ms::Context& ctx, Kind kind) {
+  if (preactivated(kind)) {
+    const bool mixed = kind == Kind::mixed;
+    return support::preactivation_resnet<float>(ctx, {.classes = 4, .stem_norm = mixed, .last_norm = !mixed});
+  }
+  return kind == Kind::strided
              ? ms::models::resnet18_strided<float>(ctx, {.classes = 4, .width = 0.5, .channels = 2, .in_channels = 2})
              : ms::models::resnet18<float>(ctx, {.classes = 4, .width = 0.5, .channels = 2, .in_channels = 2});
 }
+
+/// Hidden widths, and streams.
+std::int64_t hidden_widths(Kind kind) { return preactivated(kind) ? 4 : 8; }
+std::int64_t streams_of(Kind kind) { return preactivated(kind) ? 2 : 4; }
 
 struct Trained {
   ms::Context ctx{{.seed = 4}};
@@ -49,8 +69,8 @@ struct Trained {
   ms::optim::Sgd<float> sgd;
   std::int64_t epoch = 0;
 
-  Trained(const ms::data::ImageSet& images, bool strided)
-      : set(&images), net(build(ctx, strided)), sgd(net, {.learning_rate = 0.02, .momentum = 0.9}) {
+  Trained(const ms::data::ImageSet& images, Kind kind)
+      : set(&images), net(build(ctx, kind)), sgd(net, {.learning_rate = 0.02, .momentum = 0.9}) {
     train();
   }
 
@@ -75,14 +95,20 @@ struct Trained {
   void check_whole() {
     for (const auto& site : ms::grow::find_sites<float>(net, Widths::all)) {
       CAPTURE(site.name);
-      const auto fits = [&](const ms::grow::Affine<float>& layer, const ms::nn::BatchNorm<float>* norm) {
-        CHECK(layer.out_features() == site.width());
+      const auto norm_fits = [&](const ms::nn::BatchNorm<float>* norm) {
         if (norm) CHECK(norm->running_mean().value.extent(0) == site.width());
         if (norm) CHECK(norm->channels() == site.width());
       };
+      const auto fits = [&](const ms::grow::Affine<float>& layer, const ms::nn::BatchNorm<float>* norm) {
+        CHECK(layer.out_features() == site.width());
+        norm_fits(norm);
+      };
       fits(site.producer, site.norm);
       for (const auto& rider : site.riders) fits(rider.layer, rider.norm);
-      site.for_each_reader([&](const auto& reader) { CHECK(reader.consumer.in_features() == site.width()); });
+      site.for_each_reader([&](const auto& reader) {
+        CHECK(reader.consumer.in_features() == site.width());
+        norm_fits(reader.input_norm);
+      });
     }
     for (auto* parameter : ms::nn::parameters(net)) {
       CAPTURE(parameter->name);
@@ -158,17 +184,18 @@ TEST_SUITE_BEGIN("unit");
 
 TEST_CASE("grower of streams: every rule for where, with what units cost") {
   const auto set = halves(150);
-  for (const bool strided : {false, true}) {
+  for (const Kind kind : kinds) {
     for (const Where where : {Where::all, Where::together, Where::round_robin, Where::best_gain,
                               Where::best_gain_per_parameter, Where::best_gain_per_flop}) {
-      if (strided && where != Where::together && where != Where::best_gain_per_flop) continue;
-      CAPTURE(strided);
+      if (kind != Kind::pooled && where != Where::together && where != Where::best_gain_per_flop) continue;
+      CAPTURE(static_cast<int>(kind));
       CAPTURE(ms::grow::name_of(where));
-      Trained t(set, strided);
+      Trained t(set, kind);
       ms::grow::GrowerOptions options = all_widths(where);
       options.budget.multiply_adds = std::int64_t{1} << 40;  // so that shapes are seen
       ms::grow::Grower<float> grower(t.net, t.sgd, options);
-      REQUIRE(grower.sites().size() == 20);
+      // Each stream has three sources.
+      REQUIRE(std::ssize(grower.sites()) == hidden_widths(kind) + 3 * streams_of(kind));
       std::set<std::string> grown;
       std::int64_t parameters = ms::nn::parameter_count(t.net);
       std::int64_t work = t.net.multiply_adds({1, 8, 8, 2});
@@ -205,7 +232,8 @@ TEST_CASE("grower of streams: every rule for where, with what units cost") {
         t.train();
         CHECK(std::isfinite(ms::train::evaluate<float>(t.ctx, t.net, set).loss));
       }
-      if (where == Where::all || where == Where::together) CHECK(grown.size() >= 6);
+      if (where == Where::all || where == Where::together)
+        CHECK(std::ssize(grown) >= (hidden_widths(kind) + streams_of(kind)) / 2);
       CHECK(!grown.empty());
     }
   }
@@ -213,7 +241,7 @@ TEST_CASE("grower of streams: every rule for where, with what units cost") {
 
 TEST_CASE("grower of streams: the units of all sources that lower the loss most share a stream") {
   ms::Context ctx;
-  Net net = build(ctx, false);
+  Net net = build(ctx, Kind::pooled);
   const auto sites = ms::grow::find_sites<float>(net, Widths::all);
   std::vector<std::size_t> which;
   for (std::size_t i = 0; i < sites.size(); ++i) {
@@ -261,7 +289,7 @@ TEST_CASE("grower of streams: where one source has too few inputs, the others br
   const auto set = halves(100);
   for (const Where where : {Where::all, Where::together}) {
     CAPTURE(ms::grow::name_of(where));
-    Trained t(set, false);
+    Trained t(set, Kind::pooled);
     auto options = all_widths(where);
     options.max_units = ms::grow::GrowerOptions().max_units;
     options.significance = ms::grow::GrowerOptions().significance;
@@ -290,8 +318,8 @@ TEST_CASE("grower of streams: where one source has too few inputs, the others br
 
 TEST_CASE("grower of streams: a channel costs the rows of all sources and the weights of all readers") {
   const auto set = halves(60);
-  for (const bool strided : {false, true}) {
-    Trained t(set, strided);
+  for (const Kind kind : kinds) {
+    Trained t(set, kind);
     ms::grow::detail::InputShapes<float> shapes;
     const auto one = set.batch<float>(t.ctx, std::vector<std::int64_t>{0});
     (void)t.net.forward(t.ctx, one.inputs, {.measuring = true, .taps = &shapes});
@@ -317,7 +345,7 @@ TEST_CASE("grower of streams: a channel costs the rows of all sources and the we
 TEST_CASE("grower of streams: budgets are never exceeded") {
   const auto set = halves(100);
   for (const Where where : {Where::all, Where::together}) {
-    Trained t(set, false);
+    Trained t(set, Kind::pooled);
     auto options = all_widths(where);
     options.max_units = 8;
     options.budget.parameters = ms::nn::parameter_count(t.net) + 400;
@@ -333,7 +361,7 @@ TEST_CASE("grower of streams: budgets are never exceeded") {
 TEST_CASE("grower of streams: rejected growth leaves every bit") {
   const auto set = halves(100);
   for (const Where where : {Where::all, Where::together}) {
-    Trained t(set, false);
+    Trained t(set, Kind::pooled);
     auto options = all_widths(where);
     options.line_search.least_relative_decrease = 0.9999;
     ms::grow::Grower<float> grower(t.net, t.sgd, options);
@@ -345,10 +373,11 @@ TEST_CASE("grower of streams: rejected growth leaves every bit") {
 
 TEST_CASE("grower of streams: after growth, evaluation computes what the line search saw in training mode") {
   const auto set = halves(150);
-  for (const bool strided : {false, true}) {
+  for (const Kind kind : kinds) {
     for (const Where where : {Where::all, Where::together}) {
+      CAPTURE(static_cast<int>(kind));
       CAPTURE(static_cast<int>(where));
-      Trained t(set, strided);
+      Trained t(set, kind);
       auto options = all_widths(where);
       options.statistics_samples = options.search_samples = options.batch_size = 150;
       ms::grow::Grower<float> grower(t.net, t.sgd, options);
@@ -359,7 +388,7 @@ TEST_CASE("grower of streams: after growth, evaluation computes what the line se
       const auto report = grower.grow(t.ctx, undivided(set));
       std::int64_t streams = 0;
       for (std::size_t i = 0; i < report.sites.size(); ++i) streams += report.sites[i].added > 0 ? 1 : 0;
-      CHECK(streams >= 4);
+      CHECK(streams >= streams_of(kind));
       CHECK(distance_of_modes(t) < 1e-3);
     }
   }
@@ -369,7 +398,7 @@ TEST_CASE("grower of streams: new channels of riders have the running statistics
   const auto set = halves(150);
   for (const ms::grow::Method& method : {ms::grow::tiny(), ms::grow::parse_method("random")}) {
     CAPTURE(method.name());
-    Trained t(set, false);
+    Trained t(set, Kind::pooled);
     auto options = all_widths(Where::all);
     options.method = method;
     options.sites = {"stage1.block1.conv2"};
@@ -414,13 +443,13 @@ TEST_CASE("grower of streams: new channels of riders have the running statistics
 
 TEST_CASE("grower of streams: all widths at once leave the function as it was, by methods that preserve it") {
   const auto set = halves(100);
-  for (const bool strided : {false, true}) {
+  for (const Kind kind : kinds) {
     for (const char* name : {"random", "net2wider", "paired", "north"}) {
       for (const Where where : {Where::all, Where::together}) {
-        CAPTURE(strided);
+        CAPTURE(static_cast<int>(kind));
         CAPTURE(name);
         CAPTURE(ms::grow::name_of(where));
-        Trained t(set, strided);
+        Trained t(set, kind);
         settle(t);
         auto options = all_widths(where);
         const std::string wanted = name;
@@ -436,8 +465,9 @@ TEST_CASE("grower of streams: all widths at once leave the function as it was, b
         };
         const auto before = outputs();
         const auto report = grower.grow(t.ctx, set);
-        // All of the eight hidden widths and four streams, but for those whose units leave no direction to others.
-        CHECK(report.added() >= (wanted == "north" ? 12 : 24));
+        // Two units for each, but for those whose units leave no direction to others.
+        const std::int64_t all = 2 * (hidden_widths(kind) + streams_of(kind));
+        CHECK(report.added() >= (wanted == "north" ? all / 2 : all));
         t.check_whole();
         const auto after = outputs();
         double worst = 0.0;
@@ -454,11 +484,12 @@ TEST_CASE("grower of streams: all widths at once leave the function as it was, b
 TEST_CASE("grower of streams: a replay gives the same bits, and so does the same seed") {
   const auto set = halves(100);
   for (const Where where : {Where::all, Where::together, Where::best_gain}) {
+    const Kind kind = where == Where::all ? Kind::preactivation : Kind::pooled;
     CAPTURE(ms::grow::name_of(where));
     auto options = all_widths(where);
     ms::grow::History history;
     const auto run = [&](bool record) {
-      Trained t(set, false);
+      Trained t(set, kind);
       ms::grow::Grower<float> grower(t.net, t.sgd, options);
       for (int round = 0; round < 2; ++round) {
         const auto report = grower.grow(t.ctx, set);
@@ -486,25 +517,112 @@ TEST_CASE("grower of streams: a replay gives the same bits, and so does the same
 
 TEST_CASE("grower of streams: a stream's channels can be pruned and grown back") {
   const auto set = halves(60);
-  Trained t(set, true);
-  const auto before = t.everything();
-  const auto site = ms::grow::find_site<float>(t.net, "stage2.block1.conv2", Widths::all);
-  REQUIRE(site.width() == 4);
-  CHECK(ms::grow::unit_norms(t.ctx, site).size() == 4);
-  const auto removed = ms::grow::prune(t.ctx, site, {1, 2}, t.net, &t.sgd);
-  CHECK(site.width() == 2);
-  t.check_whole();
-  t.train();
-  Trained other(set, true);
-  const auto again = ms::grow::find_site<float>(other.net, "stage2.block1.conv2", Widths::all);
-  const auto gone = ms::grow::prune(other.ctx, again, {1, 2}, other.net, &other.sgd);
-  ms::grow::grow_back(other.ctx, gone, other.net, &other.sgd);
-  CHECK(other.everything() == before);
+  for (const Kind kind : {Kind::strided, Kind::preactivation}) {
+    Trained t(set, kind);
+    const auto before = t.everything();
+    const auto site = ms::grow::find_site<float>(t.net, "stage2.block1.conv2", Widths::all);
+    REQUIRE(site.width() == 4);
+    CHECK(ms::grow::unit_norms(t.ctx, site).size() == 4);
+    const auto removed = ms::grow::prune(t.ctx, site, {1, 2}, t.net, &t.sgd);
+    CHECK(site.width() == 2);
+    t.check_whole();
+    t.train();
+    Trained other(set, kind);
+    const auto again = ms::grow::find_site<float>(other.net, "stage2.block1.conv2", Widths::all);
+    const auto gone = ms::grow::prune(other.ctx, again, {1, 2}, other.net, &other.sgd);
+    ms::grow::grow_back(other.ctx, gone, other.net, &other.sgd);
+    CHECK(other.everything() == before);
+  }
+}
+
+TEST_CASE("grower of streams: the score of a channel is what its readers weigh it by") {
+  const auto set = halves(60);
+  Trained t(set, Kind::preactivation);
+  // Both readers stand behind one norm, with 3x3 and 1x1 weights.
+  const auto site = ms::grow::find_site<float>(t.net, "stage1.block2.conv2", Widths::all);
+  REQUIRE(site.readers() == 2);
+  const std::vector<double> scores = ms::grow::unit_norms(t.ctx, site);
+  std::vector<double> squares(scores.size(), 0.0);
+  site.for_each_reader([&](const auto& reader) {
+    const auto norm = ms::to_host(t.ctx, reader.input_norm->weight().value);
+    const auto weights = ms::to_host(t.ctx, reader.consumer.weight().value);
+    for (std::size_t i = 0; i < weights.size(); ++i) {
+      const std::size_t k = i % squares.size();
+      squares[k] += std::pow(static_cast<double>(norm[k]) * static_cast<double>(weights[i]), 2);
+    }
+  });
+  for (std::size_t k = 0; k < scores.size(); ++k) CHECK(scores[k] == doctest::Approx(std::sqrt(squares[k])));
+  // What stands between the units and their reader is that norm.
+  const auto batch = set.batch<float>(t.ctx, std::vector<std::int64_t>{0, 1, 2, 3});
+  const auto found = ms::grow::diagnose<float>(t.ctx, t.net, t.sgd, {site}, batch);
+  REQUIRE(found.front().stages.size() == 1);
+  double weights = 0.0;
+  for (const float weight : ms::to_host(t.ctx, site.input_norm->weight().value)) {
+    weights += std::pow(static_cast<double>(weight), 2) / static_cast<double>(site.width());
+  }
+  CHECK(found.front().stages.front().norm_weight == doctest::Approx(std::sqrt(weights)));
+}
+
+TEST_CASE("grower of streams: norms in front of earlier readers see a constant, and wake up when sources learn") {
+  const auto set = halves(150);
+  for (const ms::grow::Method& method : {ms::grow::tiny(), ms::grow::parse_method("random")}) {
+    CAPTURE(method.name());
+    Trained t(set, Kind::preactivation);
+    auto options = all_widths(Where::all);
+    options.method = method;
+    options.sites = {"stage1.block2.conv2"};
+    options.statistics_samples = options.search_samples = options.batch_size = 150;
+    ms::grow::Grower<float> grower(t.net, t.sgd, options);
+    const auto report = grower.grow(t.ctx, undivided(set));
+    REQUIRE(report.sites.front().added == 2);
+    const auto& site = grower.sites().front();
+    REQUIRE(site.earlier.size() == 2);
+    const auto numbers = [&](auto& tensor) { return ms::to_host(t.ctx, tensor.value); };
+    for (const auto& reader : site.earlier) {
+      CAPTURE(reader.consumer.name());
+      ms::nn::BatchNorm<float>& norm = *reader.input_norm;
+      const auto weight = numbers(norm.weight());
+      REQUIRE(weight.size() == 4);
+      const double squares = std::pow(static_cast<double>(weight[0]), 2) + std::pow(static_cast<double>(weight[1]), 2);
+      for (std::size_t k = 2; k < 4; ++k) {
+        CHECK(static_cast<double>(weight[k]) == doctest::Approx(std::sqrt(squares / 2.0)).epsilon(1e-6));
+        CHECK(numbers(norm.bias())[k] == 0.0f);
+        CHECK(numbers(norm.running_mean())[k] == 0.0f);
+        CHECK(std::abs(numbers(norm.running_variance())[k]) < 1e-20f);
+      }
+    }
+    // The norm behind the source has the statistics of what it reads.
+    const Moments now(t);
+    const auto& channels = now.seen.all().at(site.input_norm);
+    const auto mean = numbers(site.input_norm->running_mean()), variance = numbers(site.input_norm->running_variance());
+    for (std::size_t k = 2; k < 4; ++k) {
+      CHECK(static_cast<double>(variance[k]) == doctest::Approx(channels.variance[k]).epsilon(1e-5));
+      CHECK(std::abs(static_cast<double>(mean[k]) - channels.mean[k]) <= 1e-5 * std::sqrt(channels.variance[k]));
+    }
+    const auto of_new_channels = [](const std::vector<float>& all, std::size_t width) {
+      std::vector<float> some;
+      for (std::size_t i = 0; i < all.size(); ++i) {
+        if (i % width >= 2) some.push_back(all[i]);
+      }
+      return some;
+    };
+    for (const auto& reader : site.earlier) {
+      for (const float weight : of_new_channels(numbers(reader.consumer.weight()), 4)) CHECK(weight == 0.0f);
+    }
+    for (int epoch = 0; epoch < 3; ++epoch) t.train();
+    for (const auto& rider : site.riders) {
+      const auto rows = numbers(rider.layer.weight());
+      for (std::size_t i = rows.size() / 2; i < rows.size(); ++i) CHECK(rows[i] != 0.0f);
+    }
+    for (const auto& reader : site.earlier) {
+      for (const float weight : of_new_channels(numbers(reader.consumer.weight()), 4)) CHECK(weight != 0.0f);
+    }
+  }
 }
 
 TEST_CASE("grower of streams: target widths, names and what is refused") {
   const auto set = halves(60);
-  Trained t(set, false);
+  Trained t(set, Kind::pooled);
   const auto refused = [&](const ms::grow::GrowerOptions& options) {
     return message_of<ms::ArgumentError>([&] { ms::grow::Grower<float> grower(t.net, t.sgd, options); });
   };

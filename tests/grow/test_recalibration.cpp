@@ -146,17 +146,22 @@ TEST_CASE_TEMPLATE("recalibration: means move by the difference, variances by th
   support::check_close(ms::to_host(ctx, norm.running_variance().value), {8, 0.25, 0.75}, tolerance, "variance");
 }
 
-TEST_CASE("recalibration: a channel that was constant keeps its running variance") {
-  ms::Context ctx;
-  Sequential<double> net;
-  auto& norm = net.add<BatchNorm<double>>("norm", ctx, 1);
-  set<double>(ctx, norm.running_variance().value, {0.5});
-  std::vector<ms::Tensor<double>> before, after;
-  before.push_back(tensor<double>(ctx, {4, 1}, {2.0, 2.0, 2.0, 2.0}));
-  after.push_back(tensor<double>(ctx, {4, 1}, {1.0, 2.0, 3.0, 4.0}));
-  ms::grow::follow_growth<double>(ctx, net, shown<double>(ctx, net, before), shown<double>(ctx, net, after));
-  CHECK(ms::to_host(ctx, norm.running_variance().value) == std::vector<double>{0.5});
-  CHECK(ms::to_host(ctx, norm.running_mean().value)[0] == doctest::Approx(0.5));
+TEST_CASE("recalibration: the variance of a channel that was constant moves by the difference") {
+  for (const double running : {0.0, 0.5}) {
+    ms::Context ctx;
+    Sequential<double> net;
+    auto& norm = net.add<BatchNorm<double>>("norm", ctx, 1);
+    set<double>(ctx, norm.running_variance().value, {running});
+    std::vector<ms::Tensor<double>> before, after;
+    before.push_back(tensor<double>(ctx, {4, 1}, {2.0, 2.0, 2.0, 2.0}));
+    after.push_back(tensor<double>(ctx, {4, 1}, {1.0, 2.0, 3.0, 4.0}));
+    const auto old = shown<double>(ctx, net, before), now = shown<double>(ctx, net, after);
+    ms::grow::follow_growth<double>(ctx, net, old, now);
+    CHECK(ms::to_host(ctx, norm.running_variance().value)[0] == doctest::Approx(running + 1.25));
+    CHECK(ms::to_host(ctx, norm.running_mean().value)[0] == doctest::Approx(0.5));
+    ms::grow::follow_growth<double>(ctx, net, now, old);
+    CHECK(ms::to_host(ctx, norm.running_variance().value)[0] == doctest::Approx(0.0));
+  }
 }
 
 TEST_CASE("recalibration: a layer that grew keeps its channels, and the added ones take those of the batches") {

@@ -16,11 +16,13 @@
 #include <meristem/grow/units/find_sites.hpp>
 #include <meristem/grow/units/insertion.hpp>
 #include <meristem/grow/units/make_edit.hpp>
+#include <meristem/grow/units/prune.hpp>
 #include <meristem/grow/units/recalibration.hpp>
 #include <meristem/models/resnet.hpp>
 #include <support/check.hpp>
 #include <support/dense.hpp>
 #include <support/plain_maps.hpp>
+#include <support/preactivation.hpp>
 
 namespace grow_stream_maps_test {
 
@@ -35,17 +37,33 @@ namespace {
 
 constexpr std::int64_t n = 6, side = 16, classes = 3;
 
+enum class Kind {
+  pooled,         ///< the ResNet-18 of the TINY paper
+  strided,        ///< the usual one
+  preactivation,  ///< norms in front of all readers
+  mixed,          ///< the same with a norm behind the stem as well, and none before the classifier
+};
+constexpr Kind kinds[] = {Kind::pooled, Kind::strided, Kind::preactivation, Kind::mixed};
+
+Net build(ms::Context& ctx, Kind kind) {
+  if (kind == Kind::pooled) {
+    return ms::models::resnet18<double>(ctx, {.classes = classes, .width = 0.5, .channels = 2, .in_channels = 2});
+  }
+  if (kind == Kind::strided) {
+    return ms::models::resnet18_strided<double>(ctx,
+                                                {.classes = classes, .width = 0.5, .channels = 2, .in_channels = 2});
+  }
+  const bool mixed = kind == Kind::mixed;
+  return support::preactivation_resnet<double>(ctx, {.classes = classes, .stem_norm = mixed, .last_norm = !mixed});
+}
+
 struct Problem {
   ms::Context ctx{{.seed = 3}};
   Net net;
   ms::Tensor<double> x;
   ms::Tensor<std::int32_t> labels;
 
-  explicit Problem(bool strided)
-      : net(strided ? ms::models::resnet18_strided<double>(
-                          ctx, {.classes = classes, .width = 0.5, .channels = 2, .in_channels = 2})
-                    : ms::models::resnet18<double>(
-                          ctx, {.classes = classes, .width = 0.5, .channels = 2, .in_channels = 2})) {
+  explicit Problem(Kind kind) : net(build(ctx, kind)) {
     x = ms::from_host<double>(ctx, {n, side, side, 2}, support::normal_values<double>(n * side * side * 2, 1));
     std::vector<std::int32_t> numbers;
     for (std::int64_t i = 0; i < n; ++i) numbers.push_back(static_cast<std::int32_t>(i % classes));
@@ -152,15 +170,16 @@ TEST_SUITE_BEGIN("unit");
 
 TEST_CASE("streams of maps: S is the mean over readers, N stands side by side, each with a move of its own") {
   constexpr double share = 0.1;
-  for (const bool strided : {false, true}) {
-    Problem problem(strided);
+  for (const Kind kind : kinds) {
+    Problem problem(kind);
     const std::vector<Site> sites = problem.streams();
     const auto proposals = problem.measure(sites, share, 2);
     for (std::size_t at = 0; at < sites.size(); ++at) {
       const Site& site = sites[at];
       // The small maps of the last stages and the largest ones; all kinds of readers are among them.
-      if (site.name.starts_with("stage2") || site.name.starts_with("stage3.block")) continue;
-      CAPTURE(strided);
+      const bool deep = kind == Kind::pooled || kind == Kind::strided;
+      if (deep && (site.name.starts_with("stage2") || site.name.starts_with("stage3.block"))) continue;
+      CAPTURE(static_cast<int>(kind));
       CAPTURE(site.name);
       std::vector<Site> pairs;
       for (std::size_t i = 0; i < site.readers(); ++i) pairs.push_back(site.read_by(i));
@@ -210,13 +229,13 @@ TEST_CASE("streams of maps: S is the mean over readers, N stands side by side, e
 }
 
 TEST_CASE("streams of maps: the slope of the loss is the one that is reported, for every source") {
-  for (const bool strided : {false, true}) {
-    Problem problem(strided);
+  for (const Kind kind : kinds) {
+    Problem problem(kind);
     const std::vector<Site> sites = problem.streams();
     auto proposals = problem.measure(sites, 0.1, 2);
     const double before = problem.loss();
     for (std::size_t i = 0; i < sites.size(); ++i) {
-      CAPTURE(strided);
+      CAPTURE(static_cast<int>(kind));
       CAPTURE(sites[i].name);
       ms::grow::Insertion& units = proposals[i].insertion;
       REQUIRE(units.units == 2);
@@ -237,13 +256,13 @@ TEST_CASE("streams of maps: the slope of the loss is the one that is reported, f
 }
 
 TEST_CASE("streams of maps: new channels carry the units to the readers behind their source, and nothing elsewhere") {
-  for (const bool strided : {false, true}) {
-    Problem problem(strided);
+  for (const Kind kind : kinds) {
+    Problem problem(kind);
     const std::vector<Site> sites = problem.streams();
     auto proposals = problem.measure(sites, 0.1, 2);
     for (std::size_t at = 0; at < sites.size(); ++at) {
       const Site& site = sites[at];
-      CAPTURE(strided);
+      CAPTURE(static_cast<int>(kind));
       CAPTURE(site.name);
       ms::grow::Insertion& units = proposals[at].insertion;
       REQUIRE(units.units == 2);
@@ -257,26 +276,48 @@ TEST_CASE("streams of maps: new channels carry the units to the readers behind t
                                                   problem.net);
       staged.swap();
       (void)problem.net.forward(problem.ctx, problem.x, {.measuring = true, .taps = &after});
+      std::map<const ms::nn::Layer<double>*, std::vector<double>> weights;
+      site.for_each_reader([&](const auto& reader) {
+        weights[reader.consumer.layer()] = ms::to_host(problem.ctx, reader.consumer.weight().value);
+        if (reader.input_norm) {
+          weights[reader.input_norm] = ms::to_host(problem.ctx, reader.input_norm->weight().value);
+        }
+      });
       staged.swap();
       const ms::nn::Layer<double>* const producer = site.producer.layer();
+      const auto norms = site.input_norms();
+      std::size_t first = 0;  // of the reader's numbers in a fan-out
       for (std::size_t r = 0; r < site.readers(); ++r) {
         const Site pair = site.read_by(r);
         const support::MapJoint joint = joint_of(pair, before.shapes.at(producer));
         const support::PlainMaps plain(joint, n, before.values.at(producer), {}, {});
         const std::vector<double>& seen = after.values.at(pair.consumer.layer());
         const ms::Extent2 pooled = joint.pooled();
+        // c √γ; where the stream carries a number of its own choice, its product with the reader's weight is γ ω.
+        const auto scale_of_unit = [&](std::int64_t k) {
+          const auto at = static_cast<std::size_t>(k);
+          if (!norms.empty() && !pair.input_norm) {
+            const std::vector<double>& now = weights.at(pair.consumer.layer());
+            const std::size_t outputs = static_cast<std::size_t>(units.outputs);
+            return gamma * units.fan_out[at * outputs + first] / now[static_cast<std::size_t>(width) + at];
+          }
+          const auto norm = static_cast<std::size_t>(
+              norms.empty() ? 0 : std::find(norms.begin(), norms.end(), pair.input_norm) - norms.begin());
+          const std::size_t each = std::max<std::size_t>(norms.size(), 1);
+          return (units.split.empty() ? 1.0 : units.split[at * each + norm]) * std::sqrt(gamma);
+        };
         std::vector<double> actual, expected;
         for (std::int64_t i = 0; i < n; ++i) {
           for (std::int64_t u = 0; u < pooled.y; ++u) {
             for (std::int64_t v = 0; v < pooled.x; ++v) {
               for (std::int64_t k = 0; k < 2; ++k) {
-                const double split = units.split.empty() ? 1.0 : units.split[static_cast<std::size_t>(k)];
+                const double scale = scale_of_unit(k);
                 const auto unit = [&](const std::vector<double>& patch) {
                   double sum = 0.0;
                   for (std::size_t j = 0; j < patch.size(); ++j) {
                     sum += patch[j] * units.fan_in[static_cast<std::size_t>(k) * patch.size() + j];
                   }
-                  return split * std::sqrt(gamma) * sum;
+                  return scale * sum;
                 };
                 const bool relu = pair.activation == Activation::relu;
                 double value = 0.0;
@@ -307,6 +348,18 @@ TEST_CASE("streams of maps: new channels carry the units to the readers behind t
         }
         // The norm takes the fan-in's scale out and puts another in: some hundred roundings.
         support::check_close(actual, expected, 1e-11 * support::scale_of(expected), pair.consumer.name());
+        if (pair.input_norm && !units.split.empty()) {
+          // At the amplitude of the split new weights are as large as today's.
+          double squares = 0.0;
+          const std::vector<double>& norm = weights.at(pair.input_norm);
+          for (std::int64_t c = 0; c < width; ++c) squares += std::pow(norm[static_cast<std::size_t>(c)], 2);
+          for (std::int64_t c = width; c < width + 2; ++c) {
+            // Up to what its epsilon is to the variance.
+            CHECK(norm[static_cast<std::size_t>(c)] ==
+                  doctest::Approx(std::sqrt(squares / static_cast<double>(width))).epsilon(1e-3));
+          }
+        }
+        first += static_cast<std::size_t>(site.reader(r).places(width) * pair.consumer.out_features());
       }
       for (const auto& reader : site.earlier) {
         const std::vector<double>& seen = after.values.at(reader.consumer.layer());
@@ -327,17 +380,53 @@ TEST_CASE("streams of maps: new channels carry the units to the readers behind t
   }
 }
 
+TEST_CASE("streams of maps: what a channel contributes is the slope of the loss as all its readers lose it") {
+  for (const Kind kind : kinds) {
+    Problem problem(kind);
+    const Site site = ms::grow::find_site<double>(problem.net, "stage1.block1.conv2", Widths::all);
+    REQUIRE(site.readers() + site.earlier.size() >= 3);
+    const std::vector<double> contributions = ms::grow::unit_contributions<double>(
+        problem.ctx, site, problem.net, [&](const auto& use) { use(problem.batch()); }, ms::nn::CrossEntropy{});
+    const auto width = static_cast<std::size_t>(site.width());
+    for (std::size_t k = 0; k < width; ++k) {
+      const auto loss_with = [&](double share) {
+        std::vector<std::vector<double>> old;
+        site.for_each_reader([&](const auto& reader) {
+          auto& weight = reader.consumer.weight().value;
+          std::vector<double> values = ms::to_host(problem.ctx, weight);
+          old.push_back(values);
+          for (std::size_t i = k; i < values.size(); i += width) values[i] *= share;
+          ms::copy<double>(problem.ctx, ms::from_host<double>(problem.ctx, weight.shape(), values), weight);
+        });
+        const double loss = problem.loss();
+        std::size_t at = 0;
+        site.for_each_reader([&](const auto& reader) {
+          auto& weight = reader.consumer.weight().value;
+          ms::copy<double>(problem.ctx, ms::from_host<double>(problem.ctx, weight.shape(), old[at++]), weight);
+        });
+        return loss;
+      };
+      // Rounding of the loss counts 1e-16 / 1e-5, the third derivative 1e-10.
+      const double measured = (loss_with(1.0 - 1e-5) - loss_with(1.0 + 1e-5)) / 2e-5;
+      CAPTURE(static_cast<int>(kind));
+      CHECK(std::abs(contributions[k] - measured) <= 1e-7);
+    }
+  }
+}
+
 TEST_CASE("streams of maps: methods that preserve the function do, in training and in evaluation") {
-  for (const bool strided : {false, true}) {
+  for (const Kind kind : kinds) {
     for (const auto& named : ms::grow::all_methods()) {
       if (named.name == "tiny-eigen" || named.name == "random-kaiming") continue;
       const auto method = named.name == "net2wider" ? ms::grow::net2wider(0.0) : named.make();
       if (method->needs().joint || method->needs().fisher) continue;
-      for (const char* name : {"stem.conv", "stage1.block2.conv2", "stage4.block1.conv2"}) {
-        CAPTURE(strided);
+      const bool deep = kind == Kind::pooled || kind == Kind::strided;
+      for (const char* name :
+           {"stem.conv", "stage1.block2.conv2", deep ? "stage4.block1.conv2" : "stage2.block1.conv2"}) {
+        CAPTURE(static_cast<int>(kind));
         CAPTURE(named.name);
         CAPTURE(name);
-        Problem problem(strided);
+        Problem problem(kind);
         problem.settle();
         const Site site = ms::grow::find_site<double>(problem.net, name, Widths::all);
         const auto training = problem.outputs(ms::nn::Mode::training);

@@ -4,10 +4,12 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
 #include <meristem/grow/measure/measurer.hpp>
+#include <meristem/grow/methods/gradmax.hpp>
 #include <meristem/grow/methods/tiny.hpp>
 #include <meristem/grow/policy/streams.hpp>
 #include <meristem/grow/units/edit.hpp>
@@ -16,10 +18,14 @@
 #include <meristem/grow/units/make_edit.hpp>
 #include <meristem/models/resnet.hpp>
 #include <meristem/nn/activation.hpp>
+#include <meristem/nn/dropout.hpp>
+#include <meristem/nn/group_norm.hpp>
+#include <meristem/nn/layer_norm.hpp>
 #include <meristem/nn/linear.hpp>
 #include <meristem/nn/residual.hpp>
 #include <support/check.hpp>
 #include <support/growth_problem.hpp>
+#include <support/preactivation.hpp>
 
 namespace grow_streams_test {
 
@@ -36,24 +42,37 @@ namespace {
 
 constexpr std::int64_t n = 48, inputs = 5, width = 4, hidden = 3, outputs = 2;
 
-/// stem, [norm], relu, a block of two layers that is added, relu, head.
-Net skipping(ms::Context& ctx, bool norms) {
+/// Where norms stand, beside the one in the middle of the block.
+enum class Norms {
+  none,    ///< nowhere
+  behind,  ///< behind stem and block, before the ReLUs there
+  before,  ///< in front of the block's first layer and the head, with ReLUs behind them
+  mixed,   ///< behind the stem and in front of the block's first layer; the head reads the sum as it is
+};
+constexpr Norms everywhere[] = {Norms::none, Norms::behind, Norms::before, Norms::mixed};
+
+/// stem, a block of two layers that is added, head.
+Net skipping(ms::Context& ctx, Norms norms) {
   Net net;
+  const bool relus_behind = norms == Norms::none || norms == Norms::behind;
   const auto norm = [&](ms::nn::Sequential<double>& to, const char* name, std::int64_t features, bool relu) {
     const Activation function = relu ? Activation::relu : Activation::identity;
-    if (norms) {
+    if (norms != Norms::none) {
       to.add<ms::nn::BatchNorm<double>>(name, ctx, features, ms::nn::BatchNormOptions{.activation = function});
     } else if (relu) {
       to.add<ms::nn::ActivationLayer<double>>(name, function);
     }
   };
   net.add<ms::nn::Linear<double>>("stem", ctx, inputs, width);
-  norm(net, "norm", width, true);
-  auto& block = net.add<ms::nn::Residual<double>>("block");
+  if (norms != Norms::before) norm(net, "norm", width, relus_behind);
+  auto& block = net.add<ms::nn::Residual<double>>(
+      "block", ms::nn::ResidualOptions{.activation = relus_behind ? Activation::relu : Activation::identity});
+  if (!relus_behind) norm(block.body(), "norm0", width, true);
   block.add<ms::nn::Linear<double>>("in", ctx, width, hidden);
   norm(block.body(), "norm1", hidden, true);
   block.add<ms::nn::Linear<double>>("out", ctx, hidden, width);
-  norm(block.body(), "norm2", width, false);
+  if (relus_behind) norm(block.body(), "norm2", width, false);
+  if (norms == Norms::before) norm(net, "norm3", width, true);
   net.add<ms::nn::Linear<double>>("head", ctx, width, outputs);
   return net;
 }
@@ -69,7 +88,9 @@ struct Plain {
     double epsilon = 0.0;
   };
   Layer stem, in, out, head;
-  std::vector<Norm> norms;  // behind stem, in and out; none without
+  std::map<std::string, Norm> norms;  // by name
+  bool relus_behind = true;           // ReLUs behind the stem and the sum, not in front of readers
+  bool relu_before_head = false;
   bool training = true;
 
   /// Units that arrive at `in` and at the head, and what these read of them.
@@ -81,7 +102,7 @@ struct Plain {
 
   /// What flows where, for the statistics.
   struct Flow {
-    Dense x, s, h, t, y;  // input, stream before and behind the block, hidden, output
+    Dense x, s, h, t, y;  // input, what `in` reads, hidden, what the head reads, output
   };
 
   static Dense apply(const Layer& layer, const Dense& x) {
@@ -96,9 +117,9 @@ struct Plain {
     return y;
   }
 
-  void normalise(std::size_t which, Dense& a) const {
-    if (norms.empty()) return;
-    const Norm& norm = norms[which];
+  void normalise(const std::string& which, Dense& a) const {
+    if (!norms.contains(which)) return;
+    const Norm& norm = norms.at(which);
     for (std::int64_t c = 0; c < a.columns; ++c) {
       const auto at = static_cast<std::size_t>(c);
       double mean = norm.mean[at], variance = norm.variance[at];
@@ -119,13 +140,13 @@ struct Plain {
     for (double& value : a.values) value = std::max(value, 0.0);
   }
 
-  /// relu(α [b 1]) ω, added to y.
-  static void add_units(const Dense& fan_in, const Dense& b, const Dense& fan_out, Dense& y) {
+  /// relu(α [b 1]) ω, or without the ReLU, added to y.
+  static void add_units(const Dense& fan_in, const Dense& b, const Dense& fan_out, Dense& y, bool curved = true) {
     for (std::int64_t k = 0; k < fan_in.rows; ++k) {
       for (std::int64_t i = 0; i < b.rows; ++i) {
         double unit = fan_in(k, b.columns);
         for (std::int64_t j = 0; j < b.columns; ++j) unit += fan_in(k, j) * b(i, j);
-        for (std::int64_t o = 0; o < y.columns; ++o) y(i, o) += std::max(unit, 0.0) * fan_out(k, o);
+        for (std::int64_t o = 0; o < y.columns; ++o) y(i, o) += (curved ? std::max(unit, 0.0) : unit) * fan_out(k, o);
       }
     }
   }
@@ -133,22 +154,26 @@ struct Plain {
   Flow run(const Dense& x, const Added& added) const {
     Flow flow;
     flow.x = x;
-    flow.s = apply(stem, x);
-    normalise(0, flow.s);
-    relu(flow.s);
+    Dense sum = apply(stem, x);
+    normalise("norm", sum);
+    if (relus_behind) relu(sum);
+    flow.s = sum;
+    normalise("block.norm0", flow.s);
+    relu(flow.s);  // of a ReLU in front of the block, or the same again
     flow.h = apply(in, flow.s);
     add_units(added.stem, x, added.to_in, flow.h);
     const std::size_t first = added.before.empty() ? 0 : flow.h.values.size();
     for (std::size_t i = 0; i < first; ++i) flow.h.values[i] += added.before[i];
-    normalise(1, flow.h);
+    normalise("block.norm1", flow.h);
     relu(flow.h);
     flow.t = apply(out, flow.h);
-    normalise(2, flow.t);
-    for (std::size_t i = 0; i < flow.t.values.size(); ++i) flow.t.values[i] += flow.s.values[i];
-    relu(flow.t);
+    normalise("block.norm2", flow.t);
+    for (std::size_t i = 0; i < flow.t.values.size(); ++i) flow.t.values[i] += sum.values[i];
+    normalise("norm3", flow.t);
+    if (relu_before_head) relu(flow.t);
     flow.y = apply(head, flow.t);
-    add_units(added.stem, x, added.to_head, flow.y);
-    add_units(added.out, flow.h, added.to_head, flow.y);
+    add_units(added.stem, x, added.to_head, flow.y, relu_before_head);
+    add_units(added.out, flow.h, added.to_head, flow.y, relu_before_head);
     for (std::size_t i = 0; first > 0 && i < flow.y.values.size(); ++i) flow.y.values[i] += added.before[first + i];
     return flow;
   }
@@ -166,12 +191,12 @@ struct Plain {
 
 struct Problem {
   ms::Context ctx{{.seed = 5}};
-  bool norms;
+  Norms norms;
   Net net;
   Dense x, target;
   ms::Tensor<double> x_tensor, target_tensor;
 
-  explicit Problem(bool norms_) : norms(norms_), net(skipping(ctx, norms_)) {
+  explicit Problem(Norms norms_) : norms(norms_), net(skipping(ctx, norms_)) {
     x = Dense(n, inputs, support::normal_values<double>(n * inputs, 1));
     target = Dense(n, outputs, support::normal_values<double>(n * outputs, 2));
     x_tensor = support::to_tensor<double>(ctx, x);
@@ -209,13 +234,16 @@ struct Problem {
       const auto rows = static_cast<std::int64_t>(b.size());
       return Plain::Layer{Dense(rows, static_cast<std::int64_t>(w.size()) / rows, w), b};
     };
-    Plain result{layer("stem"), layer("block.in"), layer("block.out"), layer("head"), {}, training};
-    for (const char* name : {"norm", "block.norm1", "block.norm2"}) {
-      if (!norms) break;
-      const std::string at = name;
-      result.norms.push_back({numbers(at + ".running_mean"), numbers(at + ".running_variance"), numbers(at + ".weight"),
-                              numbers(at + ".bias"), 1e-5});
-    }
+    Plain result{layer("stem"), layer("block.in"), layer("block.out"), layer("head"), {}};
+    result.training = training;
+    result.relus_behind = norms == Norms::none || norms == Norms::behind;
+    result.relu_before_head = norms != Norms::mixed;
+    net.visit_buffers([&](ms::nn::Buffer<double>& buffer) {
+      if (!buffer.name.ends_with(".running_mean")) return;
+      const std::string at = buffer.name.substr(0, buffer.name.find(".running"));
+      result.norms[at] = {numbers(at + ".running_mean"), numbers(at + ".running_variance"), numbers(at + ".weight"),
+                          numbers(at + ".bias"), 1e-5};
+    });
     return result;
   }
 
@@ -258,6 +286,16 @@ Dense beside(const Dense& a, const Dense& b) {
   return result;
 }
 
+/// Rows less their means.
+Dense centred(Dense a) {
+  for (std::int64_t i = 0; i < a.rows; ++i) {
+    double mean = 0.0;
+    for (std::int64_t j = 0; j < a.columns; ++j) mean += a(i, j) / static_cast<double>(a.columns);
+    for (std::int64_t j = 0; j < a.columns; ++j) a(i, j) -= mean;
+  }
+  return a;
+}
+
 const ms::grow::MeasurementOptions plain_tiny{.method = ms::grow::tiny(), .damping = 0.0, .significance = 0.0};
 
 std::vector<std::string> names_of(const std::vector<ms::grow::Reader<double>>& readers) {
@@ -271,7 +309,7 @@ std::vector<std::string> names_of(const std::vector<ms::grow::Reader<double>>& r
 TEST_SUITE_BEGIN("unit");
 
 TEST_CASE("streams: sources, readers and riders of a block with a skip connection") {
-  for (const bool norms : {false, true}) {
+  for (const Norms norms : everywhere) {
     Problem problem(norms);
     const auto hidden_sites = ms::grow::find_sites<double>(problem.net);
     REQUIRE(hidden_sites.size() == 1);
@@ -285,22 +323,27 @@ TEST_CASE("streams: sources, readers and riders of a block with a skip connectio
     for (const std::size_t i : {std::size_t{0}, std::size_t{2}}) {
       CHECK(sites[i].stream == "stem");
       CHECK(sites[i].first_layer().name() == "stem");
-      CHECK((sites[i].norm != nullptr) == norms);
+      const bool stem = i == 0;
+      const auto normed = [&](bool first) { return norms == Norms::behind || (norms == Norms::mixed && first); };
+      CHECK((sites[i].norm != nullptr) == normed(stem));
       REQUIRE(sites[i].riders.size() == 1);
       CHECK(sites[i].riders[0].layer.name() == (i == 0 ? "block.out" : "stem"));
-      CHECK((sites[i].riders[0].norm != nullptr) == norms);
+      CHECK((sites[i].riders[0].norm != nullptr) == normed(!stem));
     }
     REQUIRE(sites[0].readers() == 2);
     CHECK(sites[0].consumer.name() == "block.in");
     CHECK(sites[0].others[0].consumer.name() == "head");
-    CHECK((sites[0].consumer_norm != nullptr) == norms);
+    CHECK((sites[0].consumer_norm != nullptr) == (norms != Norms::none));
+    const bool before = norms == Norms::before || norms == Norms::mixed;
+    CHECK((sites[0].input_norm != nullptr) == before);
+    CHECK((sites[0].others[0].input_norm != nullptr) == (norms == Norms::before));
     CHECK(sites[0].earlier.empty());
     CHECK(sites[0].fan_out() == hidden + outputs);
     REQUIRE(sites[2].readers() == 1);
     CHECK(sites[2].consumer.name() == "head");
     CHECK(names_of(sites[2].earlier) == std::vector<std::string>{"block.in"});
     // A row of both sources, their norms, a column of both readers.
-    const std::int64_t cost = inputs + 1 + hidden + 1 + (norms ? 4 : 0) + hidden + outputs;
+    const std::int64_t cost = inputs + 1 + hidden + 1 + (norms == Norms::none ? 0 : 4) + hidden + outputs;
     CHECK(sites[0].parameters_per_unit() == cost);
     CHECK(sites[2].parameters_per_unit() == cost);
   }
@@ -352,6 +395,35 @@ TEST_CASE("streams: residual networks, whose streams end at transitions") {
   }
 }
 
+TEST_CASE("streams: norms in front of their readers, which several may share") {
+  ms::Context ctx({.seed = 1});
+  Net net = support::preactivation_resnet<double>(ctx, {});
+  std::vector<std::string> inside;
+  for (const Site& site : ms::grow::find_sites<double>(net)) inside.push_back(site.name);
+  CHECK(inside == std::vector<std::string>{"stage1.block1.conv1", "stage1.block2.conv1", "stage2.block1.conv1",
+                                           "stage2.block2.conv1"});
+  REQUIRE(ms::grow::find_sites<double>(net, Widths::all).size() == 10);
+  const auto names = [](const std::vector<ms::nn::BatchNorm<double>*>& norms) {
+    std::vector<std::string> result;
+    for (const auto* norm : norms) result.push_back(norm->name());
+    return result;
+  };
+  using Names = std::vector<std::string>;
+  const Site stem = ms::grow::find_site<double>(net, "stem.conv", Widths::all);
+  CHECK(stem.readers() == 4);
+  CHECK(stem.norm == nullptr);
+  CHECK(stem.activation == Activation::relu);
+  CHECK(names(stem.input_norms()) == Names{"stage1.block1.norm1", "stage1.block2.norm1", "stage2.norm"});
+  const Site last = ms::grow::find_site<double>(net, "stage1.block2.conv2", Widths::all);
+  CHECK(last.readers() == 2);
+  CHECK(last.input_norm == last.others[0].input_norm);
+  CHECK(names(last.input_norms()) == Names{"stage2.norm"});
+  CHECK(names(last.tied_norms()) == Names{"stage2.norm", "stage1.block1.norm1", "stage1.block2.norm1"});
+  const Site deep = ms::grow::find_site<double>(net, "stage2.block1.shortcut.conv", Widths::all);
+  CHECK(names(deep.input_norms()) == Names{"stage2.block2.norm1", "norm"});
+  CHECK(deep.others[0].pool != nullptr);
+}
+
 TEST_CASE("streams: what cannot grow, and why") {
   ms::Context ctx;
   const auto refused = [&](Net& net, const char* name) {
@@ -388,15 +460,59 @@ TEST_CASE("streams: what cannot grow, and why") {
     CHECK(contains(refused(net, "block.out"), "second activation"));
   }
   {
-    // Norms that read the stream stand behind several layers.
+    // Norms read the sum itself, and nothing adds what they give.
+    const auto preactivated = [&](Net& net, auto&& before_block, auto&& before_head) {
+      net.add<ms::nn::Linear<double>>("stem", ctx, 4, 4);
+      before_block();
+      auto& block = residual(net, Activation::identity);
+      block.add<ms::nn::BatchNorm<double>>("norm", ctx, 4);
+      block.add<ms::nn::Linear<double>>("in", ctx, 4, 3);
+      block.add<ms::nn::Linear<double>>("out", ctx, 3, 4);
+      before_head();
+      net.add<ms::nn::Linear<double>>("head", ctx, 4, 2);
+    };
+    const auto nothing = [] {};
+    Net plain, behind, tanh, row, group, second, mixed;
+    preactivated(plain, nothing, nothing);
+    CHECK(ms::grow::find_sites<double>(plain, Widths::all).size() == 3);
+    const auto function = [&](Net& net, Activation f) {
+      return [&net, f] { net.add<ms::nn::ActivationLayer<double>>("function", f); };
+    };
+    preactivated(behind, function(behind, Activation::relu), nothing);
+    CHECK(contains(refused(behind, "stem"), "block.norm (BatchNorm) reads them behind an activation, where mean"));
+    preactivated(tanh, nothing, function(tanh, Activation::tanh));
+    CHECK(contains(refused(tanh, "block.out"),
+                   "block.in (Linear) reads them behind block.norm (BatchNorm), and head (Linear) without a norm "
+                   "through tanh"));
+    preactivated(row, nothing, [&] { row.add<ms::nn::LayerNorm<double>>("row", ctx, 4); });
+    CHECK(contains(refused(row, "stem"), "row (LayerNorm) reads them, and what it does to one more channel"));
+    preactivated(group, nothing, [&] { group.add<ms::nn::GroupNorm<double>>("group", ctx, 2, 4); });
+    CHECK(contains(refused(group, "stem"), "group (GroupNorm) reads them, and what it does to one more channel"));
+    preactivated(second, nothing, [&] {
+      second.add<ms::nn::BatchNorm<double>>("one", ctx, 4);
+      second.add<ms::nn::BatchNorm<double>>("two", ctx, 4);
+    });
+    CHECK(contains(refused(second, "stem"), "two (BatchNorm) is a second norm behind one (BatchNorm)"));
+    // A norm that reads a sum and is added to another.
+    auto& outer = residual(mixed, Activation::identity);
+    outer.add<ms::nn::Linear<double>>("stem", ctx, 4, 4);
+    auto& inner =
+        outer.add<ms::nn::Residual<double>>("inner", ms::nn::ResidualOptions{.activation = Activation::identity});
+    inner.add<ms::nn::Linear<double>>("in", ctx, 4, 3);
+    inner.add<ms::nn::Linear<double>>("out", ctx, 3, 4);
+    outer.add<ms::nn::BatchNorm<double>>("norm", ctx, 4);
+    outer.shortcut().add<ms::nn::Linear<double>>("linear", ctx, 4, 4);
+    mixed.add<ms::nn::Linear<double>>("head", ctx, 4, 2);
+    CHECK(contains(refused(mixed, "block.stem"), "block (Residual) adds what block.norm (BatchNorm) gives, which"));
+  }
+  {
+    // Of one layer with one reader.
     Net net;
     net.add<ms::nn::Linear<double>>("stem", ctx, 4, 4);
-    auto& block = residual(net, Activation::identity);
-    block.add<ms::nn::BatchNorm<double>>("norm", ctx, 4);
-    block.add<ms::nn::Linear<double>>("in", ctx, 4, 3);
-    block.add<ms::nn::Linear<double>>("out", ctx, 3, 4);
+    net.add<ms::nn::Dropout<double>>("dropout", 0.5);
+    net.add<ms::nn::BatchNorm<double>>("norm", ctx, 4);
     net.add<ms::nn::Linear<double>>("head", ctx, 4, 2);
-    CHECK(contains(refused(net, "stem"), "block.norm (BatchNorm) does not stand directly behind a single layer"));
+    CHECK(contains(refused(net, "stem"), "norm (BatchNorm) does not stand directly behind a single layer"));
   }
   {
     // tanh once is fine.
@@ -414,7 +530,7 @@ TEST_CASE("streams: what cannot grow, and why") {
 }
 
 TEST_CASE("streams: units and moves of a source are those of plain loops over all its readers") {
-  for (const bool norms : {false, true}) {
+  for (const Norms norms : everywhere) {
     Problem problem(norms);
     const Plain plain = problem.plain(true);
     // V_goal of both readers by central differences of the total loss: with a step of 1e-5 their rounding error is
@@ -441,7 +557,7 @@ TEST_CASE("streams: units and moves of a source are those of plain loops over al
     const Dense b_in = transposed_with_ones(flow.s), b_head = transposed_with_ones(flow.t);
     for (const char* source : {"stem", "block.out"}) {
       CAPTURE(source);
-      CAPTURE(norms);
+      CAPTURE(static_cast<int>(norms));
       const bool stem = std::string(source) == "stem";
       const Site site = ms::grow::find_site<double>(problem.net, source, Widths::all);
       const Dense b = transposed_with_ones(stem ? flow.x : flow.h);
@@ -471,16 +587,29 @@ TEST_CASE("streams: units and moves of a source are those of plain loops over al
       const std::vector<double> head_moves = to_head.best_move().values;
       moves.insert(moves.end(), head_moves.begin(), head_moves.end());
       support::check_close(units.move, moves, 1e-6 * support::scale_of(moves), "moves");
+      // A norm on the way takes means out of what new fan-ins of zero would answer.
+      const auto cross_of = [&](const Dense& v, const ms::nn::BatchNorm<double>* input_norm) {
+        return to_head.moment(site.norm || input_norm ? centred(b) : b, v);
+      };
+      const auto* last_norm = site.reader(site.readers() - 1).input_norm;
+      const Dense m =
+          stem ? beside(cross_of(v_in, site.input_norm), cross_of(v_head, last_norm)) : cross_of(v_head, last_norm);
+      const auto gradmax = problem.measure(site, {.method = ms::grow::gradmax(), .significance = 0.0}, 2);
+      REQUIRE(gradmax.report.lambda.size() >= 2);
+      const std::vector<double> largest = support::singular_values(m);
+      for (std::size_t k = 0; k < 2; ++k) {
+        CHECK(std::abs(gradmax.report.lambda[k] - largest[k]) <= 1e-6 * largest[0]);
+      }
     }
   }
 }
 
 TEST_CASE("streams: the slope of the loss is the one that is reported") {
-  for (const bool norms : {false, true}) {
+  for (const Norms norms : everywhere) {
     for (const char* source : {"stem", "block.out"}) {
       for (const bool moves : {false, true}) {
         CAPTURE(source);
-        CAPTURE(norms);
+        CAPTURE(static_cast<int>(norms));
         CAPTURE(moves);
         Problem problem(norms);
         const Site site = ms::grow::find_site<double>(problem.net, source, Widths::all);
@@ -504,10 +633,10 @@ TEST_CASE("streams: the slope of the loss is the one that is reported") {
 }
 
 TEST_CASE("streams: at an amplitude the new channels carry the units to all readers behind, and nothing before") {
-  for (const bool norms : {false, true}) {
+  for (const Norms norms : everywhere) {
     for (const char* source : {"stem", "block.out"}) {
       CAPTURE(source);
-      CAPTURE(norms);
+      CAPTURE(static_cast<int>(norms));
       Problem problem(norms);
       const Site site = ms::grow::find_site<double>(problem.net, source, Widths::all);
       auto proposal = problem.measure(site, plain_tiny, 2);
@@ -568,7 +697,7 @@ TEST_CASE("streams: at an amplitude the new channels carry the units to all read
 }
 
 TEST_CASE("streams: methods and sizes that do not fit are refused") {
-  Problem problem(true);
+  Problem problem(Norms::behind);
   const Site site = ms::grow::find_site<double>(problem.net, "stem", Widths::all);
   for (const ms::grow::Method& method : {ms::grow::tiny_joint(), ms::grow::tiny_fisher()}) {
     const auto message = message_of<ms::ArgumentError>([&] { (void)problem.measure(site, {.method = method}, 2); });

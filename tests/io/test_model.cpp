@@ -108,6 +108,9 @@ Net every_layer(ms::Context& ctx) {
   auto& block = net.add<Residual<float>>("block", ResidualOptions{.activation = Activation::identity});
   block.add<Conv2d<float>>("conv", ctx, 4, 5, Conv2dOptions{.padding = 1});
   block.shortcut().add<Conv2d<float>>("conv", ctx, 4, 5, Conv2dOptions{.kernel = 1});
+  auto& branches = net.add<Concatenate<float>>("branches");
+  branches.add<Net>("deep").add<Conv2d<float>>("conv", ctx, 5, 2, Conv2dOptions{.padding = 1});
+  branches.add<Conv2d<float>>("narrow", ctx, 5, 3, Conv2dOptions{.kernel = 1});
   net.add<MaxPool2d<float>>("max",
                             PoolOptions{.kernel = 3, .stride = ms::Extent2(1, 2), .padding = {1, 0}, .dilation = 2});
   net.add<AveragePool2d<float>>("mean", PoolOptions{.kernel = {1, 2}, .stride = ms::Extent2(1)});

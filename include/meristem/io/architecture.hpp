@@ -13,6 +13,7 @@
 #include <meristem/io/layer_fields.hpp>
 #include <meristem/nn/activation.hpp>
 #include <meristem/nn/batch_norm.hpp>
+#include <meristem/nn/concatenate.hpp>
 #include <meristem/nn/conv2d.hpp>
 #include <meristem/nn/dropout.hpp>
 #include <meristem/nn/flatten.hpp>

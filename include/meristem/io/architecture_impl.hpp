@@ -122,6 +122,15 @@ void add_library_containers(LayerKinds<T>& kinds) {
     read_layers(ctx, fields, "shortcut", layer->shortcut(), all);
     return layer;
   });
+  kinds.add_container("Concatenate", [](Context& ctx, LayerFields& fields, const Kinds& all) {
+    auto layer = std::make_unique<nn::Concatenate<T>>();
+    nn::Sequential<T> branches;
+    read_layers(ctx, fields, "branches", branches, all);
+    for (const auto& branch : branches.description().children) {
+      layer->append(branch.name, branches.extract(branch.name));
+    }
+    return layer;
+  });
 }
 
 template <Real T>

@@ -17,6 +17,7 @@ std::optional<Shape> TorchWalk<T>::run(nn::Layer<T>& layer, const std::optional<
       break;
     }
     case nn::Operator::sum:
+    case nn::Operator::concatenate:
       require_order(layer);
       for (const auto& branch : told.children) {
         run(*branch.layer, input);

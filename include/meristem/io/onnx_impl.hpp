@@ -258,6 +258,12 @@ auto OnnxWriter<T>::write(nn::Layer<T>& layer, const Value& x) -> Value {
       output = output.empty() ? term : nodes.node("Add", {output, term});
     }
     output = nodes.activated(told.activation.value_or(nn::Activation::identity), output);
+  } else if (told.op == nn::Operator::concatenate) {
+    std::vector<std::string> parts;
+    for (const auto& branch : told.children) parts.push_back(write(*branch.layer, x).name);
+    OnnxNode& n = nodes.add("Concat", std::move(parts));
+    n.numbers = {{"axis", 1}};
+    output = n.output;
   } else {
     if (adding_.count(told.batch_norm) != 0) told.activation = nn::Activation::identity;
     output = nodes.operation(told);

@@ -36,6 +36,7 @@ enum class Operator {
   identity,     ///< nothing, in evaluation and in measuring passes
   sequence,     ///< the layers inside, one after the other
   sum,          ///< the layers inside, each on the same input, added up
+  concatenate,  ///< the layers inside, each on the same input, their features side by side
 };
 
 /// What an axis of a parameter or buffer is indexed by. All axes indexed by the same features have one width, and grow
@@ -123,6 +124,8 @@ class Description {
   void identity() { op = Operator::identity; }
   /// Its layers are told by `child`, in the order they run.
   void sequence() { op = Operator::sequence; }
+  /// The features of the branches side by side, each told by `child`, in this order.
+  void concatenate() { op = Operator::concatenate; }
   /// act(sum of the branches), each told by `child`.
   void sum(Activation function = Activation::identity);
 

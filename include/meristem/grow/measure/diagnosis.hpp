@@ -21,7 +21,7 @@ struct StageDiagnosis {
   std::int64_t units = 0;
   double fan_in_norm = 0.0;   ///< mean ‖w‖ of the weights that make a unit
   double fan_out_norm = 0.0;  ///< mean ‖w‖ of the weights that read it
-  double norm_weight = 0.0;   ///< root mean square of the BatchNorm's weights behind them; 1 without one
+  double norm_weight = 0.0;   ///< root mean square of the weights of the BatchNorm behind them; 1 without one
   /// ‖g‖ / ‖w‖ of all their fan-ins: times the learning rate, the angle by which a step of plain gradient descent turns
   /// weights in front of a normalisation.
   double relative_gradient = 0.0;

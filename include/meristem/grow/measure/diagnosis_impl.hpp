@@ -76,8 +76,9 @@ std::vector<SiteDiagnosis> diagnose(Context& ctx, nn::Layer<T>& network, optim::
                               out_squares = squares(out, last, out.value),
                               out_gradients = squares(out, last, out.gradient),
                               seen = detail::by_unit(taps.squares[i], width);
+    nn::BatchNorm<T>* const norm = site.norm ? site.norm : site.input_norm;
     const std::vector<double> weights =
-        site.norm ? host(site.norm->weight().value) : std::vector<double>(static_cast<std::size_t>(width), 1.0);
+        norm ? host(norm->weight().value) : std::vector<double>(static_cast<std::size_t>(width), 1.0);
     const std::vector<std::int64_t> first = optimizer.first_steps(in.id).along(0, width);
 
     struct Sums {

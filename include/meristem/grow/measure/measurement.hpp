@@ -119,6 +119,9 @@ class Measurement {
   /// Whether what the units gain is of interest and not known yet.
   [[nodiscard]] bool wants_slope() const;
 
+  /// Whether a norm needs the units' means and variances, and they are not known yet.
+  [[nodiscard]] bool wants_means() const;
+
   void prepare_pass(Context& ctx);
 
   /// Lets the method choose once the statistics are complete.

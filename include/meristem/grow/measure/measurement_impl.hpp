@@ -106,7 +106,7 @@ void Measurement<T>::begin_statistics(Context& ctx, std::size_t reader, const Sh
       ctx, shape, needs,
       typename SiteStatistics<T>::Options{.fan_out = site_.tied() ? FanOut::full : options_.fan_out,
                                           .damping = options_.damping,
-                                          .norm = site_.norm != nullptr,
+                                          .norm = site_.norm || site_.reader(reader).input_norm,
                                           .known_covariance = known_covariance_});
 }
 
@@ -153,10 +153,12 @@ Proposal Measurement<T>::propose() {
   double slope = site_.slope_at_zero() * choice_.first_order_gain.value_or(0.0);
   std::vector<double> unit_slopes;
   if (!measured_.empty()) {
-    if (site_.norm && insertion.mean.empty()) {
+    if (wants_means()) {
+      std::size_t reader = 0;
+      while (!site_.norm && !site_.reader(reader).input_norm) ++reader;
       for (std::int64_t k = 0; k < insertion.units; ++k) {
-        insertion.mean.push_back(measured_.front().mean(k));
-        insertion.variance.push_back(measured_.front().variance(k));
+        insertion.mean.push_back(measured_[reader].mean(k));
+        insertion.variance.push_back(measured_[reader].variance(k));
       }
     }
     // Without a slope asked for, the units are as the method means them to be.
@@ -229,13 +231,18 @@ bool Measurement<T>::wants_slope() const {
 }
 
 template <Real T>
+bool Measurement<T>::wants_means() const {
+  return site_.normed() && choice_.insertion.mean.empty() && choice_.insertion.copies.empty();
+}
+
+template <Real T>
 void Measurement<T>::prepare_pass(Context& ctx) {
   candidates_.clear();
   if (choice_.insertion.units == 0 || features_) return;
   const auto part = [&](std::size_t i) { return detail::part_of(site_, choice_.insertion, i); };
   if (pass_ < passes_) {
     for (std::size_t i = 0; i < site_.readers(); ++i) candidates_.emplace_back(ctx, site_.read_by(i), part(i));
-  } else if (wants_slope() || choice_.companion || (site_.norm && choice_.insertion.mean.empty())) {
+  } else if (wants_slope() || choice_.companion || wants_means()) {
     for (std::size_t i = 0; i < site_.readers(); ++i) {
       effects_.emplace_back(
           ctx, site_.read_by(i), part(i),
@@ -290,8 +297,8 @@ void Measurement<T>::solve(Context& ctx, Tensor<double>* covariance) {
     moments_.homogeneous = moments_.homogeneous && reader.homogeneous();
     moments_.consumer_norm = moments_.consumer_norm && reader.consumer_norm;
   }
-  moments_.norm = site_.norm != nullptr;
-  moments_.tied = !site_.riders.empty();
+  moments_.norm = site_.normed();
+  moments_.tied = !site_.riders.empty() || !site_.input_norms().empty();
   moments_.damping = options_.damping;
   moments_.significance = options_.significance;
   moments_.move_weights = options_.move_weights;

@@ -59,8 +59,12 @@ MERISTEM_INLINE SiteMoments side_by_side(Context& ctx, std::vector<SiteMoments> 
       ctx, all, [](const SiteMoments& one) -> const auto& { return one.n; });
   result.noise = columns_of(
       ctx, all, [](const SiteMoments& one) -> const auto& { return one.noise; });
+  // A reader without a norm, beside others that have one, sees the means.
+  const bool centred = std::any_of(all.begin(), all.end(), [](const auto& one) { return !one.centred_goal.empty(); });
   result.centred_goal = columns_of(
-      ctx, all, [](const SiteMoments& one) -> const auto& { return one.centred_goal; });
+      ctx, all, [&](const SiteMoments& one) -> const auto& {
+        return centred && one.centred_goal.empty() ? one.moments.m : one.centred_goal;
+      });
   if (!first.moments.s.empty()) {
     result.moments.s = zeros<double>(ctx, first.moments.s.shape());
     for (const std::size_t same : same_inputs) {

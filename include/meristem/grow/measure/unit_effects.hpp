@@ -62,7 +62,7 @@ class UnitEffects {
 
   [[nodiscard]] double positive(std::int64_t unit) const { return of(positive_, unit) / count(); }
   [[nodiscard]] double negative(std::int64_t unit) const { return -of(negative_, unit) / count(); }
-  /// Of the pre-activation over samples and positions; only for sites with a BatchNorm.
+  /// Of the pre-activation over samples and positions; only with a BatchNorm between the units and the consumer.
   [[nodiscard]] double mean(std::int64_t unit) const { return of(mean_, unit); }
   [[nodiscard]] double variance(std::int64_t unit) const {
     return rows_ > 0 ? of(squares_, unit) / static_cast<double>(rows_) : 0.0;

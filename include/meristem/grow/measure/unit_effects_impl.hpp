@@ -30,7 +30,7 @@ detail::UnitEffects<T>::UnitEffects(Context& ctx, const Site<T>& site, const Ins
                                     const Options& options)
     : path_(ctx, site, insertion),
       options_(options),
-      moments_(site.norm != nullptr),
+      moments_(site.normed()),
       positive_(static_cast<std::size_t>(insertion.units)),
       negative_(static_cast<std::size_t>(insertion.units)),
       mean_(static_cast<std::size_t>(insertion.units)),

@@ -51,7 +51,7 @@ MERISTEM_INLINE Choice Net2Wider::choose(Context& ctx, const SiteMoments& site) 
       insertion.fan_out.push_back(site.fan_out[j * static_cast<std::size_t>(m) + static_cast<std::size_t>(i)] /
                                   copies[j]);
     }
-    if (!site.norm) continue;
+    if (site.norm_channels.weight.empty()) continue;
     insertion.mean.push_back(site.norm_channels.mean[j]);
     insertion.variance.push_back(site.norm_channels.variance[j]);
     insertion.norm_weight.push_back(site.norm_channels.weight[j]);

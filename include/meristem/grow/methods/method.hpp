@@ -56,7 +56,8 @@ struct SiteMoments {
   bool homogeneous = false;    ///< σ(c h) = c σ(h) for positive c
   bool norm = false;           ///< a BatchNorm stands behind the units
   bool consumer_norm = false;  ///< a BatchNorm stands directly behind the consumer
-  bool tied = false;           ///< other layers feed the same units: a stream
+  bool tied =
+      false;  ///< scales of fan-ins do not last: others feed the same units, or their readers' norms take them out
 
   Moments<double> moments;      ///< S, S1, M1, M (p, taps q), E and, for vectors, P; not damped
   Tensor<double> n;             ///< N (p, taps q)
@@ -70,7 +71,7 @@ struct SiteMoments {
   std::vector<double> fan_in;  ///< of today's units: width × p, in the layout of Insertion
   std::vector<double>
       fan_out;  ///< of today's units: width × taps × q; [tap] as above, all taps even for FanOut::centre
-  detail::NormChannels norm_channels;  ///< of today's units; empty without `norm`
+  detail::NormChannels norm_channels;  ///< of today's units, in the norm behind the producer; empty without one
 
   std::optional<double> damping;  ///< of S; none: to be chosen from N and its noise
   double consumer_damping = 0.0;  ///< of S1, by which δW* was found, and of E

@@ -51,7 +51,13 @@ detail::UnitCost unit_cost(const Site<T>& site, const detail::InputShapes<T>& sh
   };
   std::int64_t work = unit_work(site.producer, site.norm != nullptr);
   if (site.tied()) {
-    for (const Source<T>& rider : site.riders) work += unit_work(rider.layer, rider.norm != nullptr);
+    std::int64_t input_norms = std::ssize(site.tied_norms());
+    for (const Source<T>& rider : site.riders) {
+      work += unit_work(rider.layer, rider.norm != nullptr);
+      if (rider.norm) --input_norms;
+    }
+    // Those in front of readers stand where sources are added up, without a pooling in between.
+    work += input_norms * places(site.producer);
     site.for_each_reader([&](const Reader<T>& reader) {
       work += places(reader.consumer) * reader.places(site.width()) * reader.consumer.out_features();
     });

@@ -102,7 +102,7 @@ double carry_out(Context& ctx, nn::Layer<T>& network, optim::Optimizer<T>& optim
     apply<T>(ctx, make_edit<T>(ctx, site, proposal.insertion, search.gamma), network, &optimizer);
     if (has_norms && !proposal.preserves_function) {
       loss_now(&after);
-      follow_growth(ctx, network, before, after, site.riders);
+      follow_growth(ctx, network, before, after, site.tied_norms());
     }
     report.added = proposal.insertion.units;
     if (vanishing) {

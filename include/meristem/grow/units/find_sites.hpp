@@ -52,6 +52,8 @@ class SiteFinder {
 
   [[nodiscard]] Flow add(nn::Layer<T>& layer, const nn::Description<T>& told, const Flow& flow);
 
+  void normalise(nn::BatchNorm<T>& norm, Flow& flow);
+
   void activate(const nn::Layer<T>& layer, const std::optional<nn::Activation>& function, double slope, Flow& flow);
 
   void pool(nn::Layer<T>& layer, const nn::Description<T>& told, Flow& flow);
@@ -71,6 +73,8 @@ class SiteFinder {
   [[nodiscard]] std::vector<std::size_t> members(std::size_t source) const;
 
   [[nodiscard]] std::string refusal(std::size_t source, Widths widths) const;
+
+  [[nodiscard]] std::string trouble_of_chain(std::size_t source) const;
 
   [[nodiscard]] std::string trouble_of_stream(std::size_t source) const;
 
@@ -92,7 +96,8 @@ namespace meristem::grow {
 /// each followed by at most one BatchNorm, whose outputs pass one activation (a function with a slope at zero; ReLU
 /// several times is once), at most two poolings (the windows of the first do not overlap), one Flatten and any identity
 /// (Dropout) on their way to affine layers. Sequences within sequences are one chain. Widths::hidden takes those with a
-/// single reader whose outputs are not added to others, Widths::all also the sources of streams.
+/// single reader whose outputs are not added to others, Widths::all also the sources of streams. Readers of a stream
+/// may have one more BatchNorm, which stands between the sums and what else is on their way; several may share it.
 template <Real T>
 [[nodiscard]] std::vector<Site<T>> find_sites(nn::Layer<T>& network, Widths widths = Widths::hidden);
 

@@ -59,7 +59,7 @@ std::string SiteFinder<T>::refusal(std::size_t source, Widths widths) const {
   }
   if (why.empty() && readers == 0) why = "no layer reads its outputs";
   const bool stream = tied.size() > 1 || readers > 1;
-  if (why.empty() && stream) why = trouble_of_stream(source);
+  if (why.empty()) why = stream ? trouble_of_stream(source) : trouble_of_chain(source);
   if (widths == Widths::all || !stream) return why.empty() ? why : "cannot grow: " + why;
   std::vector<std::string> names;
   for (const std::size_t member : tied) names.push_back(sources_[member].layer.name());
@@ -71,9 +71,29 @@ std::string SiteFinder<T>::refusal(std::size_t source, Widths widths) const {
 }
 
 template <Real T>
+std::string SiteFinder<T>::trouble_of_chain(std::size_t source) const {
+  for (const Read& read : reads_) {
+    if (read.source != source || !read.how.input_norm) continue;
+    return concat(read.how.input_norm->label(), " does not stand directly behind a single layer");
+  }
+  return {};
+}
+
+template <Real T>
 std::string SiteFinder<T>::trouble_of_stream(std::size_t source) const {
+  const Reader<T>* normed = nullptr;
+  const Reader<T>* curved = nullptr;
   for (const Read& read : reads_) {
     if (root(read.source) != root(source)) continue;
+    if (read.how.input_norm) normed = &read.how;
+    if (!read.how.input_norm && !read.how.homogeneous()) curved = &read.how;
+    if (normed && curved) {
+      const auto label = [](const Reader<T>& reader) { return reader.consumer.layer()->label(); };
+      return concat(label(*normed), " reads them behind ", normed->input_norm->label(), ", and ", label(*curved),
+                    " without a norm through ",
+                    curved->own_slope ? "a function of its own" : kernels::activation_name(curved->activation),
+                    ", for which their scale matters; give both a norm, or that one a ReLU");
+    }
     const std::string& label = read.how.consumer.layer()->label();
     if (read.positions) return concat(label, " reads single positions of a map");
     if (read.how.flattened && sources_[source].layer.out_features() == 0) {
@@ -133,14 +153,7 @@ auto SiteFinder<T>::follow(nn::Layer<T>& layer, Flow flow) -> Flow {
   }
   if (told.op == nn::Operator::sum && told.plain() && !told.children.empty()) return add(layer, told, flow);
   if (told.batch_norm) {
-    for (Arrival& arrival : flow.arrivals) {
-      if (arrival.direct && flow.foreign.empty() && flow.arrivals.size() == 1) {
-        sources_[arrival.source].norm = told.batch_norm;
-      } else {
-        refuse(arrival.source, concat(layer.label(), " does not stand directly behind a single layer"));
-      }
-      arrival.direct = false;
-    }
+    normalise(*told.batch_norm, flow);
     if (!adding_.contains(&layer)) activate(layer, told.activation, 1.0, flow);
     return flow;
   }
@@ -205,6 +218,10 @@ auto SiteFinder<T>::add(nn::Layer<T>& layer, const nn::Description<T>& told, con
       for (const Arrival& other : sum.arrivals) {
         if (other.source == arrival.source) refuse(other.source, concat(layer.label(), " adds them to themselves"));
       }
+      if (arrival.path.input_norm) {
+        refuse(arrival.source, concat(layer.label(), " adds what ", arrival.path.input_norm->label(),
+                                      " gives, which does not stand directly behind a single layer"));
+      }
       arrival.direct = false;
       sum.arrivals.push_back(arrival);
     }
@@ -214,6 +231,28 @@ auto SiteFinder<T>::add(nn::Layer<T>& layer, const nn::Description<T>& told, con
   if (!sum.foreign.empty()) refuse(sum, concat("its outputs are added to ", sum.foreign));
   activate(layer, told.activation, 1.0, sum);
   return sum;
+}
+
+template <Real T>
+void SiteFinder<T>::normalise(nn::BatchNorm<T>& norm, Flow& flow) {
+  const bool behind_a_source = flow.arrivals.size() == 1 && flow.foreign.empty();
+  for (Arrival& arrival : flow.arrivals) {
+    Reader<T>& path = arrival.path;
+    if (behind_a_source && arrival.direct) {
+      sources_[arrival.source].norm = &norm;
+    } else if (path.input_norm) {
+      refuse(arrival.source, concat(norm.label(), " is a second norm behind ", path.input_norm->label()));
+    } else if (arrival.activated || path.pool || path.flattened) {
+      refuse(arrival.source, concat(norm.label(), " reads them behind ",
+                                    arrival.activated ? "an activation"
+                                    : path.pool       ? "a pooling"
+                                                      : "a Flatten",
+                                    ", where mean and variance of a new unit are not known"));
+    } else {
+      path.input_norm = &norm;
+    }
+    arrival.direct = false;
+  }
 }
 
 template <Real T>

@@ -34,15 +34,16 @@ struct Insertion {
   /// Weights by which an output of the consumer reads a unit: 1 between vectors, and for the centre tap alone of a
   /// convolution; the taps of its kernel; the positions of a flattened map.
   std::int64_t taps = 1;
-  /// Mean and (biased) variance of α_kᵀ[b 1] over samples and positions; for sites with a BatchNorm.
+  /// Mean and (biased) variance of α_kᵀ[b 1] over samples and positions; where a BatchNorm stands behind the units.
   std::vector<double> mean = {}, variance = {};
 
   /// Factors c_k for what makes the unit (its fan-in, or weight and shift of the BatchNorm behind it), by which its
-  /// fan-out is divided; empty for 1.
+  /// fan-out is divided; empty for 1. With norms in front of a stream's readers, units × norms: one for each of
+  /// Site::input_norms.
   std::vector<double> split = {};
 
   /// Weights and shifts of the added channels of the BatchNorm, in place of those that make the normalised unit √γ
-  /// α_kᵀ[b 1]. The fan-in then goes in as it is.
+  /// α_kᵀ[b 1]; of all on the way from the source to the readers. The fan-in then goes in as it is.
   std::vector<double> norm_weight = {}, norm_shift = {};
 
   /// Of a stream: the rows of the new units in the other sources, in the order of Site::riders, each units × inputs,
@@ -77,6 +78,11 @@ template <Real T>
 /// ω in the order of the consumer's weight along its last axis, of an insertion for that reader alone.
 template <Real T>
 [[nodiscard]] Tensor<T> fan_out_slices(Context& ctx, const Reader<T>& reader, const Insertion& insertion);
+
+/// The root mean square of a norm's weights, those of 0 left out: channels that other sources of a stream brought are
+/// at 0 until they are trained. 1 if there are none.
+template <Real T>
+[[nodiscard]] double weight_scale(Context& ctx, const nn::BatchNorm<T>& norm);
 
 }  // namespace detail
 

@@ -46,24 +46,33 @@ Tensor<T> fan_out_slices(Context& ctx, const Reader<T>& reader, const Insertion&
   return from_host<T>(ctx, shape.with(last, reader.flattened ? places * units : units), values);
 }
 
+template <Real T>
+double weight_scale(Context& ctx, const nn::BatchNorm<T>& norm) {
+  double squares = 0.0, count = 0.0;
+  for (const T weight : to_host(ctx, norm.weight().value)) {
+    squares += static_cast<double>(weight) * static_cast<double>(weight);
+    if (weight != T(0)) count += 1.0;
+  }
+  return squares > 0.0 ? std::sqrt(squares / count) : 1.0;
+}
+
 }  // namespace meristem::grow::detail
 
 namespace meristem::grow {
 
 template <Real T>
 std::vector<double> balanced_split(Context& ctx, const Site<T>& site, const Insertion& insertion, double gamma) {
-  if (!site.norm || !insertion.norm_weight.empty()) return {};
-  double squares = 0.0, count = 0.0;
-  for (const T weight : to_host(ctx, site.norm->weight().value)) {
-    squares += static_cast<double>(weight) * static_cast<double>(weight);
-    // Channels that other sources of a stream brought are at 0 until they are trained.
-    if (weight != T(0)) count += 1.0;
-  }
-  const double today = squares > 0.0 ? std::sqrt(squares / count) : 1.0;
+  if (!site.normed() || !insertion.norm_weight.empty()) return {};
+  std::vector<nn::BatchNorm<T>*> norms = site.input_norms();
+  if (norms.empty()) norms.push_back(site.norm);
+  std::vector<double> today;
+  for (const nn::BatchNorm<T>* norm : norms) today.push_back(detail::weight_scale(ctx, *norm));
   std::vector<double> split;
   for (const double variance : insertion.variance) {
-    const double factor = today / std::sqrt(gamma * variance);
-    split.push_back(factor > 0.0 && std::isfinite(factor) ? factor : 1.0);
+    for (const double weight : today) {
+      const double factor = weight / std::sqrt(gamma * variance);
+      split.push_back(factor > 0.0 && std::isfinite(factor) ? factor : 1.0);
+    }
   }
   return split;
 }

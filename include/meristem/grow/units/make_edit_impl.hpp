@@ -216,14 +216,18 @@ Edit<T> make_edit(Context& ctx, const Site<T>& site, const Insertion& insertion,
   if (units == 0) return edit;
   detail::add_factors(ctx, site, insertion, edit);
 
-  const bool given_norm = !insertion.norm_weight.empty();
+  const bool given_norm = !insertion.norm_weight.empty(), copied = !insertion.copies.empty();
   const auto split = [&](std::size_t k) { return insertion.split.empty() ? 1.0 : insertion.split[k]; };
   std::vector<double> scales(static_cast<std::size_t>(units), 1.0);
-  if (!site.norm) {
+  if (!site.normed()) {
     for (std::size_t k = 0; k < scales.size(); ++k) scales[k] = split(k);
-  } else if (!given_norm) {
+  } else if (!given_norm && !copied) {
     scales = detail::fan_in_scales(ctx, site, insertion);
   }
+  // Norms in front of the readers make the unit of whatever multiple of it arrives, so that no amplitude changes that.
+  const bool remade = !site.input_norms().empty();
+  const std::vector<double> carried =
+      remade ? detail::carried_scales(ctx, site, insertion, scales) : std::vector<double>();
   std::vector<T> rows, biases;
   for (std::int64_t k = 0; k < units; ++k) {
     for (std::int64_t i = 0; i < p; ++i) {
@@ -234,7 +238,7 @@ Edit<T> make_edit(Context& ctx, const Site<T>& site, const Insertion& insertion,
   const std::vector<std::int64_t> map = appended(site.width(), units);
   nn::Parameter<T>& weight = site.producer.weight();
   const std::int64_t width = site.width();
-  const double fan_in_power = site.norm ? 0.0 : root;
+  const double fan_in_power = site.normed() ? 0.0 : root;
   edit.axes.push_back(
       {weight.id, 0, map, from_host<T>(ctx, weight.value.shape().with(0, units), rows), width, fan_in_power});
   if (site.producer.has_bias()) {
@@ -247,22 +251,29 @@ Edit<T> make_edit(Context& ctx, const Site<T>& site, const Insertion& insertion,
       means.push_back(static_cast<T>(s * insertion.mean[k]));
       variances.push_back(static_cast<T>(variance));
       const double weight = 1.0 / s * std::sqrt(variance + site.norm->epsilon());
-      weights.push_back(static_cast<T>(split(k) * (given_norm ? insertion.norm_weight[k] : weight)));
-      shifts.push_back(static_cast<T>(split(k) * (given_norm ? insertion.norm_shift[k] : insertion.mean[k])));
+      const double factor = !remade ? split(k) : given_norm ? 1.0 : carried[k];
+      weights.push_back(static_cast<T>(factor * (given_norm ? insertion.norm_weight[k] : weight)));
+      shifts.push_back(static_cast<T>(factor * (given_norm ? insertion.norm_shift[k] : insertion.mean[k])));
     }
-    const auto add = [&](nn::ParameterId id, const std::vector<T>& values, double power) {
-      edit.axes.push_back({id, 0, map, from_host<T>(ctx, {units}, values), width, power});
+    const double power = given_norm || remade ? 0.0 : root;
+    const auto add = [&](nn::ParameterId id, const std::vector<T>& values, double with) {
+      edit.axes.push_back({id, 0, map, from_host<T>(ctx, {units}, values), width, with});
     };
-    add(site.norm->weight().id, weights, given_norm ? 0.0 : root);
-    add(site.norm->bias().id, shifts, given_norm ? 0.0 : root);
+    add(site.norm->weight().id, weights, power);
+    add(site.norm->bias().id, shifts, power);
     add(site.norm->running_mean().id, means, 0.0);
     add(site.norm->running_variance().id, variances, 0.0);
   }
+  if (remade) detail::add_input_norms(ctx, site, insertion, carried, edit);
   for (std::size_t i = 0; i < site.readers(); ++i) {
+    // A reader without a norm gets what the stream carries.
+    const bool raw = remade && !site.reader(i).input_norm && !given_norm && !copied;
+    if (raw) parts[i].split = carried;
     nn::Parameter<T>& consumer = site.reader(i).consumer.weight();
     const int last = consumer.value.rank() - 1;
     edit.axes.push_back({consumer.id, last, detail::reader_map(site.reader(i), width, part(i).taps, units),
-                         detail::fan_out_slices(ctx, site.reader(i), part(i)), consumer.value.extent(last), root});
+                         detail::fan_out_slices(ctx, site.reader(i), part(i)), consumer.value.extent(last),
+                         raw ? 2.0 * root : root});
   }
   if (site.tied()) detail::add_riders(ctx, site, insertion, edit);
   return edit;

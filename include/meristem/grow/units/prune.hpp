@@ -56,16 +56,17 @@ void grow_back(Context& ctx, const RemovedUnits<T>& removed, nn::Layer<T>& netwo
 [[nodiscard]] std::vector<std::int64_t> smallest_units(const std::vector<double>& scores, std::int64_t count);
 
 /// For every unit of a site ‖fan-in‖ ‖fan-out‖, the bias left out; behind a norm, which takes the scale of the fan-in
-/// away, |weight of its channel| ‖fan-out‖. It does not change if a fan-in is scaled and the fan-out inversely.
+/// away, |weight of its channel| ‖fan-out‖, and so for the readers of a stream that have a norm in front of them. It
+/// does not change if a fan-in is scaled and the fan-out inversely.
 template <Real T>
 [[nodiscard]] std::vector<double> unit_norms(Context& ctx, const Site<T>& site);
 
 /// For every unit k of a site its term ⟨ω_k, M1_k⟩, M1 = (1/n) B1 V_goalᵀ: by how much the loss rises to first order if
-/// the unit's output is taken away, over the samples that `for_each_batch(use)` shows as use(const BatchView&). Where
-/// the unit is linear that is its term of ⟨A, M⟩, A = Σ α_k ω_kᵀ. Its magnitude is the score of P. Molchanov et al.,
-/// "Pruning convolutional neural networks for resource efficient inference" (ICLR 2017). Of a convolution the taps are
-/// summed. Runs as Pass::measuring and overwrites the parameters' gradients, nothing else. Throws DataError without
-/// samples.
+/// the unit's output is taken away, from all its readers, over the samples that `for_each_batch(use)` shows as
+/// use(const BatchView&). Where the unit is linear that is its term of ⟨A, M⟩, A = Σ α_k ω_kᵀ. Its magnitude is the
+/// score of P. Molchanov et al., "Pruning convolutional neural networks for resource efficient inference" (ICLR 2017).
+/// Of a convolution the taps are summed. Runs as Pass::measuring and overwrites the parameters' gradients, nothing
+/// else. Throws DataError without samples.
 template <Real T, class ForEachBatch>
 [[nodiscard]] std::vector<double> unit_contributions(Context& ctx, const Site<T>& site, nn::Layer<T>& network,
                                                      ForEachBatch&& for_each_batch, const nn::Objective& loss = {}) {
@@ -77,12 +78,14 @@ template <Real T, class ForEachBatch>
     const nn::Trace<T> trace = network.forward(ctx, batch.inputs, pass);
     nn::LossValue<T> value = loss(ctx, trace.output, batch);
     (void)network.backward(ctx, batch.inputs, trace, std::move(value.gradient), pass);
-    const std::vector<T> weights = to_host(ctx, site.consumer.weight().value);
-    const std::vector<T> gradients = to_host(ctx, site.consumer.weight().gradient);
     const double count = static_cast<double>(batch.size());
-    for (std::size_t i = 0; i < weights.size(); ++i) {
-      result[i % width] -= count * static_cast<double>(weights[i]) * static_cast<double>(gradients[i]);
-    }
+    site.for_each_reader([&](const Reader<T>& reader) {
+      const std::vector<T> weights = to_host(ctx, reader.consumer.weight().value);
+      const std::vector<T> gradients = to_host(ctx, reader.consumer.weight().gradient);
+      for (std::size_t i = 0; i < weights.size(); ++i) {
+        result[i % width] -= count * static_cast<double>(weights[i]) * static_cast<double>(gradients[i]);
+      }
+    });
     samples += count;
   });
   if (samples == 0.0) throw DataError(concat("pruning of ", site.name, ": no samples were shown"));

@@ -33,12 +33,10 @@ template <Real T>
     for (const auto& entry : told.parameters) add_tensor(entry);
     for (const auto& entry : told.buffers) add_tensor(entry);
   };
-  const auto add_source = [&](const Affine<T>& source, nn::BatchNorm<T>* norm) {
-    add(*source.layer(), nn::Axis::out, 1);
-    if (norm) add(*norm, nn::Axis::channel, 1);
-  };
-  add_source(site.producer, site.norm);
-  for (const Source<T>& rider : site.riders) add_source(rider.layer, rider.norm);
+  add(*site.producer.layer(), nn::Axis::out, 1);
+  if (site.norm) add(*site.norm, nn::Axis::channel, 1);
+  for (const Source<T>& rider : site.riders) add(*rider.layer.layer(), nn::Axis::out, 1);
+  for (nn::BatchNorm<T>* norm : site.tied_norms()) add(*norm, nn::Axis::channel, 1);
   const std::int64_t width = site.width();
   site.for_each_reader([&](const Reader<T>& reader) {
     add(*reader.consumer.layer(), nn::Axis::in, reader.flattened ? reader.places(width) : 1);
@@ -165,7 +163,7 @@ MERISTEM_INLINE std::vector<std::int64_t> smallest_units(const std::vector<doubl
 template <Real T>
 std::vector<double> unit_norms(Context& ctx, const Site<T>& site) {
   const std::size_t width = static_cast<std::size_t>(site.width());
-  std::vector<double> in(width, 0.0), out(width, 0.0);
+  std::vector<double> in(width, 0.0), result(width, 0.0);
   const auto square = [](T value) { return static_cast<double>(value) * static_cast<double>(value); };
   if (width == 0) return in;
   const auto add_source = [&](const Affine<T>& source, nn::BatchNorm<T>* norm) {
@@ -175,14 +173,19 @@ std::vector<double> unit_norms(Context& ctx, const Site<T>& site) {
   add_source(site.producer, site.norm);
   for (const Source<T>& rider : site.riders) add_source(rider.layer, rider.norm);
   site.for_each_reader([&](const Reader<T>& reader) {
-    const std::vector<T> weights = to_host(ctx, reader.consumer.weight().value);
-    for (std::size_t i = 0; i < weights.size(); ++i) {
-      // The last axis is places × units, so that units repeat.
-      out[i % width] += square(weights[i]);
+    std::vector<double> feeds = in;
+    if (reader.input_norm) {
+      const std::vector<T> norm = to_host(ctx, reader.input_norm->weight().value);
+      std::transform(norm.begin(), norm.end(), feeds.begin(), square);
     }
+    std::vector<double> out(width, 0.0);
+    const std::vector<T> weights = to_host(ctx, reader.consumer.weight().value);
+    // The last axis is places × units, so that units repeat.
+    for (std::size_t i = 0; i < weights.size(); ++i) out[i % width] += square(weights[i]);
+    for (std::size_t k = 0; k < width; ++k) result[k] += feeds[k] * out[k];
   });
-  for (std::size_t k = 0; k < width; ++k) in[k] = std::sqrt(in[k] * out[k]);
-  return in;
+  for (double& score : result) score = std::sqrt(score);
+  return result;
 }
 
 }  // namespace meristem::grow

@@ -33,7 +33,7 @@ void detail::NormInputs<T>::on_forward(Context& ctx, const nn::Layer<T>& layer, 
 
 template <Real T>
 void follow_growth(Context& ctx, nn::Layer<T>& network, const detail::NormInputs<T>& before,
-                   const detail::NormInputs<T>& after, const std::vector<Source<T>>& riders) {
+                   const detail::NormInputs<T>& after, const std::vector<nn::BatchNorm<T>*>& tied) {
   if (auto* norm = network.description().batch_norm) {
     const auto now = after.all().find(norm);
     if (now == after.all().end()) return;
@@ -44,9 +44,8 @@ void follow_growth(Context& ctx, nn::Layer<T>& network, const detail::NormInputs
     const bool grew = width != now->second.mean.size();
     std::vector<T> means = to_host(ctx, norm->running_mean().value);
     std::vector<T> variances = to_host(ctx, norm->running_variance().value);
-    const bool rides =
-        std::any_of(riders.begin(), riders.end(), [&](const Source<T>& rider) { return rider.norm == norm; });
-    for (std::size_t c = grew && !rides ? width : 0; c < means.size(); ++c) {
+    const bool follows = !grew || std::find(tied.begin(), tied.end(), norm) != tied.end();
+    for (std::size_t c = follows ? 0 : width; c < means.size(); ++c) {
       const double mean = now->second.mean[c], variance = now->second.variance[c];
       if (c >= width) {
         means[c] = static_cast<T>(mean);
@@ -54,13 +53,15 @@ void follow_growth(Context& ctx, nn::Layer<T>& network, const detail::NormInputs
         continue;
       }
       means[c] += static_cast<T>(mean - old.mean[c]);
-      const double was = old.variance[c];
-      if (was > 1e-29) variances[c] = static_cast<T>(static_cast<double>(variances[c]) * variance / was);
+      // Below the epsilon the norm looks past a variance, and a channel that was constant has no ratio.
+      const double was = old.variance[c], running = static_cast<double>(variances[c]);
+      variances[c] =
+          static_cast<T>(was > norm->epsilon() ? running * variance / was : std::max(running + variance - was, 0.0));
     }
     copy<T>(ctx, from_host<T>(ctx, norm->running_mean().value.shape(), means), norm->running_mean().value);
     copy<T>(ctx, from_host<T>(ctx, norm->running_variance().value.shape(), variances), norm->running_variance().value);
   }
-  for (nn::Layer<T>* child : network.children()) follow_growth(ctx, *child, before, after, riders);
+  for (nn::Layer<T>* child : network.children()) follow_growth(ctx, *child, before, after, tied);
 }
 
 template <Real T>

@@ -51,6 +51,7 @@ template <Real T>
 struct Reader {
   Affine<T> consumer;
   nn::BatchNorm<T>* consumer_norm = nullptr;  ///< directly behind the consumer, or null
+  nn::BatchNorm<T>* input_norm = nullptr;     ///< of a stream: behind the sum, before activation and pooling, or null
   nn::Activation activation = nn::Activation::identity;
   /// Of a user's layer that stands in the activation's place; `activation` is identity then.
   std::optional<double> own_slope = {};
@@ -95,7 +96,8 @@ struct Source {
 /// A hidden layer has one consumer. Channels that skip connections tie together, a stream, have many sources and many
 /// readers: a site for each source, whose units all readers behind it see. A new channel's rows in the other sources
 /// add nothing at first (weight and shift 0 in their norm, or rows of zeros), so it carries σ(unit) behind the producer
-/// and 0 before, as ReLU of a ReLU is that ReLU.
+/// and 0 before, as ReLU of a ReLU is that ReLU. Where norms stand in front of the readers, as before activation, it
+/// carries a multiple of the unit, of which each norm makes the unit.
 template <Real T>
 struct Site : Reader<T> {
   using Reader<T>::consumer;
@@ -111,6 +113,12 @@ struct Site : Reader<T> {
 
   /// Whether it has several sources or readers.
   [[nodiscard]] bool tied() const noexcept { return !stream.empty(); }
+  /// The norms in front of the readers that its units reach, each once although readers may share it.
+  [[nodiscard]] std::vector<nn::BatchNorm<T>*> input_norms() const;
+  /// All norms that its channels pass but its own: those of the other sources and those in front of readers.
+  [[nodiscard]] std::vector<nn::BatchNorm<T>*> tied_norms() const;
+  /// Whether a norm stands between its units and a reader, behind the producer or in front of the reader.
+  [[nodiscard]] bool normed() const { return norm || !input_norms().empty(); }
   /// Readers that its units reach.
   [[nodiscard]] std::size_t readers() const noexcept { return 1 + others.size(); }
   /// One of them, in the order data flows.

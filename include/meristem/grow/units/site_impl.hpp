@@ -22,6 +22,13 @@ bool has_riders(const nn::Description<T>& description) {
   return std::any_of(description.buffers.begin(), description.buffers.end(), rides);
 }
 
+/// Adds the norm in front of a reader to others, unless it is there.
+template <Real T>
+void add_input_norm(const Reader<T>& reader, std::vector<nn::BatchNorm<T>*>& norms) {
+  if (!reader.input_norm || std::find(norms.begin(), norms.end(), reader.input_norm) != norms.end()) return;
+  norms.push_back(reader.input_norm);
+}
+
 /// Means of means: one window, where the first ones do not overlap.
 [[nodiscard]] MERISTEM_INLINE Window one_after_the_other(const Window& a, const Window& b) {
   const auto kernel = [](std::int64_t first, std::int64_t stride, std::int64_t second) {
@@ -63,6 +70,23 @@ bool Site<T>::is_source(const nn::Layer<T>* layer) const {
 }
 
 template <Real T>
+std::vector<nn::BatchNorm<T>*> Site<T>::input_norms() const {
+  std::vector<nn::BatchNorm<T>*> norms;
+  for (std::size_t i = 0; i < readers(); ++i) detail::add_input_norm(reader(i), norms);
+  return norms;
+}
+
+template <Real T>
+std::vector<nn::BatchNorm<T>*> Site<T>::tied_norms() const {
+  std::vector<nn::BatchNorm<T>*> norms;
+  for (const Source<T>& rider : riders) {
+    if (rider.norm) norms.push_back(rider.norm);
+  }
+  for_each_reader([&](const Reader<T>& reader) { detail::add_input_norm(reader, norms); });
+  return norms;
+}
+
+template <Real T>
 std::int64_t Site<T>::fan_out() const {
   std::int64_t outputs = 0;
   for (std::size_t i = 0; i < readers(); ++i) outputs += reader(i).consumer.out_features();
@@ -72,8 +96,8 @@ std::int64_t Site<T>::fan_out() const {
 template <Real T>
 std::int64_t Site<T>::parameters_per_unit(std::int64_t taps) const {
   if (!tied()) return fan_in() + taps * fan_out() + (norm ? 2 : 0);
-  std::int64_t count = Source<T>{producer, norm}.parameters();
-  for (const Source<T>& rider : riders) count += rider.parameters();
+  std::int64_t count = fan_in() + 2 * (std::ssize(tied_norms()) + (norm ? 1 : 0));
+  for (const Source<T>& rider : riders) count += rider.layer.inputs();
   for_each_reader([&](const Reader<T>& to) { count += to.places(width()) * to.consumer.out_features(); });
   return count;
 }

@@ -20,6 +20,18 @@ void require_stream_fit(const Site<T>& site, const Insertion& insertion);
 template <Real T>
 [[nodiscard]] Insertion part_of(const Site<T>& site, const Insertion& insertion, std::size_t index);
 
+/// The multiple of each unit α_kᵀ[b 1] that a stream carries whatever the amplitude, where norms in front of its
+/// readers make the unit of it: fan-ins scaled by `scales`, behind a norm of the source at the weights of its other
+/// channels.
+template <Real T>
+[[nodiscard]] std::vector<double> carried_scales(Context& ctx, const Site<T>& site, const Insertion& insertion,
+                                                 const std::vector<double>& scales);
+
+/// Adds channels to the norms in front of the readers that the units reach, where the stream carries these multiples.
+template <Real T>
+void add_input_norms(Context& ctx, const Site<T>& site, const Insertion& insertion, const std::vector<double>& carried,
+                     Edit<T>& edit);
+
 /// Adds the new channels of a stream where its units come from elsewhere, and where they do not reach.
 template <Real T>
 void add_riders(Context& ctx, const Site<T>& site, const Insertion& insertion, Edit<T>& edit);

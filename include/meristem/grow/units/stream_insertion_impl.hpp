@@ -43,11 +43,12 @@ void require_stream_fit(const Site<T>& site, const Insertion& insertion) {
     if (got != 0) require(what, got, wanted);
   };
   optional("numbers in move", insertion.move.size(), moves);
-  if (site.norm) {
+  const std::int64_t norms = std::ssize(site.input_norms());
+  if (site.norm || (norms > 0 && insertion.copies.empty())) {
     require("means", insertion.mean.size(), units);
     require("variances", insertion.variance.size(), units);
   }
-  optional("numbers in split", insertion.split.size(), units);
+  optional("numbers in split", insertion.split.size(), units * std::max<std::int64_t>(norms, 1));
   optional("numbers in norm_weight", insertion.norm_weight.size(), units);
   require("numbers in norm_shift", insertion.norm_shift.size(), std::ssize(insertion.norm_weight));
   optional("numbers in fan_out_factor", insertion.fan_out_factor.size(), site.width());
@@ -63,10 +64,10 @@ void require_stream_fit(const Site<T>& site, const Insertion& insertion) {
                               site.width(), "; units are counted from 0"));
     }
   }
-  if (!insertion.fan_in_factor.empty() && !site.riders.empty()) {
-    throw ArgumentError(concat("site ", site.name,
-                               ": fan_in_factor would scale what one source feeds the stream and not what the others "
-                               "do; leave it empty"));
+  if (!insertion.fan_in_factor.empty() && (!site.riders.empty() || norms > 0)) {
+    throw ArgumentError(
+        concat("site ", site.name, ": fan_in_factor would scale what one source feeds the stream and not what ",
+               norms > 0 ? "the norms in front of its readers give" : "the others do", "; leave it empty"));
   }
   for (std::size_t i = 0; i < site.readers() && insertion.consumer_factor != 1.0; ++i) {
     if (site.reader(i).consumer_norm) continue;
@@ -101,7 +102,76 @@ Insertion part_of(const Site<T>& site, const Insertion& insertion, std::size_t i
     const auto begin = insertion.move.begin() + moves_before;
     part.move.assign(begin, begin + move_size(reader));
   }
+  const std::vector<nn::BatchNorm<T>*> norms = site.input_norms();
+  if (norms.empty() || insertion.split.empty()) return part;
+  // Of the factors for each norm those of the one in front of this reader.
+  const auto norm = std::find(norms.begin(), norms.end(), reader.input_norm);
+  part.split.clear();
+  for (std::int64_t k = 0; norm != norms.end() && k < insertion.units; ++k) {
+    const std::ptrdiff_t at = k * std::ssize(norms) + (norm - norms.begin());
+    part.split.push_back(insertion.split[static_cast<std::size_t>(at)]);
+  }
   return part;
+}
+
+template <Real T>
+std::vector<double> carried_scales(Context& ctx, const Site<T>& site, const Insertion& insertion,
+                                   const std::vector<double>& scales) {
+  if (!site.norm) return scales;
+  const bool given = !insertion.norm_weight.empty();
+  const double today = given ? 0.0 : weight_scale(ctx, *site.norm);
+  std::vector<double> carried;
+  for (std::size_t k = 0; k < scales.size(); ++k) {
+    const double deviation = std::sqrt(scales[k] * scales[k] * insertion.variance[k] + site.norm->epsilon());
+    carried.push_back((given ? insertion.norm_weight[k] : today) * scales[k] / deviation);
+  }
+  return carried;
+}
+
+/// Today's slices of the copied units along the first axis.
+template <Real T>
+[[nodiscard]] std::vector<T> copied_slices(Context& ctx, const Tensor<T>& tensor, std::int64_t width,
+                                           const std::vector<std::int64_t>& copies) {
+  const std::int64_t each = tensor.size() / std::max<std::int64_t>(width, 1);
+  const std::vector<T> today = to_host(ctx, tensor);
+  std::vector<T> fresh;
+  for (const std::int64_t unit : copies) {
+    fresh.insert(fresh.end(), today.begin() + unit * each, today.begin() + (unit + 1) * each);
+  }
+  return fresh;
+}
+
+template <Real T>
+void add_input_norms(Context& ctx, const Site<T>& site, const Insertion& insertion, const std::vector<double>& carried,
+                     Edit<T>& edit) {
+  const std::vector<nn::BatchNorm<T>*> norms = site.input_norms();
+  const std::size_t units = static_cast<std::size_t>(insertion.units);
+  const bool copied = !insertion.copies.empty(), given = !insertion.norm_weight.empty();
+  const std::int64_t width = site.width();
+  for (std::size_t j = 0; j < norms.size(); ++j) {
+    nn::BatchNorm<T>& norm = *norms[j];
+    std::vector<T> means, variances, weights, shifts;
+    for (std::size_t k = 0; k < units && !copied; ++k) {
+      const double scale = carried[k], mean = insertion.mean[k], variance = scale * scale * insertion.variance[k];
+      const double split = insertion.split.empty() ? 1.0 : insertion.split[k * norms.size() + j];
+      means.push_back(static_cast<T>(given && site.norm ? insertion.norm_shift[k] : scale * mean));
+      variances.push_back(static_cast<T>(variance));
+      weights.push_back(
+          static_cast<T>(given ? insertion.norm_weight[k] : split / scale * std::sqrt(variance + norm.epsilon())));
+      shifts.push_back(static_cast<T>(given ? insertion.norm_shift[k] : split * mean));
+    }
+    const double power = given || copied ? 0.0 : 0.5;
+    const auto add = [&](const auto& tensor, const std::vector<T>& fresh, double with) {
+      edit.axes.push_back({tensor.id, 0, appended(width, insertion.units),
+                           from_host<T>(ctx, {insertion.units},
+                                        copied ? copied_slices(ctx, tensor.value, width, insertion.copies) : fresh),
+                           width, with});
+    };
+    add(norm.weight(), weights, power);
+    add(norm.bias(), shifts, power);
+    add(norm.running_mean(), means, 0.0);
+    add(norm.running_variance(), variances, 0.0);
+  }
 }
 
 template <Real T>
@@ -114,18 +184,18 @@ void add_riders(Context& ctx, const Site<T>& site, const Insertion& insertion, E
   };
   // Copies of today's slices along the first axis, or one number.
   const auto slices_of = [&](const auto& tensor, double otherwise) {
-    const std::int64_t each = tensor.value.size() / std::max<std::int64_t>(width, 1);
-    std::vector<T> fresh;
-    if (!copied) {
-      fresh.assign(static_cast<std::size_t>(tensor.value.shape().with(0, units).size()), static_cast<T>(otherwise));
-      return fresh;
-    }
-    const std::vector<T> today = to_host(ctx, tensor.value);
-    for (const std::int64_t unit : insertion.copies) {
-      fresh.insert(fresh.end(), today.begin() + unit * each, today.begin() + (unit + 1) * each);
-    }
-    return fresh;
+    if (copied) return copied_slices(ctx, tensor.value, width, insertion.copies);
+    return std::vector<T>(static_cast<std::size_t>(tensor.value.shape().with(0, units).size()),
+                          static_cast<T>(otherwise));
   };
+  const auto add_norm = [&](nn::BatchNorm<T>& norm, double weight, double shift, double variance) {
+    add(norm.weight(), slices_of(norm.weight(), weight));
+    add(norm.bias(), slices_of(norm.bias(), shift));
+    add(norm.running_mean(), slices_of(norm.running_mean(), 0.0));
+    add(norm.running_variance(), slices_of(norm.running_variance(), variance));
+  };
+  std::vector<nn::BatchNorm<T>*> earlier_norms;
+  for (const Reader<T>& reader : site.earlier) add_input_norm(reader, earlier_norms);
   for (std::size_t i = 0; i < site.riders.size(); ++i) {
     const Source<T>& rider = site.riders[i];
     std::vector<T> rows = slices_of(rider.layer.weight(), 0.0);
@@ -142,11 +212,10 @@ void add_riders(Context& ctx, const Site<T>& site, const Insertion& insertion, E
     add(rider.layer.weight(), std::move(rows));
     if (rider.layer.has_bias()) add(rider.layer.bias(), std::move(biases));
     if (!rider.norm) continue;
-    add(rider.norm->weight(), slices_of(rider.norm->weight(), 0.0));
-    add(rider.norm->bias(), slices_of(rider.norm->bias(), 0.0));
-    add(rider.norm->running_mean(), slices_of(rider.norm->running_mean(), 0.0));
-    add(rider.norm->running_variance(), slices_of(rider.norm->running_variance(), 1.0));
+    add_norm(*rider.norm, 0.0, 0.0, 1.0);
   }
+  // A constant 0, as a norm sees it in either mode.
+  for (nn::BatchNorm<T>* norm : earlier_norms) add_norm(*norm, weight_scale(ctx, *norm), 0.0, 0.0);
   for (const Reader<T>& reader : site.earlier) {
     nn::Parameter<T>& weight = reader.consumer.weight();
     const int last = weight.value.rank() - 1;
