@@ -646,6 +646,7 @@ TEST_CASE("grower of streams: target widths, names and what is refused") {
   options.how_many = ms::grow::HowMany::up_to({{"stage1.block1.conv2", 3}});
   CHECK(contains(refused(options), "give it to the stream's first source, stem.conv"));
   options.how_many = ms::grow::HowMany::up_to({{"stem.conv", 3}});
+  options.sites = {"stem.conv", "stage1.block1.conv2", "stage1.block2.conv2"};
   ms::grow::Grower<float> grower(t.net, t.sgd, options);
   (void)grower.grow(t.ctx, set);
   (void)grower.grow(t.ctx, set);
