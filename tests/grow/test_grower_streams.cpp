@@ -18,12 +18,11 @@
 #include <meristem/grow/units/find_sites.hpp>
 #include <meristem/grow/units/make_edit.hpp>
 #include <meristem/grow/units/prune.hpp>
-#include <meristem/models/resnet.hpp>
 #include <meristem/optim/sgd.hpp>
 #include <meristem/train/trainer.hpp>
 #include <support/check.hpp>
 #include <support/halves.hpp>
-#include <support/preactivation.hpp>
+#include <support/residual_networks.hpp>
 
 namespace grow_grower_streams_test {
 
@@ -33,30 +32,12 @@ using ms::grow::Widths;
 using support::contains;
 using support::halves;
 using support::message_of;
+using Kind = support::Residuals;
+using support::preactivated;
 
 namespace {
 
 using Net = ms::nn::Sequential<float>;
-
-enum class Kind {
-  pooled,         ///< the ResNet-18 of the TINY paper
-  strided,        ///< the usual one
-  preactivation,  ///< norms in front of the readers
-  mixed,          ///< the same with a norm behind the stem as well, and none before the classifier
-};
-constexpr Kind kinds[] = {Kind::pooled, Kind::strided, Kind::preactivation, Kind::mixed};
-
-bool preactivated(Kind kind) { return kind == Kind::preactivation || kind == Kind::mixed; }
-
-Net build(ms::Context& ctx, Kind kind) {
-  if (preactivated(kind)) {
-    const bool mixed = kind == Kind::mixed;
-    return support::preactivation_resnet<float>(ctx, {.classes = 4, .stem_norm = mixed, .last_norm = !mixed});
-  }
-  return kind == Kind::strided
-             ? ms::models::resnet18_strided<float>(ctx, {.classes = 4, .width = 0.5, .channels = 2, .in_channels = 2})
-             : ms::models::resnet18<float>(ctx, {.classes = 4, .width = 0.5, .channels = 2, .in_channels = 2});
-}
 
 /// Hidden widths, and streams.
 std::int64_t hidden_widths(Kind kind) { return preactivated(kind) ? 4 : 8; }
@@ -70,7 +51,9 @@ struct Trained {
   std::int64_t epoch = 0;
 
   Trained(const ms::data::ImageSet& images, Kind kind)
-      : set(&images), net(build(ctx, kind)), sgd(net, {.learning_rate = 0.02, .momentum = 0.9}) {
+      : set(&images),
+        net(support::residual_network<float>(ctx, kind, 4)),
+        sgd(net, {.learning_rate = 0.02, .momentum = 0.9}) {
     train();
   }
 
@@ -184,7 +167,7 @@ TEST_SUITE_BEGIN("unit");
 
 TEST_CASE("grower of streams: every rule for where, with what units cost") {
   const auto set = halves(150);
-  for (const Kind kind : kinds) {
+  for (const Kind kind : support::all_residuals) {
     for (const Where where : {Where::all, Where::together, Where::round_robin, Where::best_gain,
                               Where::best_gain_per_parameter, Where::best_gain_per_flop}) {
       if (kind != Kind::pooled && where != Where::together && where != Where::best_gain_per_flop) continue;
@@ -241,7 +224,7 @@ TEST_CASE("grower of streams: every rule for where, with what units cost") {
 
 TEST_CASE("grower of streams: the units of all sources that lower the loss most share a stream") {
   ms::Context ctx;
-  Net net = build(ctx, Kind::pooled);
+  Net net = support::residual_network<float>(ctx, Kind::pooled, 4);
   const auto sites = ms::grow::find_sites<float>(net, Widths::all);
   std::vector<std::size_t> which;
   for (std::size_t i = 0; i < sites.size(); ++i) {
@@ -318,7 +301,7 @@ TEST_CASE("grower of streams: where one source has too few inputs, the others br
 
 TEST_CASE("grower of streams: a channel costs the rows of all sources and the weights of all readers") {
   const auto set = halves(60);
-  for (const Kind kind : kinds) {
+  for (const Kind kind : support::all_residuals) {
     Trained t(set, kind);
     ms::grow::detail::InputShapes<float> shapes;
     const auto one = set.batch<float>(t.ctx, std::vector<std::int64_t>{0});
@@ -373,7 +356,7 @@ TEST_CASE("grower of streams: rejected growth leaves every bit") {
 
 TEST_CASE("grower of streams: after growth, evaluation computes what the line search saw in training mode") {
   const auto set = halves(150);
-  for (const Kind kind : kinds) {
+  for (const Kind kind : support::all_residuals) {
     for (const Where where : {Where::all, Where::together}) {
       CAPTURE(static_cast<int>(kind));
       CAPTURE(static_cast<int>(where));
@@ -443,7 +426,7 @@ TEST_CASE("grower of streams: new channels of riders have the running statistics
 
 TEST_CASE("grower of streams: all widths at once leave the function as it was, by methods that preserve it") {
   const auto set = halves(100);
-  for (const Kind kind : kinds) {
+  for (const Kind kind : support::all_residuals) {
     for (const char* name : {"random", "net2wider", "paired", "north"}) {
       for (const Where where : {Where::all, Where::together}) {
         CAPTURE(static_cast<int>(kind));

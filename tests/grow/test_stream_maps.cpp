@@ -18,11 +18,10 @@
 #include <meristem/grow/units/make_edit.hpp>
 #include <meristem/grow/units/prune.hpp>
 #include <meristem/grow/units/recalibration.hpp>
-#include <meristem/models/resnet.hpp>
 #include <support/check.hpp>
 #include <support/dense.hpp>
 #include <support/plain_maps.hpp>
-#include <support/preactivation.hpp>
+#include <support/residual_networks.hpp>
 
 namespace grow_stream_maps_test {
 
@@ -32,30 +31,11 @@ using ms::nn::Activation;
 using Net = ms::nn::Sequential<double>;
 using Site = ms::grow::Site<double>;
 using support::Dense;
+using Kind = support::Residuals;
 
 namespace {
 
 constexpr std::int64_t n = 6, side = 16, classes = 3;
-
-enum class Kind {
-  pooled,         ///< the ResNet-18 of the TINY paper
-  strided,        ///< the usual one
-  preactivation,  ///< norms in front of all readers
-  mixed,          ///< the same with a norm behind the stem as well, and none before the classifier
-};
-constexpr Kind kinds[] = {Kind::pooled, Kind::strided, Kind::preactivation, Kind::mixed};
-
-Net build(ms::Context& ctx, Kind kind) {
-  if (kind == Kind::pooled) {
-    return ms::models::resnet18<double>(ctx, {.classes = classes, .width = 0.5, .channels = 2, .in_channels = 2});
-  }
-  if (kind == Kind::strided) {
-    return ms::models::resnet18_strided<double>(ctx,
-                                                {.classes = classes, .width = 0.5, .channels = 2, .in_channels = 2});
-  }
-  const bool mixed = kind == Kind::mixed;
-  return support::preactivation_resnet<double>(ctx, {.classes = classes, .stem_norm = mixed, .last_norm = !mixed});
-}
 
 struct Problem {
   ms::Context ctx{{.seed = 3}};
@@ -63,7 +43,7 @@ struct Problem {
   ms::Tensor<double> x;
   ms::Tensor<std::int32_t> labels;
 
-  explicit Problem(Kind kind) : net(build(ctx, kind)) {
+  explicit Problem(Kind kind) : net(support::residual_network<double>(ctx, kind, classes)) {
     x = ms::from_host<double>(ctx, {n, side, side, 2}, support::normal_values<double>(n * side * side * 2, 1));
     std::vector<std::int32_t> numbers;
     for (std::int64_t i = 0; i < n; ++i) numbers.push_back(static_cast<std::int32_t>(i % classes));
@@ -170,7 +150,7 @@ TEST_SUITE_BEGIN("unit");
 
 TEST_CASE("streams of maps: S is the mean over readers, N stands side by side, each with a move of its own") {
   constexpr double share = 0.1;
-  for (const Kind kind : kinds) {
+  for (const Kind kind : support::all_residuals) {
     Problem problem(kind);
     const std::vector<Site> sites = problem.streams();
     const auto proposals = problem.measure(sites, share, 2);
@@ -229,7 +209,7 @@ TEST_CASE("streams of maps: S is the mean over readers, N stands side by side, e
 }
 
 TEST_CASE("streams of maps: the slope of the loss is the one that is reported, for every source") {
-  for (const Kind kind : kinds) {
+  for (const Kind kind : support::all_residuals) {
     Problem problem(kind);
     const std::vector<Site> sites = problem.streams();
     auto proposals = problem.measure(sites, 0.1, 2);
@@ -256,7 +236,7 @@ TEST_CASE("streams of maps: the slope of the loss is the one that is reported, f
 }
 
 TEST_CASE("streams of maps: new channels carry the units to the readers behind their source, and nothing elsewhere") {
-  for (const Kind kind : kinds) {
+  for (const Kind kind : support::all_residuals) {
     Problem problem(kind);
     const std::vector<Site> sites = problem.streams();
     auto proposals = problem.measure(sites, 0.1, 2);
@@ -381,7 +361,7 @@ TEST_CASE("streams of maps: new channels carry the units to the readers behind t
 }
 
 TEST_CASE("streams of maps: what a channel contributes is the slope of the loss as all its readers lose it") {
-  for (const Kind kind : kinds) {
+  for (const Kind kind : support::all_residuals) {
     Problem problem(kind);
     const Site site = ms::grow::find_site<double>(problem.net, "stage1.block1.conv2", Widths::all);
     REQUIRE(site.readers() + site.earlier.size() >= 3);
@@ -415,7 +395,7 @@ TEST_CASE("streams of maps: what a channel contributes is the slope of the loss 
 }
 
 TEST_CASE("streams of maps: methods that preserve the function do, in training and in evaluation") {
-  for (const Kind kind : kinds) {
+  for (const Kind kind : support::all_residuals) {
     for (const auto& named : ms::grow::all_methods()) {
       if (named.name == "tiny-eigen" || named.name == "random-kaiming") continue;
       const auto method = named.name == "net2wider" ? ms::grow::net2wider(0.0) : named.make();

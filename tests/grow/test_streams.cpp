@@ -25,7 +25,7 @@
 #include <meristem/nn/residual.hpp>
 #include <support/check.hpp>
 #include <support/growth_problem.hpp>
-#include <support/preactivation.hpp>
+#include <support/residual_networks.hpp>
 
 namespace grow_streams_test {
 

@@ -31,7 +31,7 @@ Layer<T>& Concatenate<T>::append(std::string name, LayerPtr<T> branch) {
 
 template <Real T>
 Shape Concatenate<T>::output_shape(const Shape& input) const {
-  if (branches_.size() == 0) {
+  if (branches_.empty()) {
     throw ArgumentError(concat(this->label(), ": has no branch; add one, such as a Sequential"));
   }
   Shape shape;
@@ -54,7 +54,7 @@ Shape Concatenate<T>::output_shape(const Shape& input) const {
 template <Real T>
 std::int64_t Concatenate<T>::multiply_adds(const Shape& input) const {
   std::int64_t total = 0;
-  for (std::size_t i = 0; i < branches_.size(); ++i) total += branches_[i]->multiply_adds(input);
+  for (const Layer<T>* branch : branches_) total += branch->multiply_adds(input);
   return total;
 }
 

@@ -1,9 +1,10 @@
-// A residual network whose norms and ReLUs stand before the convolutions.
+// Small residual networks, with norms wherever they may stand.
 #pragma once
 
 #include <cstdint>
 #include <string>
 
+#include <meristem/models/resnet.hpp>
 #include <meristem/nn/batch_norm.hpp>
 #include <meristem/nn/conv2d.hpp>
 #include <meristem/nn/linear.hpp>
@@ -59,6 +60,31 @@ meristem::nn::Sequential<T> preactivation_resnet(meristem::Context& ctx, const P
   net.template add<nn::GlobalAveragePool<T>>("pool");
   net.template add<nn::Linear<T>>("linear", ctx, 2 * c, options.classes);
   return net;
+}
+
+/// Where the norms of a residual network stand.
+enum class Residuals {
+  pooled,         ///< behind the layers: the ResNet-18 of the TINY paper
+  strided,        ///< the usual ResNet-18
+  preactivation,  ///< in front of the readers
+  mixed,          ///< the same with a norm behind the stem as well, and none before the classifier
+};
+inline constexpr Residuals all_residuals[] = {Residuals::pooled, Residuals::strided, Residuals::preactivation,
+                                              Residuals::mixed};
+
+inline bool preactivated(Residuals kind) { return kind == Residuals::preactivation || kind == Residuals::mixed; }
+
+template <class T>
+meristem::nn::Sequential<T> residual_network(meristem::Context& ctx, Residuals kind, std::int64_t classes) {
+  if (preactivated(kind)) {
+    const bool mixed = kind == Residuals::mixed;
+    return preactivation_resnet<T>(ctx, {.classes = classes, .stem_norm = mixed, .last_norm = !mixed});
+  }
+  if (kind == Residuals::strided) {
+    return meristem::models::resnet18_strided<T>(ctx,
+                                                 {.classes = classes, .width = 0.5, .channels = 2, .in_channels = 2});
+  }
+  return meristem::models::resnet18<T>(ctx, {.classes = classes, .width = 0.5, .channels = 2, .in_channels = 2});
 }
 
 }  // namespace support
