@@ -164,7 +164,8 @@ class Page {
     out_ += "<h1>" + escaped(title()) + "</h1><p>" + whole(real(data_, "training")) + " images to train on, " +
             whole(real(data_, "testing")) + " to test. " + escaped(text(run_, "optimizer")) + ", learning rate " +
             number(real(run_, "learning_rate")) +
-            (real(run_, "held") > 0          ? " for " + whole(real(run_, "held")) + " epochs, then falling to 0"
+            (real(run_, "held") > 0 ? " for " + whole(real(run_, "held")) +
+                                          (real(run_, "held") == 1 ? " epoch" : " epochs") + ", then falling to 0"
              : part(run_, "falling") == true ? " falling to 0"
                                              : "") +
             "; seed " + (part(run_, "seed").is_number() ? part(run_, "seed").dump() : "–") + "; " + escaped(device_) +
