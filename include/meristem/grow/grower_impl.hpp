@@ -308,6 +308,7 @@ std::vector<Proposal> Grower<T>::measure_on(Context& ctx, const Source& set, con
   };
   std::vector<Proposal> proposals = measured(ctx, set, sites, options, indices, max_units);
   for (std::size_t i = 0; i < proposals.size(); ++i) {
+    if (sites[i].tied()) leave_weights(proposals[i]);
     SiteReport& report = proposals[i].report;
     report.parameters = parameters();
     report.multiply_adds = multiply_adds();
@@ -348,9 +349,6 @@ void Grower<T>::one_after_another(Context& ctx, const Source& set, const std::ve
     for (std::size_t j = 0; j < now.size(); ++j) {
       const std::vector<const SiteReport*> one = known.empty() ? known : std::vector<const SiteReport*>{known[j]};
       report.sites.push_back(insert(ctx, set, sites_[now[j]], std::move(proposals[j]), one));
-      for (std::size_t next = j + 1; next < now.size() && report.sites.back().added > 0; ++next) {
-        follow_stream(proposals[next]);
-      }
       if (after_site) after_site(report.sites.back());
     }
   }
@@ -385,7 +383,6 @@ void Grower<T>::all_at_once(Context& ctx, const Source& set, const std::vector<s
     // Units of later sites may read what has grown now, or be read by it.
     for (std::size_t next = i + 1; next < which.size() && report.sites.back().added > 0; ++next) {
       const Site<T>& later = sites_[which[next]];
-      if (site.tied() && later.stream == site.stream) follow_stream(proposals[next]);
       const auto found = inputs.find(later.producer.layer());
       if (found != inputs.end()) follow_inputs(later, found->second, proposals[next].insertion);
       for (std::size_t reader = 0; reader < later.readers(); ++reader) {

@@ -56,7 +56,7 @@ struct GrowerOptions {
   /// In measuring and line search. Without BatchNorm it changes no result; a BatchNorm normalises each batch by its own
   /// statistics, as in training, and small batches make these noisy.
   std::int64_t batch_size = 512;
-  bool move_weights = true;  ///< apply δW as well as the units
+  bool move_weights = true;  ///< apply δW as well as the units; never to the readers of a stream
   /// The share by which S, S1 and E are damped (see `damp`) before units and moves are solved for: a few hundred
   /// samples say next to nothing about the directions of least variance, which S^{-1/2} weighs most. None chooses it
   /// site by site, by cross-validation.

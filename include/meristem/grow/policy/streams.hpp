@@ -33,8 +33,9 @@ template <Real T>
 void share_out(const std::vector<Site<T>>& sites, const std::vector<std::size_t>& which,
                const std::function<double(const Site<T>&, const Proposal&)>& worth, std::vector<Proposal>& proposals);
 
-/// Takes a proposal along that was found before another source of its stream grew: the readers' weights have moved.
-void follow_stream(Proposal& proposal);
+/// Takes the move of today's weights out of a proposal. In a stream it would be made for all readers at once, give
+/// channels that carry little the weights to match, and training would fall behind (examples/compare_methods).
+void leave_weights(Proposal& proposal);
 
 }  // namespace meristem::grow
 

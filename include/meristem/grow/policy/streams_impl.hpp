@@ -114,7 +114,7 @@ void share_out(const std::vector<Site<T>>& sites, const std::vector<std::size_t>
   }
 }
 
-MERISTEM_INLINE void follow_stream(Proposal& proposal) {
+MERISTEM_INLINE void leave_weights(Proposal& proposal) {
   proposal.report.slope -= std::exchange(proposal.move_slope, 0.0);
   proposal.insertion.move.clear();
 }
