@@ -23,6 +23,7 @@
 #include <meristem/nn/pooling_impl.hpp>
 #include <meristem/nn/residual_impl.hpp>
 #include <meristem/nn/sequential_impl.hpp>
+#include <meristem/nn/slice_impl.hpp>
 #include <meristem/nn/weighted_layer_impl.hpp>
 #include <meristem/optim/adamw_impl.hpp>
 #include <meristem/optim/first_steps_impl.hpp>
@@ -89,6 +90,8 @@ namespace meristem::nn {
   template class Concatenate<T>;                                                                                    \
   template class Residual<T>;                                                                                       \
   template class Sequential<T>;                                                                                     \
+  template class Slice<T>;                                                                                          \
+  template Tensor<T> side_by_side<T>(Context & ctx, std::span<const View<const T>> inputs);                         \
   template class WeightedLayer<T>;                                                                                  \
   template class NormLayer<T>;
 

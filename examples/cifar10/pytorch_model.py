@@ -7,6 +7,7 @@
 """
 
 import json
+import math
 import sys
 
 import torch
@@ -80,6 +81,18 @@ class Concatenate(Sequential):
         return torch.cat([getattr(self, name)(x) for name in self.order], dim=1)
 
 
+class Slice(nn.Module):
+    """Some of the numbers of each row; maps have their channels last there."""
+
+    def __init__(self, first, shape):
+        super().__init__()
+        self.first, self.shape = first, shape
+
+    def forward(self, x):
+        x = x[:, self.first:self.first + math.prod(self.shape)].reshape(-1, *self.shape)
+        return x.permute(0, 3, 1, 2) if len(self.shape) == 3 else x
+
+
 def module_of(layer):
     """The module for one layer of an architecture; the whole is a Sequential."""
     kind = layer["kind"]
@@ -110,6 +123,8 @@ def module_of(layer):
         return nn.AvgPool2d(**window, count_include_pad=False)
     if kind == "GlobalAveragePool":
         return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    if kind == "Slice":
+        return Slice(layer["first"], layer["shape"])
     if kind == "Flatten":
         return nn.Flatten()
     if kind == "Dropout":

@@ -32,6 +32,7 @@
 #include <meristem/nn/pooling.hpp>
 #include <meristem/nn/residual.hpp>
 #include <meristem/nn/sequential.hpp>
+#include <meristem/nn/slice.hpp>
 #include <meristem/optim/adamw.hpp>
 #include <meristem/optim/schedule.hpp>
 #include <meristem/optim/sgd.hpp>

@@ -114,6 +114,24 @@ Net vgg(ms::Context& ctx) {
                                       .hidden = {8}});
 }
 
+/// Maps of (4, 5, 3) and a vector of 7, side by side.
+Net several_inputs(ms::Context& ctx) {
+  Net net;
+  auto& branches = net.add<Concatenate<float>>("branches");
+  auto& maps = branches.add<Net>("maps");
+  maps.add<Slice<float>>("slice", 0, ms::Shape{4, 5, 3});
+  maps.add<Conv2d<float>>("conv", ctx, 3, 4, Conv2dOptions{.padding = 1});
+  maps.add<ActivationLayer<float>>("relu", Activation::relu);
+  maps.add<Flatten<float>>("flatten");
+  maps.add<Linear<float>>("linear", ctx, 4 * 5 * 4, 6);
+  auto& vector = branches.add<Net>("vector");
+  vector.add<Slice<float>>("slice", 60, ms::Shape{7});
+  vector.add<Linear<float>>("linear", ctx, 7, 3);
+  net.add<ActivationLayer<float>>("tanh", Activation::tanh);
+  net.add<Linear<float>>("head", ctx, 9, 5);
+  return net;
+}
+
 ms::Tensor<float> logits(ms::Context& ctx, Net& net, ms::View<const float> input) {
   const Trace<float> trace = net.forward(ctx, input, {.mode = Mode::evaluation});
   return ms::from_host<float>(ctx, trace.output.shape(), ms::to_host(ctx, trace.output));
@@ -167,7 +185,8 @@ void write_all(const fs::path& folder) {
   };
   const std::vector<Case> cases = {{"every_layer", every_layer, {9, 12, 10, 3}}, {"dilated", dilated, {3, 9, 8, 3}},
                                    {"strided", strided, {5, 32, 32, 3}},         {"mlp", plain_mlp, {6, 7}},
-                                   {"image_mlp", image_mlp, {4, 6, 5, 3}},       {"vgg", vgg, {3, 12, 12, 3}}};
+                                   {"image_mlp", image_mlp, {4, 6, 5, 3}},       {"vgg", vgg, {3, 12, 12, 3}},
+                                   {"several_inputs", several_inputs, {4, 67}}};
   for (const Case& one : cases) {
     Net net = one.make(ctx);
     randomize(ctx, net);

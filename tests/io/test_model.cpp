@@ -121,6 +121,9 @@ Net every_layer(ms::Context& ctx) {
   net.add<Flatten<float>>("flatten");
   net.add<Dropout<float>>("dropout", 0.125);
   net.add<Linear<float>>("linear", ctx, 5 * 2 * 5, 3, LinearOptions{.bias = false});
+  auto& parts = net.add<Concatenate<float>>("parts");
+  parts.add<Slice<float>>("last", 1, ms::Shape{2});
+  parts.add<Slice<float>>("first", 0, ms::Shape{1});
   net.add<Linear<float>>("last", ctx, 3, 4);
   return net;
 }
@@ -276,6 +279,14 @@ TEST_CASE("architecture: text that describes no network is refused, with the lay
        "layer 'a' (GroupNorm): GroupNorm"},
       {build_complaint(R"("kind":"Dropout","probability":1.5)"), "layer 'a' (Dropout): Dropout: the probability"},
       {build_complaint(R"("kind":"Dropout","probability":"half")"), "must be a number"},
+      {build_complaint(R"("kind":"Slice","first":-1,"shape":[2])"), "the field 'first' must be a whole number from 0"},
+      {build_complaint(R"("kind":"Slice","first":0,"shape":[])"), "'shape' must be a list of one to 5 numbers"},
+      {build_complaint(R"("kind":"Slice","first":0,"shape":[1,1,1,1,1,1])"), "must be a list of one to 5 numbers"},
+      {build_complaint(R"("kind":"Slice","first":0,"shape":[2,0])"), "'shape' must be a whole number from 1"},
+      {build_complaint(R"("kind":"Slice","first":0,"shape":[2,"3"])"), "'shape' must be a whole number from 1"},
+      {build_complaint(R"("kind":"Slice","first":0,"shape":[2000000000,2000000000])"),
+       "a shape of more than 2147483647"},
+      {build_complaint(R"("kind":"Slice","first":0,"shape":[1,1,1,1,1])"), "(Slice): Slice: numbers from 0 on"},
       {build_complaint(R"("kind":"Activation","function":"step")"), "there is no activation 'step'"},
       {build_complaint(R"("kind":"Flatten"},{"name":"a","kind":"Flatten")"), "there is a layer named 'a' already"},
       {build_complaint(R"("kind":"Flatten"},{"name":"a.b","kind":"Flatten")"), "'a.b' is no name for a layer"},

@@ -23,6 +23,7 @@
 #include <meristem/nn/pooling.hpp>
 #include <meristem/nn/residual.hpp>
 #include <meristem/nn/sequential.hpp>
+#include <meristem/nn/slice.hpp>
 
 namespace meristem::io {
 

@@ -186,6 +186,9 @@ void add_library_kinds(LayerKinds<T>& kinds) {
   });
   kinds.add("GlobalAveragePool", [](Context&, LayerFields&) { return std::make_unique<nn::GlobalAveragePool<T>>(); });
   kinds.add("Flatten", [](Context&, LayerFields&) { return std::make_unique<nn::Flatten<T>>(); });
+  kinds.add("Slice", [](Context&, LayerFields& fields) {
+    return std::make_unique<nn::Slice<T>>(fields.size("first"), fields.shape("shape"));
+  });
   kinds.add("Dropout",
             [](Context&, LayerFields& fields) { return std::make_unique<nn::Dropout<T>>(fields.real("probability")); });
   kinds.add("Activation", [](Context&, LayerFields& fields) {

@@ -8,6 +8,7 @@
 
 #include <meristem/core/config.hpp>
 #include <meristem/core/error.hpp>
+#include <meristem/core/shape.hpp>
 #include <meristem/core/window.hpp>
 #include <meristem/io/json_text.hpp>
 
@@ -57,6 +58,8 @@ class LayerFields {
   }
   /// [rows, columns], each a whole number from `least` to `max_extent`.
   [[nodiscard]] Extent2 extent(const std::string& name, std::int64_t least = 0);
+  /// A list of one to Shape::max_rank whole numbers, each from 1 to `max_size`, and so their product.
+  [[nodiscard]] Shape shape(const std::string& name);
   /// A finite number.
   [[nodiscard]] double real(const std::string& name);
   [[nodiscard]] bool flag(const std::string& name);

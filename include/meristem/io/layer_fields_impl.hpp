@@ -33,6 +33,22 @@ MERISTEM_INLINE Extent2 LayerFields::extent(const std::string& name, std::int64_
   return {size_of(name, both[0], least, max_extent), size_of(name, both[1], least, max_extent)};
 }
 
+MERISTEM_INLINE Shape LayerFields::shape(const std::string& name) {
+  const Json& extents = field(name);
+  if (!extents.is_array() || extents.empty() || extents.size() > Shape::max_rank) {
+    fail(concat("the field '", name, "' must be a list of one to ", int{Shape::max_rank}, " numbers"));
+  }
+  Shape result;
+  std::int64_t elements = 1;
+  for (const Json& extent : extents) {
+    result.append(size_of(name, extent, 1, max_size));
+    if ((elements *= result[result.rank() - 1]) > max_size) {
+      fail(concat("the field '", name, "' is a shape of more than ", max_size, " numbers"));
+    }
+  }
+  return result;
+}
+
 MERISTEM_INLINE double LayerFields::real(const std::string& name) {
   const Json& number = field(name);
   if (!number.is_number() || !std::isfinite(number.get<double>())) {

@@ -107,6 +107,8 @@ class OnnxLayer {
   /// A normalisation without what follows it.
   [[nodiscard]] std::string normal(const nn::Description<T>& told);
 
+  [[nodiscard]] std::string slice(const nn::Description<T>& told);
+
   [[nodiscard]] std::string pool(const nn::Description<T>& told);
 
   Context* ctx_;

@@ -99,6 +99,8 @@ std::string OnnxLayer<T>::operation(const nn::Description<T>& told) {
     case nn::Operator::flatten:
       // In the order of the layers behind it.
       return input_shape_.rank() == 2 ? input_ : node("Flatten", {transposed(input_, {0, 2, 3, 1})});
+    case nn::Operator::slice:
+      return slice(told);
     case nn::Operator::identity:
       return input_;
     default:
@@ -178,6 +180,17 @@ std::string OnnxLayer<T>::normal(const nn::Description<T>& told) {
   const std::string whole = node("Reshape", {y, shape_constant(shape)});
   const std::string scaled = node("Mul", {whole, tensor(*told.weight, channels)});
   return node("Add", {scaled, tensor(*told.bias, channels)});
+}
+
+template <Real T>
+std::string OnnxLayer<T>::slice(const nn::Description<T>& told) {
+  const std::string row = node("Slice", {input_, shape_constant({told.first}),
+                                         shape_constant({told.first + told.shape.size()}), shape_constant({1})});
+  if (told.shape.rank() == 1) return row;
+  std::vector<std::int64_t> shape{0};
+  for (int axis = 0; axis < told.shape.rank(); ++axis) shape.push_back(told.shape[axis]);
+  const std::string y = node("Reshape", {row, shape_constant(shape)});
+  return told.shape.rank() == 3 ? transposed(y, {0, 3, 1, 2}) : y;
 }
 
 template <Real T>

@@ -1,24 +1,9 @@
 // Definitions of concatenate.hpp.
 #pragma once
 
-#include <meristem/core/for_each.hpp>
+#include <meristem/kernels/columns.cuh>
 #include <meristem/kernels/elementwise.cuh>
 #include <meristem/nn/concatenate.hpp>
-
-namespace meristem::nn::detail {
-
-/// Some columns of a matrix into some of another's, each with a pitch of its own.
-template <Real T>
-struct CopyColumns {
-  const T* from;
-  T* to;
-  std::int64_t from_pitch, to_pitch;
-  MERISTEM_HD void operator()(std::int64_t row, std::int64_t column) const {
-    to[row * to_pitch + column] = from[row * from_pitch + column];
-  }
-};
-
-}  // namespace meristem::nn::detail
 
 namespace meristem::nn {
 
@@ -75,8 +60,7 @@ Trace<T> Concatenate<T>::do_forward(Context& ctx, View<const T> input, const Pas
   for (std::size_t i = 0; i < branches_.size(); ++i) {
     Trace<T> branch = branches_[i]->forward(ctx, input, pass);
     const View<const T> part = branch.output.as_matrix();
-    for_each(ctx, part.extent(0), part.extent(1),
-             detail::CopyColumns<T>{part.data_handle(), rows.data_handle() + first, part.extent(1), rows.extent(1)});
+    kernels::copy_columns<T>(ctx, part, 0, rows, first, part.extent(1));
     first += part.extent(1);
     if (!pass.forward_only) trace.children.push_back(std::move(branch));
   }
@@ -93,8 +77,7 @@ Tensor<T> Concatenate<T>::do_backward(Context& ctx, View<const T> input, const T
   for (std::size_t i = 0; i < branches_.size(); ++i) {
     Tensor<T> part(ctx, trace.children[i].output.shape());
     const View<T> to = part.view().as_matrix();
-    for_each(ctx, to.extent(0), to.extent(1),
-             detail::CopyColumns<T>{rows.data_handle() + first, to.data_handle(), rows.extent(1), to.extent(1)});
+    kernels::copy_columns<T>(ctx, rows, first, to, 0, to.extent(1));
     first += to.extent(1);
     Tensor<T> gradient = branches_[i]->backward(ctx, input, trace.children[i], std::move(part), pass);
     if (!pass.input_gradient) continue;

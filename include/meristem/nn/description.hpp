@@ -33,6 +33,7 @@ enum class Operator {
   normalise,    ///< mean and variance are replaced by learned ones
   pool,         ///< maxima or means over positions, channel by channel
   flatten,      ///< all axes behind the batch become one
+  slice,        ///< some of the numbers of each row, in a shape of their own
   identity,     ///< nothing, in evaluation and in measuring passes
   sequence,     ///< the layers inside, one after the other
   sum,          ///< the layers inside, each on the same input, added up
@@ -121,6 +122,8 @@ class Description {
   /// Over a sliding window, or over the whole map without one.
   void pool(Pooling pooling_, const std::optional<Window>& window_ = {});
   void flatten() { op = Operator::flatten; }
+  /// Numbers `first_` to `first_ + shape_.size() - 1` of each row, in this shape; the fields first and shape.
+  void slice(std::int64_t first_, const Shape& shape_);
   void identity() { op = Operator::identity; }
   /// Its layers are told by `child`, in the order they run.
   void sequence() { op = Operator::sequence; }
@@ -166,6 +169,8 @@ class Description {
   Window window;        ///< of an affine layer or a pooling
   bool global = false;  ///< a pooling of whole maps
   Pooling pooling = Pooling::maximum;
+  std::int64_t first = 0;  ///< of a slice
+  Shape shape;             ///< of a slice
   NormOver over = NormOver::batch;
   double epsilon = 0.0;
   std::int64_t groups = 1;

@@ -62,6 +62,17 @@ void Description<T>::pool(Pooling pooling_, const std::optional<Window>& window_
 }
 
 template <Real T>
+void Description<T>::slice(std::int64_t first_, const Shape& shape_) {
+  op = Operator::slice;
+  first = first_;
+  shape = shape_;
+  FieldValue::List extents;
+  for (int axis = 0; axis < shape.rank(); ++axis) extents.emplace_back(shape[axis]);
+  field("first", first);
+  field("shape", extents);
+}
+
+template <Real T>
 void Description<T>::sum(Activation function) {
   op = Operator::sum;
   activation = function;
