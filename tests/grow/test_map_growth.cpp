@@ -292,7 +292,7 @@ TEST_CASE("map growth: 1x1 convolutions reproduce the fully connected formulas o
   });
   const auto site = ms::grow::find_sites(problem.net).front();
   const auto proposal = problem.propose(site, 4);
-  ms::grow::RowStatistics<double> stacked(problem.ctx, 5, true, 2, true, 4);
+  ms::grow::detail::RowStatistics<double> stacked(problem.ctx, 5, true, 2, true, 4);
   problem.visit({site}, [&](ms::Context&, std::size_t, ms::View<const double> unit, ms::View<const double> consumer,
                             ms::View<const double> goal) { stacked.update(problem.ctx, unit, consumer, goal); });
   const auto solution =

@@ -197,8 +197,7 @@ TEST_CASE("normalisation: new units match what is there") {
       units.variance = {2.0, 3.0};
     }
     const ms::grow::Insertion before = units;
-    const double factor = ms::grow::normalize<double>(
-        ctx, net, site, {.normalization = ms::grow::Normalization::matched}, samples, units);
+    const double factor = ms::grow::normalize<double>(ctx, net, site, {.matched = true}, samples, units);
     const double in = units.fan_in[0] / before.fan_in[0], out = units.fan_out[0] / before.fan_out[0];
     CHECK(factor == doctest::Approx(in * out).epsilon(1e-12));
     for (std::size_t i = 0; i < units.fan_in.size(); ++i) {
@@ -252,14 +251,12 @@ TEST_CASE("normalisation: faint fan-outs, and none") {
   CHECK(ms::grow::normalize<double>(ctx, net, site, {}, samples, units) == 1.0);
   CHECK(units.fan_out == std::vector<double>{3, 0, 0, 0, 4, 0});
   // Mean squared norm (9 + 16) / 2.
-  const double factor =
-      ms::grow::normalize<double>(ctx, net, site, {.normalization = ms::grow::Normalization::faint}, samples, units);
+  const double factor = ms::grow::normalize<double>(ctx, net, site, {.faint_norm = 1e-3}, samples, units);
   CHECK(factor == doctest::Approx(1e-3 / std::sqrt(12.5)).epsilon(1e-12));
   CHECK(units.fan_out[4] == doctest::Approx(4e-3 / std::sqrt(12.5)).epsilon(1e-12));
   CHECK(units.fan_in == fan_in);
   units.fan_out.assign(6, 0.0);
-  CHECK(ms::grow::normalize<double>(ctx, net, site, {.normalization = ms::grow::Normalization::faint}, samples,
-                                    units) == 1.0);
+  CHECK(ms::grow::normalize<double>(ctx, net, site, {.faint_norm = 1e-3}, samples, units) == 1.0);
 }
 
 TEST_SUITE_END();

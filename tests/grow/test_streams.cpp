@@ -258,12 +258,14 @@ struct Problem {
         .mean;
   }
 
-  ms::grow::Proposal measure(const Site& site, const ms::grow::MeasurementOptions& options, std::int64_t most) {
-    ms::grow::Measurer<double> measurer(net, ms::nn::SquaredError{});
+  ms::grow::detail::Proposal measure(const Site& site, const ms::grow::detail::MeasurementOptions& options,
+                                     std::int64_t most) {
+    ms::grow::detail::Measurer<double> measurer(net, ms::nn::SquaredError{});
     const ms::nn::BatchView<double> batch{.inputs = x_tensor, .targets = target_tensor};
     return measurer
         .measure(
-            ctx, {site}, options, [&](const auto& use) { use(batch); }, [&](const Site&, std::int64_t) { return most; })
+            ctx, {site}, options, [&](const auto& use) { use(batch); },
+            [&](const Site&, std::int64_t, const ms::grow::Choice*) { return most; })
         .front();
   }
 };
@@ -296,7 +298,7 @@ Dense centred(Dense a) {
   return a;
 }
 
-const ms::grow::MeasurementOptions plain_tiny{.method = ms::grow::tiny(), .damping = 0.0, .significance = 0.0};
+const ms::grow::detail::MeasurementOptions plain_tiny{.method = ms::grow::tiny(), .damping = 0.0, .significance = 0.0};
 
 std::vector<std::string> names_of(const std::vector<ms::grow::Reader<double>>& readers) {
   std::vector<std::string> names;
@@ -701,7 +703,7 @@ TEST_CASE("streams: methods and sizes that do not fit are refused") {
   const Site site = ms::grow::find_site<double>(problem.net, "stem", Widths::all);
   for (const ms::grow::Method& method : {ms::grow::tiny_joint(), ms::grow::tiny_fisher()}) {
     const auto message = message_of<ms::ArgumentError>([&] { (void)problem.measure(site, {.method = method}, 2); });
-    CHECK(contains(message, "site stem: " + method.name() + " reads P or E of a single consumer"));
+    CHECK(contains(message, "site stem: " + method->name() + " reads P or E of a single consumer"));
   }
   CHECK(contains(message_of<ms::ShapeError>([&] {
                    (void)site.shape({n, inputs});

@@ -76,7 +76,7 @@ TEST_CASE("tasks: binary classification of two half moons, by labels of one logi
   auto net = one_hidden<float>(ctx, 2, 1, 1, Activation::relu);
   const ms::nn::Objective loss = ms::nn::BinaryCrossEntropy{};
   const std::int64_t added =
-      train<float>(ctx, net, ms::nn::BatchSource<float>(set), loss, 60, 6, 50, 0.02, {.max_units = 3});
+      train<float>(ctx, net, ms::nn::BatchSource<float>(set), loss, 60, 6, 50, 0.02, {.how_many = {.at_most = 3}});
   const auto metrics = ms::train::evaluate(ctx, net, test, 1000, loss);
   MESSAGE(metrics << ", " << added << " units added");
   CHECK(added >= 2);
@@ -103,7 +103,7 @@ TEST_CASE("tasks: regression of two outputs with outliers, by Huber's loss") {
   auto net = one_hidden<double>(ctx, 1, 2, 2, Activation::relu);
   const ms::nn::Objective loss = ms::nn::Huber{.delta = 0.3};
   const std::int64_t added =
-      train<double>(ctx, net, ms::nn::BatchSource<double>(set), loss, 80, 5, 50, 0.01, {.max_units = 4});
+      train<double>(ctx, net, ms::nn::BatchSource<double>(set), loss, 80, 5, 50, 0.01, {.how_many = {.at_most = 4}});
   const auto metrics = ms::train::evaluate(ctx, net, clean, 500, loss);
   MESSAGE(metrics << ", " << added << " units added");
   CHECK(added >= 4);
@@ -150,9 +150,9 @@ TEST_CASE("tasks: a physics-informed fit, where no values are known, only an equ
   });
   ms::Context ctx({.seed = 4});
   auto net = one_hidden<double>(ctx, 1, 2, 1, Activation::tanh);
-  const std::int64_t added =
-      train<double>(ctx, net, points, ms::nn::PerSample{Poisson{}}, 300, 10, 40, 0.01,
-                    {.max_units = 2, .significance = 0.0, .statistics_samples = 300, .search_samples = 100});
+  const std::int64_t added = train<double>(
+      ctx, net, points, ms::nn::PerSample{Poisson{}}, 300, 10, 40, 0.01,
+      {.how_many = {.at_most = 2, .significance = 0.0}, .statistics_samples = 300, .search_samples = 100});
   std::vector<double> grid;
   for (int i = 0; i <= 100; ++i) grid.push_back(i / 100.0);
   const auto outputs = ms::to_host(

@@ -8,7 +8,7 @@
 
 #include <meristem/grow/measure/measurement.hpp>
 
-namespace meristem::grow {
+namespace meristem::grow::detail {
 
 template <Real T>
 NumbersOfUnits numbers_of_units(Context& ctx, const Site<T>& site) {
@@ -48,18 +48,18 @@ NumbersOfUnits numbers_of_units(Context& ctx, const Site<T>& site) {
 }
 
 template <Real T>
-Measurement<T>::Measurement(Context& ctx, const Site<T>& site, const MeasurementOptions& options, MaxUnits max_units,
+Measurement<T>::Measurement(Context& ctx, const Site<T>& site, const MeasurementOptions& options, Limit limit,
                             const Tensor<double>* known_covariance)
     : ctx_(&ctx),
       site_(site),
       options_(options),
       needs_(options.method->needs()),
       known_covariance_(known_covariance),
-      max_units_(std::move(max_units)) {
-  if (!max_units_) throw ArgumentError(concat("site ", site.name, ": no function was given for the most units"));
+      limit_(std::move(limit)) {
+  if (!limit_) throw ArgumentError(concat("site ", site.name, ": no function was given for the most units"));
   needs_.consumer = needs_.consumer || needs_.residual || needs_.joint || options.bottleneck;
   needs_.noise = needs_.noise && (options.significance > 0.0 || !options.damping);
-  detail::require_served(site, options.method);
+  require_served(site, options.method);
   statistics_.resize(site.readers());
   same_inputs_.resize(site.readers(), 0);
 }
@@ -172,11 +172,11 @@ Proposal Measurement<T>::propose() {
     if (choice_.companion) {
       const Tensor<double> cross = measured_.front().consumer_cross(*ctx_);
       explained = solve_consumer(cross);
-      explained_norm2 = detail::inner_product<double, double>(*ctx_, in_metric(explained).view(), cross.view());
+      explained_norm2 = inner_product<double, double>(*ctx_, in_metric(explained).view(), cross.view());
     }
     if (choice_.rescale && overlaps()) {
       double norm2 = -explained_norm2;
-      for (const detail::UnitEffects<T>& effects : measured_) norm2 += effects.move_norm2();
+      for (const UnitEffects<T>& effects : measured_) norm2 += effects.move_norm2();
       factor = rescale(insertion, choice_.gain / norm2);
     }
     slope *= factor;
@@ -239,29 +239,29 @@ template <Real T>
 void Measurement<T>::prepare_pass(Context& ctx) {
   candidates_.clear();
   if (choice_.insertion.units == 0 || features_) return;
-  const auto part = [&](std::size_t i) { return detail::part_of(site_, choice_.insertion, i); };
+  const auto part = [&](std::size_t i) { return part_of(site_, choice_.insertion, i); };
   if (pass_ < passes_) {
     for (std::size_t i = 0; i < site_.readers(); ++i) candidates_.emplace_back(ctx, site_.read_by(i), part(i));
   } else if (wants_slope() || choice_.companion || wants_means()) {
     for (std::size_t i = 0; i < site_.readers(); ++i) {
       effects_.emplace_back(
           ctx, site_.read_by(i), part(i),
-          typename detail::UnitEffects<T>::Options{
+          typename UnitEffects<T>::Options{
               .norm2 = choice_.rescale && overlaps(), .companion = choice_.companion, .metric = choice_.output_metric});
     }
   }
 }
 
 template <Real T>
-CandidateGradients Measurement<T>::gradients() const {
-  CandidateGradients result = candidates_.front().gradients();
+GrowthMethod::Gradients Measurement<T>::gradients() const {
+  GrowthMethod::Gradients result = candidates_.front().gradients();
   if (candidates_.size() == 1) return result;
-  std::vector<CandidateGradients> all;
-  for (const detail::CandidatePass<T>& one : candidates_) all.push_back(one.gradients());
+  std::vector<GrowthMethod::Gradients> all;
+  for (const CandidatePass<T>& one : candidates_) all.push_back(one.gradients());
   const std::size_t units = result.gain.size();
   result.fan_out.clear();
   for (std::size_t k = 0; k < units; ++k) {
-    for (const CandidateGradients& one : all) {
+    for (const GrowthMethod::Gradients& one : all) {
       const auto each = static_cast<std::ptrdiff_t>(one.fan_out.size() / units);
       const auto begin = one.fan_out.begin() + static_cast<std::ptrdiff_t>(k) * each;
       result.fan_out.insert(result.fan_out.end(), begin, begin + each);
@@ -282,7 +282,7 @@ SiteMoments Measurement<T>::gathered(Context& ctx) {
     one.reset();
   }
   if (!site_.tied()) return std::move(all.front());
-  return detail::side_by_side(ctx, std::move(all), same_inputs_);
+  return side_by_side(ctx, std::move(all), same_inputs_);
 }
 
 template <Real T>
@@ -302,21 +302,21 @@ void Measurement<T>::solve(Context& ctx, Tensor<double>* covariance) {
   moments_.damping = options_.damping;
   moments_.significance = options_.significance;
   moments_.move_weights = options_.move_weights;
-  moments_.max_units = max_units_(taps());
+  moments_.max_units = limit_(taps(), nullptr);
   const NumbersOfUnits now = numbers_of_units<T>(*ctx_, site_);
   moments_.fan_in = now.fan_in;
   moments_.fan_out = now.fan_out;
   moments_.norm_channels = now.norm;
   if (covariance && needs_.inputs && !known_covariance_) *covariance = clone(ctx, moments_.moments.s);
   choice_ = options_.method->choose(ctx, moments_);
-  if (options_.wanted && choice_.insertion.units > 0) {
-    const std::int64_t wanted = options_.wanted(choice_);
+  if (choice_.insertion.units > 0) {
+    const std::int64_t wanted = limit_(taps(), &choice_);
     if (wanted < choice_.insertion.units) {
       moments_.max_units = wanted;
       choice_ = options_.method->choose(ctx, moments_);
     }
   }
-  if (needs_.consumer) choice_.note = detail::joined(choice_.note, detail::note_of_move(moments_.move));
+  if (needs_.consumer) choice_.note = joined(choice_.note, note_of_move(moments_.move));
   complete(choice_.insertion);
   passes_ = choice_.insertion.units > 0 ? options_.method->candidate_passes() + 1 : 0;
   if (options_.method->candidate_passes() == 0) passes_ = 0;
@@ -337,7 +337,7 @@ Tensor<double> Measurement<T>::damped(Context& ctx, const Tensor<double>& a) con
 template <Real T>
 Tensor<double> Measurement<T>::solve_consumer(const Tensor<double>& cross) const {
   const Tensor<double> s1 = damped(*ctx_, moments_.moments.s1);
-  const Tensor<double> transposed = detail::converted_transposed<double, double>(*ctx_, cross.view());
+  const Tensor<double> transposed = converted_transposed<double, double>(*ctx_, cross.view());
   BestMove<double> found = best_move<double>(*ctx_, s1.view(), transposed.view(), SolveOptions{.route = needs_.route},
                                              moments_.moments.resolution);
   return std::move(found.weights);
@@ -379,4 +379,4 @@ double Measurement<T>::rescale(Insertion& insertion, double factor) {
   return factor;
 }
 
-}  // namespace meristem::grow
+}  // namespace meristem::grow::detail
