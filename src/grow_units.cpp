@@ -37,7 +37,7 @@ namespace meristem::grow {
   template class detail::NormInputs<T>;                                                                              \
   template void follow_growth<T>(Context & ctx, nn::Layer<T> & network, const detail::NormInputs<T>& before,         \
                                  const detail::NormInputs<T>& after, const std::vector<nn::BatchNorm<T>*>& tied);    \
-  template void take_statistics<T>(Context & ctx, const std::vector<Source<T>>& riders, std::int64_t units,          \
+  template void take_statistics<T>(Context & ctx, const std::vector<Affine<T>>& riders, std::int64_t units,          \
                                    const detail::NormInputs<T>& batches);                                            \
   template class Affine<T>;                                                                                          \
   template struct Site<T>;                                                                                           \

@@ -54,7 +54,7 @@ TEST_CASE("diagnosis: norms, gradients and dead units by growth stage, for every
         problem.propose(site, 2, {.method = ms::grow::random_units(), .significance = 0.0}).insertion;
     REQUIRE(insertion.units == 2);
     // Two copies of a unit that no sample reaches: its bias lies far below, or its norm's shift.
-    if (site.norm) {
+    if (site.producer.norm()) {
       insertion.norm_shift.assign(2, -100.0);
     } else {
       for (std::size_t k = 1; k <= 2; ++k) insertion.fan_in[k * static_cast<std::size_t>(insertion.inputs) - 1] = -1e3;
@@ -92,7 +92,7 @@ TEST_CASE("diagnosis: norms, gradients and dead units by growth stage, for every
       CHECK(s.relative_gradient == doctest::Approx(norm(gradients) / norm(weights)));
       const double reading = norm(reads);
       CHECK(s.fan_out_gradient == doctest::Approx(reading > 0.0 ? norm(read_gradients) / reading : 0.0));
-      if (!site.norm) CHECK(s.norm_weight == 1.0);
+      if (!site.producer.norm()) CHECK(s.norm_weight == 1.0);
       if (stage == 1) CHECK(s.dead == 1.0);
       if (stage == 0) CHECK(s.dead < 1.0);
     }

@@ -119,10 +119,10 @@ void check_whole(Net& net, ms::optim::Optimizer<float>& optimizer) {
     CAPTURE(site.name);
     CHECK(site.consumer.in_features() % site.width() == 0);
     if (!site.flattened) CHECK(site.consumer.in_features() == site.width());
-    if (site.norm) {
-      CHECK(site.norm->channels() == site.width());
-      CHECK(site.norm->running_mean().value.extent(0) == site.width());
-      CHECK(site.norm->running_variance().value.extent(0) == site.width());
+    if (site.producer.norm()) {
+      CHECK(site.producer.norm()->channels() == site.width());
+      CHECK(site.producer.norm()->running_mean().value.extent(0) == site.width());
+      CHECK(site.producer.norm()->running_variance().value.extent(0) == site.width());
     }
   }
   for (auto* parameter : ms::nn::parameters(net)) {

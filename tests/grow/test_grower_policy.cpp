@@ -417,7 +417,7 @@ TEST_CASE("grower policy: new channels get a norm weight as large as today's, un
     GrowerOptions options{.sites = {"block.conv1"}, .how_many = ms::grow::HowMany::fixed(2)};
     if (!balanced) options.amplitude.balanced = false;
     Grower grower(t.net, t.sgd, options);
-    const auto& norm = *grower.sites().at(0).norm;
+    const auto& norm = *grower.sites().at(0).producer.norm();
     const auto before = ms::to_host(t.ctx, norm.weight().value);
     double squares = 0.0;
     for (const double weight : before) squares += weight * weight / static_cast<double>(before.size());

@@ -86,8 +86,8 @@ struct Trained {
         CHECK(layer.out_features() == site.width());
         norm_fits(norm);
       };
-      fits(site.producer, site.norm);
-      for (const auto& rider : site.riders) fits(rider.layer, rider.norm);
+      fits(site.producer, site.producer.norm());
+      for (const auto& rider : site.riders) fits(rider, rider.norm());
       site.for_each_reader([&](const auto& reader) {
         CHECK(reader.consumer.in_features() == site.width());
         norm_fits(reader.input_norm);
@@ -401,13 +401,13 @@ TEST_CASE("grower of streams: new channels of riders have the running statistics
     const auto& site = grower.sites().front();
     REQUIRE(site.riders.size() == 2);
     for (const auto& rider : site.riders) {
-      CAPTURE(rider.layer.name());
-      const auto& channels = now.seen.all().at(rider.norm);
-      const auto mean = ms::to_host(t.ctx, rider.norm->running_mean().value);
-      const auto variance = ms::to_host(t.ctx, rider.norm->running_variance().value);
-      const auto weight = ms::to_host(t.ctx, rider.norm->weight().value);
-      const auto shift = ms::to_host(t.ctx, rider.norm->bias().value);
-      const auto rows = ms::to_host(t.ctx, rider.layer.weight().value);
+      CAPTURE(rider.name());
+      const auto& channels = now.seen.all().at(rider.norm());
+      const auto mean = ms::to_host(t.ctx, rider.norm()->running_mean().value);
+      const auto variance = ms::to_host(t.ctx, rider.norm()->running_variance().value);
+      const auto weight = ms::to_host(t.ctx, rider.norm()->weight().value);
+      const auto shift = ms::to_host(t.ctx, rider.norm()->bias().value);
+      const auto rows = ms::to_host(t.ctx, rider.weight().value);
       const std::size_t width = weight.size(), each = rows.size() / width;
       const auto length = [&](std::size_t k) {
         double squares = 0.0;
@@ -427,8 +427,8 @@ TEST_CASE("grower of streams: new channels of riders have the running statistics
     }
     // Training moves them behind the source, where the ReLU lets gradients pass as far as units are active.
     t.train();
-    CHECK(site.riders[1].layer.name() == "stage1.block2.conv2");
-    for (const float weight : ms::to_host(t.ctx, site.riders[1].norm->weight().value)) CHECK(weight != 0.0f);
+    CHECK(site.riders[1].name() == "stage1.block2.conv2");
+    for (const float weight : ms::to_host(t.ctx, site.riders[1].norm()->weight().value)) CHECK(weight != 0.0f);
   }
 }
 
@@ -602,7 +602,7 @@ TEST_CASE("grower of streams: norms in front of earlier readers see a constant, 
     }
     for (int epoch = 0; epoch < 3; ++epoch) t.train();
     for (const auto& rider : site.riders) {
-      const auto rows = numbers(rider.layer.weight());
+      const auto rows = numbers(rider.weight());
       for (std::size_t i = rows.size() / 2; i < rows.size(); ++i) CHECK(rows[i] != 0.0f);
     }
     for (const auto& reader : site.earlier) {

@@ -257,9 +257,10 @@ TEST_CASE("map growth: several times in a row, and from an empty hidden layer") 
     const int axis = site.consumer.weight().value.rank() - 1;
     cut.axes.push_back({site.producer.weight().id, 0, {}, {}});
     cut.axes.push_back({site.producer.bias().id, 0, {}, {}});
-    if (site.norm) {
-      for (const ms::nn::ParameterId id : {site.norm->weight().id, site.norm->bias().id, site.norm->running_mean().id,
-                                           site.norm->running_variance().id}) {
+    if (site.producer.norm()) {
+      for (const ms::nn::ParameterId id :
+           {site.producer.norm()->weight().id, site.producer.norm()->bias().id, site.producer.norm()->running_mean().id,
+            site.producer.norm()->running_variance().id}) {
         cut.axes.push_back({id, 0, {}, {}});
       }
     }

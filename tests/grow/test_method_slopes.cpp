@@ -216,7 +216,7 @@ TEST_CASE("slope of methods: GradMax's units receive the gradient it promises, a
       double predicted = 0.0;
       for (std::int64_t k = 0; k < 3; ++k) predicted += effects.positive(k);
       // A BatchNorm takes the mean out of what a step adds, which this slope does not.
-      if (!maximum && !problem.site.norm) CHECK(predicted == doctest::Approx(promised).epsilon(1e-9));
+      if (!maximum && !problem.site.producer.norm()) CHECK(predicted == doctest::Approx(promised).epsilon(1e-9));
       const double before = problem.loss();
       move_fan_ins(problem, width, step);
       CHECK((before - problem.loss()) / (maximum ? predicted : promised) == doctest::Approx(1.0).epsilon(0.05));

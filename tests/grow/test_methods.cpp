@@ -300,7 +300,7 @@ TEST_CASE("net2wider: copies share the fan-out of their unit, noise stays within
         if (!same) continue;
         ++copies;
         for (std::size_t i = 0; i < m; ++i) sum[i] += after.fan_out[static_cast<std::size_t>(k) * m + i];
-        if (problem.site.norm) {
+        if (problem.site.producer.norm()) {
           CHECK(after.norm.weight[static_cast<std::size_t>(k)] == before.norm.weight[static_cast<std::size_t>(j)]);
           CHECK(after.norm.mean[static_cast<std::size_t>(k)] == before.norm.mean[static_cast<std::size_t>(j)]);
         }
@@ -343,7 +343,7 @@ TEST_CASE("paired: units cancel in pairs, and variances carry over to the wider 
       ms::grow::apply<double>(problem.ctx, ms::grow::make_edit(problem.ctx, problem.site, insertion, 1.0), problem.net);
       const auto after = ms::grow::detail::numbers_of_units<double>(problem.ctx, problem.site);
       const double s = std::sqrt(static_cast<double>(width) / static_cast<double>(width + 4));
-      const bool rescaled = problem.site.consumer_norm || f == Activation::relu;
+      const bool rescaled = problem.site.consumer.norm() || f == Activation::relu;
       for (std::size_t i = 0; i < width * m; ++i) {
         CHECK(after.fan_out[i] == doctest::Approx((rescaled ? s : 1.0) * before.fan_out[i]));
       }

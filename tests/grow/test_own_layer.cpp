@@ -201,7 +201,7 @@ TEST_CASE("own layer: branches that a user's container adds up are tied") {
   CHECK(streams[0].name == "a");
   CHECK(streams[0].readers() == 2);
   CHECK(streams[2].name == "f.right");
-  CHECK(streams[2].riders.at(0).layer.name() == "f.left");
+  CHECK(streams[2].riders.at(0).name() == "f.left");
 }
 
 TEST_CASE("own layer: a network grows through it as through the same function of the library") {

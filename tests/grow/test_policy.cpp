@@ -268,7 +268,7 @@ TEST_CASE("budget: the cost of a unit is what the network counts once it is ther
       units.taps = site.spatial() ? places : 1;
       units.fan_in.assign(static_cast<std::size_t>(2 * units.inputs), 0.0);
       units.fan_out.assign(static_cast<std::size_t>(2 * units.taps * units.outputs), 0.0);
-      if (site.norm) units.mean = units.variance = {0.0, 0.0};
+      if (site.producer.norm()) units.mean = units.variance = {0.0, 0.0};
       ms::grow::apply(ctx, ms::grow::make_edit<double>(ctx, site, units, 1.0), net);
       CHECK(ms::nn::parameter_count(net) == parameters + 2 * cost.parameters);
       CHECK(net.multiply_adds(input) == work + 2 * cost.multiply_adds);

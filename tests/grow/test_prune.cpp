@@ -116,7 +116,7 @@ TEST_CASE("prune: units go with all that belongs to them, and growing them back 
             CHECK(moment.shape() == parameter->value.shape());
           }
         }
-        if (site.norm) CHECK(site.norm->running_mean().value.extent(0) == width - 2);
+        if (site.producer.norm()) CHECK(site.producer.norm()->running_mean().value.extent(0) == width - 2);
         // Sums over a hundred terms of order 1, in another order.
         support::check_close(outputs(ctx, net, batch), expected, 1e-12);
 
@@ -170,8 +170,8 @@ TEST_CASE("prune: the norms of units do not change with the scale that fan-in an
       CAPTURE(site.name);
       const std::vector<double> norms = ms::grow::unit_norms(ctx, site);
       REQUIRE(norms.size() == static_cast<std::size_t>(site.width()));
-      const std::vector<double> in =
-          site.norm ? ms::to_host(ctx, site.norm->weight().value) : ms::to_host(ctx, site.producer.weight().value);
+      const std::vector<double> in = site.producer.norm() ? ms::to_host(ctx, site.producer.norm()->weight().value)
+                                                          : ms::to_host(ctx, site.producer.weight().value);
       const std::vector<double> out = ms::to_host(ctx, site.consumer.weight().value);
       for (std::size_t k = 0; k < norms.size(); ++k) {
         double squares_in = 0.0, squares_out = 0.0;

@@ -193,7 +193,7 @@ SiteReport GrowthStep<T>::insert(const Site<T>& site, Candidate& candidate, Prop
   if (!copies) proposal.insertion.rider_rows = draw_rider_rows(ctx_, site, proposal.insertion.units);
   operations_ += carry_out<T>(ctx_, network(), *grower_.optimizer, site, options_, proposal, candidate.gamma, insist,
                               show_batches, report);
-  const auto normed = [](const grow::Source<T>& rider) { return rider.norm != nullptr; };
+  const auto normed = [](const Affine<T>& rider) { return rider.norm() != nullptr; };
   if (report.added > 0 && !copies && std::any_of(site.riders.begin(), site.riders.end(), normed)) {
     NormInputs<T> seen;
     see_norms(report.samples, seen);

@@ -76,7 +76,7 @@ std::vector<Diagnosis> diagnose(Context& ctx, nn::Layer<T>& network, optim::Opti
                               out_squares = squares(out, last, out.value),
                               out_gradients = squares(out, last, out.gradient),
                               seen = detail::by_unit(taps.squares[i], width);
-    nn::BatchNorm<T>* const norm = site.norm ? site.norm : site.input_norm;
+    nn::BatchNorm<T>* const norm = site.producer.norm() ? site.producer.norm() : site.input_norm;
     const std::vector<double> weights =
         norm ? host(norm->weight().value) : std::vector<double>(static_cast<std::size_t>(width), 1.0);
     const std::vector<std::int64_t> first = optimizer.first_steps(in.id).along(0, width);

@@ -37,13 +37,13 @@ NumbersOfUnits numbers_of_units(Context& ctx, const Site<T>& site) {
       }
     }
   }
-  if (!site.norm) return result;
+  if (!site.producer.norm()) return result;
   const auto read = [&](const Tensor<T>& tensor) {
     const std::vector<T> values = to_host(ctx, tensor);
     return std::vector<double>(values.begin(), values.end());
   };
-  result.norm = {read(site.norm->running_mean().value), read(site.norm->running_variance().value),
-                 read(site.norm->weight().value), read(site.norm->bias().value)};
+  result.norm = {read(site.producer.norm()->running_mean().value), read(site.producer.norm()->running_variance().value),
+                 read(site.producer.norm()->weight().value), read(site.producer.norm()->bias().value)};
   return result;
 }
 
@@ -106,7 +106,7 @@ void Measurement<T>::begin_statistics(Context& ctx, std::size_t reader, const Sh
       ctx, shape, needs,
       typename SiteStatistics<T>::Options{.fan_out = site_.tied() ? FanOut::full : options_.fan_out,
                                           .damping = options_.damping,
-                                          .norm = site_.norm || site_.reader(reader).input_norm,
+                                          .norm = site_.producer.norm() || site_.reader(reader).input_norm,
                                           .known_covariance = known_covariance_});
 }
 
@@ -155,7 +155,7 @@ Proposal Measurement<T>::propose() {
   if (!measured_.empty()) {
     if (wants_means()) {
       std::size_t reader = 0;
-      while (!site_.norm && !site_.reader(reader).input_norm) ++reader;
+      while (!site_.producer.norm() && !site_.reader(reader).input_norm) ++reader;
       for (std::int64_t k = 0; k < insertion.units; ++k) {
         insertion.mean.push_back(measured_[reader].mean(k));
         insertion.variance.push_back(measured_[reader].variance(k));
@@ -226,7 +226,7 @@ void Measurement<T>::complete(Insertion& insertion) const {
 template <Real T>
 bool Measurement<T>::wants_slope() const {
   return !choice_.preserves_function && choice_.choose_signs &&
-         (site_.tied() || site_.spatial() || site_.norm || !choice_.first_order_gain ||
+         (site_.tied() || site_.spatial() || site_.producer.norm() || !choice_.first_order_gain ||
           site_.activation == nn::Activation::relu);
 }
 
@@ -295,7 +295,7 @@ void Measurement<T>::solve(Context& ctx, Tensor<double>* covariance) {
     const Reader<T>& reader = site_.reader(i);
     moments_.relu = moments_.relu || reader.activation == nn::Activation::relu;
     moments_.homogeneous = moments_.homogeneous && reader.homogeneous();
-    moments_.consumer_norm = moments_.consumer_norm && reader.consumer_norm;
+    moments_.consumer_norm = moments_.consumer_norm && reader.consumer.norm();
   }
   moments_.norm = site_.normed();
   moments_.tied = !site_.riders.empty() || !site_.input_norms().empty();
@@ -320,7 +320,7 @@ void Measurement<T>::solve(Context& ctx, Tensor<double>* covariance) {
   complete(choice_.insertion);
   passes_ = choice_.insertion.units > 0 ? options_.method->candidate_passes() + 1 : 0;
   if (options_.method->candidate_passes() == 0) passes_ = 0;
-  if (!site_.tied() && !moments_.spatial && moments_.relu && !site_.norm && needs_.residual) {
+  if (!site_.tied() && !moments_.spatial && moments_.relu && !site_.producer.norm() && needs_.residual) {
     feature_fan_ins_ = options_.method->features(ctx, moments_, choice_);
     if (!feature_fan_ins_.empty()) features_.emplace(ctx, site_, feature_fan_ins_);
   }

@@ -78,12 +78,12 @@ Candidate::Cost unit_cost(const Site<T>& site, const detail::InputShapes<T>& sha
   const auto unit_work = [&](const Affine<T>& layer, bool norm) {
     return places(layer) * (layer.window().kernel.size() * layer.in_features() + (norm ? 1 : 0));
   };
-  std::int64_t work = unit_work(site.producer, site.norm != nullptr);
+  std::int64_t work = unit_work(site.producer, site.producer.norm() != nullptr);
   if (site.tied()) {
     std::int64_t input_norms = std::ssize(site.tied_norms());
-    for (const Source<T>& rider : site.riders) {
-      work += unit_work(rider.layer, rider.norm != nullptr);
-      if (rider.norm) --input_norms;
+    for (const Affine<T>& rider : site.riders) {
+      work += unit_work(rider, rider.norm() != nullptr);
+      if (rider.norm()) --input_norms;
     }
     // Those in front of readers stand where sources are added up, without a pooling in between.
     work += input_norms * places(site.producer);

@@ -99,11 +99,11 @@ template <Real T, class ForEachBatch>
   };
   Sums first, second;
   measure(first);
-  if (site.norm) {
+  if (site.producer.norm()) {
     // What the activation reads is the norm's output: in training mode a channel has mean `bias` and deviation
     // `weight`.
-    const std::vector<T> weights = to_host(ctx, site.norm->weight().value);
-    const std::vector<T> shifts = to_host(ctx, site.norm->bias().value);
+    const std::vector<T> weights = to_host(ctx, site.producer.norm()->weight().value);
+    const std::vector<T> shifts = to_host(ctx, site.producer.norm()->bias().value);
     std::vector<double> existing, added;
     for (std::size_t c = 0; c < weights.size(); ++c) {
       const double w = static_cast<double>(weights[c]), b = static_cast<double>(shifts[c]);

@@ -60,7 +60,7 @@ template <Real T>
   if (sites.size() != 1) return false;
   const Site<T>& site = sites.front();
   const nn::Layer<T>* const end =
-      site.consumer_norm ? static_cast<nn::Layer<T>*>(site.consumer_norm) : site.consumer.layer();
+      site.consumer.norm() ? static_cast<nn::Layer<T>*>(site.consumer.norm()) : site.consumer.layer();
   if (leaves.front() != site.producer.layer() || leaves.back() != end) return false;
   if (site.pool || site.flattened || site.own_slope) return false;
   if (site.producer.in_features() != site.consumer.out_features()) return false;
@@ -68,22 +68,23 @@ template <Real T>
   place.model = &block;
   place.first = site.producer;
   place.last = site.consumer;
-  place.norm = site.norm;
-  place.last_norm = site.consumer_norm;
+  place.norm = site.producer.norm();
+  place.last_norm = site.consumer.norm();
   place.activation = site.activation;
   place.features = site.producer.in_features();
   place.first_window = site.producer.window();
   place.last_window = site.consumer.window();
   place.names = {.first = last_name(site.producer.name()),
-                 .norm = site.norm ? last_name(site.norm->name()) : "",
+                 .norm = site.producer.norm() ? last_name(site.producer.norm()->name()) : "",
                  .activation = "",
                  .last = last_name(site.consumer.name()),
-                 .last_norm = site.consumer_norm ? last_name(site.consumer_norm->name()) : ""};
+                 .last_norm = site.consumer.norm() ? last_name(site.consumer.norm()->name()) : ""};
   for (nn::Layer<T>* leaf : leaves) {
     const nn::Description<T> told = leaf->description();
     if (told.op == nn::Operator::elementwise) place.names.activation = last_name(leaf->name());
     // A norm that the site does not have between its two layers is none that can be made again.
-    if (told.op == nn::Operator::normalise && leaf != site.norm && leaf != site.consumer_norm) return false;
+    if (told.op == nn::Operator::normalise && leaf != site.producer.norm() && leaf != site.consumer.norm())
+      return false;
   }
   return true;
 }

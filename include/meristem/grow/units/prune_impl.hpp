@@ -36,8 +36,8 @@ template <Real T>
     for (const auto& entry : told.buffers) add_tensor(entry);
   };
   add(*site.producer.layer(), nn::Axis::out, 1);
-  if (site.norm) add(*site.norm, nn::Axis::channel, 1);
-  for (const Source<T>& rider : site.riders) add(*rider.layer.layer(), nn::Axis::out, 1);
+  if (site.producer.norm()) add(*site.producer.norm(), nn::Axis::channel, 1);
+  for (const Affine<T>& rider : site.riders) add(*rider.layer(), nn::Axis::out, 1);
   for (nn::BatchNorm<T>* norm : site.tied_norms()) add(*norm, nn::Axis::channel, 1);
   const std::int64_t width = site.width();
   site.for_each_reader([&](const Reader<T>& reader) {
@@ -255,8 +255,8 @@ std::vector<double> unit_norms(Context& ctx, const Site<T>& site) {
     const std::vector<T> weights = to_host(ctx, norm ? norm->weight().value : source.weight().value);
     for (std::size_t i = 0; i < weights.size(); ++i) in[i / (weights.size() / width)] += square(weights[i]);
   };
-  add_source(site.producer, site.norm);
-  for (const Source<T>& rider : site.riders) add_source(rider.layer, rider.norm);
+  add_source(site.producer, site.producer.norm());
+  for (const Affine<T>& rider : site.riders) add_source(rider, rider.norm());
   site.for_each_reader([&](const Reader<T>& reader) {
     std::vector<double> feeds = in;
     if (reader.input_norm) {
