@@ -293,7 +293,7 @@ TEST_CASE("grower of streams: where one source has too few inputs, the others br
       CAPTURE(site.name);
       streams[site.stream] += site.added;
       sources[site.stream] += site.added > 0 ? 1 : 0;
-      CHECK((site.slope > 0.0) == (site.added > 0));
+      CHECK((site.slope > 0.0) == (site.found > 0));
     }
     std::int64_t shared = 0;
     for (const auto& [stream, added] : streams) {
@@ -632,11 +632,9 @@ TEST_CASE("grower of streams: target widths, names and what is refused") {
   options.amplitude.matched = true;
   CHECK(contains(refused(options), "the stream of stem.conv has several"));
   options = all_widths(Where::all);
-  options.how_many.at_most = 8;
-  options.how_many.significance = 1.0;
   options.how_many = ms::grow::HowMany::up_to({{"stage1.block1.conv2", 3}});
   CHECK(contains(refused(options), "give it to the stream's first source, stem.conv"));
-  options.how_many = ms::grow::HowMany::up_to({{"stem.conv", 3}});
+  options.how_many = {.significance = 0.0, .targets = {{"stem.conv", 3}}};
   options.sites = {"stem.conv", "stage1.block1.conv2", "stage1.block2.conv2"};
   ms::grow::Grower<float> grower(t.net, t.sgd, options);
   (void)grower.grow(t.ctx, set);

@@ -178,7 +178,8 @@ TEST_CASE("how many: the smallest limit counts") {
 
 TEST_CASE("how many: the fewest units that explain a share of what is significant") {
   const auto explaining = [](double share, const std::vector<double>& lambda, std::int64_t units) {
-    ms::grow::Candidate site{.report = {.lambda = lambda, .threshold = 0.7}, .solved = true, .units = units};
+    ms::grow::Candidate site{
+        .report = {.name = "layer", .lambda = lambda, .threshold = 0.7}, .solved = true, .units = units};
     HowMany::explaining(share).limit(site);
     return site.units;
   };

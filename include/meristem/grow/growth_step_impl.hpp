@@ -43,7 +43,13 @@ std::vector<Turn<T>> GrowthStep<T>::plan(GrowthReport& report) {
     decider_ = picks_best(where) ? decider_ & options_.rule & Best{where} : decider_ & Shares{} & options_.rule;
   }
   report.where = name_of(where);
-  const std::vector<Site<T>> sites = considered(grower_.sites);
+  std::vector<Site<T>> sites = considered(grower_.sites);
+  if (replay_) {
+    // Sources of a stream grew together, whether or not the first of them did.
+    std::stable_sort(sites.begin(), sites.end(), [&](const Site<T>& a, const Site<T>& b) {
+      return replay_->position(a.name) < replay_->position(b.name);
+    });
+  }
   std::vector<Turn<T>> turns;
   if (where == Where::together || picks_best(where)) {
     turns.emplace_back().sites = sites;

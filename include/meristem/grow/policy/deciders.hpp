@@ -48,6 +48,8 @@ class Replay {
   [[nodiscard]] const GrowthReport& step() const { return history_->steps[index_]; }
   /// What is recorded of the block that joined; null for none.
   [[nodiscard]] const SiteReport* block() const;
+  /// When a site grew, among those of the growth step.
+  [[nodiscard]] std::size_t position(const std::string& site) const;
   /// Throws ArgumentError unless every site of the growth step is one of `sites`, DataError for a site of another
   /// width. Blocks that were not there are left to the caller.
   template <Real T>

@@ -97,6 +97,12 @@ MERISTEM_INLINE const SiteReport* Replay::block() const {
   return found == step().sites.end() ? nullptr : &*found;
 }
 
+MERISTEM_INLINE std::size_t Replay::position(const std::string& site) const {
+  std::size_t index = 0;
+  while (index < step().sites.size() && step().sites[index].name != site) ++index;
+  return index;
+}
+
 template <Real T>
 void Replay::require_sites(const std::vector<Site<T>>& sites) const {
   for (const SiteReport& past : step().sites) {
