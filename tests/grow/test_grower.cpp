@@ -256,7 +256,7 @@ TEST_CASE("grower: options and networks that make no sense are refused") {
   const auto refused = [&](const ms::grow::GrowerOptions& options) {
     return message_of<ms::ArgumentError>([&] { ms::grow::Grower grower(net, sgd, options); });
   };
-  CHECK(contains(refused({.how_many = {.at_most = 0}}), "max_units is 0"));
+  CHECK(contains(refused({.how_many = {.at_most = 0}}), "at_most is 0"));
   CHECK(contains(refused({.how_many = {.at_most = 8, .significance = -1.0}}), "significance is -1"));
   CHECK(contains(refused({.how_many = {.at_most = 8, .significance = std::nan("")}}), "significance is nan"));
   CHECK(contains(refused({.statistics_samples = 0}), "statistics_samples is 0"));

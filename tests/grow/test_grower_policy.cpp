@@ -233,9 +233,7 @@ TEST_CASE("grower policy: the fewest units that explain a share") {
   for (const double share : {0.3, 0.7, 1.0}) {
     Trained t(set);
     GrowerOptions options = lenient(Where::together);
-    options.how_many.at_most = 8;
-    options.how_many.significance = 1.0;
-    options.how_many = HowMany::explaining(share);
+    options.how_many = {.explained = share, .significance = 0.0};
     Grower grower(t.net, t.sgd, options);
     for (const auto& site : grower.grow(t.ctx, set).sites) {
       if (site.added == 0) continue;

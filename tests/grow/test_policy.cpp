@@ -136,8 +136,8 @@ TEST_CASE("when: numbers that make no sense and progress that lacks something ar
   CHECK(contains(refused([] { (void)When::plateau(3, 1.0); }), "plateau: 1 is given; it must lie in [0, 1)"));
   CHECK(contains(refused([] { (void)When::bottleneck(1.0); }), "bottleneck: 1 is given"));
   CHECK(contains(refused([] { (void)When::until_epoch(-1); }), "-1 epochs"));
-  CHECK(contains(refused([] { (void)When::plateau()({.epoch = 1}); }), "plateau needs Progress::loss"));
-  CHECK(contains(refused([] { (void)When::bottleneck(0.5)({.epoch = 1}); }), "needs Progress::unexpressed"));
+  CHECK(contains(refused([] { (void)When::plateau()({.epoch = 1}); }), "plateau needs When::Progress::loss"));
+  CHECK(contains(refused([] { (void)When::bottleneck(0.5)({.epoch = 1}); }), "needs When::Progress::unexpressed"));
   CHECK(contains(
       message_of<ms::NumericError>([] { (void)When::bottleneck(0.5)({.unexpressed = [] { return std::nan(""); }}); }),
       "is nan"));
@@ -178,8 +178,9 @@ TEST_CASE("how many: the smallest limit counts") {
 
 TEST_CASE("how many: the fewest units that explain a share of what is significant") {
   const auto explaining = [](double share, const std::vector<double>& lambda, std::int64_t units) {
-    ms::grow::Candidate site{
-        .report = {.name = "layer", .lambda = lambda, .threshold = 0.7}, .solved = true, .units = units};
+    ms::grow::Candidate site{.report = {.name = "layer", .lambda = lambda, .threshold = 0.7, .found = units},
+                             .solved = true,
+                             .units = units};
     HowMany::explaining(share).limit(site);
     return site.units;
   };
@@ -192,6 +193,10 @@ TEST_CASE("how many: the fewest units that explain a share of what is significan
   CHECK(explaining(0.99, lambda, 4) == 4);
   CHECK(explaining(0.99, lambda, 2) == 2);
   CHECK(explaining(0.5, {}, 0) == 0);
+  // What is found otherwise may still fill up, unless fewer explain enough.
+  ms::grow::Candidate site{.report = {.name = "layer", .lambda = {3}, .found = 1}, .solved = true, .units = 4};
+  HowMany::explaining(0.5).limit(site);
+  CHECK(site.units == 4);
 }
 
 TEST_CASE("how many: numbers that make no sense are refused") {

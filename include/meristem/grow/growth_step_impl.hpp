@@ -294,7 +294,7 @@ void GrowthStep<T>::measure_on(std::int64_t count, const std::vector<std::size_t
     Candidate& one = candidates[now[at]];
     if (choice) {
       one.solved = true;
-      one.units = one.report.found = choice->insertion.units;
+      one.report.found = choice->insertion.units;
       one.report.lambda = choice->lambda;
       one.report.threshold = choice->threshold;
       one.report.gain = choice->gain;

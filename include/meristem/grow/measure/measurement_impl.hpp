@@ -309,12 +309,10 @@ void Measurement<T>::solve(Context& ctx, Tensor<double>* covariance) {
   moments_.norm_channels = now.norm;
   if (covariance && needs_.inputs && !known_covariance_) *covariance = clone(ctx, moments_.moments.s);
   choice_ = options_.method->choose(ctx, moments_);
-  if (choice_.insertion.units > 0) {
-    const std::int64_t wanted = limit_(taps(), &choice_);
-    if (wanted < choice_.insertion.units) {
-      moments_.max_units = wanted;
-      choice_ = options_.method->choose(ctx, moments_);
-    }
+  // Candidates that are still to be refined may be more.
+  if (const std::int64_t found = std::min(choice_.insertion.units, moments_.max_units); found > 0) {
+    moments_.max_units = std::min(moments_.max_units, limit_(taps(), &choice_));
+    if (moments_.max_units < found) choice_ = options_.method->choose(ctx, moments_);
   }
   if (needs_.consumer) choice_.note = joined(choice_.note, note_of_move(moments_.move));
   complete(choice_.insertion);

@@ -66,8 +66,8 @@ struct Candidate {
 /// `Candidate&`, for `limit`, or a `std::vector<Candidate>&`, for `choose`:
 ///
 /// - `consider(Candidate&) const`, before anything is measured: whether the site takes part, and on how many samples;
-/// - `limit(Candidate&) const`, how many units it may get: before they are found, and once more, `solved`, when they
-///   are. If that leaves fewer than were found, the method chooses again for so many;
+/// - `limit(Candidate&) const`, how many units it may get: before they are found, and once more, `solved`, when
+///   `report.found` are. For fewer than these the method chooses again;
 /// - `choose(std::vector<Candidate>&) const`, of all that were measured in the same passes which get how many of the
 ///   units found. Those that lower the loss most stay.
 ///

@@ -1,6 +1,7 @@
 // Definitions of how_many.hpp.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 
@@ -41,12 +42,13 @@ MERISTEM_INLINE void HowMany::limit(Candidate& candidate) const {
   const std::vector<double>& lambda = candidate.report.lambda;
   double total = 0.0, sum = 0.0;
   for (const double value : lambda) total += value > candidate.report.threshold ? value * value : 0.0;
+  const std::int64_t found = std::min(candidate.report.found, candidate.units);
   std::int64_t count = 0;
-  while (count < candidate.units && count < std::ssize(lambda) && sum < explained * total) {
+  while (count < found && count < std::ssize(lambda) && sum < explained * total) {
     const double value = lambda[static_cast<std::size_t>(count++)];
     sum += value * value;
   }
-  candidate.at_most(count);
+  if (count < found) candidate.at_most(count);
 }
 
 }  // namespace meristem::grow

@@ -259,7 +259,10 @@ MERISTEM_INLINE void When::write(std::vector<double>& numbers) const {
 
 MERISTEM_INLINE bool When::read(const std::vector<double>& numbers, std::size_t& at) {
   if (at + 3 > numbers.size() || numbers[at] != static_cast<double>(static_cast<int>(kind_))) return false;
-  if (!(std::abs(numbers[at + 1]) < 1e15) || !std::isfinite(numbers[at + 2])) return false;
+  // Counts, epochs and steps are whole; what is best is finite.
+  if (!(numbers[at + 1] >= 0.0 && numbers[at + 1] < 1e15) || numbers[at + 1] != std::floor(numbers[at + 1]))
+    return false;
+  if (!std::isfinite(numbers[at + 2])) return false;
   last_ = static_cast<std::int64_t>(numbers[at + 1]);
   best_ = numbers[at + 2];
   at += 3;
