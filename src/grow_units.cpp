@@ -1,7 +1,7 @@
 // What the headers of grow/units declare, for float and double.
 #include <meristem/grow/units/depth_impl.hpp>
 #include <meristem/grow/units/edit_impl.hpp>
-#include <meristem/grow/units/find_places_impl.hpp>
+#include <meristem/grow/units/depth_places_impl.hpp>
 #include <meristem/grow/units/find_sites_impl.hpp>
 #include <meristem/grow/units/insertion_impl.hpp>
 #include <meristem/grow/units/make_edit_impl.hpp>

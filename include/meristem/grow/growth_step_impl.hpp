@@ -381,4 +381,4 @@ double GrowthStep<T>::latency() {
 
 }  // namespace meristem::grow::detail
 
-#include <meristem/grow/growth_costs_impl.hpp>
+#include <meristem/grow/growth_step_costs_impl.hpp>

@@ -6,7 +6,7 @@
 #include <utility>
 
 #include <meristem/grow/units/depth.hpp>
-#include <meristem/grow/units/find_places_impl.hpp>
+#include <meristem/grow/units/depth_places_impl.hpp>
 #include <meristem/grow/units/find_sites.hpp>
 #include <meristem/kernels/elementwise.cuh>
 #include <meristem/nn/activation.hpp>

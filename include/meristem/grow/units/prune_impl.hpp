@@ -5,7 +5,7 @@
 #include <cmath>
 #include <numeric>
 
-#include <meristem/grow/units/find_places_impl.hpp>
+#include <meristem/grow/units/depth_places_impl.hpp>
 #include <meristem/grow/units/prune.hpp>
 #include <meristem/kernels/grow_copy.cuh>
 #include <meristem/nn/sequential.hpp>
