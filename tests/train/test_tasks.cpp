@@ -113,6 +113,55 @@ TEST_CASE("tasks: regression of two outputs with outliers, by Huber's loss") {
 
 namespace {
 
+/// Digits of 3×5 points, drawn twice as wide into 8×8 pixels at a random place, with a random strength and noise.
+ms::data::SampleSet<float> digits(std::int64_t n, std::uint64_t seed) {
+  // A row of three bits each, from the top.
+  constexpr std::uint32_t shapes[10] = {075557, 022222, 071747, 071717, 055711, 074717, 074757, 071111, 075757, 075717};
+  ms::data::SampleSet<float> set{.inputs = {}, .input = {64}};
+  const ms::Philox random(seed, 3);
+  std::uint64_t draw = 0;
+  for (std::int64_t i = 0; i < n; ++i) {
+    const auto top = random.below(draw++, 3), left = random.below(draw++, 2);
+    const double strength = 0.5 + 0.5 * random.uniform(draw++);
+    for (std::uint64_t y = 0; y < 8; ++y) {
+      for (std::uint64_t x = 0; x < 8; ++x) {
+        const bool inside = y >= top && y < top + 5 && x >= left && x < left + 6;
+        const bool on = inside && (shapes[i % 10] >> (3 * (4 - (y - top)) + 2 - (x - left) / 2)) % 2 == 1;
+        set.inputs.push_back(static_cast<float>((on ? strength : 0.0) + 0.15 * random.normal(draw)));
+        draw += 2;
+      }
+    }
+    set.labels.push_back(static_cast<std::int32_t>(i % 10));
+  }
+  return set;
+}
+
+}  // namespace
+
+TEST_CASE("tasks: ten digits of 8×8 pixels, from two units on") {
+  const auto set = digits(2000, 1), test = digits(500, 2);
+  const ms::nn::Objective loss = ms::nn::CrossEntropy{};
+  double accuracy[2] = {};
+  std::int64_t added[2] = {};
+  for (const bool grows : {false, true}) {
+    ms::Context ctx({.seed = 4});
+    auto net = one_hidden<float>(ctx, 64, 2, 10, Activation::relu);
+    const ms::grow::GrowerOptions options{.how_many = {.at_most = 8, .significance = 0.5},
+                                          .budget = {.parameters = grows ? 4000 : 160, .must_leave_room = false}};
+    added[grows] = train<float>(ctx, net, ms::nn::BatchSource<float>(set), loss, 40, 4, 50, 0.01, options);
+    const auto metrics = ms::train::evaluate(ctx, net, test, 500, loss);
+    MESSAGE(metrics << ", " << added[grows] << " units added");
+    accuracy[grows] = metrics.accuracy;
+  }
+  CHECK(added[0] == 0);
+  CHECK(added[1] >= 8);
+  // Two numbers for ten classes in six places each.
+  CHECK(accuracy[0] < 0.7);
+  CHECK(accuracy[1] > 0.93);
+}
+
+namespace {
+
 /// Of a point x the three outputs N(x - h), N(x), N(x + h); targets are x, h and f(x). What is to be small is the
 /// residual of u'' = f with u(x) = x (1 - x) N(x), which is 0 at both ends of [0, 1].
 struct Poisson {
