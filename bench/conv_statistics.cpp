@@ -28,7 +28,7 @@ namespace {
 namespace ms = meristem;
 using bench::context;
 using ms::grow::FanOut;
-using ms::grow::PatchPath;
+using ms::grow::detail::PatchPath;
 using Covariance = ms::grow::PatchCovariance<float>;
 using CrossCovariance = ms::grow::PatchCrossCovariance<float>;
 

@@ -93,12 +93,12 @@ void decide(benchmark::State& state, std::size_t first, std::size_t last) {
   ctx.memory()->reset_peak();
   std::int64_t units = 0;
   bench::measure(state, work, [&] {
-    using Measurement = ms::grow::Measurement<float>;
+    using Measurement = ms::grow::detail::Measurement<float>;
     std::vector<Measurement> all;
     all.reserve(sites.size());
     for (const auto& site : sites) {
-      all.emplace_back(ctx, site, ms::grow::MeasurementOptions{.fan_out = fan_out, .significance = 0.0},
-                       [](std::int64_t) { return max_units; });
+      all.emplace_back(ctx, site, ms::grow::detail::MeasurementOptions{.fan_out = fan_out, .significance = 0.0},
+                       [](std::int64_t, const ms::grow::Choice*) { return max_units; });
     }
     // All sites go through the same passes.
     while (all.front().wants() != Measurement::Batches::none) {
@@ -175,11 +175,11 @@ BENCHMARK(mlp_train_step)->Name("growth_step/mlp_train_step")->Apply(bench::rows
 
 void mlp_statistics(benchmark::State& state, bool gather_input_covariance) {
   Perceptron one;
-  std::vector<ms::grow::RowStatistics<float>> all;
+  std::vector<ms::grow::detail::RowStatistics<float>> all;
   bench::Work work{Perceptron::forward + Perceptron::backward, 2.0 * bench::bytes_of(one.images)};
   for (std::size_t i = 0; i < one.sites.size(); ++i) {
     const bool covariance = i > 0 || gather_input_covariance;
-    all.emplace_back(context(), one.sites[i].shape({}), ms::grow::StatisticsOptions{.covariance = covariance});
+    all.emplace_back(context(), one.sites[i].shape({}), ms::grow::detail::StatisticsOptions{.covariance = covariance});
     const auto p = static_cast<double>(one.sites[i].fan_in()), d = static_cast<double>(one.sites[i].consumer_inputs());
     const auto q = static_cast<double>(one.sites[i].fan_out()), n = static_cast<double>(Perceptron::count);
     // M and P, M1, S1, S.
@@ -199,7 +199,7 @@ BENCHMARK_CAPTURE(mlp_statistics, kept, false)->Name("growth_step/mlp_statistics
 
 void mlp_moments(benchmark::State& state) {
   Perceptron one;
-  ms::grow::RowStatistics<float> all(context(), one.sites[0].shape({}));
+  ms::grow::detail::RowStatistics<float> all(context(), one.sites[0].shape({}));
   const auto hidden = bench::normal_matrix({Perceptron::count, Perceptron::hidden}, 2);
   const double order = Perceptron::inputs + 1;
   // S in float is read, S in double read, written, and read once more for its mirror image.

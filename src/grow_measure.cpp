@@ -20,16 +20,16 @@ namespace meristem::grow {
   template class detail::CandidatePass<T>;                                                                       \
   template void add_consumer_products<T>(Context & ctx, const SiteShape& site, View<const T> consumer_input,     \
                                          View<const std::type_identity_t<T>> v, Tensor<double>& total);          \
-  template std::vector<SiteDiagnosis> diagnose<T>(                                                               \
+  template std::vector<Diagnosis> diagnose<T>(                                                                   \
       Context & ctx, nn::Layer<T> & network, optim::Optimizer<T> & optimizer, const std::vector<Site<T>>& sites, \
       const std::type_identity_t<nn::BatchView<T>>& batch, const nn::Objective& loss);                           \
   template class detail::FeaturePass<T>;                                                                         \
   template class detail::GoalMeans<T>;                                                                           \
-  template class MapStatistics<T>;                                                                               \
-  template NumbersOfUnits numbers_of_units<T>(Context & ctx, const Site<T>& site);                               \
-  template class Measurement<T>;                                                                                 \
-  template class Measurer<T>;                                                                                    \
-  template class RowStatistics<T>;                                                                               \
+  template class detail::MapStatistics<T>;                                                                       \
+  template detail::NumbersOfUnits detail::numbers_of_units<T>(Context & ctx, const Site<T>& site);               \
+  template class detail::Measurement<T>;                                                                         \
+  template class detail::Measurer<T>;                                                                            \
+  template class detail::RowStatistics<T>;                                                                       \
   template class SiteStatistics<T>;                                                                              \
   template class detail::UnitEffects<T>;                                                                         \
   template std::vector<double> choose_signs<T>(const detail::UnitEffects<T>& effects, Insertion& insertion);     \

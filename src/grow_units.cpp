@@ -1,6 +1,7 @@
 // What the headers of grow/units declare, for float and double.
 #include <meristem/grow/units/depth_impl.hpp>
 #include <meristem/grow/units/edit_impl.hpp>
+#include <meristem/grow/units/depth_places_impl.hpp>
 #include <meristem/grow/units/find_sites_impl.hpp>
 #include <meristem/grow/units/insertion_impl.hpp>
 #include <meristem/grow/units/make_edit_impl.hpp>
@@ -12,11 +13,10 @@
 namespace meristem::grow {
 
 #define MERISTEM_INSTANTIATE(T)                                                                                      \
-  template class EmptyBlocks<T>;                                                                                     \
+  template class detail::EmptyBlocks<T>;                                                                             \
   template std::vector<Place<T>> find_places<T>(nn::Layer<T> & network, Widths widths);                              \
-  template RemovedBlock<T> remove_block<T>(nn::Layer<T> & network, const std::string& name,                          \
-                                           optim::Optimizer<T>* optimizer);                                          \
-  template void put_back<T>(RemovedBlock<T> && removed, nn::Layer<T> & network, optim::Optimizer<T> * optimizer);    \
+  template Removed<T> remove_block<T>(nn::Layer<T> & network, const std::string& name,                               \
+                                      optim::Optimizer<T>* optimizer);                                               \
   template std::string insert_clone<T>(Context & ctx, const Place<T>& place, double scale,                           \
                                        optim::Optimizer<T>& optimizer);                                              \
   template std::string insert_zero_norm<T>(Context & ctx, const Place<T>& place, std::int64_t width,                 \
@@ -29,15 +29,15 @@ namespace meristem::grow {
   template void follow_outputs<T>(Context & ctx, const Site<T>& site, const nn::Layer<T>* consumer,                  \
                                   std::int64_t added, Insertion& insertion);                                         \
   template Edit<T> make_edit<T>(Context & ctx, const Site<T>& site, const Insertion& insertion, double gamma);       \
-  template RemovedUnits<T> prune<T>(Context & ctx, const Site<T>& site, const std::vector<std::int64_t>& units,      \
-                                    nn::Layer<T>& network, optim::Optimizer<T>* optimizer);                          \
-  template void grow_back<T>(Context & ctx, const RemovedUnits<T>& removed, nn::Layer<T>& network,                   \
-                             optim::Optimizer<T>* optimizer);                                                        \
+  template Removed<T> prune<T>(Context & ctx, const Site<T>& site, const std::vector<std::int64_t>& units,           \
+                               nn::Layer<T>& network, optim::Optimizer<T>* optimizer);                               \
+  template void put_back<T>(Context & ctx, Removed<T> && removed, nn::Layer<T> & network,                             \
+                            optim::Optimizer<T> * optimizer);                                                        \
   template std::vector<double> unit_norms<T>(Context & ctx, const Site<T>& site);                                    \
   template class detail::NormInputs<T>;                                                                              \
   template void follow_growth<T>(Context & ctx, nn::Layer<T> & network, const detail::NormInputs<T>& before,         \
                                  const detail::NormInputs<T>& after, const std::vector<nn::BatchNorm<T>*>& tied);    \
-  template void take_statistics<T>(Context & ctx, const std::vector<Source<T>>& riders, std::int64_t units,          \
+  template void take_statistics<T>(Context & ctx, const std::vector<Affine<T>>& riders, std::int64_t units,          \
                                    const detail::NormInputs<T>& batches);                                            \
   template class Affine<T>;                                                                                          \
   template struct Site<T>;                                                                                           \

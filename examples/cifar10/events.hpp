@@ -139,7 +139,7 @@ struct Pictures {
   std::string filter_layer;
   std::int64_t filter_count = 0;  ///< of which `filters` shows the first
   std::vector<Image> filters;
-  std::vector<meristem::grow::SiteDiagnosis> units;  ///< how they fare, by layer and growth step
+  std::vector<meristem::grow::Diagnosis> units;  ///< how they fare, by layer and growth step
   double learning_rate = 0.0;                        ///< of the last step
 };
 

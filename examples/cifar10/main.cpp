@@ -72,7 +72,7 @@ int main(int argc, char** argv) {
   if (argc > 1 && std::string(argv[1]) == "export") return subcommand(cifar10::export_model, argc, argv);
   cifar10::Options options;
   std::vector<std::string> methods;
-  for (const ms::grow::NamedMethod& method : ms::grow::all_methods()) methods.push_back(method.name);
+  for (const ms::grow::Method& method : ms::grow::all_methods()) methods.push_back(method->name());
   cifar10::CommandLine command_line(options, methods);
   if (const auto exit_code = command_line.parse(argc, argv)) return *exit_code;
   cifar10::interrupt::watch();

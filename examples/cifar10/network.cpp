@@ -62,8 +62,8 @@ ms::grow::GrowerOptions grower_options(const Options& o) {
   options.method = ms::grow::parse_method(o.method);
   options.where = where_of(o.where.value_or(o.is_mlp() ? "all" : "together"));
   options.widths = widths_of(o);
-  options.depth = o.deepens() ? ms::grow::Depth::grows : ms::grow::Depth::fixed;
-  if (o.automatic) options.until.empty_steps = 1;
+  options.depth = o.deepens();
+  if (o.automatic) options.when = ms::grow::When::until_empty(1);
   options.sites = o.layers;
   options.fan_out = o.fan_out == "centre" ? ms::grow::FanOut::centre : ms::grow::FanOut::full;
   ms::grow::HowMany rule =

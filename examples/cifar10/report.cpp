@@ -43,18 +43,16 @@ void Report::on(const Pictures& event) {
   for (const auto& filter : event.filters) pictures_["filters"].push_back(uri(filter));
   pictures_["learning_rate"] = event.learning_rate;
   pictures_["units"] = Json::array();
-  for (const auto& site : event.units) {
-    for (const auto& stage : site.stages) {
-      pictures_["units"].push_back({{"name", site.name},
-                                    {"first_step", stage.first_step},
-                                    {"units", stage.units},
-                                    {"fan_in_norm", stage.fan_in_norm},
-                                    {"fan_out_norm", stage.fan_out_norm},
-                                    {"norm_weight", stage.norm_weight},
-                                    {"relative_gradient", stage.relative_gradient},
-                                    {"fan_out_gradient", stage.fan_out_gradient},
-                                    {"dead", stage.dead}});
-    }
+  for (const auto& stage : event.units) {
+    pictures_["units"].push_back({{"name", stage.site},
+                                  {"first_step", stage.first_step},
+                                  {"units", stage.units},
+                                  {"fan_in_norm", stage.fan_in_norm},
+                                  {"fan_out_norm", stage.fan_out_norm},
+                                  {"norm_weight", stage.norm_weight},
+                                  {"relative_gradient", stage.relative_gradient},
+                                  {"fan_out_gradient", stage.fan_out_gradient},
+                                  {"dead", stage.dead}});
   }
 }
 

@@ -140,10 +140,10 @@ void write(const std::filesystem::path& path, const std::string& text) {
 std::vector<Variant> lines_of(const Options& o) {
   std::vector<std::string> methods = o.methods;
   if (methods.empty()) {
-    for (const ms::grow::NamedMethod& method : ms::grow::all_methods()) {
+    for (const ms::grow::Method& method : ms::grow::all_methods()) {
       // The same units as tiny, more slowly.
-      if (method.name != "tiny-eigen") methods.push_back(method.name);
-      if (method.name == "gradmax") methods.emplace_back("gradmax-copied");
+      if (method->name() != "tiny-eigen") methods.push_back(method->name());
+      if (method->name() == "gradmax") methods.emplace_back("gradmax-copied");
     }
   }
   if (o.controls) {

@@ -107,9 +107,8 @@ inline Run train(const Task& task, const Variant& variant, std::uint64_t seed, d
     // The same number of units for every method, also where a threshold would not let them pass.
     options.how_many =
         task.model == "resnet18" ? ms::grow::HowMany::of_outputs(task.share) : ms::grow::HowMany::fixed(task.units);
-    options.how_many->insist = true;
-    options.how_many->significance = variant.significance;
-    options.line_search = variant.search;
+    options.how_many.insist = true;
+    options.how_many.significance = variant.significance;
     options.amplitude = variant.amplitude;
     options.damping = variant.damping;
     options.move_weights = variant.move_weights;
@@ -148,8 +147,8 @@ inline Run train(const Task& task, const Variant& variant, std::uint64_t seed, d
         for (const auto& site : ms::grow::find_sites(goal, variant.widths)) {
           widths[site.tied() ? site.stream : site.name] = site.width();
         }
-        options.how_many->share_of_outputs = 0.0;
-        options.how_many->targets = widths;
+        options.how_many.share_of_outputs = 0.0;
+        options.how_many.targets = widths;
         grower.emplace(net, sgd, options);
       }
       if (variant.shrink != 1.0 || variant.perturb != 0.0) {

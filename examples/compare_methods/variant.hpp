@@ -24,8 +24,7 @@ struct Variant {
   double learning_rate = 0.05;              ///< at its peak
   meristem::optim::GrowthRate growth_rate;  ///< of new units; steps of rewarm count epochs until the training begins
   std::optional<double> damping;
-  meristem::grow::AmplitudeOptions amplitude;
-  meristem::grow::LineSearchOptions search;
+  meristem::grow::Amplitude amplitude;
   bool move_weights = true;
   double significance = 0.0;
   std::int64_t statistics_samples = 1000, search_samples = 500;
@@ -127,12 +126,12 @@ namespace detail {
          if (value != "even" && value != "balanced") {
            throw meristem::ArgumentError(meristem::concat(what, " is '", value, "'; it is even or balanced"));
          }
-         result.amplitude.split = value == "even" ? grow::Split::even : grow::Split::balanced;
+         result.amplitude.balanced = value == "balanced";
        }},
       {"gamma", [&](auto& value, auto& what) { result.amplitude.fixed = detail::number(value, what); }},
-      {"first", [&](auto& value, auto& what) { result.search.first_decrease = detail::number(value, what); }},
+      {"first", [&](auto& value, auto& what) { result.amplitude.first_decrease = detail::number(value, what); }},
       {"evaluations",
-       [&](auto& value, auto& what) { result.search.most_evaluations = static_cast<int>(detail::whole(value, what)); }},
+       [&](auto& value, auto& what) { result.amplitude.most_evaluations = static_cast<int>(detail::whole(value, what)); }},
       {"move", [&](auto& value, auto& what) { result.move_weights = detail::whole(value, what) != 0; }},
       {"significance", [&](auto& value, auto& what) { result.significance = detail::number(value, what); }},
       {"samples", [&](auto& value, auto& what) { result.statistics_samples = detail::whole(value, what); }},

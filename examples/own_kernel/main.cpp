@@ -85,7 +85,8 @@ int main() {
     const auto train = spirals(4000, 1), test = spirals(1000, 2);
     const auto batches = train.batches<double>(ctx, 100);
     ms::optim::AdamW<double> optimizer(net, {.learning_rate = 0.02});
-    ms::grow::Grower<double> grower(net, optimizer, {.max_units = 4, .significance = 0.0, .statistics_samples = 2000});
+    ms::grow::Grower<double> grower(net, optimizer,
+                                    {.how_many = {.at_most = 4, .significance = 0.0}, .statistics_samples = 2000});
     double accuracy = 0;
     for (int epoch = 1; epoch <= 16; ++epoch) {
       for (const auto& batch : batches) ms::train::step<double>(ctx, net, batch, optimizer);

@@ -18,7 +18,7 @@ int main() {
     net.add<own_layer::Dense>("last", ctx, 2, 10);
 
     ms::optim::Sgd<float> sgd(net, {.learning_rate = 0.02, .momentum = 0.9});
-    ms::grow::Grower<float> grower(net, sgd, {.max_units = 4, .significance = 0.0});
+    ms::grow::Grower<float> grower(net, sgd, {.how_many = {.at_most = 4, .significance = 0.0}});
     std::int64_t added = 0;
     for (int epoch = 0; epoch < 2; ++epoch) {
       for (const auto& batch : images.batches<float>(ctx, 50, {.shuffle = true, .epoch = epoch})) {

@@ -1,6 +1,7 @@
 // Networks grow by a method that is not the library's: a perceptron and one with convolutions, on the built-in shapes.
 #include <cstdint>
 #include <iostream>
+#include <memory>
 #include <string>
 #include <utility>
 
@@ -15,8 +16,8 @@ bool grows(ms::Context& ctx, const std::string& name, ms::nn::Sequential<float>&
            const ms::data::ImageSet& images) {
   ms::optim::Sgd<float> sgd(net, {.learning_rate = 0.02, .momentum = 0.9});
   ms::grow::GrowerOptions options;
-  options.method = ms::grow::make_method<own_method::OneOutput>();
-  options.max_units = 4;
+  options.method = std::make_shared<own_method::OneOutput>();
+  options.how_many.at_most = 4;
   ms::grow::Grower<float> grower(net, sgd, options);
   std::int64_t added = 0;
   bool fell = true;

@@ -21,7 +21,7 @@ int main(int argc, char** argv) try {
   auto net = ms::models::mlp<float>(ctx, {.inputs = train.input.size(), .hidden = {2}, .classes = 1});
   ms::optim::AdamW<float> adamw(net, {.learning_rate = 3e-3, .weight_decay = 0.1});
   const ms::nn::Objective loss = ms::nn::SquaredError{};
-  ms::grow::Grower<float> grower(net, adamw, {.max_units = 4, .loss = loss});
+  ms::grow::Grower<float> grower(net, adamw, {.how_many = {.at_most = 4}, .loss = loss});
   for (int epoch = 1; epoch <= 60; ++epoch) {
     for (const auto& batch : train.batches<float>(ctx, 32, {.shuffle = true, .epoch = epoch})) {
       ms::train::step(ctx, net, batch, adamw, loss);

@@ -160,7 +160,7 @@ void write_logits(const fs::path& folder, const std::string& name, const std::st
   const ms::io::ModelInfo info = ms::io::load_model<float>(ctx, base + ".safetensors").info;
   std::istringstream lines(info.history);
   std::int64_t units = 0;
-  for (const auto& event : ms::io::read_history(lines, name).events) units += event.report.added();
+  for (const auto& event : ms::io::read_history(lines, name).steps) units += event.added();
   if (units == 0) throw std::runtime_error(name + " has not grown");
   std::vector<std::int64_t> first(1000);
   std::iota(first.begin(), first.end(), std::int64_t{0});

@@ -14,7 +14,7 @@ namespace grow_amplitude_test {
 
 namespace ms = meristem;
 using ms::grow::line_search;
-using ms::grow::LineSearchOptions;
+using ms::grow::Amplitude;
 using ms::grow::detail::LineSearchResult;
 using support::contains;
 using support::message_of;
@@ -29,7 +29,7 @@ struct Search {
   std::vector<double> tried;
   LineSearchResult result;
 
-  Search(const std::function<double(double)>& loss, double slope, const LineSearchOptions& options = {}) {
+  Search(const std::function<double(double)>& loss, double slope, const Amplitude& options = {}) {
     result = line_search(
         [&](double gamma) {
           tried.push_back(gamma);
@@ -42,14 +42,14 @@ struct Search {
 };
 
 /// A slope for which the search of a loss of 1 at γ = 0 begins at `gamma`.
-double begin_at(double gamma) { return LineSearchOptions{}.first_decrease / gamma; }
+double begin_at(double gamma) { return Amplitude{}.first_decrease / gamma; }
 
 }  // namespace
 
 TEST_SUITE_BEGIN("unit");
 
 TEST_CASE("line search: it begins where the first-order decrease is a share of the loss, at a power of two") {
-  const auto first = [](double loss, double slope, const LineSearchOptions& options = {}) {
+  const auto first = [](double loss, double slope, const Amplitude& options = {}) {
     return Search([=](double gamma) { return gamma == 0.0 ? loss : loss + 1; }, slope, options).tried[1];
   };
   // 0.02 · 2 / 0.5 = 0.08, between 2^-4 = 0.0625 and 2^-3 = 0.125; the middle of them on a log scale is 0.088.
@@ -92,7 +92,7 @@ TEST_CASE("line search: a loss that falls for ever ends at the largest amplitude
 TEST_CASE("line search: the number of losses is bounded, up and down") {
   for (const int most : {2, 3, 10}) {
     CAPTURE(most);
-    const LineSearchOptions options{.largest = 1e9, .most_evaluations = most};
+    const Amplitude options{.largest = 1e9, .most_evaluations = most};
     CHECK(Search([](double gamma) { return std::exp(-gamma); }, begin_at(0.25), options).result.evaluations == most);
     const Search rises([](double gamma) { return 1 + gamma; }, begin_at(0.25), options);
     CHECK(rises.result.evaluations == most);
@@ -144,11 +144,11 @@ TEST_CASE("line search: the decrease is accepted from the threshold on, relative
       return gamma == 1.0 ? level - share * std::abs(level) : gamma < 1.0 ? level : level + 1;
     };
   };
-  const auto accepted = [](const std::function<double(double)>& loss, const LineSearchOptions& options = {}) {
+  const auto accepted = [](const std::function<double(double)>& loss, const Amplitude& options = {}) {
     return Search(loss, begin_at(1.0) * std::abs(loss(0.0)), options).result.accepted;
   };
   // Powers of two: the difference is exact.
-  const LineSearchOptions options{.least_relative_decrease = 0x1p-10};
+  const Amplitude options{.least_relative_decrease = 0x1p-10};
   for (const double level : {1.0, 4.0, -2.0}) {
     CAPTURE(level);
     CHECK(accepted(falls_by(0x1p-10, level), options));
@@ -183,7 +183,7 @@ TEST_CASE("line search: a loss before growth that is not finite is an error") {
 }
 
 TEST_CASE("line search: bad options are told before the loss is looked at") {
-  const auto refused = [](const LineSearchOptions& options) {
+  const auto refused = [](const Amplitude& options) {
     return message_of<ms::ArgumentError>([&] {
       (void)line_search([](double) -> double { throw std::logic_error("the loss was evaluated"); }, 1.0, options);
     });

@@ -13,6 +13,7 @@
 #include <meristem/grow/units/find_sites.hpp>
 #include <meristem/grow/units/insertion.hpp>
 #include <meristem/grow/units/make_edit.hpp>
+#include <meristem/grow/units/prune.hpp>
 #include <meristem/models/mlp.hpp>
 #include <meristem/models/resnet.hpp>
 #include <meristem/models/vgg.hpp>
@@ -26,8 +27,8 @@
 namespace grow_depth_test {
 
 namespace ms = meristem;
-using ms::grow::EmptyBlocks;
 using ms::grow::Widths;
+using ms::grow::detail::EmptyBlocks;
 using ms::nn::Activation;
 using ms::nn::Mode;
 using support::contains;
@@ -355,10 +356,10 @@ TEST_CASE("blocks: singular values, slope and outputs of the first units are tho
   blocks.open();
   const auto& site = blocks.site(0);
   CHECK(site.name == "block1.linear1");
-  ms::grow::Measurer<double> measurer(net, ms::nn::CrossEntropy{});
+  ms::grow::detail::Measurer<double> measurer(net, ms::nn::CrossEntropy{});
   const auto proposals = measurer.measure(
       ctx, {site}, {.method = ms::grow::tiny(), .damping = 0.0, .significance = 0.0},
-      [&](const auto& use) { use(batch); }, [](const auto&, std::int64_t) { return std::int64_t{2}; });
+      [&](const auto& use) { use(batch); }, [](const auto&, std::int64_t, const auto*) { return std::int64_t{2}; });
   REQUIRE(proposals.size() == 1);
   const auto& insertion = proposals[0].insertion;
   REQUIRE(insertion.units == 2);
@@ -481,13 +482,13 @@ TEST_CASE("blocks: parameters join the optimiser's groups of their model, and wh
   const auto with = everything<float>(ctx, net, adam);
 
   auto removed = ms::grow::remove_block<float>(net, name, &adam);
-  CHECK(removed.container == "stage1");
-  CHECK(removed.position == 1);
+  CHECK(removed.block.container == "stage1");
+  CHECK(removed.block.position == 1);
   CHECK(everything<float>(ctx, net, adam).size() == without.size());
   (void)outputs(ctx, net, x, Mode::training);
-  ms::grow::put_back<float>(std::move(removed), net, &adam);
+  ms::grow::put_back<float>(ctx, std::move(removed), net, &adam);
   CHECK(everything<float>(ctx, net, adam) == with);
-  CHECK(contains(message_of<ms::ArgumentError>([&] { ms::grow::put_back<float>(std::move(removed), net); }),
+  CHECK(contains(message_of<ms::ArgumentError>([&] { ms::grow::put_back<float>(ctx, std::move(removed), net); }),
                  "was put back already"));
   train<float>(ctx, net, adam, x, 1);
 
@@ -496,16 +497,16 @@ TEST_CASE("blocks: parameters join the optimiser's groups of their model, and wh
   CHECK(contains(message_of<ms::ArgumentError>([&] { (void)ms::grow::remove_block<float>(net, "stem"); }),
                  "no block that adds something to its input"));
   auto again = ms::grow::remove_block<float>(net, name);
-  again.container = "stage7";
-  CHECK(contains(message_of<ms::ArgumentError>([&] { ms::grow::put_back<float>(std::move(again), net); }),
+  again.block.container = "stage7";
+  CHECK(contains(message_of<ms::ArgumentError>([&] { ms::grow::put_back<float>(ctx, std::move(again), net); }),
                  "no Sequential 'stage7'"));
   // What could not be put back is still there.
-  REQUIRE(again.block != nullptr);
-  again.container = "stage1";
+  REQUIRE(again.block.layer != nullptr);
+  again.block.container = "stage1";
   again.name = "stage1.block1";
-  CHECK(contains(message_of<ms::ArgumentError>([&] { ms::grow::put_back<float>(std::move(again), net); }),
+  CHECK(contains(message_of<ms::ArgumentError>([&] { ms::grow::put_back<float>(ctx, std::move(again), net); }),
                  "has a layer stage1.block1 already"));
-  CHECK(again.block != nullptr);
+  CHECK(again.block.layer != nullptr);
   CHECK(contains(message_of<ms::ArgumentError>([&] {
                    (void)ms::grow::insert_zero_norm<float>(ctx, ms::grow::find_places<float>(net)[1], 0, adam);
                  }),

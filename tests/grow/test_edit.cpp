@@ -645,7 +645,7 @@ TEST_CASE_TEMPLATE("edit: another amplitude is the same as another edit, and the
     edit.axes.push_back({net.a->bias().id, 0, appended(7, 2), ms::from_host<T>(ctx, {2}, {T(1), T(2)}), 7, 0.5});
     return edit;
   };
-  StagedEdit<T> trial(ctx, edit_at(0.3), net.net, nullptr, ms::grow::Follow::nothing);
+  StagedEdit<T> trial(ctx, edit_at(0.3), net.net, nullptr, ms::grow::detail::Follow::nothing);
   for (const double gamma : {0.3, 0.0, 1.0, 1e-6, 400.0, 0.3}) {
     CAPTURE(gamma);
     trial.set_amplitude(ctx, gamma);
@@ -664,7 +664,7 @@ TEST_CASE_TEMPLATE("edit: another amplitude is the same as another edit, and the
       }
     }
     CHECK(bias[8] == doctest::Approx(static_cast<double>(2 * root)).epsilon(2 * support::eps<T>));
-    StagedEdit<T> own(ctx, edit_at(gamma), net.net, nullptr, ms::grow::Follow::nothing);
+    StagedEdit<T> own(ctx, edit_at(gamma), net.net, nullptr, ms::grow::detail::Follow::nothing);
     own.swap();
     CHECK(ms::to_host(ctx, net.b->weight().value) == found);
     own.swap();

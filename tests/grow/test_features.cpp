@@ -150,7 +150,7 @@ TEST_CASE("features: they lower the loss by what was predicted where nothing lin
       return task.set.batch<double>(c, all);
     });
     ms::grow::Grower<double> grower(net, sgd,
-                                    {.max_units = 6,
+                                    {.how_many = {.at_most = 6},
                                      .statistics_samples = 1000,
                                      .search_samples = 1000,
                                      .batch_size = 1000,
@@ -192,7 +192,7 @@ TEST_CASE("features: without them there is at most a unit for each output") {
   ms::optim::Sgd<double> sgd(net, {.learning_rate = 0.1});
   ms::grow::Grower<double> grower(
       net, sgd,
-      {.method = ms::grow::make_method<ms::grow::Tiny>(ms::grow::Tiny::Options{.features = false}),
+      {.method = std::make_shared<const ms::grow::detail::Tiny>(ms::grow::detail::Tiny::Options{.features = false}),
        .loss = ms::nn::SquaredError{}});
   CHECK(grower.grow(ctx, task.set).added() <= 1);
 }
@@ -314,7 +314,7 @@ double error_of(const Regression& task, std::uint64_t seed, bool grows, std::int
   const ms::nn::Objective loss = ms::nn::SquaredError{};
   auto net = ms::models::mlp<float>(ctx, {.inputs = 8, .hidden = {width}, .classes = 1});
   ms::optim::AdamW<float> adamw(net, {.learning_rate = 3e-3, .weight_decay = 0.0});
-  ms::grow::Grower<float> grower(net, adamw, {.max_units = 4, .loss = loss});
+  ms::grow::Grower<float> grower(net, adamw, {.how_many = {.at_most = 4}, .loss = loss});
   for (int epoch = 1; epoch <= 100; ++epoch) {
     for (const auto& batch : task.train.batches<float>(ctx, 100, {.shuffle = true, .epoch = epoch})) {
       ms::train::step(ctx, net, batch, adamw, loss);

@@ -80,7 +80,7 @@ TEST_CASE("grower: accepted growth lowers the loss, follows the parameters, and 
   ms::Context ctx({.seed = 4});
   auto net = small_net(ctx);
   ms::optim::Sgd sgd(net, {.learning_rate = 0.05, .momentum = 0.9});
-  ms::grow::Grower grower(net, sgd, {.max_units = 4, .statistics_samples = 700, .search_samples = 200});
+  ms::grow::Grower grower(net, sgd, {.how_many = {.at_most = 4}, .statistics_samples = 700, .search_samples = 200});
   REQUIRE(grower.sites().size() == 2);
   std::vector<ms::nn::ParameterId> ids;
   for (auto* parameter : ms::nn::parameters(net)) ids.push_back(parameter->id);
@@ -125,7 +125,8 @@ TEST_CASE("grower: it grows when its condition is due, and its state remembers w
   auto net = small_net(ctx);
   ms::optim::Sgd sgd(net, {.learning_rate = 0.05});
   using ms::grow::When;
-  const ms::grow::GrowerOptions options{.when = When::every_epochs(2) && When::bottleneck(0.0), .significance = 0.0};
+  const ms::grow::GrowerOptions options{.when = When::every_epochs(2) && When::bottleneck(0.0),
+                                        .how_many = {.at_most = 8, .significance = 0.0}};
   ms::grow::Grower grower(net, sgd, options);
   std::vector<std::int64_t> grown;
   for (std::int64_t epoch = 1; epoch <= 3; ++epoch) {
@@ -147,7 +148,7 @@ TEST_CASE("grower: the same seed gives the same bits, another seed others") {
     ms::Context ctx({.seed = seed});
     auto net = small_net(ctx);
     ms::optim::AdamW adam(net, {.learning_rate = 0.01});
-    ms::grow::Grower grower(net, adam, {.max_units = 3, .significance = 0.2, .statistics_samples = 300});
+    ms::grow::Grower grower(net, adam, {.how_many = {.at_most = 3, .significance = 0.2}, .statistics_samples = 300});
     train_epochs(ctx, net, set, adam, 0, 4);
     const auto report = grower.grow(ctx, set);
     CHECK(report.added() > 0);
@@ -165,8 +166,8 @@ TEST_CASE("grower: rejected growth leaves every bit of the network and the optim
   auto net = small_net(ctx);
   ms::optim::Sgd sgd(net, {.learning_rate = 0.05, .momentum = 0.9});
   train_epochs(ctx, net, set, sgd, 0, 2);
-  ms::grow::GrowerOptions options{.significance = 0.0, .statistics_samples = 200};
-  options.line_search.least_relative_decrease = 0.999;
+  ms::grow::GrowerOptions options{.how_many = {.at_most = 8, .significance = 0.0}, .statistics_samples = 200};
+  options.amplitude.least_relative_decrease = 0.999;
   ms::grow::Grower grower(net, sgd, options);
   const auto before = weights_of(ctx, net);
   std::vector<std::vector<float>> moments;
@@ -185,7 +186,7 @@ TEST_CASE("grower: the covariance of the network's input is computed once and st
     ms::Context ctx({.seed = 4});
     auto net = small_net(ctx);
     ms::optim::Sgd sgd(net, {.learning_rate = 0.05});
-    const ms::grow::GrowerOptions options{.max_units = 2, .significance = 0.0};
+    const ms::grow::GrowerOptions options{.how_many = {.at_most = 2, .significance = 0.0}};
     ms::grow::Grower kept(net, sgd, options);
     std::vector<double> numbers;
     for (int round = 0; round < 3; ++round) {
@@ -208,7 +209,8 @@ TEST_CASE("grower: best_gain grows one site and reports all") {
   ms::optim::Sgd sgd(net, {.learning_rate = 0.05});
   train_epochs(ctx, net, set, sgd, 0, 3);
   // With this seed growth lowers the loss by 3 %: rounding does not decide whether units are added, nor where.
-  const ms::grow::GrowerOptions options{.where = ms::grow::Where::best_gain, .max_units = 2, .significance = 0.0};
+  const ms::grow::GrowerOptions options{.where = ms::grow::Where::best_gain,
+                                        .how_many = {.at_most = 2, .significance = 0.0}};
   ms::grow::Grower grower(net, sgd, options);
   const auto report = grower.grow(ctx, set);
   REQUIRE(report.sites.size() == 2);
@@ -225,7 +227,8 @@ TEST_CASE("grower: the parameter budget holds") {
   ms::optim::Sgd sgd(net, {.learning_rate = 0.05});
   const std::int64_t start = ms::nn::parameter_count(net);
   // Room for one unit of the first site (64 + 1 + 3) and not for two.
-  ms::grow::Grower grower(net, sgd, {.max_units = 5, .significance = 0.0, .budget = {.parameters = start + 70}});
+  ms::grow::Grower grower(net, sgd,
+                          {.how_many = {.at_most = 5, .significance = 0.0}, .budget = {.parameters = start + 70}});
   const auto report = grower.grow(ctx, set);
   CHECK(ms::nn::parameter_count(net) <= start + 70);
   bool told = false;
@@ -238,7 +241,7 @@ TEST_CASE("grower: NaN in the network or the data is told, and nothing changes")
   ms::Context ctx({.seed = 4});
   auto net = small_net(ctx);
   ms::optim::Sgd sgd(net, {.learning_rate = 0.05});
-  ms::grow::Grower grower(net, sgd, {.significance = 0.0});
+  ms::grow::Grower grower(net, sgd, {.how_many = {.at_most = 8, .significance = 0.0}});
   auto* bias = ms::nn::parameters(net)[5];
   bias->value = ms::from_host<float>(ctx, {2}, std::vector<float>{0.0f, std::numeric_limits<float>::quiet_NaN()});
   const auto before = ms::nn::parameter_count(net);
@@ -253,9 +256,9 @@ TEST_CASE("grower: options and networks that make no sense are refused") {
   const auto refused = [&](const ms::grow::GrowerOptions& options) {
     return message_of<ms::ArgumentError>([&] { ms::grow::Grower grower(net, sgd, options); });
   };
-  CHECK(contains(refused({.max_units = 0}), "max_units is 0"));
-  CHECK(contains(refused({.significance = -1.0}), "significance is -1"));
-  CHECK(contains(refused({.significance = std::nan("")}), "significance is nan"));
+  CHECK(contains(refused({.how_many = {.at_most = 0}}), "at_most is 0"));
+  CHECK(contains(refused({.how_many = {.at_most = 8, .significance = -1.0}}), "significance is -1"));
+  CHECK(contains(refused({.how_many = {.at_most = 8, .significance = std::nan("")}}), "significance is nan"));
   CHECK(contains(refused({.statistics_samples = 0}), "statistics_samples is 0"));
   CHECK(contains(refused({.search_samples = -3}), "search_samples is -3"));
   CHECK(contains(refused({.batch_size = 0}), "batch_size is 0"));
@@ -298,8 +301,8 @@ TEST_CASE("growth report: methods that do not read a bottleneck report none") {
     ms::Context ctx({.seed = 4});
     auto net = ms::models::mlp<float>(ctx, {.inputs = 3072, .hidden = {4}, .classes = 10});
     ms::optim::Sgd<float> sgd(net, {.learning_rate = 0.02});
-    ms::grow::Grower grower(net, sgd,
-                            {.method = ms::grow::parse_method(name), .max_units = 2, .statistics_samples = 60});
+    ms::grow::Grower grower(
+        net, sgd, {.method = ms::grow::parse_method(name), .how_many = {.at_most = 2}, .statistics_samples = 60});
     const auto report = grower.grow(ctx, ms::data::synthetic({.images = 100, .seed = 1}));
     const bool measured = std::string(name) == "tiny";
     CHECK(std::isnan(report.sites.at(0).bottleneck) != measured);

@@ -34,7 +34,6 @@
 namespace grow_grower_depth_test {
 
 namespace ms = meristem;
-using ms::grow::Depth;
 using ms::grow::GrowerOptions;
 using ms::grow::GrowthReport;
 using ms::grow::SiteReport;
@@ -130,13 +129,12 @@ struct Run {
 GrowerOptions deepening(Where where, Widths widths = Widths::hidden) {
   GrowerOptions options{.where = where,
                         .widths = widths,
-                        .depth = Depth::grows,
-                        .max_units = 2,
-                        .significance = 0.0,
+                        .depth = true,
+                        .how_many = {.at_most = 2, .significance = 0.0},
                         .statistics_samples = 400,
                         .search_samples = 120,
                         .batch_size = 50};
-  options.line_search.least_relative_decrease = 1e-6;
+  options.amplitude.least_relative_decrease = 1e-6;
   return options;
 }
 
@@ -269,7 +267,7 @@ TEST_CASE("grower depth: where every width grows, a block joins only if its para
   for (const std::int64_t units : {1, 4}) {
     Run run(images, units == 1 ? Kind::resnet : Kind::small);
     GrowerOptions options = deepening(Where::together);
-    options.max_units = units;
+    options.how_many.at_most = units;
     ms::grow::Grower<float> grower(run.net, run.sgd, options);
     for (int step = 0; step < 2; ++step) {
       const GrowthReport report = grower.grow(run.ctx, images);
@@ -313,14 +311,14 @@ TEST_CASE("grower depth: growth that is refused leaves every bit, and so do meth
     return report;
   };
   GrowerOptions options = deepening(Where::best_gain, Widths::none);
-  options.line_search.least_relative_decrease = 0.9;
+  options.amplitude.least_relative_decrease = 0.9;
   const GrowthReport rejected = unchanged(options);
   CHECK(std::any_of(rejected.sites.begin(), rejected.sites.end(),
                     [](const SiteReport& site) { return contains(site.note, "no amplitude lowers the loss enough"); }));
 
   // The norms and biases of a block count: one parameter short of what the cheapest one takes.
   options = deepening(Where::best_gain_per_parameter, Widths::none);
-  options.max_units = 1;
+  options.how_many.at_most = 1;
   options.budget.must_leave_room = false;
   const std::int64_t now = ms::nn::parameter_count<float>(run.net);
   // Behind the stem: two convolutions of 3x3 between 2 channels and a unit, without biases, a norm for each.
@@ -343,7 +341,7 @@ TEST_CASE("grower depth: multiply-adds of a block count with those of its norms"
   Run run(images, Kind::resnet);
   const ms::Shape image{1, 8, 8, 2};
   GrowerOptions options = deepening(Where::best_gain_per_flop, Widths::none);
-  options.max_units = 1;
+  options.how_many.at_most = 1;
   options.budget.must_leave_room = false;
   // The cheapest place is in the last stage, on maps of 1x1 with 16 channels.
   const std::int64_t cheapest = (9 * 16 + 1) + (9 * 16 + 16), now = run.net.multiply_adds(image);
@@ -372,7 +370,7 @@ TEST_CASE("grower depth: a run goes on from a checkpoint bit by bit, and its his
     ms::grow::Grower<float> grower(run.net, run.sgd, options);
     ms::grow::History history;
     history.add(1, 8, grower.grow(run.ctx, images));
-    REQUIRE(bought(history.events[0].report) != nullptr);
+    REQUIRE(bought(history.steps[0]) != nullptr);
     run.train();
     ms::io::save_checkpoint<float>(path, run.ctx, run.net, run.sgd, {{"grower", grower.state()}});
     const std::int64_t epoch = run.epoch;
@@ -399,8 +397,8 @@ TEST_CASE("grower depth: a run goes on from a checkpoint bit by bit, and its his
     std::stringstream lines;
     history.write_json_lines(lines);
     auto read = std::make_shared<ms::grow::History>(ms::io::read_history(lines));
-    CHECK(bought(read->events[0].report)->block == bought(history.events[0].report)->block);
-    CHECK(bought(read->events[0].report)->new_parameters == bought(history.events[0].report)->new_parameters);
+    CHECK(bought(read->steps[0])->block == bought(history.steps[0])->block);
+    CHECK(bought(read->steps[0])->new_parameters == bought(history.steps[0])->new_parameters);
     Run again(images, Kind::small);
     options.replay = read;
     ms::grow::Grower<float> replaying(again.net, again.sgd, options);
@@ -418,9 +416,9 @@ TEST_CASE("grower depth: a run goes on from a checkpoint bit by bit, and its his
     }
 
     // A history of another network.
-    read->events[0].report.sites.front().block = "stage7.block1_1";
-    read->events[0].report.sites.front().added = 1;
-    for (std::size_t i = 1; i < read->events[0].report.sites.size(); ++i) read->events[0].report.sites[i].added = 0;
+    read->steps[0].sites.front().block = "stage7.block1_1";
+    read->steps[0].sites.front().added = 1;
+    for (std::size_t i = 1; i < read->steps[0].sites.size(); ++i) read->steps[0].sites[i].added = 0;
     Run other(images, Kind::small);
     ms::grow::Grower<float> lost(other.net, other.sgd, options);
     CHECK(contains(message_of<ms::ArgumentError>([&] { (void)lost.grow(other.ctx, images); }),
@@ -440,7 +438,7 @@ TEST_CASE("grower depth: widths and depth together replay as well") {
     bool blocks = false;
     for (int step = 0; step < steps; ++step) {
       history->add(0, 0, grower.grow(run.ctx, images));
-      blocks = blocks || bought(history->events.back().report);
+      blocks = blocks || bought(history->steps.back());
     }
     if (where == Where::round_robin) CHECK(blocks);
     Run again(images, Kind::small);
@@ -466,7 +464,7 @@ TEST_CASE("grower depth: what cannot be is said before anything changes") {
   CHECK(contains(refused(deepening(Where::all)), "no place for a block"));
   CHECK(contains(refused(deepening(Where::all)), "with widths all or none"));
   GrowerOptions nothing = deepening(Where::all, Widths::none);
-  nothing.depth = Depth::fixed;
+  nothing.depth = false;
   CHECK(contains(refused(nothing), "no layer that can grow"));
 
   // Places are served by the method or the growth step is refused, with no block left in.
@@ -490,10 +488,10 @@ TEST_CASE("grower depth: what cannot be is said before anything changes") {
 TEST_CASE("grower depth: every method of the list can fill a block or says why it does not") {
   const auto images = halves(120);
   for (const auto& method : ms::grow::all_methods()) {
-    CAPTURE(method.name);
+    CAPTURE(method->name());
     Run run(images, Kind::resnet);
     GrowerOptions options = deepening(Where::best_gain, Widths::none);
-    options.method = method.make();
+    options.method = method;
     ms::grow::Grower<float> grower(run.net, run.sgd, options);
     const std::size_t count = run.layers().size();
     const GrowthReport report = grower.grow(run.ctx, images);

@@ -119,10 +119,10 @@ void check_whole(Net& net, ms::optim::Optimizer<float>& optimizer) {
     CAPTURE(site.name);
     CHECK(site.consumer.in_features() % site.width() == 0);
     if (!site.flattened) CHECK(site.consumer.in_features() == site.width());
-    if (site.norm) {
-      CHECK(site.norm->channels() == site.width());
-      CHECK(site.norm->running_mean().value.extent(0) == site.width());
-      CHECK(site.norm->running_variance().value.extent(0) == site.width());
+    if (site.producer.norm()) {
+      CHECK(site.producer.norm()->channels() == site.width());
+      CHECK(site.producer.norm()->running_mean().value.extent(0) == site.width());
+      CHECK(site.producer.norm()->running_variance().value.extent(0) == site.width());
     }
   }
   for (auto* parameter : ms::nn::parameters(net)) {
@@ -134,12 +134,11 @@ void check_whole(Net& net, ms::optim::Optimizer<float>& optimizer) {
 
 ms::grow::GrowerOptions lenient(Where where) {
   ms::grow::GrowerOptions options{.where = where,
-                                  .max_units = 2,
-                                  .significance = 0.0,
+                                  .how_many = {.at_most = 2, .significance = 0.0},
                                   .statistics_samples = 100,
                                   .search_samples = 50,
                                   .batch_size = 50};
-  options.line_search.least_relative_decrease = 1e-4;
+  options.amplitude.least_relative_decrease = 1e-4;
   return options;
 }
 
@@ -306,7 +305,7 @@ TEST_CASE("grower of maps: rejected growth leaves every bit, running statistics 
       ms::optim::Sgd<float> sgd(net, {.learning_rate = 0.05, .momentum = 0.9});
       train_epochs(ctx, net, set, sgd, 0, 1);
       auto options = lenient(where);
-      options.line_search.least_relative_decrease = 0.9999;
+      options.amplitude.least_relative_decrease = 0.9999;
       ms::grow::Grower<float> grower(net, sgd, options);
       const auto before = everything(ctx, net, sgd);
       const auto report = grower.grow(ctx, set);
@@ -328,8 +327,8 @@ TEST_CASE("grower of maps: what a method had to say is kept where its units are 
     ms::optim::Sgd<float> sgd(net, {.learning_rate = 0.05, .momentum = 0.9});
     train_epochs(ctx, net, set, sgd, 0, 1);
     auto options = lenient(where);
-    options.max_units = 1000;
-    options.line_search.least_relative_decrease = 0.9999;
+    options.how_many.at_most = 1000;
+    options.amplitude.least_relative_decrease = 0.9999;
     ms::grow::Grower<float> grower(net, sgd, options);
     const auto report = grower.grow(ctx, set);
     int kept = 0;
@@ -398,13 +397,13 @@ TEST_CASE("grower of maps: only the sites that are named grow, in the order data
 TEST_CASE("grower of maps: the linear sites of a network with convolutions take every method") {
   const auto set = spots(100, 1);
   for (const auto& named : ms::grow::all_methods()) {
-    CAPTURE(named.name);
+    CAPTURE(named->name());
     ms::Context ctx({.seed = 4});
     Net net = vgg(ctx);
     ms::optim::Sgd<float> sgd(net, {.learning_rate = 0.05, .momentum = 0.9});
     train_epochs(ctx, net, set, sgd, 0, 1);
     auto options = lenient(Where::all);
-    options.method = named.make();
+    options.method = named;
     options.sites = {"linear1"};
     ms::grow::Grower<float> grower(net, sgd, options);
     REQUIRE(grower.sites().size() == 1);

@@ -131,12 +131,11 @@ struct Trained {
 /// Growth that takes what lowers the loss at all.
 GrowerOptions lenient(Where where = Where::all) {
   GrowerOptions options{.where = where,
-                        .max_units = 2,
-                        .significance = 0.0,
+                        .how_many = {.at_most = 2, .significance = 0.0},
                         .statistics_samples = 100,
                         .search_samples = 60,
                         .batch_size = 30};
-  options.line_search.least_relative_decrease = 0.0;
+  options.amplitude.least_relative_decrease = 0.0;
   return options;
 }
 
@@ -183,7 +182,7 @@ TEST_CASE("grower policy: the best site by gain, by gain per parameter and by ga
         (void)t.net.forward(t.ctx, batch.inputs, {.measuring = true, .taps = &shapes});
         break;
       }
-      std::vector<ms::grow::detail::UnitCost> costs;
+      std::vector<ms::grow::Candidate::Cost> costs;
       for (const auto& site : grower.sites()) costs.push_back(ms::grow::unit_cost(site, shapes));
       const auto report = grower.grow(t.ctx, set);
       REQUIRE(report.sites.size() == grower.sites().size());
@@ -212,10 +211,10 @@ TEST_CASE("grower policy: target widths are reached, never exceeded, and told") 
   const auto set = checks(200);
   Trained t(set);
   GrowerOptions options = lenient();
-  options.max_units = 8;
-  options.significance = 1.0;
-  options.how_many = HowMany::fixed(2) & HowMany::up_to({{"layer1", 3}, {"layer3", 4}}) &
-                     HowMany::up_to([](const ms::grow::SiteSize& site) { return site.name == "layer2" ? 3 : 100; });
+  options.how_many = HowMany::fixed(2) & HowMany{.significance = 0.0, .targets = {{"layer1", 3}, {"layer3", 4}}} &
+                     HowMany{.significance = 0.0, .target = [](const ms::grow::Candidate& site) {
+                               return site.report.name == "layer2" ? 3 : 100;
+                             }};
   Grower grower(t.net, t.sgd, options);
   for (int round = 0; round < 4; ++round) {
     const auto report = grower.grow(t.ctx, set);
@@ -234,9 +233,7 @@ TEST_CASE("grower policy: the fewest units that explain a share") {
   for (const double share : {0.3, 0.7, 1.0}) {
     Trained t(set);
     GrowerOptions options = lenient(Where::together);
-    options.max_units = 8;
-    options.significance = 1.0;
-    options.how_many = HowMany::explaining(share);
+    options.how_many = {.explained = share, .significance = 0.0};
     Grower grower(t.net, t.sgd, options);
     for (const auto& site : grower.grow(t.ctx, set).sites) {
       if (site.added == 0) continue;
@@ -306,8 +303,9 @@ TEST_CASE("grower policy: the number of samples follows from the threshold") {
     CAPTURE(signal);
     const auto set = checks(1500, signal ? Classes::first : Classes::noise);
     Trained t(set, mlp, 0);
-    GrowerOptions options{.max_units = 2, .statistics_samples = 1200, .search_samples = 100, .batch_size = 300};
-    options.adaptive_samples = {.first = 50};
+    GrowerOptions options{
+        .how_many = {.at_most = 2}, .statistics_samples = 1200, .search_samples = 100, .batch_size = 300};
+    options.first_samples = 50;
     options.damping = 0.0;
     options.sites = {"layer1"};
     Grower grower(t.net, t.sgd, options);
@@ -324,8 +322,8 @@ TEST_CASE("grower policy: the number of samples follows from the threshold") {
     // The edge is measured, and a tenth is added. Samples whose desired updates are larger than others' move it up.
     CHECK(site.lambda_error > expected);
     CHECK(site.lambda_error < 2.0 * expected);
-    const auto verdict = ms::grow::judge(site.lambda.front(), site.lambda_error, 1.0, site.samples, 1200);
-    CHECK(verdict == (signal ? ms::grow::Evidence::above : ms::grow::Evidence::below));
+    const auto verdict = ms::grow::detail::judge(site.lambda.front(), site.lambda_error, 1.0, site.samples, 1200);
+    CHECK(verdict == (signal ? ms::grow::detail::Evidence::above : ms::grow::detail::Evidence::below));
     if (!signal) CHECK(site.added == 0);
   }
 }
@@ -335,7 +333,7 @@ TEST_CASE("grower policy: a fixed amplitude is taken as it is, and not if the lo
   for (const Build build : {mlp, maps}) {
     Trained t(set, build);
     GrowerOptions options = lenient();
-    options.line_search = {};
+    options.amplitude = {};
     options.amplitude.fixed = 0.125;
     Grower grower(t.net, t.sgd, options);
     for (const auto& site : grower.grow(t.ctx, set).sites) {
@@ -348,11 +346,10 @@ TEST_CASE("grower policy: a fixed amplitude is taken as it is, and not if the lo
     }
   }
   // The slope is what a small amplitude gains, also of normalised units.
-  for (const auto normalization : {ms::grow::Normalization::none, ms::grow::Normalization::matched}) {
+  for (const bool matched : {false, true}) {
     Trained t(set);
     GrowerOptions options = lenient();
-    options.line_search = {};
-    options.amplitude = {.fixed = 1e-5, .normalization = normalization};
+    options.amplitude = {.fixed = 1e-5, .matched = matched};
     options.sites = {"layer2"};
     options.batch_size = 500;
     Grower grower(t.net, t.sgd, options);
@@ -369,7 +366,7 @@ TEST_CASE("grower policy: a fixed amplitude is taken as it is, and not if the lo
   }
   Trained t(set);
   GrowerOptions options = lenient();
-  options.line_search = {};
+  options.amplitude = {};
   options.amplitude.fixed = 1e300;
   options.sites = {"layer3"};
   Grower grower(t.net, t.sgd, options);
@@ -386,7 +383,7 @@ TEST_CASE("grower policy: a number of units that is insisted on goes in where no
   for (const Build build : {mlp, maps}) {
     Trained t(set, build);
     GrowerOptions options{.where = Where::together, .how_many = ms::grow::HowMany::fixed(2)};
-    options.line_search.least_relative_decrease = 0.999;
+    options.amplitude.least_relative_decrease = 0.999;
     Grower grower(t.net, t.sgd, options);
     const double before = ms::train::evaluate<double>(t.ctx, t.net, set).loss;
     const auto report = grower.grow(t.ctx, set);
@@ -404,7 +401,7 @@ TEST_CASE("grower policy: a number of units that is insisted on goes in where no
     }
     CHECK(std::abs(ms::train::evaluate<double>(t.ctx, t.net, set).loss - before) < 1e-2 * before);
     options.how_many = ms::grow::HowMany::fixed(2);
-    options.how_many->insist = false;
+    options.how_many.insist = false;
     Trained other(set, build);
     CHECK(Grower(other.net, other.sgd, options).grow(other.ctx, set).added() == 0);
   }
@@ -416,9 +413,9 @@ TEST_CASE("grower policy: new channels get a norm weight as large as today's, un
     CAPTURE(balanced);
     Trained t(set, maps);
     GrowerOptions options{.sites = {"block.conv1"}, .how_many = ms::grow::HowMany::fixed(2)};
-    if (!balanced) options.amplitude.split = ms::grow::Split::even;
+    if (!balanced) options.amplitude.balanced = false;
     Grower grower(t.net, t.sgd, options);
-    const auto& norm = *grower.sites().at(0).norm;
+    const auto& norm = *grower.sites().at(0).producer.norm();
     const auto before = ms::to_host(t.ctx, norm.weight().value);
     double squares = 0.0;
     for (const double weight : before) squares += weight * weight / static_cast<double>(before.size());
@@ -438,8 +435,8 @@ TEST_CASE("grower policy: rejected growth leaves every bit, the random stream in
     for (const Where where : {Where::all, Where::together, Where::round_robin, Where::best_gain_per_flop}) {
       Trained t(set, build);
       GrowerOptions options = lenient(where);
-      options.line_search.least_relative_decrease = 0.9999;
-      options.amplitude.normalization = ms::grow::Normalization::matched;
+      options.amplitude.least_relative_decrease = 0.9999;
+      options.amplitude.matched = true;
       Grower grower(t.net, t.sgd, options);
       const Numbers before = t.everything();
       Numbers gradients;
@@ -466,7 +463,7 @@ TEST_CASE("grower policy: a probe measures the bottleneck and changes nothing") 
   const auto set = checks(200);
   Trained t(set, maps);
   GrowerOptions options = lenient(Where::together);
-  options.line_search.least_relative_decrease = 0.9999;
+  options.amplitude.least_relative_decrease = 0.9999;
   Grower grower(t.net, t.sgd, options);
   const Numbers before = t.everything();
   const auto reports = grower.probe(t.ctx, set);
@@ -503,7 +500,8 @@ TEST_CASE("grower policy: batches of measuring and line search change nothing, u
     net.add<ms::nn::ActivationLayer<double>>("relu", ms::nn::Activation::relu);
     net.add<ms::nn::Linear<double>>("out", ctx, 2, 2);
     ms::optim::Sgd<double> sgd(net, {.learning_rate = 0.1});
-    GrowerOptions options{.max_units = 1, .damping = 0.1, .amplitude = {.fixed = 0.25}, .loss = ms::nn::SquaredError{}};
+    GrowerOptions options{
+        .how_many = {.at_most = 1}, .damping = 0.1, .amplitude = {.fixed = 0.25}, .loss = ms::nn::SquaredError{}};
     if (batch_size > 0) options.batch_size = batch_size;
     const auto report = Grower(net, sgd, options).grow(ctx, set).sites.at(0);
     REQUIRE(report.added == 1);
@@ -554,12 +552,10 @@ TEST_CASE("grower policy: a replay gives the same bits without a search") {
       if (build == maps && where != Where::together) continue;
       CAPTURE(ms::grow::name_of(where));
       GrowerOptions options = lenient(where);
-      options.max_units = 8;
-      options.how_many = HowMany::fixed(3) & HowMany::explaining(0.8) & HowMany::significant(0.3);
-      options.significance = 1.0;
+      options.how_many = {.at_most = 3, .explained = 0.8, .significance = 0.3, .insist = true};
       options.statistics_samples = 80;
       options.search_samples = 40;
-      options.adaptive_samples = {.first = 50};
+      options.first_samples = 50;
       ms::grow::History history;
       const auto run = [&](const GrowerOptions& chosen, bool record) {
         Trained t(set, build, 1);
@@ -581,7 +577,7 @@ TEST_CASE("grower policy: a replay gives the same bits without a search") {
       };
       const Numbers once = run(options, true);
       std::int64_t added = 0;
-      for (const auto& event : history.events) added += event.report.added();
+      for (const auto& event : history.steps) added += event.added();
       CHECK(added > 0);
       std::stringstream lines;
       history.write_json_lines(lines);
@@ -599,7 +595,7 @@ TEST_CASE("grower policy: a replay of something else is refused") {
     Grower grower(t.net, t.sgd, lenient());
     history.add(2, t.sgd.steps(), grower.grow(t.ctx, set));
   }
-  REQUIRE(history.events[0].report.added() > 0);
+  REQUIRE(history.steps[0].added() > 0);
   const auto replay = [&](const ms::grow::History& past, GrowerOptions options = lenient()) {
     options.replay = std::make_shared<const ms::grow::History>(past);
     Trained t(set);
@@ -608,16 +604,16 @@ TEST_CASE("grower policy: a replay of something else is refused") {
   };
   CHECK_NOTHROW(replay(history));
   auto other = history;
-  other.events[0].report.method = "random";
+  other.steps[0].method = "random";
   CHECK(contains(message_of<ms::ArgumentError>([&] { replay(other); }), "was taken by the method random, not by tiny"));
   other = history;
-  other.events[0].report.sites[0].name = "layer9";
+  other.steps[0].sites[0].name = "layer9";
   CHECK(contains(message_of<ms::ArgumentError>([&] { replay(other); }), "has a site layer9, which is not among"));
   other = history;
-  for (auto& site : other.events[0].report.sites) site.width += 1;
+  for (auto& site : other.steps[0].sites) site.width += 1;
   CHECK(contains(message_of<ms::DataError>([&] { replay(other); }), "units, and had"));
   other = history;
-  for (auto& site : other.events[0].report.sites) site.added = site.added > 0 ? 9 : 0;
+  for (auto& site : other.steps[0].sites) site.added = site.added > 0 ? 9 : 0;
   CHECK(contains(message_of<ms::DataError>([&] { replay(other); }), "units where the history has 9"));
 }
 
@@ -628,26 +624,16 @@ TEST_CASE("grower policy: options that contradict each other, and names that are
     return message_of<ms::ArgumentError>([&] { Grower grower(t.net, t.sgd, options); });
   };
   GrowerOptions options;
-  options.how_many = HowMany::fixed(2);
-  options.max_units = 3;
-  CHECK(contains(refused(options), "how_many and max_units are both given"));
-  options = {.max_unit_share = 0.5, .how_many = HowMany::fixed(2)};
-  CHECK(contains(refused(options), "how_many and max_unit_share are both given"));
-  options = {.significance = 0.5, .how_many = HowMany::fixed(2)};
-  CHECK(contains(refused(options), "how_many and significance are both given"));
   CHECK(contains(refused({.how_many = HowMany::fixed(0)}), "at_most is 0"));
   CHECK(contains(refused({.how_many = HowMany::up_to({{"layer8", 4}})}), "there is no layer 'layer8'"));
   CHECK(contains(refused({.sites = {"layer1"}, .how_many = HowMany::up_to({{"layer2", 4}})}),
                  "target width of 4 for layer2, which is not among the sites that may grow: layer1"));
   CHECK(contains(refused({.sites = {"nothing"}}), "there is no layer 'nothing'"));
-  CHECK(contains(refused({.significance = 0.0, .adaptive_samples = ms::grow::AdaptiveSamples{}}),
-                 "a significance of 0 sets none"));
-  CHECK(contains(refused({.adaptive_samples = ms::grow::AdaptiveSamples{.first = 0}}), "adaptive_samples.first is 0"));
-  CHECK(contains(refused({.adaptive_samples = ms::grow::AdaptiveSamples{.factor = 1.0}}),
-                 "adaptive_samples.factor is 1"));
-  options = {};
+  CHECK(contains(refused({.how_many = {.significance = 0.0}, .first_samples = 100}), "a significance of 0 sets none"));
+  CHECK(contains(refused({.first_samples = -1}), "first_samples is -1"));
+  CHECK(contains(refused({.method = nullptr}), "there is no method"));
   options.amplitude.fixed = 0.5;
-  options.line_search.largest = 1.0;
+  options.amplitude.largest = 1.0;
   CHECK(contains(refused(options), "amplitude.fixed leaves nothing to search for"));
   options = {};
   options.amplitude.fixed = -1.0;
@@ -657,13 +643,11 @@ TEST_CASE("grower policy: options that contradict each other, and names that are
   CHECK(contains(refused(options), "amplitude.faint_norm is 0"));
   CHECK(contains(refused({.search_memory = -1}), "search_memory is -1"));
   for (const double bad : {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity(), -1.0}) {
-    CHECK(contains(refused({.max_unit_share = bad}), "max_unit_share is "));
-    CHECK(contains(refused({.significance = bad}), "significance is "));
+    CHECK(contains(refused({.how_many = {.share_of_outputs = bad}}), "share_of_outputs is "));
+    CHECK(contains(refused({.how_many = {.at_most = 8, .significance = bad}}), "significance is "));
     CHECK(contains(refused({.damping = bad}), "damping is "));
-    CHECK(contains(refused({.line_search = {.first_decrease = bad}}), "line search: first_decrease is "));
-    CHECK(contains(refused({.line_search = {.largest = bad}}), "line search: largest is "));
-    CHECK(contains(refused({.adaptive_samples = ms::grow::AdaptiveSamples{.factor = bad}}),
-                   "adaptive_samples.factor is "));
+    CHECK(contains(refused({.amplitude = {.first_decrease = bad}}), "amplitude.first_decrease is "));
+    CHECK(contains(refused({.amplitude = {.largest = bad}}), "amplitude.largest is "));
     CHECK(contains(refused({.how_many = HowMany{.share_of_width = bad}}), "share_of_width is "));
   }
   options = {};

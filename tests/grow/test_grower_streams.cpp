@@ -86,8 +86,8 @@ struct Trained {
         CHECK(layer.out_features() == site.width());
         norm_fits(norm);
       };
-      fits(site.producer, site.norm);
-      for (const auto& rider : site.riders) fits(rider.layer, rider.norm);
+      fits(site.producer, site.producer.norm());
+      for (const auto& rider : site.riders) fits(rider, rider.norm());
       site.for_each_reader([&](const auto& reader) {
         CHECK(reader.consumer.in_features() == site.width());
         norm_fits(reader.input_norm);
@@ -104,12 +104,11 @@ struct Trained {
 ms::grow::GrowerOptions all_widths(Where where) {
   ms::grow::GrowerOptions options{.where = where,
                                   .widths = Widths::all,
-                                  .max_units = 2,
-                                  .significance = 0.0,
+                                  .how_many = {.at_most = 2, .significance = 0.0},
                                   .statistics_samples = 100,
                                   .search_samples = 50,
                                   .batch_size = 50};
-  options.line_search.least_relative_decrease = 1e-4;
+  options.amplitude.least_relative_decrease = 1e-4;
   return options;
 }
 
@@ -206,7 +205,7 @@ TEST_CASE("grower of streams: every rule for where, with what units cost") {
         for (const auto& site : report.sites) {
           if (!site.stream.empty()) streams[site.stream] += site.added;
         }
-        for (const auto& [stream, added] : streams) CHECK(added <= options.max_units);
+        for (const auto& [stream, added] : streams) CHECK(added <= options.how_many.at_most);
         t.check_whole();
         CHECK(report.parameters == ms::nn::parameter_count(t.net));
         const std::int64_t now = t.net.multiply_adds({1, 8, 8, 2});
@@ -232,7 +231,7 @@ TEST_CASE("grower of streams: the units of all sources that lower the loss most 
   }
   REQUIRE(which.size() == 3);
   const auto proposal = [](const std::vector<double>& slopes) {
-    ms::grow::Proposal result;
+    ms::grow::detail::Proposal result;
     result.insertion.units = std::ssize(slopes);
     result.insertion.inputs = result.insertion.outputs = 1;
     result.insertion.fan_in = result.insertion.fan_out = slopes;
@@ -242,9 +241,20 @@ TEST_CASE("grower of streams: the units of all sources that lower the loss most 
     result.report.asked = 4;
     return result;
   };
-  const auto shared = [&](std::vector<ms::grow::Proposal> proposals) {
-    ms::grow::share_out<float>(
-        sites, which, [](const auto&, const ms::grow::Proposal& one) { return one.report.slope; }, proposals);
+  const auto shared = [&](std::vector<ms::grow::detail::Proposal> proposals) {
+    std::vector<ms::grow::Candidate> candidates;
+    for (std::size_t i = 0; i < proposals.size(); ++i) {
+      proposals[i].report.name = sites[which[i]].name;
+      proposals[i].report.stream = sites[which[i]].stream;
+      candidates.push_back({.report = proposals[i].report,
+                            .unit_slopes = proposals[i].unit_slopes,
+                            .units = proposals[i].insertion.units});
+    }
+    ms::grow::detail::Shares{}.choose(candidates);
+    for (std::size_t i = 0; i < proposals.size(); ++i) {
+      ms::grow::keep_best(proposals[i], candidates[i].units);
+      proposals[i].report.note = candidates[i].why;
+    }
     return proposals;
   };
   const auto one = shared({proposal({1.0, 5.0, 2.0}), proposal({4.0}), proposal({0.5, 3.0, 0.25, 0.125})});
@@ -258,7 +268,7 @@ TEST_CASE("grower of streams: the units of all sources that lower the loss most 
   const auto few = shared({proposal({1.0}), proposal({}), proposal({2.0})});
   CHECK(few[0].insertion.units + few[2].insertion.units == 2);
   // Units that were not measured one by one come from one source.
-  std::vector<ms::grow::Proposal> unknown{proposal({1.0, 1.0}), proposal({3.0, 1.0}), proposal({2.0, 1.0})};
+  std::vector<ms::grow::detail::Proposal> unknown{proposal({1.0, 1.0}), proposal({3.0, 1.0}), proposal({2.0, 1.0})};
   for (auto& each : unknown) each.unit_slopes.clear();
   const auto alone = shared(unknown);
   CHECK(alone[0].insertion.units == 0);
@@ -274,8 +284,6 @@ TEST_CASE("grower of streams: where one source has too few inputs, the others br
     CAPTURE(ms::grow::name_of(where));
     Trained t(set, Kind::pooled);
     auto options = all_widths(where);
-    options.max_units = ms::grow::GrowerOptions().max_units;
-    options.significance = ms::grow::GrowerOptions().significance;
     options.how_many = ms::grow::HowMany::fixed(4);
     ms::grow::Grower<float> grower(t.net, t.sgd, options);
     const auto report = grower.grow(t.ctx, set);
@@ -285,7 +293,7 @@ TEST_CASE("grower of streams: where one source has too few inputs, the others br
       CAPTURE(site.name);
       streams[site.stream] += site.added;
       sources[site.stream] += site.added > 0 ? 1 : 0;
-      CHECK((site.slope > 0.0) == (site.added > 0));
+      CHECK((site.slope > 0.0) == (site.found > 0));
     }
     std::int64_t shared = 0;
     for (const auto& [stream, added] : streams) {
@@ -310,7 +318,7 @@ TEST_CASE("grower of streams: a channel costs the rows of all sources and the we
       if (!site.tied()) continue;
       CAPTURE(site.name);
       const std::int64_t parameters = ms::nn::parameter_count(t.net), work = t.net.multiply_adds({1, 8, 8, 2});
-      const ms::grow::detail::UnitCost cost = ms::grow::unit_cost(site, shapes);
+      const ms::grow::Candidate::Cost cost = ms::grow::unit_cost(site, shapes);
       ms::grow::Insertion units{.units = 1, .inputs = site.fan_in(), .mean = {0.0}, .variance = {1.0}};
       for (std::size_t i = 0; i < site.readers(); ++i) {
         units.outputs += site.reader(i).places(site.width()) * site.reader(i).consumer.out_features();
@@ -330,7 +338,7 @@ TEST_CASE("grower of streams: budgets are never exceeded") {
   for (const Where where : {Where::all, Where::together}) {
     Trained t(set, Kind::pooled);
     auto options = all_widths(where);
-    options.max_units = 8;
+    options.how_many.at_most = 8;
     options.budget.parameters = ms::nn::parameter_count(t.net) + 400;
     options.budget.multiply_adds = t.net.multiply_adds({1, 8, 8, 2}) + 20'000;
     ms::grow::Grower<float> grower(t.net, t.sgd, options);
@@ -346,7 +354,7 @@ TEST_CASE("grower of streams: rejected growth leaves every bit") {
   for (const Where where : {Where::all, Where::together}) {
     Trained t(set, Kind::pooled);
     auto options = all_widths(where);
-    options.line_search.least_relative_decrease = 0.9999;
+    options.amplitude.least_relative_decrease = 0.9999;
     ms::grow::Grower<float> grower(t.net, t.sgd, options);
     const auto before = t.everything();
     CHECK(grower.grow(t.ctx, set).added() == 0);
@@ -380,7 +388,7 @@ TEST_CASE("grower of streams: after growth, evaluation computes what the line se
 TEST_CASE("grower of streams: new channels of riders have the running statistics of the statistics' samples") {
   const auto set = halves(150);
   for (const ms::grow::Method& method : {ms::grow::tiny(), ms::grow::parse_method("random")}) {
-    CAPTURE(method.name());
+    CAPTURE(method->name());
     Trained t(set, Kind::pooled);
     auto options = all_widths(Where::all);
     options.method = method;
@@ -393,13 +401,13 @@ TEST_CASE("grower of streams: new channels of riders have the running statistics
     const auto& site = grower.sites().front();
     REQUIRE(site.riders.size() == 2);
     for (const auto& rider : site.riders) {
-      CAPTURE(rider.layer.name());
-      const auto& channels = now.seen.all().at(rider.norm);
-      const auto mean = ms::to_host(t.ctx, rider.norm->running_mean().value);
-      const auto variance = ms::to_host(t.ctx, rider.norm->running_variance().value);
-      const auto weight = ms::to_host(t.ctx, rider.norm->weight().value);
-      const auto shift = ms::to_host(t.ctx, rider.norm->bias().value);
-      const auto rows = ms::to_host(t.ctx, rider.layer.weight().value);
+      CAPTURE(rider.name());
+      const auto& channels = now.seen.all().at(rider.norm());
+      const auto mean = ms::to_host(t.ctx, rider.norm()->running_mean().value);
+      const auto variance = ms::to_host(t.ctx, rider.norm()->running_variance().value);
+      const auto weight = ms::to_host(t.ctx, rider.norm()->weight().value);
+      const auto shift = ms::to_host(t.ctx, rider.norm()->bias().value);
+      const auto rows = ms::to_host(t.ctx, rider.weight().value);
       const std::size_t width = weight.size(), each = rows.size() / width;
       const auto length = [&](std::size_t k) {
         double squares = 0.0;
@@ -419,8 +427,8 @@ TEST_CASE("grower of streams: new channels of riders have the running statistics
     }
     // Training moves them behind the source, where the ReLU lets gradients pass as far as units are active.
     t.train();
-    CHECK(site.riders[1].layer.name() == "stage1.block2.conv2");
-    for (const float weight : ms::to_host(t.ctx, site.riders[1].norm->weight().value)) CHECK(weight != 0.0f);
+    CHECK(site.riders[1].name() == "stage1.block2.conv2");
+    for (const float weight : ms::to_host(t.ctx, site.riders[1].norm()->weight().value)) CHECK(weight != 0.0f);
   }
 }
 
@@ -484,8 +492,8 @@ TEST_CASE("grower of streams: a replay gives the same bits, and so does the same
     const auto once = run(true);
     // Units of streams, in some of which several sources share.
     std::int64_t added = 0, shared = 0;
-    for (const auto& event : history.events) {
-      for (const auto& site : event.report.sites) {
+    for (const auto& event : history.steps) {
+      for (const auto& site : event.sites) {
         if (site.stream.empty() || site.added == 0) continue;
         added += site.added;
         shared += site.added < site.found ? 1 : 0;
@@ -506,14 +514,14 @@ TEST_CASE("grower of streams: a stream's channels can be pruned and grown back")
     const auto site = ms::grow::find_site<float>(t.net, "stage2.block1.conv2", Widths::all);
     REQUIRE(site.width() == 4);
     CHECK(ms::grow::unit_norms(t.ctx, site).size() == 4);
-    const auto removed = ms::grow::prune(t.ctx, site, {1, 2}, t.net, &t.sgd);
+    auto removed = ms::grow::prune(t.ctx, site, {1, 2}, t.net, &t.sgd);
     CHECK(site.width() == 2);
     t.check_whole();
     t.train();
     Trained other(set, kind);
     const auto again = ms::grow::find_site<float>(other.net, "stage2.block1.conv2", Widths::all);
-    const auto gone = ms::grow::prune(other.ctx, again, {1, 2}, other.net, &other.sgd);
-    ms::grow::grow_back(other.ctx, gone, other.net, &other.sgd);
+    auto gone = ms::grow::prune(other.ctx, again, {1, 2}, other.net, &other.sgd);
+    ms::grow::put_back(other.ctx, std::move(gone), other.net, &other.sgd);
     CHECK(other.everything() == before);
   }
 }
@@ -538,18 +546,18 @@ TEST_CASE("grower of streams: the score of a channel is what its readers weigh i
   // What stands between the units and their reader is that norm.
   const auto batch = set.batch<float>(t.ctx, std::vector<std::int64_t>{0, 1, 2, 3});
   const auto found = ms::grow::diagnose<float>(t.ctx, t.net, t.sgd, {site}, batch);
-  REQUIRE(found.front().stages.size() == 1);
+  REQUIRE(found.size() == 1);
   double weights = 0.0;
   for (const float weight : ms::to_host(t.ctx, site.input_norm->weight().value)) {
     weights += std::pow(static_cast<double>(weight), 2) / static_cast<double>(site.width());
   }
-  CHECK(found.front().stages.front().norm_weight == doctest::Approx(std::sqrt(weights)));
+  CHECK(found.front().norm_weight == doctest::Approx(std::sqrt(weights)));
 }
 
 TEST_CASE("grower of streams: norms in front of earlier readers see a constant, and wake up when sources learn") {
   const auto set = halves(150);
   for (const ms::grow::Method& method : {ms::grow::tiny(), ms::grow::parse_method("random")}) {
-    CAPTURE(method.name());
+    CAPTURE(method->name());
     Trained t(set, Kind::preactivation);
     auto options = all_widths(Where::all);
     options.method = method;
@@ -594,7 +602,7 @@ TEST_CASE("grower of streams: norms in front of earlier readers see a constant, 
     }
     for (int epoch = 0; epoch < 3; ++epoch) t.train();
     for (const auto& rider : site.riders) {
-      const auto rows = numbers(rider.layer.weight());
+      const auto rows = numbers(rider.weight());
       for (std::size_t i = rows.size() / 2; i < rows.size(); ++i) CHECK(rows[i] != 0.0f);
     }
     for (const auto& reader : site.earlier) {
@@ -621,14 +629,12 @@ TEST_CASE("grower of streams: target widths, names and what is refused") {
   options.method = ms::grow::tiny_joint();
   CHECK(contains(refused(options), "site stem.conv: tiny-joint reads P or E of a single consumer"));
   options = all_widths(Where::all);
-  options.amplitude.normalization = ms::grow::Normalization::matched;
+  options.amplitude.matched = true;
   CHECK(contains(refused(options), "the stream of stem.conv has several"));
   options = all_widths(Where::all);
-  options.max_units = 8;
-  options.significance = 1.0;
   options.how_many = ms::grow::HowMany::up_to({{"stage1.block1.conv2", 3}});
   CHECK(contains(refused(options), "give it to the stream's first source, stem.conv"));
-  options.how_many = ms::grow::HowMany::up_to({{"stem.conv", 3}});
+  options.how_many = {.significance = 0.0, .targets = {{"stem.conv", 3}}};
   options.sites = {"stem.conv", "stage1.block1.conv2", "stage1.block2.conv2"};
   ms::grow::Grower<float> grower(t.net, t.sgd, options);
   (void)grower.grow(t.ctx, set);

@@ -139,14 +139,14 @@ class Twins {
     names_ = names;
   }
 
-  ms::grow::RemovedUnits<double> prune(const std::vector<std::int64_t>& units) {
+  ms::grow::Removed<double> prune(const std::vector<std::int64_t>& units) {
     const auto site = ms::grow::find_sites<double>(net_).front();
     before_ = names_;
     for (auto unit = units.rbegin(); unit != units.rend(); ++unit) names_.erase(names_.begin() + *unit);
     return ms::grow::prune(ctx_, site, units, net_, optimizer_.get());
   }
-  void grow_back(const ms::grow::RemovedUnits<double>& removed) {
-    ms::grow::grow_back(ctx_, removed, net_, optimizer_.get());
+  void grow_back(ms::grow::Removed<double>& removed) {
+    ms::grow::put_back(ctx_, std::move(removed), net_, optimizer_.get());
     names_ = before_;
   }
 
@@ -296,7 +296,7 @@ TEST_CASE("growth rate: units that are pruned and grown back keep their age, oth
     twins.edit({0, 1, -1, -1}, {2, 3});
     for (int i = 0; i < 2; ++i) twins.step();
     const auto steps_a = twins.optimizer().first_steps(twins.a().weight().id);
-    const auto removed = twins.prune({0, 2});
+    auto removed = twins.prune({0, 2});
     twins.grow_back(removed);
     CHECK(twins.optimizer().first_steps(twins.a().weight().id) == steps_a);
     twins.step();
@@ -345,8 +345,8 @@ TEST_CASE("growth rate: the first AdamW step of a unit that joins late is one le
   for (int i = 0; i < 1000; ++i) step();
   const auto site = ms::grow::find_sites<double>(net).front();
   auto removed = ms::grow::prune(ctx, site, {0}, net, &adamw);
-  for (auto& moments : removed.moments) moments.clear();  // then the unit joins anew
-  ms::grow::grow_back(ctx, removed, net, &adamw);
+  for (auto& moments : removed.slices.moments) moments.clear();  // then the unit joins anew
+  ms::grow::put_back(ctx, std::move(removed), net, &adamw);
   std::vector<std::vector<double>> before, after;
   for (auto* parameter : ms::nn::parameters(net)) before.push_back(ms::to_host(ctx, parameter->value));
   step();

@@ -79,19 +79,19 @@ TEST_CASE("history: what is written reads back with the same bits") {
   std::stringstream text;
   history.write_json_lines(text);
   const ms::grow::History back = ms::io::read_history(text);
-  REQUIRE(back.events.size() == 2);
+  REQUIRE(back.steps.size() == 2);
   for (std::size_t i = 0; i < 2; ++i) {
-    const auto &one = history.events[i], &two = back.events[i];
+    const auto &one = history.steps[i], &two = back.steps[i];
     CHECK(one.epoch == two.epoch);
     CHECK(one.step == two.step);
-    CHECK(one.report.method == two.report.method);
-    CHECK(one.report.where == two.report.where);
-    CHECK(one.report.parameters == two.report.parameters);
-    CHECK(same_number(one.report.operations, two.report.operations));
-    CHECK(same_number(one.report.seconds, two.report.seconds));
-    REQUIRE(one.report.sites.size() == two.report.sites.size());
-    for (std::size_t j = 0; j < one.report.sites.size(); ++j) {
-      const auto &a = one.report.sites[j], &b = two.report.sites[j];
+    CHECK(one.method == two.method);
+    CHECK(one.where == two.where);
+    CHECK(one.parameters == two.parameters);
+    CHECK(same_number(one.operations, two.operations));
+    CHECK(same_number(one.seconds, two.seconds));
+    REQUIRE(one.sites.size() == two.sites.size());
+    for (std::size_t j = 0; j < one.sites.size(); ++j) {
+      const auto &a = one.sites[j], &b = two.sites[j];
       CHECK(a.name == b.name);
       CHECK(a.note == b.note);
       CHECK(a.stream == b.stream);
@@ -131,7 +131,7 @@ TEST_CASE("history: random bits of doubles survive") {
   history.add(0, 0, report);
   std::stringstream text;
   history.write_json_lines(text);
-  const auto back = ms::io::read_history(text).events.front().report.sites.front().lambda;
+  const auto back = ms::io::read_history(text).steps.front().sites.front().lambda;
   REQUIRE(back.size() == site.lambda.size());
   int different = 0;
   for (std::size_t i = 0; i < back.size(); ++i) different += !same_number(back[i], site.lambda[i]);
@@ -162,7 +162,7 @@ TEST_CASE("history: one line per site, strict JSON") {
 TEST_CASE("history: saved to a file and loaded") {
   const auto path = std::filesystem::temp_directory_path() / "meristem_test_history.jsonl";
   sample().save(path.string());
-  CHECK(ms::io::load_history(path.string()).events.size() == 2);
+  CHECK(ms::io::load_history(path.string()).steps.size() == 2);
   std::filesystem::remove(path);
   CHECK(contains(message_of<ms::IoError>([&] { (void)ms::io::load_history(path.string()); }), "cannot open"));
   CHECK(contains(message_of<ms::IoError>([] { sample().save("/nonexistent/folder/h.jsonl"); }), "cannot open"));
@@ -203,12 +203,12 @@ TEST_CASE("history: text that is no history is refused, and the line is named") 
     }
   }
   std::istringstream earlier(old);
-  const auto report = ms::io::read_history(earlier).events.at(0).report.sites.at(0);
+  const auto report = ms::io::read_history(earlier).steps.at(0).sites.at(0);
   CHECK(report.block.empty());
   CHECK(report.new_parameters == 0);
   CHECK(report.name == "stage1.block1.conv1");
   std::istringstream empty("");
-  CHECK(ms::io::read_history(empty).events.empty());
+  CHECK(ms::io::read_history(empty).steps.empty());
 }
 
 TEST_SUITE_END();

@@ -159,9 +159,10 @@ void check_inserted(const MapJoint& joint, const Insertion& insertion, double ga
   check_consumer(place, insertion, consumer, consumer_bias, gamma);
 
   if (!joint.norm) return;
-  const Values weight = place.host(site.norm->weight().value), bias = place.host(site.norm->bias().value);
-  const Values mean = place.host(site.norm->running_mean().value);
-  const Values variance = place.host(site.norm->running_variance().value);
+  const Values weight = place.host(site.producer.norm()->weight().value),
+               bias = place.host(site.producer.norm()->bias().value);
+  const Values mean = place.host(site.producer.norm()->running_mean().value);
+  const Values variance = place.host(site.producer.norm()->running_variance().value);
   REQUIRE(variance.size() == static_cast<std::size_t>(w + k));
   for (std::size_t c = 0; c < static_cast<std::size_t>(w); ++c) {
     CHECK(mean[c] == norm_before[c]);
@@ -172,7 +173,7 @@ void check_inserted(const MapJoint& joint, const Insertion& insertion, double ga
     // Whatever α[b 1] is, the norm must turn what the scaled fan-in makes of it into √γ α[b 1].
     for (const double h : {-2.0, 0.0, 0.7}) {
       const double normalised =
-          (scales[unit] * h - mean[c]) / std::sqrt(variance[c] + site.norm->epsilon()) * weight[c] + bias[c];
+          (scales[unit] * h - mean[c]) / std::sqrt(variance[c] + site.producer.norm()->epsilon()) * weight[c] + bias[c];
       CHECK(normalised == doctest::Approx(std::sqrt(gamma) * h).epsilon(1e-12));
     }
     // And the statistics are those of the scaled fan-in.
@@ -232,8 +233,8 @@ TEST_CASE("insertion: a split moves the scale of a unit from one side to the oth
     INFO(joint.name);
     Place even(joint), other(joint);
     Insertion units = random_insertion(joint, 3);
-    units.mean.resize(even.site.norm ? 3 : 0);
-    units.variance.resize(even.site.norm ? 3 : 0);
+    units.mean.resize(even.site.producer.norm() ? 3 : 0);
+    units.variance.resize(even.site.producer.norm() ? 3 : 0);
     Insertion split = units;
     split.split = {0.25, 3.0, 40.0};
     constexpr double gamma = 0.09;
@@ -248,7 +249,8 @@ TEST_CASE("insertion: a split moves the scale of a unit from one side to the oth
       CHECK(b[i] * factor == doctest::Approx(a[i]).epsilon(1e-14));
     }
     const auto& makes = [](Place& place) -> ms::Tensor<double>& {
-      return place.site.norm ? place.site.norm->weight().value : place.site.producer.weight().value;
+      return place.site.producer.norm() ? place.site.producer.norm()->weight().value
+                                        : place.site.producer.weight().value;
     };
     const Values c = even.host(makes(even)), d = other.host(makes(other));
     const std::size_t each = c.size() / width;
@@ -265,11 +267,11 @@ TEST_CASE("insertion: the balanced split gives new channels the weight of today'
     INFO(joint.name);
     Place place(joint);
     Insertion units = random_insertion(joint, 3);
-    if (!place.site.norm) {
+    if (!place.site.producer.norm()) {
       CHECK(ms::grow::balanced_split<double>(place.ctx, place.site, units, 0.5).empty());
       continue;
     }
-    const Values today = place.host(place.site.norm->weight().value);
+    const Values today = place.host(place.site.producer.norm()->weight().value);
     double squares = 0.0;
     for (const double weight : today) squares += weight * weight / static_cast<double>(today.size());
     const double expected = today.empty() ? 1.0 : std::sqrt(squares);
@@ -452,7 +454,7 @@ TEST_CASE("insertion: gradients, moments and running statistics follow, and swap
       }
       return all;
     };
-    const Values producer = moments_of(site.producer.weight()), norm = moments_of(site.norm->weight());
+    const Values producer = moments_of(site.producer.weight()), norm = moments_of(site.producer.norm()->weight());
     const Values consumer = moments_of(site.consumer.weight());
     ms::grow::apply<float>(ctx, edit, net, &optimizer);
     for (auto* parameter : ms::nn::parameters(net)) {
@@ -474,10 +476,10 @@ TEST_CASE("insertion: gradients, moments and running statistics follow, and swap
       return result;
     };
     CHECK(moments_of(site.producer.weight()) == mapped(producer, 1, 18));
-    CHECK(moments_of(site.norm->weight()) == mapped(norm, 1, 1));
+    CHECK(moments_of(site.producer.norm()->weight()) == mapped(norm, 1, 1));
     CHECK(moments_of(site.consumer.weight()) == mapped(consumer, 3 * 9, 1));
     CHECK(support::largest(support::Dense(1, static_cast<std::int64_t>(norm.size()), norm)) > 0.0);
-    CHECK(site.norm->running_mean().value.shape() == ms::Shape{4});
+    CHECK(site.producer.norm()->running_mean().value.shape() == ms::Shape{4});
     CHECK_NOTHROW(train(2));
   }
 }

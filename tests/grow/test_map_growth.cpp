@@ -257,9 +257,10 @@ TEST_CASE("map growth: several times in a row, and from an empty hidden layer") 
     const int axis = site.consumer.weight().value.rank() - 1;
     cut.axes.push_back({site.producer.weight().id, 0, {}, {}});
     cut.axes.push_back({site.producer.bias().id, 0, {}, {}});
-    if (site.norm) {
-      for (const ms::nn::ParameterId id : {site.norm->weight().id, site.norm->bias().id, site.norm->running_mean().id,
-                                           site.norm->running_variance().id}) {
+    if (site.producer.norm()) {
+      for (const ms::nn::ParameterId id :
+           {site.producer.norm()->weight().id, site.producer.norm()->bias().id, site.producer.norm()->running_mean().id,
+            site.producer.norm()->running_variance().id}) {
         cut.axes.push_back({id, 0, {}, {}});
       }
     }
@@ -292,7 +293,7 @@ TEST_CASE("map growth: 1x1 convolutions reproduce the fully connected formulas o
   });
   const auto site = ms::grow::find_sites(problem.net).front();
   const auto proposal = problem.propose(site, 4);
-  ms::grow::RowStatistics<double> stacked(problem.ctx, 5, true, 2, true, 4);
+  ms::grow::detail::RowStatistics<double> stacked(problem.ctx, 5, true, 2, true, 4);
   problem.visit({site}, [&](ms::Context&, std::size_t, ms::View<const double> unit, ms::View<const double> consumer,
                             ms::View<const double> goal) { stacked.update(problem.ctx, unit, consumer, goal); });
   const auto solution =

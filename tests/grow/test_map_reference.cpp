@@ -103,7 +103,7 @@ TEST_CASE("map reference: best move and units of gromo") {
 
     for (const Route route : {Route::cholesky, Route::eigen}) {
       INFO(which.name, ", route ", static_cast<int>(route));
-      ms::grow::MapStatistics<double> statistics(ctx, site.shape(x.shape()), which.fan_out);
+      ms::grow::detail::MapStatistics<double> statistics(ctx, site.shape(x.shape()), which.fan_out);
       statistics.update(ctx, x, z, goal);
       statistics.find_move(ctx, 0.0, route);
       statistics.update_residual(ctx, x, z, goal);

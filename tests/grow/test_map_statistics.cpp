@@ -15,8 +15,8 @@ namespace grow_map_statistics_test {
 
 namespace ms = meristem;
 using ms::grow::FanOut;
-using ms::grow::MapStatistics;
 using ms::grow::Route;
+using ms::grow::detail::MapStatistics;
 using support::contains;
 using support::Dense;
 using support::MapJoint;

@@ -75,7 +75,7 @@ double sum_of_squares(const std::vector<double>& values) {
   return sum;
 }
 
-ms::grow::MeasurementOptions slope_options(ms::grow::Method method, FanOut fan_out = FanOut::full) {
+ms::grow::detail::MeasurementOptions slope_options(ms::grow::Method method, FanOut fan_out = FanOut::full) {
   return {.method = std::move(method), .fan_out = fan_out, .damping = 0.0, .significance = 0.0};
 }
 
@@ -149,7 +149,7 @@ TEST_CASE("slope of methods: 1x1 convolutions take the joint solution and the me
     net.add<ms::nn::Linear<double>>("out", ctx, 4, 6);
   });
   const auto site = ms::grow::find_sites(problem.net).front();
-  ms::grow::RowStatistics<double> stacked(problem.ctx, 5, true, 2, true, 4, {.fisher = true});
+  ms::grow::detail::RowStatistics<double> stacked(problem.ctx, 5, true, 2, true, 4, {.fisher = true});
   problem.visit({site}, [&](ms::Context&, std::size_t, ms::View<const double> unit, ms::View<const double> consumer,
                             ms::View<const double> goal) { stacked.update(problem.ctx, unit, consumer, goal); });
   for (const auto route : {ms::grow::Route::eigen, ms::grow::Route::cholesky}) {
@@ -161,8 +161,8 @@ TEST_CASE("slope of methods: 1x1 convolutions take the joint solution and the me
                             {.route = route, .joint = joint, .fisher = fisher, .max_units = 2, .significance = 0.0});
         const auto proposal =
             problem.propose(site, 2,
-                            slope_options(ms::grow::make_method<ms::grow::Tiny>(
-                                ms::grow::Tiny::Options{.route = route, .joint = joint, .fisher = fisher})));
+                            slope_options(std::make_shared<const ms::grow::detail::Tiny>(
+                                ms::grow::detail::Tiny::Options{.route = route, .joint = joint, .fisher = fisher})));
         REQUIRE(proposal.insertion.units == 2);
         // The Cholesky route adds a ridge of 1e-6.
         const double tolerance = route == ms::grow::Route::eigen ? 1e-8 : 1e-4;
@@ -216,7 +216,7 @@ TEST_CASE("slope of methods: GradMax's units receive the gradient it promises, a
       double predicted = 0.0;
       for (std::int64_t k = 0; k < 3; ++k) predicted += effects.positive(k);
       // A BatchNorm takes the mean out of what a step adds, which this slope does not.
-      if (!maximum && !problem.site.norm) CHECK(predicted == doctest::Approx(promised).epsilon(1e-9));
+      if (!maximum && !problem.site.producer.norm()) CHECK(predicted == doctest::Approx(promised).epsilon(1e-9));
       const double before = problem.loss();
       move_fan_ins(problem, width, step);
       CHECK((before - problem.loss()) / (maximum ? predicted : promised) == doctest::Approx(1.0).epsilon(0.05));

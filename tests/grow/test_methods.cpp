@@ -28,7 +28,7 @@ using support::relative_distance;
 
 namespace {
 
-ms::grow::MeasurementOptions method_options(ms::grow::Method method, FanOut fan_out = FanOut::full) {
+ms::grow::detail::MeasurementOptions method_options(ms::grow::Method method, FanOut fan_out = FanOut::full) {
   return {.method = std::move(method), .fan_out = fan_out, .damping = 0.0, .significance = 0.0};
 }
 
@@ -52,11 +52,11 @@ Dense method_goal_moment(MethodProblem& problem) {
     const GrowthProblem samples = problem.samples();
     return samples.moment(samples.b2, samples.v);
   }
-  std::optional<ms::grow::MapStatistics<double>> maps;
+  std::optional<ms::grow::detail::MapStatistics<double>> maps;
   problem.visit({problem.site}, [&](ms::Context&, std::size_t, ms::View<const double> unit,
                                     ms::View<const double> consumer, ms::View<const double> goal) {
     maps.emplace(problem.ctx, problem.site.shape(unit.shape()), FanOut::full,
-                 ms::grow::MapStatistics<double>::Options{.goal = true, .residual = false, .noise = false});
+                 ms::grow::detail::MapStatistics<double>::Options{.goal = true, .residual = false, .noise = false});
     maps->update(problem.ctx, unit, consumer, goal);
   });
   return support::to_dense(problem.ctx, maps->goal_cross_moment(problem.ctx));
@@ -69,10 +69,9 @@ TEST_SUITE_BEGIN("unit");
 TEST_CASE("growth methods: all are known by name, and names that are not are answered with the list") {
   std::set<std::string> names;
   for (const auto& method : ms::grow::all_methods()) {
-    CAPTURE(method.name);
-    CHECK(ms::grow::parse_method(method.name).name() == method.name);
-    CHECK(!method.description.empty());
-    CHECK(names.insert(method.name).second);
+    CAPTURE(method->name());
+    CHECK(ms::grow::parse_method(method->name())->name() == method->name());
+    CHECK(names.insert(method->name()).second);
   }
   const auto text = message_of<ms::ArgumentError>([] { (void)ms::grow::parse_method("magic"); });
   CHECK(contains(text, "there is no growth method 'magic'; the methods are tiny, "));
@@ -84,16 +83,16 @@ TEST_CASE("growth methods: every one grows every kind of site, and one that clai
     for (const Activation f : {Activation::tanh, Activation::relu}) {
       for (const auto& named : ms::grow::all_methods()) {
         for (const FanOut fan_out : {FanOut::full, FanOut::centre}) {
-          INFO(net.name, ", ", named.name, ", relu ", f == Activation::relu, ", full ", fan_out == FanOut::full);
+          INFO(net.name, ", ", named->name(), ", relu ", f == Activation::relu, ", full ", fan_out == FanOut::full);
           // What the centre tap alone changes is the same for the rest.
-          const bool few = named.name == "tiny-joint" || named.name == "net2wider" || named.name == "gradmax";
+          const bool few = named->name() == "tiny-joint" || named->name() == "net2wider" || named->name() == "gradmax";
           if (fan_out == FanOut::centre && (net.name == "mlp" || f == Activation::relu || !few)) continue;
-          if (named.name == "tiny-eigen" || named.name == "random-kaiming") continue;
+          if (named->name() == "tiny-eigen" || named->name() == "random-kaiming") continue;
           MethodProblem problem(net, f, 32);
           const auto training = problem.outputs(ms::nn::Mode::training);
           const auto evaluation = problem.outputs(ms::nn::Mode::evaluation);
           // A tenth of noise in what copies read is no zero effect.
-          const auto method = named.name == "net2wider" ? ms::grow::net2wider(0.0) : named.make();
+          const auto method = named->name() == "net2wider" ? ms::grow::net2wider(0.0) : named;
           auto options = method_options(method, fan_out);
           options.damping = 1e-3;
           const auto streams = problem.ctx.random_streams();
@@ -158,17 +157,15 @@ TEST_CASE("random: scales of today's units or of Kaiming, biases zero, and other
   ms::copy<double>(trained.ctx, nudge.view(), trained.site.consumer.weight().value.view().reshape({15}).slice(0, 7, 8));
   const auto third = trained.propose(trained.site, 2, method_options(ms::grow::random_units()));
   CHECK(relative_distance(first.insertion.fan_in, third.insertion.fan_in) > 0.1);
-  const auto kaiming = problem.propose(
-      problem.site, 2,
-      method_options(ms::grow::random_units(ms::grow::ZeroSide::fan_out, ms::grow::UnitScale::kaiming)));
+  const auto kaiming =
+      problem.propose(problem.site, 2, method_options(ms::grow::random_units(ms::grow::UnitScale::kaiming)));
   for (std::size_t k = 0; k < 2; ++k) {
     CHECK(method_row_norm(first.insertion.fan_in, k, 25, 24) == doctest::Approx(mean));
     CHECK(method_row_norm(kaiming.insertion.fan_in, k, 25, 24) == doctest::Approx(std::sqrt(2.0)));
     CHECK(first.insertion.fan_in[k * 25 + 24] == 0.0);
     CHECK(method_row_norm(first.insertion.fan_out, k, 5, 5) == 0.0);
   }
-  const auto other =
-      problem.propose(problem.site, 2, method_options(ms::grow::random_units(ms::grow::ZeroSide::fan_in)));
+  const auto other = problem.propose(problem.site, 2, method_options(ms::grow::random_fan_outs()));
   const auto readout = ms::to_host(problem.ctx, problem.site.consumer.weight().value);  // (5, 3)
   double mean_out = 0.0;
   for (std::size_t k = 0; k < 3; ++k) {
@@ -180,7 +177,7 @@ TEST_CASE("random: scales of today's units or of Kaiming, biases zero, and other
   CHECK(method_row_norm(other.insertion.fan_in, 1, 25, 25) == 0.0);
   // In front of a ReLU units of zero would never receive a gradient.
   MethodProblem relu(method_nets().front(), Activation::relu);
-  const auto alive = relu.propose(relu.site, 2, method_options(ms::grow::random_units(ms::grow::ZeroSide::fan_in)));
+  const auto alive = relu.propose(relu.site, 2, method_options(ms::grow::random_fan_outs()));
   CHECK(method_row_norm(alive.insertion.fan_in, 0, 25, 25) > 0.0);
   CHECK(contains(alive.report.note, "a ReLU, which lets no gradient pass at 0"));
 }
@@ -190,13 +187,11 @@ TEST_CASE("random: the scales hold between maps too, over all taps") {
     for (const auto scale : {ms::grow::UnitScale::copied, ms::grow::UnitScale::kaiming}) {
       INFO(net.name, ", copied ", scale == ms::grow::UnitScale::copied);
       MethodProblem problem(net, Activation::tanh);
-      const auto today = ms::grow::numbers_of_units<double>(problem.ctx, problem.site);
+      const auto today = ms::grow::detail::numbers_of_units<double>(problem.ctx, problem.site);
       const std::size_t width = static_cast<std::size_t>(problem.site.width());
       const bool copied = scale == ms::grow::UnitScale::copied;
-      const auto in =
-          problem.propose(problem.site, 3, method_options(ms::grow::random_units(ms::grow::ZeroSide::fan_out, scale)));
-      const auto out =
-          problem.propose(problem.site, 3, method_options(ms::grow::random_units(ms::grow::ZeroSide::fan_in, scale)));
+      const auto in = problem.propose(problem.site, 3, method_options(ms::grow::random_units(scale)));
+      const auto out = problem.propose(problem.site, 3, method_options(ms::grow::random_fan_outs(scale)));
       const std::size_t p = in.insertion.fan_in.size() / 3, m = out.insertion.fan_out.size() / 3;
       // Kaiming: variance 2 over the weights of one output, taps included, once the units are in.
       const double kaiming_out =
@@ -290,11 +285,11 @@ TEST_CASE("net2wider: copies share the fan-out of their unit, noise stays within
     CAPTURE(net.name);
     MethodProblem problem(net, Activation::relu);
     const std::int64_t width = problem.site.width(), p = problem.site.fan_in();
-    const auto before = ms::grow::numbers_of_units<double>(problem.ctx, problem.site);
+    const auto before = ms::grow::detail::numbers_of_units<double>(problem.ctx, problem.site);
     const auto proposal = problem.propose(problem.site, 5, method_options(ms::grow::net2wider(0.0)));
     ms::grow::apply<double>(problem.ctx, ms::grow::make_edit(problem.ctx, problem.site, proposal.insertion, 1.0),
                             problem.net);
-    const auto after = ms::grow::numbers_of_units<double>(problem.ctx, problem.site);
+    const auto after = ms::grow::detail::numbers_of_units<double>(problem.ctx, problem.site);
     const std::size_t m = before.fan_out.size() / static_cast<std::size_t>(width);
     for (std::int64_t j = 0; j < width; ++j) {
       std::vector<double> sum(m, 0.0);
@@ -305,7 +300,7 @@ TEST_CASE("net2wider: copies share the fan-out of their unit, noise stays within
         if (!same) continue;
         ++copies;
         for (std::size_t i = 0; i < m; ++i) sum[i] += after.fan_out[static_cast<std::size_t>(k) * m + i];
-        if (problem.site.norm) {
+        if (problem.site.producer.norm()) {
           CHECK(after.norm.weight[static_cast<std::size_t>(k)] == before.norm.weight[static_cast<std::size_t>(j)]);
           CHECK(after.norm.mean[static_cast<std::size_t>(k)] == before.norm.mean[static_cast<std::size_t>(j)]);
         }
@@ -330,7 +325,7 @@ TEST_CASE("paired: units cancel in pairs, and variances carry over to the wider 
     for (const Activation f : {Activation::relu, Activation::tanh}) {
       INFO(net.name, ", relu ", f == Activation::relu);
       MethodProblem problem(net, f);
-      const auto before = ms::grow::numbers_of_units<double>(problem.ctx, problem.site);
+      const auto before = ms::grow::detail::numbers_of_units<double>(problem.ctx, problem.site);
       const std::size_t width = static_cast<std::size_t>(problem.site.width());
       const auto proposal = problem.propose(problem.site, 5, method_options(ms::grow::paired()));
       const auto& insertion = proposal.insertion;
@@ -346,9 +341,9 @@ TEST_CASE("paired: units cancel in pairs, and variances carry over to the wider 
         }
       }
       ms::grow::apply<double>(problem.ctx, ms::grow::make_edit(problem.ctx, problem.site, insertion, 1.0), problem.net);
-      const auto after = ms::grow::numbers_of_units<double>(problem.ctx, problem.site);
+      const auto after = ms::grow::detail::numbers_of_units<double>(problem.ctx, problem.site);
       const double s = std::sqrt(static_cast<double>(width) / static_cast<double>(width + 4));
-      const bool rescaled = problem.site.consumer_norm || f == Activation::relu;
+      const bool rescaled = problem.site.consumer.norm() || f == Activation::relu;
       for (std::size_t i = 0; i < width * m; ++i) {
         CHECK(after.fan_out[i] == doctest::Approx((rescaled ? s : 1.0) * before.fan_out[i]));
       }
@@ -374,7 +369,7 @@ TEST_CASE("north: pre-activations orthogonal to those of today's units and to ea
   for (const auto& net : method_nets()) {
     CAPTURE(net.name);
     MethodProblem problem(net, Activation::tanh);
-    const auto today = ms::grow::numbers_of_units<double>(problem.ctx, problem.site);
+    const auto today = ms::grow::detail::numbers_of_units<double>(problem.ctx, problem.site);
     const std::size_t width = static_cast<std::size_t>(problem.site.width());
     const std::size_t p = static_cast<std::size_t>(problem.site.fan_in());
     // The pre-activations themselves, from a network that has grown.
@@ -385,7 +380,7 @@ TEST_CASE("north: pre-activations orthogonal to those of today's units and to ea
       const GrowthProblem samples = problem.samples();
       s = samples.moment(samples.b2, samples.b2);
     } else {
-      std::optional<ms::grow::MapStatistics<double>> maps;
+      std::optional<ms::grow::detail::MapStatistics<double>> maps;
       problem.visit({problem.site}, [&](ms::Context&, std::size_t, ms::View<const double> unit,
                                         ms::View<const double> consumer, ms::View<const double> goal) {
         maps.emplace(problem.ctx, problem.site.shape(unit.shape()), FanOut::full);
@@ -440,8 +435,8 @@ TEST_CASE("north: the trigger counts directions of the activations") {
   CHECK(ms::grow::effective_dimension(problem.ctx, site, 2 * values[0]) == 0.0);
   CHECK(contains(problem
                      .propose(problem.site, 2,
-                              method_options(ms::grow::make_method<ms::grow::North>(
-                                  ms::grow::North::Options{.least_dimension = 1.0, .epsilon = 10.0})))
+                              method_options(std::make_shared<const ms::grow::detail::North>(
+                                  ms::grow::detail::North::Options{.least_dimension = 1.0, .epsilon = 10.0})))
                      .report.note,
                  "the effective dimension of the layer is 0, less than 1"));
 }
@@ -460,7 +455,7 @@ TEST_CASE("north: the effective dimension of maps counts directions over all tha
     std::int64_t outputs = 1;
     problem.visit({problem.site}, [&](ms::Context&, std::size_t, ms::View<const double> unit,
                                       ms::View<const double> consumer, ms::View<const double> goal) {
-      ms::grow::MapStatistics<double> maps(problem.ctx, problem.site.shape(unit.shape()), FanOut::full);
+      ms::grow::detail::MapStatistics<double> maps(problem.ctx, problem.site.shape(unit.shape()), FanOut::full);
       maps.update(problem.ctx, unit, consumer, goal);
       site.moments.s1 = maps.consumer_covariance(problem.ctx);
       site.positions = maps.shape().outputs().size();
@@ -503,12 +498,12 @@ TEST_CASE("senn: between maps and vectors, the fan-ins that raise the score most
   for (const auto& net : method_nets()) {
     CAPTURE(net.name);
     MethodProblem problem(net, Activation::tanh);
-    const auto today = ms::grow::numbers_of_units<double>(problem.ctx, problem.site);
+    const auto today = ms::grow::detail::numbers_of_units<double>(problem.ctx, problem.site);
     const double norm = method_mean_norm(today.fan_in, static_cast<std::size_t>(problem.site.width()), true);
     const auto found = problem.propose(problem.site, 2, method_options(ms::grow::senn(0.0)));
-    const auto source = problem.propose(
-        problem.site, 2,
-        method_options(ms::grow::make_method<ms::grow::Tiny>(ms::grow::Tiny::Options{.joint = true, .fisher = true})));
+    const auto source = problem.propose(problem.site, 2,
+                                        method_options(std::make_shared<const ms::grow::detail::Tiny>(
+                                            ms::grow::detail::Tiny::Options{.joint = true, .fisher = true})));
     REQUIRE(found.insertion.units == 2);
     REQUIRE(source.insertion.units == 2);
     CHECK(found.preserves_function);
@@ -681,7 +676,7 @@ TEST_CASE("measurer: batches change no result, and a method that reads nothing i
       if (net.name == "resnet") continue;
       MethodProblem whole(net, Activation::tanh), parts(net, Activation::tanh);
       const auto expected = whole.propose(whole.site, 2, method_options(ms::grow::parse_method(name)));
-      ms::grow::Measurer<double> measurer(parts.net, parts.criterion);
+      ms::grow::detail::Measurer<double> measurer(parts.net, parts.criterion);
       const auto proposals = measurer.measure(
           parts.ctx, {parts.site}, method_options(ms::grow::parse_method(name)),
           [&](const auto& use) {
@@ -690,7 +685,7 @@ TEST_CASE("measurer: batches change no result, and a method that reads nothing i
               use({.inputs = parts.x.view().slice(0, begin, end), .labels = parts.labels.view().slice(0, begin, end)});
             }
           },
-          [](const ms::grow::Site<double>&, std::int64_t) { return std::int64_t{2}; });
+          [](const ms::grow::Site<double>&, std::int64_t, const ms::grow::Choice*) { return std::int64_t{2}; });
       REQUIRE(proposals.size() == 1);
       const auto& found = proposals.front();
       REQUIRE(found.insertion.units == expected.insertion.units);

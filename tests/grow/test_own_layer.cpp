@@ -201,7 +201,7 @@ TEST_CASE("own layer: branches that a user's container adds up are tied") {
   CHECK(streams[0].name == "a");
   CHECK(streams[0].readers() == 2);
   CHECK(streams[2].name == "f.right");
-  CHECK(streams[2].riders.at(0).layer.name() == "f.left");
+  CHECK(streams[2].riders.at(0).name() == "f.left");
 }
 
 TEST_CASE("own layer: a network grows through it as through the same function of the library") {
@@ -211,7 +211,7 @@ TEST_CASE("own layer: a network grows through it as through the same function of
     const auto set = support::bright_and_dark();
     ms::optim::Sgd<double> sgd(net, {.learning_rate = 0.1});
     ms::grow::Grower<double> grower(
-        net, sgd, {.max_units = 3, .significance = 0.0, .statistics_samples = 150, .search_samples = 50});
+        net, sgd, {.how_many = {.at_most = 3, .significance = 0.0}, .statistics_samples = 150, .search_samples = 50});
     const auto report = grower.grow(ctx, set);
     std::vector<double> result{report.sites[0].slope, report.sites[0].gamma, report.sites[0].predicted};
     CHECK(report.sites[0].added == 2);  // as many as three logits whose gradients add up to 0 have directions

@@ -20,7 +20,7 @@ using ms::Window;
 using ms::grow::FanOut;
 using ms::grow::PatchCovariance;
 using ms::grow::PatchCrossCovariance;
-using ms::grow::PatchPath;
+using ms::grow::detail::PatchPath;
 using support::contains;
 using support::message_of;
 

@@ -24,10 +24,9 @@
 namespace grow_policy_test {
 
 namespace ms = meristem;
-using ms::grow::Evidence;
 using ms::grow::HowMany;
-using ms::grow::Progress;
 using ms::grow::When;
+using ms::grow::detail::Evidence;
 using support::contains;
 using support::message_of;
 
@@ -73,9 +72,7 @@ TEST_CASE("when: every n epochs or steps, up to an epoch") {
 }
 
 TEST_CASE("when: a plateau is patience losses without a sufficient fall, and starts over") {
-  const auto plateau = [](std::int64_t patience, double least) {
-    return When::plateau({.patience = patience, .least_decrease = least});
-  };
+  const auto plateau = [](std::int64_t patience, double least) { return When::plateau(patience, least); };
   CHECK(due_losses(plateau(2, 0.1), {10, 8, 6, 5.9, 5.8, 5.0, 4.9, 4.8}) == Indices{4, 7});
   // The first loss after growth sets the mark, even if it is higher.
   CHECK(due_losses(plateau(1, 0.0), {2, 2, 5, 4, 4}) == Indices{1, 4});
@@ -87,10 +84,10 @@ TEST_CASE("when: the bottleneck is measured only if the answer depends on it") {
   int measured = 0;
   double share = 0.0;
   const auto at = [&](std::int64_t epoch) {
-    return Progress{.epoch = epoch, .unexpressed = [&] {
-                      ++measured;
-                      return share;
-                    }};
+    return When::Progress{.epoch = epoch, .unexpressed = [&] {
+                            ++measured;
+                            return share;
+                          }};
   };
   When both = When::bottleneck(0.5) && When::every_epochs(2);
   CHECK_FALSE(both(at(1)));
@@ -111,9 +108,7 @@ TEST_CASE("when: the bottleneck is measured only if the answer depends on it") {
 }
 
 TEST_CASE("when: the state is plain numbers, and restoring it goes on where it was") {
-  const auto make = [] {
-    return (When::every_epochs(3) && When::until_epoch(50)) || When::plateau({.patience = 2, .least_decrease = 0.01});
-  };
+  const auto make = [] { return (When::every_epochs(3) && When::until_epoch(50)) || When::plateau(2, 0.01); };
   const std::vector<double> losses{5, 4, 3, 3, 3, 2.9, 2.9, 2.9, 2.8, 2.8, 2.8, 2.8, 2.7, 2.7};
   std::vector<bool> whole, parts;
   When one = make();
@@ -137,49 +132,71 @@ TEST_CASE("when: numbers that make no sense and progress that lacks something ar
   const auto refused = [](auto&& make) { return message_of<ms::ArgumentError>(make); };
   CHECK(contains(refused([] { (void)When::every_epochs(0); }), "every_epochs(0)"));
   CHECK(contains(refused([] { (void)When::every_steps(-2); }), "every_steps(-2)"));
-  CHECK(contains(refused([] { (void)When::plateau({.patience = 0}); }), "patience is 0"));
-  CHECK(contains(refused([] { (void)When::plateau({.least_decrease = 1.0}); }), "least_decrease is 1"));
-  CHECK(contains(refused([] { (void)When::bottleneck(1.0); }), "the share is 1"));
+  CHECK(contains(refused([] { (void)When::plateau(0); }), "plateau(0): the number must be at least 1"));
+  CHECK(contains(refused([] { (void)When::plateau(3, 1.0); }), "plateau: 1 is given; it must lie in [0, 1)"));
+  CHECK(contains(refused([] { (void)When::bottleneck(1.0); }), "bottleneck: 1 is given"));
   CHECK(contains(refused([] { (void)When::until_epoch(-1); }), "-1 epochs"));
-  CHECK(contains(refused([] { (void)When::plateau()({.epoch = 1}); }), "plateau needs Progress::loss"));
-  CHECK(contains(refused([] { (void)When::bottleneck(0.5)({.epoch = 1}); }), "needs Progress::unexpressed"));
+  CHECK(contains(refused([] { (void)When::plateau()({.epoch = 1}); }), "plateau needs When::Progress::loss"));
+  CHECK(contains(refused([] { (void)When::bottleneck(0.5)({.epoch = 1}); }), "needs When::Progress::unexpressed"));
   CHECK(contains(
       message_of<ms::NumericError>([] { (void)When::bottleneck(0.5)({.unexpressed = [] { return std::nan(""); }}); }),
       "is nan"));
 }
 
 TEST_CASE("how many: the smallest limit counts") {
-  const ms::grow::SiteSize site{.name = "layer1", .width = 10, .fan_in = 7, .fan_out = 25};
-  CHECK(HowMany().limit(site) == ms::grow::unlimited);
-  CHECK(HowMany::fixed(3).limit(site) == 3);
-  CHECK(HowMany::of_width(0.25).limit(site) == 3);
-  CHECK(HowMany::of_width(0.25).limit({.name = "empty", .width = 0, .fan_out = 1}) == 1);
-  CHECK(HowMany::of_outputs(0.1).limit(site) == 3);
-  CHECK(HowMany::up_to({{"layer1", 14}}).limit(site) == 4);
-  CHECK(HowMany::up_to({{"layer1", 9}}).limit(site) == 0);
-  CHECK(HowMany::up_to({{"other", 9}}).limit(site) == ms::grow::unlimited);
-  const auto twice = HowMany::up_to([](const ms::grow::SiteSize& s) { return 2 * s.fan_in; });
-  CHECK(twice.limit(site) == 4);
-  CHECK((HowMany::fixed(3) & twice).limit(site) == 3);
-  CHECK((HowMany::fixed(8) & twice & HowMany::up_to({{"layer1", 12}})).limit(site) == 2);
-  const auto up = HowMany::up_to([](const ms::grow::SiteSize&) { return std::int64_t{11}; });
-  CHECK((twice & up).limit(site) == 1);
-  CHECK((HowMany::of_width(0.5) & HowMany::of_width(0.2)).limit(site) == 2);
-  CHECK((HowMany::of_width(0.5) & HowMany::fixed(100)).limit(site) == 5);
+  const ms::grow::Candidate layer{.report = {.name = "layer1", .width = 10}, .fan_in = 7, .fan_out = 25};
+  const ms::grow::Candidate empty{.report = {.name = "empty", .width = 0}, .fan_out = 1};
+  const auto most = [](const HowMany& rule, ms::grow::Candidate site) {
+    rule.limit(site);
+    return site.units;
+  };
+  CHECK(most(HowMany(), layer) == ms::grow::unlimited);
+  CHECK(most(HowMany::fixed(3), layer) == 3);
+  CHECK(most(HowMany::of_width(0.25), layer) == 3);
+  CHECK(most(HowMany::of_width(0.25), empty) == 1);
+  CHECK(most(HowMany::of_outputs(0.1), layer) == 3);
+  CHECK(most(HowMany::up_to({{"layer1", 14}}), layer) == 4);
+  CHECK(most(HowMany::up_to({{"layer1", 9}}), layer) == 0);
+  CHECK(most(HowMany::up_to({{"other", 9}}), layer) == ms::grow::unlimited);
+  const auto twice = HowMany::up_to([](const ms::grow::Candidate& site) { return 2 * site.fan_in; });
+  CHECK(most(twice, layer) == 4);
+  CHECK(most(HowMany::fixed(3) & twice, layer) == 3);
+  CHECK(most(HowMany::fixed(8) & twice & HowMany::up_to({{"layer1", 12}}), layer) == 2);
+  const auto up = HowMany::up_to([](const ms::grow::Candidate&) { return std::int64_t{11}; });
+  CHECK(most(twice & up, layer) == 1);
+  CHECK(most(HowMany::of_width(0.5) & HowMany::of_width(0.2), layer) == 2);
+  CHECK(most(HowMany::of_width(0.5) & HowMany::fixed(100), layer) == 5);
   CHECK((HowMany::significant(1.5) & HowMany::significant(1.0)).significance == 1.5);
   CHECK((HowMany::explaining(0.9) & HowMany::explaining(0.5)).explained == 0.5);
+  CHECK(HowMany().significance == 1.0);
+  CHECK(HowMany::fixed(1).significance == 0.0);
+  // The target of a stream goes by its first source.
+  ms::grow::Candidate source{.report = {.name = "block.conv2", .width = 10, .stream = "stem"}};
+  HowMany::up_to({{"stem", 12}, {"block.conv2", 11}}).limit(source);
+  CHECK(source.units == 2);
 }
 
 TEST_CASE("how many: the fewest units that explain a share of what is significant") {
+  const auto explaining = [](double share, const std::vector<double>& lambda, std::int64_t units) {
+    ms::grow::Candidate site{.report = {.name = "layer", .lambda = lambda, .threshold = 0.7, .found = units},
+                             .solved = true,
+                             .units = units};
+    HowMany::explaining(share).limit(site);
+    return site.units;
+  };
   const std::vector<double> lambda{3, 2, 1, 1, 0.5};
   // Squares 9, 4, 1, 1 above 0.7: 15 together.
-  CHECK(HowMany::explaining(1.0).explaining_units(lambda, 4, 0.7) == 4);
-  CHECK(HowMany::explaining(0.5).explaining_units(lambda, 4, 0.7) == 1);
-  CHECK(HowMany::explaining(0.61).explaining_units(lambda, 4, 0.7) == 2);
-  CHECK(HowMany::explaining(0.9).explaining_units(lambda, 4, 0.7) == 3);
-  CHECK(HowMany::explaining(0.99).explaining_units(lambda, 4, 0.7) == 4);
-  CHECK(HowMany::explaining(0.99).explaining_units(lambda, 2, 0.7) == 2);
-  CHECK(HowMany::explaining(0.5).explaining_units({}, 0, 0.0) == 0);
+  CHECK(explaining(1.0, lambda, 4) == 4);
+  CHECK(explaining(0.5, lambda, 4) == 1);
+  CHECK(explaining(0.61, lambda, 4) == 2);
+  CHECK(explaining(0.9, lambda, 4) == 3);
+  CHECK(explaining(0.99, lambda, 4) == 4);
+  CHECK(explaining(0.99, lambda, 2) == 2);
+  CHECK(explaining(0.5, {}, 0) == 0);
+  // What is found otherwise may still fill up, unless fewer explain enough.
+  ms::grow::Candidate site{.report = {.name = "layer", .lambda = {3}, .found = 1}, .solved = true, .units = 4};
+  HowMany::explaining(0.5).limit(site);
+  CHECK(site.units == 4);
 }
 
 TEST_CASE("how many: numbers that make no sense are refused") {
@@ -210,7 +227,7 @@ TEST_CASE("samples: as many as it takes for a share of the bottleneck to reach t
 }
 
 TEST_CASE("samples: a leading value is judged against its noise edge") {
-  using ms::grow::judge;
+  using ms::grow::detail::judge;
   CHECK(judge(2.1, 1.0, 1.0, 100, 1000) == Evidence::above);
   CHECK(judge(1.9, 1.0, 1.0, 100, 1000) == Evidence::open);
   CHECK(judge(2.4, 1.0, 1.5, 100, 1000) == Evidence::open);
@@ -248,7 +265,7 @@ TEST_CASE("budget: the cost of a unit is what the network counts once it is ther
     (void)net.forward(ctx, batch, {.measuring = true, .taps = &shapes});
     for (const auto& site : ms::grow::find_sites<double>(net)) {
       CAPTURE(site.name);
-      const ms::grow::detail::UnitCost cost = ms::grow::unit_cost(site, shapes);
+      const ms::grow::Candidate::Cost cost = ms::grow::unit_cost(site, shapes);
       const std::int64_t parameters = ms::nn::parameter_count(net), work = net.multiply_adds(input);
       CHECK(ms::grow::least_unit_parameters(site) == cost.parameters);
       const std::int64_t places =
@@ -257,7 +274,7 @@ TEST_CASE("budget: the cost of a unit is what the network counts once it is ther
       units.taps = site.spatial() ? places : 1;
       units.fan_in.assign(static_cast<std::size_t>(2 * units.inputs), 0.0);
       units.fan_out.assign(static_cast<std::size_t>(2 * units.taps * units.outputs), 0.0);
-      if (site.norm) units.mean = units.variance = {0.0, 0.0};
+      if (site.producer.norm()) units.mean = units.variance = {0.0, 0.0};
       ms::grow::apply(ctx, ms::grow::make_edit<double>(ctx, site, units, 1.0), net);
       CHECK(ms::nn::parameter_count(net) == parameters + 2 * cost.parameters);
       CHECK(net.multiply_adds(input) == work + 2 * cost.multiply_adds);

@@ -107,7 +107,7 @@ TEST_CASE("prune: units go with all that belongs to them, and growing them back 
         const std::vector<double> expected = outputs(ctx, net, batch);
         site.consumer.weight().value = ms::from_host<double>(ctx, shape, weights);
 
-        const auto removed = ms::grow::prune(ctx, site, {2, 0}, net, optimizer.get());
+        auto removed = ms::grow::prune(ctx, site, {2, 0}, net, optimizer.get());
         CHECK(removed.units == std::vector<std::int64_t>{0, 2});
         CHECK(site.width() == width - 2);
         for (auto* parameter : ms::nn::parameters(net)) {
@@ -116,11 +116,11 @@ TEST_CASE("prune: units go with all that belongs to them, and growing them back 
             CHECK(moment.shape() == parameter->value.shape());
           }
         }
-        if (site.norm) CHECK(site.norm->running_mean().value.extent(0) == width - 2);
+        if (site.producer.norm()) CHECK(site.producer.norm()->running_mean().value.extent(0) == width - 2);
         // Sums over a hundred terms of order 1, in another order.
         support::check_close(outputs(ctx, net, batch), expected, 1e-12);
 
-        ms::grow::grow_back(ctx, removed, net, optimizer.get());
+        ms::grow::put_back(ctx, std::move(removed), net, optimizer.get());
         CHECK(everything(ctx, net, *optimizer) == before);
         for (auto* parameter : ms::nn::parameters(net)) {
           CHECK(parameter->gradient.shape() == parameter->value.shape());
@@ -140,7 +140,7 @@ TEST_CASE("prune: a network that was pruned and grown back trains on as if nothi
         ms::train::step<double>(ctx, net, batch_of(ctx, {6, 3, 4, 2}, i), *optimizer);
         if (!prunes || i != 3) continue;
         for (const auto& site : ms::grow::find_sites<double>(net)) {
-          ms::grow::grow_back(ctx, ms::grow::prune(ctx, site, {1}, net, optimizer.get()), net, optimizer.get());
+          ms::grow::put_back(ctx, ms::grow::prune(ctx, site, {1}, net, optimizer.get()), net, optimizer.get());
         }
       }
       return everything(ctx, net, *optimizer);
@@ -156,9 +156,9 @@ TEST_CASE("prune: a whole layer can go and come back") {
   ms::train::step<double>(ctx, net, batch_of(ctx, {6, 3, 4, 2}, 1), *optimizer);
   const Numbers before = everything(ctx, net, *optimizer);
   const auto site = ms::grow::find_sites<double>(net).front();
-  const auto removed = ms::grow::prune(ctx, site, {0, 1, 2, 3, 4}, net, optimizer.get());
+  auto removed = ms::grow::prune(ctx, site, {0, 1, 2, 3, 4}, net, optimizer.get());
   CHECK(site.width() == 0);
-  ms::grow::grow_back(ctx, removed, net, optimizer.get());
+  ms::grow::put_back(ctx, std::move(removed), net, optimizer.get());
   CHECK(everything(ctx, net, *optimizer) == before);
 }
 
@@ -170,8 +170,8 @@ TEST_CASE("prune: the norms of units do not change with the scale that fan-in an
       CAPTURE(site.name);
       const std::vector<double> norms = ms::grow::unit_norms(ctx, site);
       REQUIRE(norms.size() == static_cast<std::size_t>(site.width()));
-      const std::vector<double> in =
-          site.norm ? ms::to_host(ctx, site.norm->weight().value) : ms::to_host(ctx, site.producer.weight().value);
+      const std::vector<double> in = site.producer.norm() ? ms::to_host(ctx, site.producer.norm()->weight().value)
+                                                          : ms::to_host(ctx, site.producer.weight().value);
       const std::vector<double> out = ms::to_host(ctx, site.consumer.weight().value);
       for (std::size_t k = 0; k < norms.size(); ++k) {
         double squares_in = 0.0, squares_out = 0.0;
@@ -251,9 +251,9 @@ TEST_CASE("prune: units that are none are told, and nothing changes") {
                  "3 units were asked for among 2"));
   CHECK(contains(message_of<ms::DataError>([&] { (void)ms::grow::unit_contributions(ctx, site, net, [](auto&&) {}); }),
                  "no samples were shown"));
-  const auto removed = ms::grow::prune(ctx, site, {1}, net, optimizer.get());
+  auto removed = ms::grow::prune(ctx, site, {1}, net, optimizer.get());
   (void)ms::grow::prune(ctx, site, {1}, net, optimizer.get());
-  CHECK_THROWS_AS(ms::grow::grow_back(ctx, removed, net, optimizer.get()), ms::ShapeError);
+  CHECK_THROWS_AS(ms::grow::put_back(ctx, std::move(removed), net, optimizer.get()), ms::ShapeError);
 }
 
 TEST_SUITE_END();

@@ -192,13 +192,12 @@ TEST_CASE("normalisation: new units match what is there") {
     ms::grow::Insertion units{.units = 2, .inputs = site.fan_in(), .outputs = site.fan_out(), .taps = taps};
     units.fan_in = support::normal_values<double>(2 * units.inputs, 7, 5.0);
     units.fan_out = support::normal_values<double>(2 * taps * units.outputs, 8, 0.01);
-    if (site.norm) {
+    if (site.producer.norm()) {
       units.mean = {0.3, -0.2};
       units.variance = {2.0, 3.0};
     }
     const ms::grow::Insertion before = units;
-    const double factor = ms::grow::normalize<double>(
-        ctx, net, site, {.normalization = ms::grow::Normalization::matched}, samples, units);
+    const double factor = ms::grow::normalize<double>(ctx, net, site, {.matched = true}, samples, units);
     const double in = units.fan_in[0] / before.fan_in[0], out = units.fan_out[0] / before.fan_out[0];
     CHECK(factor == doctest::Approx(in * out).epsilon(1e-12));
     for (std::size_t i = 0; i < units.fan_in.size(); ++i) {
@@ -207,14 +206,14 @@ TEST_CASE("normalisation: new units match what is there") {
     for (std::size_t i = 0; i < units.fan_out.size(); ++i) {
       CHECK(units.fan_out[i] == doctest::Approx(out * before.fan_out[i]).epsilon(1e-12));
     }
-    if (site.norm) {
+    if (site.producer.norm()) {
       CHECK(units.variance[1] == doctest::Approx(in * in * 3.0).epsilon(1e-12));
       // The norm of a network that was never trained has weight 1 and bias 0: existing units have mean square 1.
       CHECK(in * in * (0.09 + 2.0 + 0.04 + 3.0) / 2 == doctest::Approx(1.0).epsilon(1e-12));
     }
 
     const ms::nn::Layer<double>* const behind_consumer =
-        site.norm ? net.children()[4]->children()[0]->children()[3] : nullptr;
+        site.producer.norm() ? net.children()[4]->children()[0]->children()[3] : nullptr;
     const auto consumer_output = [&] {
       Seen seen;
       seen.wanted = behind_consumer;
@@ -233,7 +232,7 @@ TEST_CASE("normalisation: new units match what is there") {
     for (std::size_t i = 0; i < change.size(); ++i) change[i] -= old_output[i];
     // Means over some hundred numbers, one of them a difference.
     CHECK(mean_square(change, 1, 0, 1) == doctest::Approx(mean_square(old_output, 1, 0, 1)).epsilon(1e-9));
-    if (!site.norm) {
+    if (!site.producer.norm()) {
       const std::vector<double> flow = producer_output();
       CHECK(mean_square(flow, 8, 6, 8) == doctest::Approx(mean_square(flow, 8, 0, 6)).epsilon(1e-9));
     }
@@ -252,14 +251,12 @@ TEST_CASE("normalisation: faint fan-outs, and none") {
   CHECK(ms::grow::normalize<double>(ctx, net, site, {}, samples, units) == 1.0);
   CHECK(units.fan_out == std::vector<double>{3, 0, 0, 0, 4, 0});
   // Mean squared norm (9 + 16) / 2.
-  const double factor =
-      ms::grow::normalize<double>(ctx, net, site, {.normalization = ms::grow::Normalization::faint}, samples, units);
+  const double factor = ms::grow::normalize<double>(ctx, net, site, {.faint_norm = 1e-3}, samples, units);
   CHECK(factor == doctest::Approx(1e-3 / std::sqrt(12.5)).epsilon(1e-12));
   CHECK(units.fan_out[4] == doctest::Approx(4e-3 / std::sqrt(12.5)).epsilon(1e-12));
   CHECK(units.fan_in == fan_in);
   units.fan_out.assign(6, 0.0);
-  CHECK(ms::grow::normalize<double>(ctx, net, site, {.normalization = ms::grow::Normalization::faint}, samples,
-                                    units) == 1.0);
+  CHECK(ms::grow::normalize<double>(ctx, net, site, {.faint_norm = 1e-3}, samples, units) == 1.0);
 }
 
 TEST_SUITE_END();

@@ -182,8 +182,8 @@ TEST_CASE("shrinkage: scales of the inputs from 1e-4 to 1e4 change nothing that 
         INFO(net.name, ", ", name, ", significance ", significance);
         MethodProblem plain(net, Activation::tanh), scaled(net, Activation::tanh);
         rescale_inputs(scaled, which == 1);
-        const ms::grow::MeasurementOptions options{.method = ms::grow::parse_method(name),
-                                                   .significance = significance};
+        const ms::grow::detail::MeasurementOptions options{.method = ms::grow::parse_method(name),
+                                                           .significance = significance};
         const auto expected = plain.propose(plain.site, 3, options), found = scaled.propose(scaled.site, 3, options);
         REQUIRE(found.insertion.units == expected.insertion.units);
         REQUIRE(found.report.lambda.size() == expected.report.lambda.size());

@@ -231,8 +231,8 @@ TEST_CASE("sites: ResNet-18 grows inside its eight blocks and nowhere else") {
       const std::int64_t in = is_strided && i > 0 && i % 2 == 0 ? width / 2 : width;
       const std::string block = site.name.substr(0, site.name.size() - 6);
       CHECK(site.consumer.name() == block + ".conv2");
-      REQUIRE(site.norm != nullptr);
-      CHECK(site.norm->name() == block + ".norm1");
+      REQUIRE(site.producer.norm() != nullptr);
+      CHECK(site.producer.norm()->name() == block + ".norm1");
       CHECK(site.activation == Activation::relu);
       CHECK(site.pool == nullptr);
       CHECK_FALSE(site.flattened);
@@ -269,7 +269,7 @@ TEST_CASE("sites: every layer of a VGG chain but the last, through pooling, flat
         const auto& site = sites[i];
         CAPTURE(site.name);
         CHECK(site.consumer.name() == consumers[i]);
-        CHECK((site.norm != nullptr) == (norm && i < 3));
+        CHECK((site.producer.norm() != nullptr) == (norm && i < 3));
         CHECK(site.activation == Activation::relu);
         CHECK((site.pool != nullptr) == (i == 1 || i == 2));
         CHECK(site.pools_maximum() == (i == 1 || i == 2));
@@ -390,7 +390,7 @@ TEST_CASE("sites: a norm with a fused relu counts as the activation") {
   net.add<AveragePool2d<float>>("pool");
   net.add<Conv2d<float>>("b", ctx, 4, 2, same);
   const auto site = find_sites(net).front();
-  CHECK(site.norm == &norm);
+  CHECK(site.producer.norm() == &norm);
   CHECK(site.activation == Activation::relu);
   CHECK_FALSE(site.pool_first);
   CHECK_FALSE(site.pools_maximum());

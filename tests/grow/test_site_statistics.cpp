@@ -173,15 +173,15 @@ TEST_CASE("site statistics: out of turn is told") {
 TEST_CASE("measurement: a pass too many, none at all, and one without a batch are told") {
   MethodProblem problem(support::method_nets().front(), ms::nn::Activation::tanh);
   ms::Context& ctx = problem.ctx;
-  using Measurement = ms::grow::Measurement<double>;
+  using Measurement = ms::grow::detail::Measurement<double>;
   const auto refused = [](auto&& call) { return message_of<ms::ArgumentError>(call); };
-  Measurement fresh(ctx, problem.site, {}, [](std::int64_t) { return std::int64_t{2}; });
+  Measurement fresh(ctx, problem.site, {}, [](std::int64_t, const ms::grow::Choice*) { return std::int64_t{2}; });
   CHECK(fresh.wants() == Measurement::Batches::all);
   CHECK(contains(refused([&] { fresh.finish_pass(ctx); }), "no batch was shown"));
   CHECK(contains(refused([&] { (void)fresh.propose(); }), "a proposal was asked for before the passes that it takes"));
   CHECK(contains(refused([&] { Measurement(ctx, problem.site, {}, nullptr); }), "no function was given"));
   Measurement reads_nothing(ctx, problem.site, {.method = ms::grow::random_units()},
-                            [](std::int64_t) { return std::int64_t{2}; });
+                            [](std::int64_t, const ms::grow::Choice*) { return std::int64_t{2}; });
   CHECK(reads_nothing.wants() == Measurement::Batches::one);
   const auto show = [&](Measurement& measurement) {
     problem.visit({problem.site}, [&](ms::Context&, std::size_t, V unit, V consumer, V goal) {

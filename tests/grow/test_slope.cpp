@@ -70,7 +70,7 @@ struct Problem {
   }
 
   ms::grow::Moments<double> moments(const ms::grow::Site<double>& site) {
-    ms::grow::RowStatistics<double> statistics(ctx, site.shape({}), {.fisher = true});
+    ms::grow::detail::RowStatistics<double> statistics(ctx, site.shape({}), {.fisher = true});
     visit({site}, [&](ms::Context&, std::size_t, ms::View<const double> unit, ms::View<const double> consumer,
                       ms::View<const double> goal) { statistics.update(ctx, unit, consumer, goal); });
     return statistics.moments(ctx);
@@ -182,7 +182,7 @@ TEST_CASE("slope: growth from an empty hidden layer") {
   const auto sites = ms::grow::find_sites(net);
   const auto x = ms::from_host<double>(ctx, {50, 4}, support::normal_values<double>(200, 1));
   const auto target = ms::from_host<double>(ctx, {50, 3}, support::normal_values<double>(150, 2));
-  ms::grow::RowStatistics<double> statistics(ctx, sites[0].shape({}));
+  ms::grow::detail::RowStatistics<double> statistics(ctx, sites[0].shape({}));
   const double before = ms::grow::visit_sites<double>(
       ctx, net, sites, {.inputs = x, .targets = target}, ms::nn::SquaredError{},
       [&](ms::Context&, std::size_t, ms::View<const double> unit, ms::View<const double> consumer,

@@ -54,7 +54,7 @@ TEST_CASE_TEMPLATE("site statistics: every moment equals the plain loop", T, flo
     const std::int64_t rows = c.samples * c.tokens;
     const auto b2 = support::normal_values<T>(rows * c.p, 1), b1 = support::normal_values<T>(rows * c.d, 2);
     const auto v = support::normal_values<T>(rows * c.q, 3);
-    ms::grow::RowStatistics<T> statistics(ctx, c.p, c.unit_bias, c.d, c.consumer_bias, c.q, {.fisher = true});
+    ms::grow::detail::RowStatistics<T> statistics(ctx, c.p, c.unit_bias, c.d, c.consumer_bias, c.q, {.fisher = true});
     // Two batches of different size.
     const std::int64_t first = c.samples / 3 + 1;
     for (const auto& [begin, end] : {std::pair{std::int64_t{0}, first}, {first, c.samples}}) {
@@ -89,8 +89,8 @@ TEST_CASE("site statistics: merging halves equals one pass, and the data twice c
   const std::int64_t n = 40, p = 6, d = 4, q = 3;
   const auto b2 = support::normal_values<double>(2 * n * p, 1), b1 = support::normal_values<double>(2 * n * d, 2);
   const auto v = support::normal_values<double>(2 * n * q, 3);
-  const auto make = [&] { return ms::grow::RowStatistics<double>(ctx, p, true, d, true, q); };
-  const auto add = [&](ms::grow::RowStatistics<double>& to, std::int64_t half) {
+  const auto make = [&] { return ms::grow::detail::RowStatistics<double>(ctx, p, true, d, true, q); };
+  const auto add = [&](ms::grow::detail::RowStatistics<double>& to, std::int64_t half) {
     const auto part = [&](const std::vector<double>& all, std::int64_t width) {
       return ms::from_host<double>(
           ctx, {n, width}, std::vector<double>(all.begin() + half * n * width, all.begin() + (half + 1) * n * width));
@@ -121,7 +121,7 @@ TEST_CASE("site statistics: S may be known already") {
   ms::Context ctx;
   const auto x = ms::from_host<float>(ctx, {5, 3}, support::normal_values<float>(15, 1));
   const auto h = ms::from_host<float>(ctx, {5, 2}, support::normal_values<float>(10, 2));
-  ms::grow::RowStatistics<float> all(ctx, 3, false, 2, false, 2),
+  ms::grow::detail::RowStatistics<float> all(ctx, 3, false, 2, false, 2),
       rest(ctx, 3, false, 2, false, 2, {.covariance = false});
   all.update(ctx, x, h, h);
   rest.update(ctx, x, h, h);
@@ -133,7 +133,7 @@ TEST_CASE("site statistics: S may be known already") {
 
 TEST_CASE("site statistics: misuse is told") {
   ms::Context ctx;
-  ms::grow::RowStatistics<float> statistics(ctx, 3, true, 2, true, 2);
+  ms::grow::detail::RowStatistics<float> statistics(ctx, 3, true, 2, true, 2);
   CHECK(contains(message_of<ms::ArgumentError>([&] { (void)statistics.moments(ctx); }), "no samples"));
   const auto x = ms::zeros<float>(ctx, {5, 3}), h = ms::zeros<float>(ctx, {4, 2}), wide = ms::zeros<float>(ctx, {5, 7});
   const auto text = message_of<ms::ShapeError>([&] { statistics.update(ctx, x, h, h); });

@@ -64,11 +64,12 @@ struct Problem {
     return ms::nn::CrossEntropy{}(ctx, net.forward(ctx, x, {.measuring = true}).output, labels.view(), false).mean;
   }
 
-  std::vector<ms::grow::Proposal> measure(const std::vector<Site>& sites, double damping, std::int64_t most) {
-    ms::grow::Measurer<double> measurer(net, ms::nn::CrossEntropy{});
+  std::vector<ms::grow::detail::Proposal> measure(const std::vector<Site>& sites, double damping, std::int64_t most) {
+    ms::grow::detail::Measurer<double> measurer(net, ms::nn::CrossEntropy{});
     return measurer.measure(
         ctx, sites, {.method = ms::grow::tiny(), .damping = damping, .significance = 0.0},
-        [&](const auto& use) { use(batch()); }, [&](const Site&, std::int64_t) { return most; });
+        [&](const auto& use) { use(batch()); },
+        [&](const Site&, std::int64_t, const ms::grow::Choice*) { return most; });
   }
 
   /// Gives the norms the statistics of the batch.
@@ -397,30 +398,30 @@ TEST_CASE("streams of maps: what a channel contributes is the slope of the loss 
 TEST_CASE("streams of maps: methods that preserve the function do, in training and in evaluation") {
   for (const Kind kind : support::all_residuals) {
     for (const auto& named : ms::grow::all_methods()) {
-      if (named.name == "tiny-eigen" || named.name == "random-kaiming") continue;
-      const auto method = named.name == "net2wider" ? ms::grow::net2wider(0.0) : named.make();
+      if (named->name() == "tiny-eigen" || named->name() == "random-kaiming") continue;
+      const auto method = named->name() == "net2wider" ? ms::grow::net2wider(0.0) : named;
       if (method->needs().joint || method->needs().fisher) continue;
       const bool deep = kind == Kind::pooled || kind == Kind::strided;
       for (const char* name :
            {"stem.conv", "stage1.block2.conv2", deep ? "stage4.block1.conv2" : "stage2.block1.conv2"}) {
         CAPTURE(static_cast<int>(kind));
-        CAPTURE(named.name);
+        CAPTURE(named->name());
         CAPTURE(name);
         Problem problem(kind);
         problem.settle();
         const Site site = ms::grow::find_site<double>(problem.net, name, Widths::all);
         const auto training = problem.outputs(ms::nn::Mode::training);
         const auto evaluation = problem.outputs(ms::nn::Mode::evaluation);
-        ms::grow::Measurer<double> measurer(problem.net, ms::nn::CrossEntropy{});
-        auto proposal =
-            measurer
-                .measure(
-                    problem.ctx, {site}, {.method = method, .damping = 0.1, .significance = 0.0},
-                    [&](const auto& use) { use(problem.batch()); }, [](const Site&, std::int64_t) { return 2; })
-                .front();
+        ms::grow::detail::Measurer<double> measurer(problem.net, ms::nn::CrossEntropy{});
+        auto proposal = measurer
+                            .measure(
+                                problem.ctx, {site}, {.method = method, .damping = 0.1, .significance = 0.0},
+                                [&](const auto& use) { use(problem.batch()); },
+                                [](const Site&, std::int64_t, const ms::grow::Choice*) { return 2; })
+                            .front();
         ms::grow::Insertion& units = proposal.insertion;
         REQUIRE(units.units == 2);
-        CHECK((units.copies.size() == 2) == (named.name == "net2wider"));
+        CHECK((units.copies.size() == 2) == (named->name() == "net2wider"));
         if (units.copies.empty()) units.rider_rows = ms::grow::draw_rider_rows(problem.ctx, site, units.units);
         const std::int64_t width = site.width();
         ms::grow::apply<double>(problem.ctx, ms::grow::make_edit(problem.ctx, site, units, 1.0), problem.net);

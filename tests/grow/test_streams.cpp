@@ -258,12 +258,14 @@ struct Problem {
         .mean;
   }
 
-  ms::grow::Proposal measure(const Site& site, const ms::grow::MeasurementOptions& options, std::int64_t most) {
-    ms::grow::Measurer<double> measurer(net, ms::nn::SquaredError{});
+  ms::grow::detail::Proposal measure(const Site& site, const ms::grow::detail::MeasurementOptions& options,
+                                     std::int64_t most) {
+    ms::grow::detail::Measurer<double> measurer(net, ms::nn::SquaredError{});
     const ms::nn::BatchView<double> batch{.inputs = x_tensor, .targets = target_tensor};
     return measurer
         .measure(
-            ctx, {site}, options, [&](const auto& use) { use(batch); }, [&](const Site&, std::int64_t) { return most; })
+            ctx, {site}, options, [&](const auto& use) { use(batch); },
+            [&](const Site&, std::int64_t, const ms::grow::Choice*) { return most; })
         .front();
   }
 };
@@ -296,7 +298,7 @@ Dense centred(Dense a) {
   return a;
 }
 
-const ms::grow::MeasurementOptions plain_tiny{.method = ms::grow::tiny(), .damping = 0.0, .significance = 0.0};
+const ms::grow::detail::MeasurementOptions plain_tiny{.method = ms::grow::tiny(), .damping = 0.0, .significance = 0.0};
 
 std::vector<std::string> names_of(const std::vector<ms::grow::Reader<double>>& readers) {
   std::vector<std::string> names;
@@ -325,15 +327,15 @@ TEST_CASE("streams: sources, readers and riders of a block with a skip connectio
       CHECK(sites[i].first_layer().name() == "stem");
       const bool stem = i == 0;
       const auto normed = [&](bool first) { return norms == Norms::behind || (norms == Norms::mixed && first); };
-      CHECK((sites[i].norm != nullptr) == normed(stem));
+      CHECK((sites[i].producer.norm() != nullptr) == normed(stem));
       REQUIRE(sites[i].riders.size() == 1);
-      CHECK(sites[i].riders[0].layer.name() == (i == 0 ? "block.out" : "stem"));
-      CHECK((sites[i].riders[0].norm != nullptr) == normed(!stem));
+      CHECK(sites[i].riders[0].name() == (i == 0 ? "block.out" : "stem"));
+      CHECK((sites[i].riders[0].norm() != nullptr) == normed(!stem));
     }
     REQUIRE(sites[0].readers() == 2);
     CHECK(sites[0].consumer.name() == "block.in");
     CHECK(sites[0].others[0].consumer.name() == "head");
-    CHECK((sites[0].consumer_norm != nullptr) == (norms != Norms::none));
+    CHECK((sites[0].consumer.norm() != nullptr) == (norms != Norms::none));
     const bool before = norms == Norms::before || norms == Norms::mixed;
     CHECK((sites[0].input_norm != nullptr) == before);
     CHECK((sites[0].others[0].input_norm != nullptr) == (norms == Norms::before));
@@ -379,7 +381,7 @@ TEST_CASE("streams: residual networks, whose streams end at transitions") {
     CHECK(names_of(last.earlier) ==
           (strided ? Names{"stage4.block2.conv1"} : Names{"stage4.block1.conv1", "stage4.block2.conv1"}));
     const Site transition = find(strided ? "stage4.block1.shortcut.conv" : "stage4.down.conv");
-    CHECK(transition.norm != nullptr);
+    CHECK(transition.producer.norm() != nullptr);
     if (strided) continue;
     // The first block reads the transition's means as they are, the second behind the ReLU of the first sum.
     CHECK(transition.activation == Activation::identity);
@@ -411,7 +413,7 @@ TEST_CASE("streams: norms in front of their readers, which several may share") {
   using Names = std::vector<std::string>;
   const Site stem = ms::grow::find_site<double>(net, "stem.conv", Widths::all);
   CHECK(stem.readers() == 4);
-  CHECK(stem.norm == nullptr);
+  CHECK(stem.producer.norm() == nullptr);
   CHECK(stem.activation == Activation::relu);
   CHECK(names(stem.input_norms()) == Names{"stage1.block1.norm1", "stage1.block2.norm1", "stage2.norm"});
   const Site last = ms::grow::find_site<double>(net, "stage1.block2.conv2", Widths::all);
@@ -589,7 +591,7 @@ TEST_CASE("streams: units and moves of a source are those of plain loops over al
       support::check_close(units.move, moves, 1e-6 * support::scale_of(moves), "moves");
       // A norm on the way takes means out of what new fan-ins of zero would answer.
       const auto cross_of = [&](const Dense& v, const ms::nn::BatchNorm<double>* input_norm) {
-        return to_head.moment(site.norm || input_norm ? centred(b) : b, v);
+        return to_head.moment(site.producer.norm() || input_norm ? centred(b) : b, v);
       };
       const auto* last_norm = site.reader(site.readers() - 1).input_norm;
       const Dense m =
@@ -701,7 +703,7 @@ TEST_CASE("streams: methods and sizes that do not fit are refused") {
   const Site site = ms::grow::find_site<double>(problem.net, "stem", Widths::all);
   for (const ms::grow::Method& method : {ms::grow::tiny_joint(), ms::grow::tiny_fisher()}) {
     const auto message = message_of<ms::ArgumentError>([&] { (void)problem.measure(site, {.method = method}, 2); });
-    CHECK(contains(message, "site stem: " + method.name() + " reads P or E of a single consumer"));
+    CHECK(contains(message, "site stem: " + method->name() + " reads P or E of a single consumer"));
   }
   CHECK(contains(message_of<ms::ShapeError>([&] {
                    (void)site.shape({n, inputs});

@@ -10,8 +10,8 @@
 #include <vector>
 
 #include <meristem/grow/units/edit.hpp>
-#include <meristem/grow/units/insertion.hpp>
 #include <meristem/grow/units/find_sites.hpp>
+#include <meristem/grow/units/insertion.hpp>
 #include <meristem/grow/units/make_edit.hpp>
 #include <meristem/models/mlp.hpp>
 #include <meristem/nn/batch_norm.hpp>
@@ -92,9 +92,11 @@ Named numbers_of(ms::Context& ctx, Net& net, ms::optim::Optimizer<double>& optim
     const std::vector<double> values = ms::to_host(ctx, tensor);
     std::vector<double> kept;
     const std::int64_t now = site.width(), size = static_cast<std::int64_t>(values.size());
-    const bool rows = id == site.producer.weight().id || (site.producer.has_bias() && id == site.producer.bias().id) ||
-                      (site.norm && (id == site.norm->weight().id || id == site.norm->bias().id ||
-                                     id == site.norm->running_mean().id || id == site.norm->running_variance().id));
+    const bool rows =
+        id == site.producer.weight().id || (site.producer.has_bias() && id == site.producer.bias().id) ||
+        (site.producer.norm() &&
+         (id == site.producer.norm()->weight().id || id == site.producer.norm()->bias().id ||
+          id == site.producer.norm()->running_mean().id || id == site.producer.norm()->running_variance().id));
     for (std::int64_t i = 0; i < size; ++i) {
       if (rows && i / (size / now) >= width) continue;
       if (id == site.consumer.weight().id && i % now >= width) continue;
@@ -146,7 +148,7 @@ Trajectory train(Net (*build)(ms::Context&), const std::string& name, bool adam,
       insertion.taps = site.consumer.window().kernel.size();
       insertion.fan_in = support::normal_values<double>(units * insertion.inputs, 31, 0.3);
       insertion.fan_out.assign(static_cast<std::size_t>(units * insertion.taps * insertion.outputs), 0.0);
-      if (site.norm) {
+      if (site.producer.norm()) {
         insertion.mean.assign(static_cast<std::size_t>(units), 0.1);
         insertion.variance.assign(static_cast<std::size_t>(units), 0.5);
       }

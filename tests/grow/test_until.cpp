@@ -17,57 +17,70 @@
 namespace grow_until_test {
 
 namespace ms = meristem;
-using ms::grow::Until;
-using ms::grow::detail::UntilCount;
+using ms::grow::When;
 using support::contains;
 using support::message_of;
 
 TEST_SUITE_BEGIN("unit");
 
 TEST_CASE("until: counts growth steps that added nothing, in a row") {
-  const Until limits{.empty_steps = 2};
-  UntilCount count;
-  for (const int added : {0, 3, 0}) count.after_step(added, std::nullopt);
-  CHECK(!count.over(limits));
-  count.after_step(0, std::nullopt);
-  CHECK(count.over(limits) == "2 growth steps in a row added no unit");
-  CHECK(!count.over({}));
-  CHECK(count.over({.empty_steps = 1}));
-  count.after_step(1, std::nullopt);
-  CHECK(!count.over(limits));
-  count.after_step(0, std::nullopt);
-  CHECK(count.over({.empty_steps = 1}) == "the last growth step added no unit");
+  When twice = When::until_empty(2), once = When::until_empty();
+  const auto grown = [&](std::int64_t added) {
+    twice.grown(added);
+    once.grown(added);
+  };
+  for (const int added : {0, 3, 0}) grown(added);
+  CHECK(!twice.over());
+  CHECK(twice({}));
+  grown(0);
+  CHECK(twice.over() == "2 growth steps in a row added no unit");
+  CHECK(!twice({}));
+  grown(1);
+  CHECK(!twice.over());
+  grown(0);
+  CHECK(once.over() == "the last growth step added no unit");
+  CHECK(!When().over());
+  // Either of two ends growth by both, both of them by either.
+  When both = When::until_empty(1) && When::until_empty(2), either = When::until_empty(1) || When::until_empty(2);
+  for (When* one : {&both, &either}) one->grown(0);
+  CHECK(both.over());
+  CHECK(!either.over());
+  either.grown(0);
+  CHECK(contains(either.over().value_or(""), "2 growth steps in a row added no unit"));
+  either.more_room();
+  CHECK(!either.over());
 }
 
 TEST_CASE("until: waits for validation to gain, and remembers the best") {
-  const Until limits{.patience = 2, .least_gain = 0.01};
-  UntilCount count;
-  for (const double accuracy : {0.5, 0.505, 0.52, 0.529}) count.before_step(limits, accuracy);
-  CHECK(!count.over(limits));
-  UntilCount other;
-  other.restore(count.state());
-  for (UntilCount* one : {&count, &other}) {
-    one->before_step(limits, 0.5301);
-    CHECK(!one->over(limits));
-    one->before_step(limits, 0.4);
-    one->before_step(limits, 0.53);
-    CHECK(contains(*one->over(limits), "2 growth steps in a row gained nothing in validation, best 0.5301"));
+  When when = When::until_stale(2, 0.01);
+  for (const double accuracy : {0.5, 0.505, 0.52, 0.529}) CHECK(when({.validation = accuracy}));
+  CHECK(!when.over());
+  When other = When::until_stale(2, 0.01);
+  other.restore(when.state());
+  for (When* one : {&when, &other}) {
+    CHECK((*one)({.validation = 0.5301}));
+    CHECK((*one)({.validation = 0.4}));
+    CHECK(!(*one)({.validation = 0.53}));
+    CHECK(contains(one->over().value_or(""), "2 growth steps in a row gained nothing in validation, best 0.5301"));
   }
-  CHECK(contains(message_of<ms::ArgumentError>([&] { limits.require_validation(NAN); }), "needs Progress::validation"));
-  count.before_step({}, NAN);
-  CHECK(contains(message_of<ms::ArgumentError>([&] { count.restore({1.0}); }), "4 are needed"));
-  for (const double number : UntilCount().state()) CHECK(std::isfinite(number));
+  CHECK(contains(message_of<ms::ArgumentError>([] { (void)When::until_stale()({.validation = NAN}); }),
+                 "needs When::Progress::validation"));
+  for (const double number : When::until_stale().state()) CHECK(std::isfinite(number));
+  // What is not due is no growth step: the score does not count.
+  When seldom = When::every_epochs(2) && When::until_stale(1, 0.0);
+  CHECK(!seldom({.epoch = 1, .validation = 0.5}));
+  CHECK(seldom({.epoch = 2, .validation = 0.5}));
+  CHECK(!seldom({.epoch = 3, .validation = 0.1}));
+  CHECK(!seldom.over());
 }
 
 TEST_CASE("until: limits outside their range are refused") {
-  const auto refused = [](const Until& limits) {
-    return message_of<ms::ArgumentError>([&] { limits.require_valid(); });
-  };
-  CHECK(contains(refused({.empty_steps = -1}), "until.empty_steps is -1"));
-  CHECK(contains(refused({.latency = 0.0}), "until.latency is 0"));
-  CHECK(contains(refused({.patience = -2}), "until.patience is -2"));
-  CHECK(contains(refused({.least_gain = std::numeric_limits<double>::infinity()}), "until.least_gain is inf"));
-  Until{}.require_valid();
+  const auto refused = [](auto&& make) { return message_of<ms::ArgumentError>([&] { (void)make(); }); };
+  CHECK(contains(refused([] { return When::until_empty(0); }), "until_empty(0): the number must be at least 1"));
+  CHECK(contains(refused([] { return When::until_latency(0.0); }), "until_latency(0): it must be above 0 seconds"));
+  CHECK(contains(refused([] { return When::until_stale(-2); }), "until_stale(-2)"));
+  CHECK(contains(refused([] { return When::until_stale(1, std::numeric_limits<double>::infinity()); }),
+                 "the least gain is inf"));
 }
 
 TEST_CASE("until: a Grower stops by itself, and does so after it was restored") {
@@ -75,13 +88,11 @@ TEST_CASE("until: a Grower stops by itself, and does so after it was restored") 
   const auto images = ms::data::synthetic({.images = 200});
   auto net = ms::models::mlp<float>(ctx, {.inputs = images.image_bytes(), .hidden = {2}, .classes = images.classes()});
   ms::optim::Sgd<float> sgd(net, {.learning_rate = 0.01});
-  ms::grow::GrowerOptions options{.when = ms::grow::When::every_epochs(1),
-                                  .max_units = 1,
-                                  .significance = 0.0,
+  ms::grow::GrowerOptions options{.when = When::every_epochs(1) && When::until_empty(2),
+                                  .how_many = {.at_most = 1, .significance = 0.0},
                                   .statistics_samples = 100,
                                   .search_samples = 20,
                                   .batch_size = 50};
-  options.until.empty_steps = 2;
   ms::grow::Grower<float> grower(net, sgd, options);
   const auto due = [&](ms::grow::Grower<float>& one, std::int64_t epoch, double validation = NAN) {
     return one.grow_when_due(ctx, images, {.epoch = epoch, .validation = validation});
@@ -100,21 +111,19 @@ TEST_CASE("until: a Grower stops by itself, and does so after it was restored") 
   CHECK(contains(resumed.over().value_or(""), "added no unit"));
   CHECK(!due(resumed, 4));
   CHECK(!due(resumed, 9));
-  // What an earlier version saved has no counts.
-  std::vector<double> old = grower.state();
-  old.resize(old.size() - 4);
-  resumed.restore(old);
-  CHECK(!resumed.over());
+  std::vector<double> cut = grower.state();
+  cut.pop_back();
+  CHECK_THROWS_AS(resumed.restore(cut), ms::ArgumentError);
 
   options.budget = {};
-  options.until = {.latency = 1e-12};
+  options.when = When::every_epochs(1) && When::until_latency(1e-12);
   ms::grow::Grower<float> slow(net, sgd, options);
   CHECK(!slow.over());
   REQUIRE(due(slow, 5));
   CHECK(contains(slow.over().value_or(""), "a sample takes "));
   CHECK(!due(slow, 6));
 
-  options.until = {.patience = 1};
+  options.when = When::every_epochs(1) && When::until_stale(1);
   ms::grow::Grower<float> patient(net, sgd, options);
   REQUIRE(due(patient, 1, 0.3));
   CHECK(!due(patient, 2, 0.2));
@@ -126,12 +135,12 @@ TEST_CASE("until: a Grower stops by itself, and does so after it was restored") 
   for (int i = 0; i < 2; ++i) {
     CHECK_THROWS_AS((void)again.grow_when_due(ctx, blank, {.epoch = 1, .validation = 0.3}), ms::DataError);
   }
-  CHECK(contains(message_of<ms::ArgumentError>([&] { (void)due(again, 1); }), "until.patience needs"));
+  CHECK(contains(message_of<ms::ArgumentError>([&] { (void)due(again, 1); }), "until_stale needs"));
   CHECK(!again.over());
   CHECK(due(again, 1, 0.3));
 
   // With more room there is no reason any more.
-  options.until = {.empty_steps = 1};
+  options.when = When::every_epochs(1) && When::until_empty(1);
   options.budget = {.parameters = ms::nn::parameter_count<float>(net), .must_leave_room = false};
   ms::grow::Grower<float> full(net, sgd, options);
   CHECK(due(full, 1)->added() == 0);
@@ -142,8 +151,8 @@ TEST_CASE("until: a Grower stops by itself, and does so after it was restored") 
   CHECK(!full.over());
   for (const double bad : {-5.0, 0.5, std::numeric_limits<double>::quiet_NaN()}) {
     std::vector<double> numbers = full.state();
-    numbers[numbers.size() - 4] = bad;
-    CHECK(contains(message_of<ms::ArgumentError>([&] { full.restore(numbers); }), "were saved of when growth is over"));
+    numbers[numbers.size() - 2] = bad;  // growth steps that added nothing
+    CHECK(contains(message_of<ms::ArgumentError>([&] { full.restore(numbers); }), "saved numbers are not those of"));
   }
   CHECK(ms::grow::measure_latency<float>(ctx, net, images.batch<float>(ctx, std::vector<std::int64_t>{0}).inputs) >
         0.0);

@@ -114,7 +114,7 @@ std::vector<double> go_on(ms::Context& ctx, Net& net, Optimizer& optimizer, ms::
 }
 
 const ms::grow::GrowerOptions grower_options = {
-    .max_units = 1, .significance = 0.0, .statistics_samples = 64, .search_samples = 32, .batch_size = 64};
+    .how_many = {.at_most = 1, .significance = 0.0}, .statistics_samples = 64, .search_samples = 32, .batch_size = 64};
 
 std::string path_in_temporary(const std::string& name) {
   return (std::filesystem::temp_directory_path() / ("meristem_" + name)).string();

@@ -71,16 +71,17 @@ Outcome outcome(const std::string& name) {
   Net net = network<L>(ctx, images.image_bytes());
   const auto kinds = own_layer::kinds<float>();
   ms::optim::Sgd<float> sgd(net, {.learning_rate = 0.02, .momentum = 0.9});
-  ms::grow::Grower<float> grower(net, sgd, {.max_units = 2, .significance = 0.0, .statistics_samples = 150});
+  ms::grow::Grower<float> grower(net, sgd,
+                                 {.how_many = {.at_most = 2, .significance = 0.0}, .statistics_samples = 150});
   Outcome result;
   for (const auto& batch : images.batches<float>(ctx, 30)) ms::train::step<float>(ctx, net, batch, sgd);
   result.trained = numbers(ctx, net);
   result.added = grower.grow(ctx, images).added();
   result.grown = numbers(ctx, net);
   const auto site = ms::grow::find_site<float>(net, "hidden");
-  const auto removed = ms::grow::prune<float>(ctx, site, {1}, net, &sgd);
+  auto removed = ms::grow::prune<float>(ctx, site, {1}, net, &sgd);
   result.pruned = numbers(ctx, net);
-  ms::grow::grow_back<float>(ctx, removed, net, &sgd);
+  ms::grow::put_back<float>(ctx, std::move(removed), net, &sgd);
   result.restored = numbers(ctx, net);
 
   const ms::Shape sample = {images.height, images.width, images.channels};

@@ -54,7 +54,7 @@ find include/meristem kernels/meristem -name '*.hpp' -o -name '*.cuh' | sort | x
     exit bad || files == 0
   }'
 
-# A header and its definitions are one, also where these fill several files, as grower_impl.hpp and grower_depth_impl.hpp do.
+# A header and its definitions are one, also where these fill several files, as growth_step_impl.hpp and growth_step_costs_impl.hpp do.
 # Two that include each other depend on which comes first.
 loops=$(grep -roE '^#include <meristem/[^>]+>' include kernels | sed -E 's#^(include|kernels)/##; s#:\#include <# #; s#>$##' |
   awk '

@@ -75,10 +75,11 @@ struct MapProblem {
   }
 
   /// The proposal for a site, from all samples in batches of `batch`.
-  ms::grow::Proposal propose(const ms::grow::Site<double>& site, std::int64_t units,
-                             ms::grow::MeasurementOptions options = {.damping = 0.0, .significance = 0.0}) {
-    using Measurement = ms::grow::Measurement<double>;
-    Measurement measurement(ctx, site, options, [units](std::int64_t) { return units; });
+  ms::grow::detail::Proposal propose(const ms::grow::Site<double>& site, std::int64_t units,
+                                     ms::grow::detail::MeasurementOptions options = {.damping = 0.0,
+                                                                                     .significance = 0.0}) {
+    using Measurement = ms::grow::detail::Measurement<double>;
+    Measurement measurement(ctx, site, options, [units](std::int64_t, const ms::grow::Choice*) { return units; });
     using Maps = ms::View<const double>;
     while (measurement.wants() != Measurement::Batches::none) {
       visit({site}, [&](ms::Context&, std::size_t, Maps unit, Maps consumer, Maps goal) {

@@ -82,7 +82,7 @@ TEST_CASE("budget: a training step, an evaluation batch and a growth step of a R
   check_budget("evaluation of a batch", {66, 0, 1}, [&] { ms::train::evaluate<float>(ctx, net, set, 8); });
   ms::grow::Grower grower(net, sgd,
                           {.where = ms::grow::Where::together,
-                           .max_units = 1,
+                           .how_many = {.at_most = 1},
                            .statistics_samples = 8,
                            .search_samples = 8,
                            .batch_size = 8});

@@ -127,7 +127,7 @@ TEST_CASE("moving: Growers of networks that are moved grow them as ones that sta
     explicit Growing(ms::Context& ctx) : model(ctx) {
       grower = std::make_unique<ms::grow::Grower<float>>(
           model.net, *model.sgd,
-          ms::grow::GrowerOptions{.max_units = 1, .significance = 0.0, .amplitude = {.fixed = 0.1}});
+          ms::grow::GrowerOptions{.how_many = {.at_most = 1, .significance = 0.0}, .amplitude = {.fixed = 0.1}});
     }
   };
   ms::Context ctx({.seed = 2}), other({.seed = 2});

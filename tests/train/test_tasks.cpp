@@ -76,7 +76,7 @@ TEST_CASE("tasks: binary classification of two half moons, by labels of one logi
   auto net = one_hidden<float>(ctx, 2, 1, 1, Activation::relu);
   const ms::nn::Objective loss = ms::nn::BinaryCrossEntropy{};
   const std::int64_t added =
-      train<float>(ctx, net, ms::nn::BatchSource<float>(set), loss, 60, 6, 50, 0.02, {.max_units = 3});
+      train<float>(ctx, net, ms::nn::BatchSource<float>(set), loss, 60, 6, 50, 0.02, {.how_many = {.at_most = 3}});
   const auto metrics = ms::train::evaluate(ctx, net, test, 1000, loss);
   MESSAGE(metrics << ", " << added << " units added");
   CHECK(added >= 2);
@@ -103,12 +103,61 @@ TEST_CASE("tasks: regression of two outputs with outliers, by Huber's loss") {
   auto net = one_hidden<double>(ctx, 1, 2, 2, Activation::relu);
   const ms::nn::Objective loss = ms::nn::Huber{.delta = 0.3};
   const std::int64_t added =
-      train<double>(ctx, net, ms::nn::BatchSource<double>(set), loss, 80, 5, 50, 0.01, {.max_units = 4});
+      train<double>(ctx, net, ms::nn::BatchSource<double>(set), loss, 80, 5, 50, 0.01, {.how_many = {.at_most = 4}});
   const auto metrics = ms::train::evaluate(ctx, net, clean, 500, loss);
   MESSAGE(metrics << ", " << added << " units added");
   CHECK(added >= 4);
   // A twentieth of outliers moves the mean by 1 where squares are minimised, hardly where their roots are.
   CHECK(metrics.mean_absolute_error() < 0.15);
+}
+
+namespace {
+
+/// Digits of 3×5 points, drawn twice as wide into 8×8 pixels at a random place, with a random strength and noise.
+ms::data::SampleSet<float> digits(std::int64_t n, std::uint64_t seed) {
+  // A row of three bits each, from the top.
+  constexpr std::uint32_t shapes[10] = {075557, 022222, 071747, 071717, 055711, 074717, 074757, 071111, 075757, 075717};
+  ms::data::SampleSet<float> set{.inputs = {}, .input = {64}};
+  const ms::Philox random(seed, 3);
+  std::uint64_t draw = 0;
+  for (std::int64_t i = 0; i < n; ++i) {
+    const auto top = random.below(draw++, 3), left = random.below(draw++, 2);
+    const double strength = 0.5 + 0.5 * random.uniform(draw++);
+    for (std::uint64_t y = 0; y < 8; ++y) {
+      for (std::uint64_t x = 0; x < 8; ++x) {
+        const bool inside = y >= top && y < top + 5 && x >= left && x < left + 6;
+        const bool on = inside && (shapes[i % 10] >> (3 * (4 - (y - top)) + 2 - (x - left) / 2)) % 2 == 1;
+        set.inputs.push_back(static_cast<float>((on ? strength : 0.0) + 0.15 * random.normal(draw)));
+        draw += 2;
+      }
+    }
+    set.labels.push_back(static_cast<std::int32_t>(i % 10));
+  }
+  return set;
+}
+
+}  // namespace
+
+TEST_CASE("tasks: ten digits of 8×8 pixels, from two units on") {
+  const auto set = digits(2000, 1), test = digits(500, 2);
+  const ms::nn::Objective loss = ms::nn::CrossEntropy{};
+  double accuracy[2] = {};
+  std::int64_t added[2] = {};
+  for (const bool grows : {false, true}) {
+    ms::Context ctx({.seed = 4});
+    auto net = one_hidden<float>(ctx, 64, 2, 10, Activation::relu);
+    const ms::grow::GrowerOptions options{.how_many = {.at_most = 8, .significance = 0.5},
+                                          .budget = {.parameters = grows ? 4000 : 160, .must_leave_room = false}};
+    added[grows] = train<float>(ctx, net, ms::nn::BatchSource<float>(set), loss, 40, 4, 50, 0.01, options);
+    const auto metrics = ms::train::evaluate(ctx, net, test, 500, loss);
+    MESSAGE(metrics << ", " << added[grows] << " units added");
+    accuracy[grows] = metrics.accuracy;
+  }
+  CHECK(added[0] == 0);
+  CHECK(added[1] >= 8);
+  // Two numbers for ten classes in six places each.
+  CHECK(accuracy[0] < 0.7);
+  CHECK(accuracy[1] > 0.93);
 }
 
 namespace {
@@ -150,9 +199,9 @@ TEST_CASE("tasks: a physics-informed fit, where no values are known, only an equ
   });
   ms::Context ctx({.seed = 4});
   auto net = one_hidden<double>(ctx, 1, 2, 1, Activation::tanh);
-  const std::int64_t added =
-      train<double>(ctx, net, points, ms::nn::PerSample{Poisson{}}, 300, 10, 40, 0.01,
-                    {.max_units = 2, .significance = 0.0, .statistics_samples = 300, .search_samples = 100});
+  const std::int64_t added = train<double>(
+      ctx, net, points, ms::nn::PerSample{Poisson{}}, 300, 10, 40, 0.01,
+      {.how_many = {.at_most = 2, .significance = 0.0}, .statistics_samples = 300, .search_samples = 100});
   std::vector<double> grid;
   for (int i = 0; i <= 100; ++i) grid.push_back(i / 100.0);
   const auto outputs = ms::to_host(

@@ -15,19 +15,15 @@
 
 namespace meristem::grow {
 
-/// One growth step and when it was taken.
-struct GrowthEvent {
-  std::int64_t epoch = 0;  ///< epochs trained before it
-  std::int64_t step = 0;   ///< steps trained before it
-  GrowthReport report;
-};
-
 /// All growth steps of a network.
 struct History {
-  std::vector<GrowthEvent> events;
+  std::vector<GrowthReport> steps;
 
+  /// Adds one that was taken after so many epochs and steps of training.
   void add(std::int64_t epoch, std::int64_t step, GrowthReport report) {
-    events.push_back({epoch, step, std::move(report)});
+    report.epoch = epoch;
+    report.step = step;
+    steps.push_back(std::move(report));
   }
 
   /// One line for every site of every growth step, the step's own numbers repeated in each. Keys as in SiteReport and

@@ -92,26 +92,26 @@ MERISTEM_INLINE void JsonLine::start(std::string_view key) {
 namespace meristem::grow {
 
 MERISTEM_INLINE void History::write_json_lines(std::ostream& out) const {
-  for (std::size_t i = 0; i < events.size(); ++i) out << json_lines(i);
+  for (std::size_t i = 0; i < steps.size(); ++i) out << json_lines(i);
 }
 
 MERISTEM_INLINE std::string History::json_lines(std::size_t index) const {
-  if (index >= events.size()) {
-    throw ArgumentError(concat("history: there is no growth step ", index, " among ", events.size()));
+  if (index >= steps.size()) {
+    throw ArgumentError(concat("history: there is no growth step ", index, " among ", steps.size()));
   }
-  const GrowthEvent& event = events[index];
+  const GrowthReport& step = steps[index];
   std::string lines;
-  for (const SiteReport& site : event.report.sites) {
+  for (const SiteReport& site : step.sites) {
     detail::JsonLine line;
     line.add("growth", static_cast<std::int64_t>(index));
-    line.add("epoch", event.epoch);
-    line.add("step", event.step);
-    line.add("method", event.report.method);
-    line.add("where", event.report.where);
-    line.add("sites", static_cast<std::int64_t>(event.report.sites.size()));
-    line.add("operations", event.report.operations);
-    line.add("all_seconds", event.report.seconds);
-    line.add("all_parameters", event.report.parameters);
+    line.add("epoch", step.epoch);
+    line.add("step", step.step);
+    line.add("method", step.method);
+    line.add("where", step.where);
+    line.add("sites", static_cast<std::int64_t>(step.sites.size()));
+    line.add("operations", step.operations);
+    line.add("all_seconds", step.seconds);
+    line.add("all_parameters", step.parameters);
     line.add("site", site.name);
     line.add("width", site.width);
     line.add("asked", site.asked);

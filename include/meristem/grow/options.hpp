@@ -12,9 +12,8 @@
 #include <meristem/grow/methods/methods.hpp>
 #include <meristem/grow/policy/amplitude.hpp>
 #include <meristem/grow/policy/budget.hpp>
+#include <meristem/grow/policy/decider.hpp>
 #include <meristem/grow/policy/how_many.hpp>
-#include <meristem/grow/policy/samples.hpp>
-#include <meristem/grow/policy/until.hpp>
 #include <meristem/grow/policy/when.hpp>
 #include <meristem/grow/policy/where.hpp>
 #include <meristem/grow/units/site.hpp>
@@ -22,36 +21,26 @@
 
 namespace meristem::grow {
 
-/// Whether a network gets deeper.
-enum class Depth {
-  fixed,
-  grows,  ///< by residual blocks at the places that `find_places` finds; an empty one is the identity
-};
-
 struct GrowerOptions {
   Method method = tiny();
-  When when = {};  ///< read by Grower::grow_when_due alone
+  When when = {};  ///< read by Grower::grow_when_due and, for its ends, by Grower::over
   Where where = Where::all;
   /// Whether streams, which skip connections tie together, grow as well as hidden layers. In a growth step a stream
   /// gets units from one of its sources, the one that gains most by the rule for where to grow.
   Widths widths = Widths::hidden;
-  /// Whether residual blocks join that are not there yet. At most one does in a growth step: that of the place which is
-  /// worth most, norms and biases paid for. Where the rule picks one site it competes with them all; where every site
-  /// grows, its units have to gain more per parameter than theirs did on the whole, or per multiply-add where the
-  /// budget limits these alone; with round_robin the places have one turn together. What joined grows on in width,
-  /// unless `sites` names others or `widths` is none. Another Grower of the same network has to be made anew then.
-  Depth depth = Depth::fixed;
+  /// Whether residual blocks join at the places that `find_places` finds; an empty one is the identity. At most
+  /// one does in a growth step: that of the place which is worth most, norms and biases paid for. Where the rule picks
+  /// one site it competes with them all; where every site grows, its units have to gain more per parameter than theirs
+  /// did on the whole, or per multiply-add where the budget limits these alone; with round_robin the places have one
+  /// turn together. What joined grows on in width, unless `sites` names others or `widths` is none. Another Grower of
+  /// the same network has to be made anew then.
+  bool depth = false;
   std::vector<std::string> sites = {};  ///< names of the layers that may grow, in any order; none means all that can
   FanOut fan_out = FanOut::full;        ///< of units that a convolution consumes; of streams always full
-  std::int64_t max_units = 8;           ///< per site and growth step
-  /// If positive, a site gets at most this share of its consumer's outputs, rounded up, in place of max_units.
-  double max_unit_share = 0.0;
-  double significance = 1.0;  ///< c of the threshold on λ; see SolveOptions
-  /// In place of the three above.
-  std::optional<HowMany> how_many = std::nullopt;
+  HowMany how_many = {.at_most = 8};    ///< units per site and growth step
   std::int64_t statistics_samples = 10'000;  ///< at most
-  /// Start with fewer samples and stop as soon as it is clear whether a site has significant units.
-  std::optional<AdaptiveSamples> adaptive_samples = std::nullopt;
+  /// If positive: start with so many and double them until it is clear whether a site has significant units.
+  std::int64_t first_samples = 0;
   std::int64_t search_samples = 1'000;  ///< fixed samples of the line search, apart from those of the statistics
   /// In measuring and line search. Without BatchNorm it changes no result; a BatchNorm normalises each batch by its own
   /// statistics, as in training, and small batches make these noisy.
@@ -61,23 +50,18 @@ struct GrowerOptions {
   /// samples say next to nothing about the directions of least variance, which S^{-1/2} weighs most. None chooses it
   /// site by site, by cross-validation.
   std::optional<double> damping = std::nullopt;
-  LineSearchOptions line_search = {};  ///< `largest` counts per position of a map
-  AmplitudeOptions amplitude = {};
+  Amplitude amplitude = {};
   /// What the line search may keep of the activations in front of the site, which growth there does not change.
   std::int64_t search_memory = std::int64_t{256} << 20;
-  Budget budget = {};
-  Until until = {};         ///< read by Grower::grow_when_due and Grower::over
+  Budget budget = {};       ///< what the network may cost
+  Decider rule = {};        ///< your own say in how many units which sites get
   nn::Objective loss = {};  ///< what the network is trained for
-  /// Takes sites, numbers of units and amplitudes from a history instead of choosing them: growth step k from its event
-  /// k. With the network, data, seed and other options of the run that wrote it, the network gets the same bits.
+  /// Takes sites, numbers of units and amplitudes from a history, which alone decides then: growth step k from its
+  /// event k. With the network, data, seed and other options of the run that wrote it, the network gets the same bits.
   std::shared_ptr<const History> replay = nullptr;
 };
 
 namespace detail {
-
-/// The rule for the number of units that the options amount to. Throws ArgumentError for options that contradict each
-/// other.
-[[nodiscard]] HowMany rule_of(const GrowerOptions& options);
 
 /// Throws ArgumentError for options outside their range or in contradiction to each other.
 void require_options(const GrowerOptions& options);

@@ -61,9 +61,11 @@ struct SiteReport {
 
 /// One growth step.
 struct GrowthReport {
-  std::string method;
+  std::int64_t epoch = 0;  ///< epochs trained before it, if the caller says so
+  std::int64_t step = 0;   ///< and steps
+  std::string method = {};
   std::string where = {};  ///< the rule that chose the sites
-  std::vector<SiteReport> sites;
+  std::vector<SiteReport> sites = {};
   std::int64_t parameters = 0;  ///< of the network afterwards
   double seconds = 0.0;
   /// Floating-point operations of the network's passes for measuring and line search, from its multiply-adds.

@@ -97,8 +97,8 @@ MERISTEM_INLINE grow::History read_history(std::istream& lines, const std::strin
     const detail::HistoryLine line(source, line_number, text);
     const std::int64_t growth = line.count("growth");
     if (missing == 0) {
-      if (growth != std::ssize(history.events)) {
-        line.refuse(concat("belongs to growth step ", growth, ", but step ", history.events.size(), " is next"));
+      if (growth != std::ssize(history.steps)) {
+        line.refuse(concat("belongs to growth step ", growth, ", but step ", history.steps.size(), " is next"));
       }
       missing = line.count("sites");
       if (missing < 1) line.refuse(concat("says that its growth step has ", missing, " sites"));
@@ -109,8 +109,8 @@ MERISTEM_INLINE grow::History read_history(std::istream& lines, const std::strin
       report.operations = line.number("operations");
       report.seconds = line.number("all_seconds");
       history.add(line.count("epoch"), line.count("step"), std::move(report));
-    } else if (growth + 1 != std::ssize(history.events)) {
-      line.refuse(concat("belongs to growth step ", growth, ", but step ", history.events.size() - 1, " lacks ",
+    } else if (growth + 1 != std::ssize(history.steps)) {
+      line.refuse(concat("belongs to growth step ", growth, ", but step ", history.steps.size() - 1, " lacks ",
                          missing, missing == 1 ? " site" : " sites"));
     }
     --missing;
@@ -148,11 +148,11 @@ MERISTEM_INLINE grow::History read_history(std::istream& lines, const std::strin
     }
     site.note = line.text("note");
     site.lambda = line.numbers("lambda");
-    history.events.back().report.sites.push_back(std::move(site));
+    history.steps.back().sites.push_back(std::move(site));
   }
   if (missing > 0) {
     throw DataError(concat("history: ", source, " ends after line ", line_number, ", and growth step ",
-                           history.events.size() - 1, " lacks ", missing, missing == 1 ? " site" : " sites",
+                           history.steps.size() - 1, " lacks ", missing, missing == 1 ? " site" : " sites",
                            "; give the whole file"));
   }
   return history;

@@ -14,7 +14,7 @@ namespace meristem::grow {
 
 namespace detail {
 
-/// Gathers CandidateGradients of the units of an insertion. Streaming.
+/// Gathers GrowthMethod::Gradients of the units of an insertion. Streaming.
 template <Real T>
 class CandidatePass {
  public:
@@ -25,7 +25,7 @@ class CandidatePass {
   void update(Context& ctx, View<const T> unit_input, View<const T> goal);
 
   /// Means over the samples seen.
-  [[nodiscard]] CandidateGradients gradients() const;
+  [[nodiscard]] GrowthMethod::Gradients gradients() const;
 
  private:
   [[nodiscard]] std::vector<T> column_sums(Context& ctx, const Tensor<T>& terms) const;
@@ -38,7 +38,7 @@ class CandidatePass {
 
   UnitPath<T> path_;
   std::int64_t taps_, p_, q_;
-  CandidateGradients sums_;
+  GrowthMethod::Gradients sums_;
   std::int64_t samples_ = 0;
 };
 

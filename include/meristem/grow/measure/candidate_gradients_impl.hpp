@@ -35,8 +35,8 @@ void detail::CandidatePass<T>::update(Context& ctx, View<const T> unit_input, Vi
 }
 
 template <Real T>
-CandidateGradients detail::CandidatePass<T>::gradients() const {
-  CandidateGradients result = sums_;
+GrowthMethod::Gradients detail::CandidatePass<T>::gradients() const {
+  GrowthMethod::Gradients result = sums_;
   for (std::vector<double>* values : {&result.gain, &result.fan_in, &result.fan_out}) {
     for (double& value : *values) value /= static_cast<double>(samples_);
   }

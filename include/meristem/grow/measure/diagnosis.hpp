@@ -15,8 +15,10 @@
 
 namespace meristem::grow {
 
-/// The units of a site that joined before the same step of the optimiser. Means are over these units, biases left out.
-struct StageDiagnosis {
+/// The units of a site that joined before the same step of the optimiser; of a stream what its source and the first
+/// reader behind it tell. Means are over these units, biases left out.
+struct Diagnosis {
+  std::string site;
   std::int64_t first_step = 0;  ///< of the optimiser that they took part in; 0 before the first
   std::int64_t units = 0;
   double fan_in_norm = 0.0;   ///< mean ‖w‖ of the weights that make a unit
@@ -27,12 +29,6 @@ struct StageDiagnosis {
   double relative_gradient = 0.0;
   double fan_out_gradient = 0.0;  ///< the same of their fan-outs
   double dead = 0.0;              ///< share of them that are zero on every sample, at every position
-};
-
-/// One site, of a stream what its source and the first reader behind it tell; the stages in the order they joined.
-struct SiteDiagnosis {
-  std::string name;
-  std::vector<StageDiagnosis> stages;
 };
 
 namespace detail {
@@ -55,13 +51,14 @@ class ConsumerInputs final : public nn::Taps<T> {
 
 }  // namespace detail
 
-/// Looks at the units of some sites, with the gradients of one batch in training mode. The gradients in the network's
+/// Looks at the units of some sites, with the gradients of one batch in training mode: site by site, in the order they
+/// joined. The gradients in the network's
 /// parameters are overwritten; nothing else changes.
 template <Real T>
-[[nodiscard]] std::vector<SiteDiagnosis> diagnose(Context& ctx, nn::Layer<T>& network, optim::Optimizer<T>& optimizer,
-                                                  const std::vector<Site<T>>& sites,
-                                                  const std::type_identity_t<nn::BatchView<T>>& batch,
-                                                  const nn::Objective& loss = {});
+[[nodiscard]] std::vector<Diagnosis> diagnose(Context& ctx, nn::Layer<T>& network, optim::Optimizer<T>& optimizer,
+                                              const std::vector<Site<T>>& sites,
+                                              const std::type_identity_t<nn::BatchView<T>>& batch,
+                                              const nn::Objective& loss = {});
 
 }  // namespace meristem::grow
 

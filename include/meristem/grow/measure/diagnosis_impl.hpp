@@ -50,9 +50,9 @@ void ConsumerInputs<T>::on_forward(Context& ctx, const nn::Layer<T>& layer, View
 namespace meristem::grow {
 
 template <Real T>
-std::vector<SiteDiagnosis> diagnose(Context& ctx, nn::Layer<T>& network, optim::Optimizer<T>& optimizer,
-                                    const std::vector<Site<T>>& sites,
-                                    const std::type_identity_t<nn::BatchView<T>>& batch, const nn::Objective& loss) {
+std::vector<Diagnosis> diagnose(Context& ctx, nn::Layer<T>& network, optim::Optimizer<T>& optimizer,
+                                const std::vector<Site<T>>& sites, const std::type_identity_t<nn::BatchView<T>>& batch,
+                                const nn::Objective& loss) {
   detail::ConsumerInputs<T> taps(sites);
   const nn::Pass<T> pass{.measuring = true, .taps = &taps};
   const nn::Trace<T> trace = network.forward(ctx, batch.inputs, pass);
@@ -63,7 +63,7 @@ std::vector<SiteDiagnosis> diagnose(Context& ctx, nn::Layer<T>& network, optim::
     const std::vector<T> values = to_host(ctx, tensor);
     return std::vector<double>(values.begin(), values.end());
   };
-  std::vector<SiteDiagnosis> result;
+  std::vector<Diagnosis> result;
   for (std::size_t i = 0; i < sites.size(); ++i) {
     const Site<T>& site = sites[i];
     const std::int64_t width = site.width();
@@ -76,13 +76,13 @@ std::vector<SiteDiagnosis> diagnose(Context& ctx, nn::Layer<T>& network, optim::
                               out_squares = squares(out, last, out.value),
                               out_gradients = squares(out, last, out.gradient),
                               seen = detail::by_unit(taps.squares[i], width);
-    nn::BatchNorm<T>* const norm = site.norm ? site.norm : site.input_norm;
+    nn::BatchNorm<T>* const norm = site.producer.norm() ? site.producer.norm() : site.input_norm;
     const std::vector<double> weights =
         norm ? host(norm->weight().value) : std::vector<double>(static_cast<std::size_t>(width), 1.0);
     const std::vector<std::int64_t> first = optimizer.first_steps(in.id).along(0, width);
 
     struct Sums {
-      StageDiagnosis stage;
+      Diagnosis stage;
       double in = 0.0, in_gradient = 0.0, out = 0.0, out_gradient = 0.0, weight = 0.0;
     };
     std::map<std::int64_t, Sums> stages;
@@ -98,11 +98,10 @@ std::vector<SiteDiagnosis> diagnose(Context& ctx, nn::Layer<T>& network, optim::
       sums.out_gradient += out_gradients[k];
       sums.weight += weights[k] * weights[k];
     }
-    SiteDiagnosis& diagnosis = result.emplace_back();
-    diagnosis.name = site.name;
     for (auto& [step, sums] : stages) {
-      StageDiagnosis& stage = sums.stage;
+      Diagnosis& stage = sums.stage;
       const double units = static_cast<double>(stage.units);
+      stage.site = site.name;
       stage.first_step = step;
       stage.fan_in_norm /= units;
       stage.fan_out_norm /= units;
@@ -111,7 +110,7 @@ std::vector<SiteDiagnosis> diagnose(Context& ctx, nn::Layer<T>& network, optim::
       const auto ratio = [](double of, double by) { return by > 0.0 ? std::sqrt(of / by) : 0.0; };
       stage.relative_gradient = ratio(sums.in_gradient, sums.in);
       stage.fan_out_gradient = ratio(sums.out_gradient, sums.out);
-      diagnosis.stages.push_back(stage);
+      result.push_back(stage);
     }
   }
   return result;

@@ -20,9 +20,7 @@
 #include <meristem/grow/statistics/random_signs.hpp>
 #include <meristem/grow/statistics/site_shape.hpp>
 
-namespace meristem::grow {
-
-namespace detail {
+namespace meristem::grow::detail {
 
 /// Averages of patches over the windows of a pooling: out[i, u, v, (tap, c)] for samples i, pooled positions (u, v).
 /// Positions of the pooling that lie in its padding do not count.
@@ -36,8 +34,6 @@ struct PooledPatches {
 
   MERISTEM_HD void operator()(std::int64_t row, std::int64_t tap, std::int64_t c) const;
 };
-
-}  // namespace detail
 
 /// S, S1, M1 and N of a site with maps: sums over samples and positions, divided once by the number of samples (M.
 /// Verbockhaven et al., "Growing tiny networks", TMLR 2024). Coordinates of a patch: [ky][kx][in], the bias last;
@@ -195,7 +191,7 @@ class MapStatistics {
   std::int64_t seen_again_ = 0;  // samples of the second pass
 };
 
-}  // namespace meristem::grow
+}  // namespace meristem::grow::detail
 
 #if !defined(MERISTEM_COMPILED)
 #include <meristem/grow/measure/map_statistics_impl.hpp>

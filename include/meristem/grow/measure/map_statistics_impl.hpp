@@ -33,10 +33,6 @@ void PooledPatches<T>::operator()(std::int64_t row, std::int64_t tap, std::int64
   out[(row * patch.kernel.size() + tap) * channels + c] = count > 0 ? sum / static_cast<T>(count) : T(0);
 }
 
-}  // namespace meristem::grow::detail
-
-namespace meristem::grow {
-
 template <Real T>
 MapStatistics<T>::MapStatistics(Context& ctx, const SiteShape& site, FanOut fan_out, const Options& options)
     : site_(site),
@@ -259,4 +255,4 @@ void MapStatistics<T>::add_explained(Context& ctx, View<const T> unit_input, Vie
   }
 }
 
-}  // namespace meristem::grow
+}  // namespace meristem::grow::detail

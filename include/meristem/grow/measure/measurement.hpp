@@ -21,26 +21,22 @@
 #include <meristem/grow/units/site.hpp>
 #include <meristem/grow/units/stream_insertion.hpp>
 
-namespace meristem::grow {
+namespace meristem::grow::detail {
 
 /// Numbers of today's units of a site, in the layout of Insertion, with all taps.
 struct NumbersOfUnits {
   std::vector<double> fan_in, fan_out;
-  detail::NormChannels norm;
+  NormChannels norm;
 };
 
 /// Reads them from the network.
 template <Real T>
 [[nodiscard]] NumbersOfUnits numbers_of_units(Context& ctx, const Site<T>& site);
 
-namespace detail {
-
 /// What was out of the ordinary in the move of today's weights.
 [[nodiscard]] inline std::string note_of_move(const BestMove<double>& move) {
   return move.note.empty() ? std::string() : concat("the move of today's weights ", move.note);
 }
-
-}  // namespace detail
 
 struct MeasurementOptions {
   Method method = tiny();
@@ -54,8 +50,6 @@ struct MeasurementOptions {
   bool move_weights = true;  ///< whether δW belongs to the proposal
   /// Gather S1 and M1 for Ψ even if the method does not read them.
   bool bottleneck = false;
-  /// If given: how many of the units that a method chose are wanted. For fewer it chooses again, with that limit.
-  std::function<std::int64_t(const Choice&)> wanted = {};
 };
 
 /// What a site could get, before the amplitude is chosen.
@@ -85,12 +79,13 @@ class Measurement {
  public:
   /// What the next pass has to show.
   enum class Batches { none, one, all };
-  /// Most units the site may get; `taps` is the number of weights by which an output of the consumer reads one unit.
-  using MaxUnits = std::function<std::int64_t(std::int64_t taps)>;
+  /// Most units the site may get, before they are found (`found` is null) and once more when they are: for fewer the
+  /// method chooses again. `taps` is the number of weights by which an output of the consumer reads one unit.
+  using Limit = std::function<std::int64_t(std::int64_t taps, const Choice* found)>;
 
   /// `known_covariance`, if not null, is S from an earlier measurement on the same samples. The context has to outlive
   /// the Measurement. Throws ArgumentError for a method that a stream does not have the statistics for.
-  Measurement(Context& ctx, const Site<T>& site, const MeasurementOptions& options, MaxUnits max_units,
+  Measurement(Context& ctx, const Site<T>& site, const MeasurementOptions& options, Limit limit,
               const Tensor<double>* known_covariance = nullptr);
 
   [[nodiscard]] const Site<T>& site() const noexcept { return site_; }
@@ -138,7 +133,7 @@ class Measurement {
   /// What was gathered, of all readers.
   [[nodiscard]] SiteMoments gathered(Context& ctx);
 
-  [[nodiscard]] CandidateGradients gradients() const;
+  [[nodiscard]] GrowthMethod::Gradients gradients() const;
 
   /// Whether weights of a fan-out are read by neighbouring outputs.
   [[nodiscard]] bool overlaps() const { return choice_.insertion.taps > 1 || (site_.tied() && site_.spatial()); }
@@ -167,21 +162,21 @@ class Measurement {
   MeasurementOptions options_;
   Needs needs_;
   const Tensor<double>* known_covariance_;
-  MaxUnits max_units_;
+  Limit limit_;
   std::vector<std::optional<SiteStatistics<T>>> statistics_;  // of each reader
   std::vector<std::size_t> same_inputs_;                      // the first reader with the same S
   bool solved_ = false;
   std::vector<double> feature_fan_ins_;
-  std::optional<detail::FeaturePass<T>> features_;
-  std::vector<detail::CandidatePass<T>> candidates_;  // of each reader, as those below
-  std::vector<detail::UnitEffects<T>> effects_, measured_;
+  std::optional<FeaturePass<T>> features_;
+  std::vector<CandidatePass<T>> candidates_;  // of each reader, as those below
+  std::vector<UnitEffects<T>> effects_, measured_;
   SiteMoments moments_;
   Choice choice_;
   int pass_ = 0, passes_ = 0;
   double seconds_ = 0.0;
 };
 
-}  // namespace meristem::grow
+}  // namespace meristem::grow::detail
 
 #if !defined(MERISTEM_COMPILED)
 #include <meristem/grow/measure/measurement_impl.hpp>

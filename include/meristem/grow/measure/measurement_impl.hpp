@@ -8,7 +8,7 @@
 
 #include <meristem/grow/measure/measurement.hpp>
 
-namespace meristem::grow {
+namespace meristem::grow::detail {
 
 template <Real T>
 NumbersOfUnits numbers_of_units(Context& ctx, const Site<T>& site) {
@@ -37,29 +37,29 @@ NumbersOfUnits numbers_of_units(Context& ctx, const Site<T>& site) {
       }
     }
   }
-  if (!site.norm) return result;
+  if (!site.producer.norm()) return result;
   const auto read = [&](const Tensor<T>& tensor) {
     const std::vector<T> values = to_host(ctx, tensor);
     return std::vector<double>(values.begin(), values.end());
   };
-  result.norm = {read(site.norm->running_mean().value), read(site.norm->running_variance().value),
-                 read(site.norm->weight().value), read(site.norm->bias().value)};
+  result.norm = {read(site.producer.norm()->running_mean().value), read(site.producer.norm()->running_variance().value),
+                 read(site.producer.norm()->weight().value), read(site.producer.norm()->bias().value)};
   return result;
 }
 
 template <Real T>
-Measurement<T>::Measurement(Context& ctx, const Site<T>& site, const MeasurementOptions& options, MaxUnits max_units,
+Measurement<T>::Measurement(Context& ctx, const Site<T>& site, const MeasurementOptions& options, Limit limit,
                             const Tensor<double>* known_covariance)
     : ctx_(&ctx),
       site_(site),
       options_(options),
       needs_(options.method->needs()),
       known_covariance_(known_covariance),
-      max_units_(std::move(max_units)) {
-  if (!max_units_) throw ArgumentError(concat("site ", site.name, ": no function was given for the most units"));
+      limit_(std::move(limit)) {
+  if (!limit_) throw ArgumentError(concat("site ", site.name, ": no function was given for the most units"));
   needs_.consumer = needs_.consumer || needs_.residual || needs_.joint || options.bottleneck;
   needs_.noise = needs_.noise && (options.significance > 0.0 || !options.damping);
-  detail::require_served(site, options.method);
+  require_served(site, options.method);
   statistics_.resize(site.readers());
   same_inputs_.resize(site.readers(), 0);
 }
@@ -106,7 +106,7 @@ void Measurement<T>::begin_statistics(Context& ctx, std::size_t reader, const Sh
       ctx, shape, needs,
       typename SiteStatistics<T>::Options{.fan_out = site_.tied() ? FanOut::full : options_.fan_out,
                                           .damping = options_.damping,
-                                          .norm = site_.norm || site_.reader(reader).input_norm,
+                                          .norm = site_.producer.norm() || site_.reader(reader).input_norm,
                                           .known_covariance = known_covariance_});
 }
 
@@ -155,7 +155,7 @@ Proposal Measurement<T>::propose() {
   if (!measured_.empty()) {
     if (wants_means()) {
       std::size_t reader = 0;
-      while (!site_.norm && !site_.reader(reader).input_norm) ++reader;
+      while (!site_.producer.norm() && !site_.reader(reader).input_norm) ++reader;
       for (std::int64_t k = 0; k < insertion.units; ++k) {
         insertion.mean.push_back(measured_[reader].mean(k));
         insertion.variance.push_back(measured_[reader].variance(k));
@@ -172,11 +172,11 @@ Proposal Measurement<T>::propose() {
     if (choice_.companion) {
       const Tensor<double> cross = measured_.front().consumer_cross(*ctx_);
       explained = solve_consumer(cross);
-      explained_norm2 = detail::inner_product<double, double>(*ctx_, in_metric(explained).view(), cross.view());
+      explained_norm2 = inner_product<double, double>(*ctx_, in_metric(explained).view(), cross.view());
     }
     if (choice_.rescale && overlaps()) {
       double norm2 = -explained_norm2;
-      for (const detail::UnitEffects<T>& effects : measured_) norm2 += effects.move_norm2();
+      for (const UnitEffects<T>& effects : measured_) norm2 += effects.move_norm2();
       factor = rescale(insertion, choice_.gain / norm2);
     }
     slope *= factor;
@@ -226,7 +226,7 @@ void Measurement<T>::complete(Insertion& insertion) const {
 template <Real T>
 bool Measurement<T>::wants_slope() const {
   return !choice_.preserves_function && choice_.choose_signs &&
-         (site_.tied() || site_.spatial() || site_.norm || !choice_.first_order_gain ||
+         (site_.tied() || site_.spatial() || site_.producer.norm() || !choice_.first_order_gain ||
           site_.activation == nn::Activation::relu);
 }
 
@@ -239,29 +239,29 @@ template <Real T>
 void Measurement<T>::prepare_pass(Context& ctx) {
   candidates_.clear();
   if (choice_.insertion.units == 0 || features_) return;
-  const auto part = [&](std::size_t i) { return detail::part_of(site_, choice_.insertion, i); };
+  const auto part = [&](std::size_t i) { return part_of(site_, choice_.insertion, i); };
   if (pass_ < passes_) {
     for (std::size_t i = 0; i < site_.readers(); ++i) candidates_.emplace_back(ctx, site_.read_by(i), part(i));
   } else if (wants_slope() || choice_.companion || wants_means()) {
     for (std::size_t i = 0; i < site_.readers(); ++i) {
       effects_.emplace_back(
           ctx, site_.read_by(i), part(i),
-          typename detail::UnitEffects<T>::Options{
+          typename UnitEffects<T>::Options{
               .norm2 = choice_.rescale && overlaps(), .companion = choice_.companion, .metric = choice_.output_metric});
     }
   }
 }
 
 template <Real T>
-CandidateGradients Measurement<T>::gradients() const {
-  CandidateGradients result = candidates_.front().gradients();
+GrowthMethod::Gradients Measurement<T>::gradients() const {
+  GrowthMethod::Gradients result = candidates_.front().gradients();
   if (candidates_.size() == 1) return result;
-  std::vector<CandidateGradients> all;
-  for (const detail::CandidatePass<T>& one : candidates_) all.push_back(one.gradients());
+  std::vector<GrowthMethod::Gradients> all;
+  for (const CandidatePass<T>& one : candidates_) all.push_back(one.gradients());
   const std::size_t units = result.gain.size();
   result.fan_out.clear();
   for (std::size_t k = 0; k < units; ++k) {
-    for (const CandidateGradients& one : all) {
+    for (const GrowthMethod::Gradients& one : all) {
       const auto each = static_cast<std::ptrdiff_t>(one.fan_out.size() / units);
       const auto begin = one.fan_out.begin() + static_cast<std::ptrdiff_t>(k) * each;
       result.fan_out.insert(result.fan_out.end(), begin, begin + each);
@@ -282,7 +282,7 @@ SiteMoments Measurement<T>::gathered(Context& ctx) {
     one.reset();
   }
   if (!site_.tied()) return std::move(all.front());
-  return detail::side_by_side(ctx, std::move(all), same_inputs_);
+  return side_by_side(ctx, std::move(all), same_inputs_);
 }
 
 template <Real T>
@@ -295,32 +295,30 @@ void Measurement<T>::solve(Context& ctx, Tensor<double>* covariance) {
     const Reader<T>& reader = site_.reader(i);
     moments_.relu = moments_.relu || reader.activation == nn::Activation::relu;
     moments_.homogeneous = moments_.homogeneous && reader.homogeneous();
-    moments_.consumer_norm = moments_.consumer_norm && reader.consumer_norm;
+    moments_.consumer_norm = moments_.consumer_norm && reader.consumer.norm();
   }
   moments_.norm = site_.normed();
   moments_.tied = !site_.riders.empty() || !site_.input_norms().empty();
   moments_.damping = options_.damping;
   moments_.significance = options_.significance;
   moments_.move_weights = options_.move_weights;
-  moments_.max_units = max_units_(taps());
+  moments_.max_units = limit_(taps(), nullptr);
   const NumbersOfUnits now = numbers_of_units<T>(*ctx_, site_);
   moments_.fan_in = now.fan_in;
   moments_.fan_out = now.fan_out;
   moments_.norm_channels = now.norm;
   if (covariance && needs_.inputs && !known_covariance_) *covariance = clone(ctx, moments_.moments.s);
   choice_ = options_.method->choose(ctx, moments_);
-  if (options_.wanted && choice_.insertion.units > 0) {
-    const std::int64_t wanted = options_.wanted(choice_);
-    if (wanted < choice_.insertion.units) {
-      moments_.max_units = wanted;
-      choice_ = options_.method->choose(ctx, moments_);
-    }
+  // Candidates that are still to be refined may be more.
+  if (const std::int64_t found = std::min(choice_.insertion.units, moments_.max_units); found > 0) {
+    moments_.max_units = std::min(moments_.max_units, limit_(taps(), &choice_));
+    if (moments_.max_units < found) choice_ = options_.method->choose(ctx, moments_);
   }
-  if (needs_.consumer) choice_.note = detail::joined(choice_.note, detail::note_of_move(moments_.move));
+  if (needs_.consumer) choice_.note = joined(choice_.note, note_of_move(moments_.move));
   complete(choice_.insertion);
   passes_ = choice_.insertion.units > 0 ? options_.method->candidate_passes() + 1 : 0;
   if (options_.method->candidate_passes() == 0) passes_ = 0;
-  if (!site_.tied() && !moments_.spatial && moments_.relu && !site_.norm && needs_.residual) {
+  if (!site_.tied() && !moments_.spatial && moments_.relu && !site_.producer.norm() && needs_.residual) {
     feature_fan_ins_ = options_.method->features(ctx, moments_, choice_);
     if (!feature_fan_ins_.empty()) features_.emplace(ctx, site_, feature_fan_ins_);
   }
@@ -337,7 +335,7 @@ Tensor<double> Measurement<T>::damped(Context& ctx, const Tensor<double>& a) con
 template <Real T>
 Tensor<double> Measurement<T>::solve_consumer(const Tensor<double>& cross) const {
   const Tensor<double> s1 = damped(*ctx_, moments_.moments.s1);
-  const Tensor<double> transposed = detail::converted_transposed<double, double>(*ctx_, cross.view());
+  const Tensor<double> transposed = converted_transposed<double, double>(*ctx_, cross.view());
   BestMove<double> found = best_move<double>(*ctx_, s1.view(), transposed.view(), SolveOptions{.route = needs_.route},
                                              moments_.moments.resolution);
   return std::move(found.weights);
@@ -379,4 +377,4 @@ double Measurement<T>::rescale(Insertion& insertion, double factor) {
   return factor;
 }
 
-}  // namespace meristem::grow
+}  // namespace meristem::grow::detail

@@ -15,7 +15,7 @@
 #include <meristem/nn/layer.hpp>
 #include <meristem/nn/loss.hpp>
 
-namespace meristem::grow {
+namespace meristem::grow::detail {
 
 /// Measures sites of one network, which may be moved meanwhile, and remembers the covariance of the network's own
 /// inputs for as long as the samples are the same.
@@ -24,9 +24,8 @@ class Measurer {
  public:
   /// Calls the argument with every batch of the samples.
   using ForEachBatch = std::function<void(const std::function<void(const nn::BatchView<T>&)>&)>;
-  /// Most units a site may get; the second argument is the number of weights by which an output of the consumer reads
-  /// one unit.
-  using MaxUnits = std::function<std::int64_t(const Site<T>&, std::int64_t taps)>;
+  /// Most units a site may get, see Measurement.
+  using Limit = std::function<std::int64_t(const Site<T>&, std::int64_t taps, const Choice* found)>;
 
   Measurer(nn::Layer<T>& network, nn::Objective loss) : network_(network), loss_(std::move(loss)) {}
 
@@ -34,7 +33,7 @@ class Measurer {
   /// the number of parameters.
   [[nodiscard]] std::vector<Proposal> measure(Context& ctx, const std::vector<Site<T>>& sites,
                                               const MeasurementOptions& options, const ForEachBatch& for_each_batch,
-                                              const MaxUnits& max_units);
+                                              const Limit& limit);
 
   /// To be called when the samples change.
   void forget_samples() { covariances_.clear(); }
@@ -52,7 +51,7 @@ class Measurer {
   std::map<nn::ParameterId, Tensor<double>> covariances_;
 };
 
-}  // namespace meristem::grow
+}  // namespace meristem::grow::detail
 
 #if !defined(MERISTEM_COMPILED)
 #include <meristem/grow/measure/measurer_impl.hpp>

@@ -6,12 +6,12 @@
 
 #include <meristem/grow/measure/measurer.hpp>
 
-namespace meristem::grow {
+namespace meristem::grow::detail {
 
 template <Real T>
 std::vector<Proposal> Measurer<T>::measure(Context& ctx, const std::vector<Site<T>>& sites,
                                            const MeasurementOptions& options, const ForEachBatch& for_each_batch,
-                                           const MaxUnits& max_units) {
+                                           const Limit& limit) {
   const auto start = std::chrono::steady_clock::now();
   std::vector<std::pair<nn::ParameterId, Tensor<double>>> kept;
   using One = Measurement<T>;
@@ -21,7 +21,8 @@ std::vector<Proposal> Measurer<T>::measure(Context& ctx, const std::vector<Site<
   for (const Site<T>& site : sites) {
     const auto known = covariances_.find(site.producer.weight().id);
     measurements.emplace_back(
-        ctx, site, options, [&max_units, &site](std::int64_t taps) { return max_units(site, taps); },
+        ctx, site, options,
+        [&limit, &site](std::int64_t taps, const Choice* found) { return limit(site, taps, found); },
         known == covariances_.end() ? nullptr : &known->second);
   }
   // All sites that want the same batches share a pass.
@@ -81,4 +82,4 @@ void Measurer<T>::count(const Shape& inputs) {
   operations_ += 4.0 * static_cast<double>(network_->multiply_adds(inputs.with(0, 1))) * static_cast<double>(inputs[0]);
 }
 
-}  // namespace meristem::grow
+}  // namespace meristem::grow::detail

@@ -11,7 +11,7 @@
 #include <meristem/grow/statistics/random_signs.hpp>
 #include <meristem/grow/statistics/site_shape.hpp>
 
-namespace meristem::grow {
+namespace meristem::grow::detail {
 
 /// What to gather.
 struct StatisticsOptions {
@@ -85,7 +85,7 @@ class RowStatistics {
   std::int64_t samples_ = 0;
 };
 
-}  // namespace meristem::grow
+}  // namespace meristem::grow::detail
 
 #if !defined(MERISTEM_COMPILED)
 #include <meristem/grow/measure/row_statistics_impl.hpp>

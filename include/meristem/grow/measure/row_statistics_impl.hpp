@@ -24,10 +24,6 @@ MERISTEM_INLINE void AppendColumn::operator()(std::int64_t row, std::int64_t col
   result[row * (columns + 1) + column] = column < columns ? products[row * columns + column] : sums[row];
 }
 
-}  // namespace meristem::grow::detail
-
-namespace meristem::grow {
-
 template <Real T>
 RowStatistics<T>::RowStatistics(Context& ctx, std::int64_t unit_inputs, bool unit_bias, std::int64_t consumer_inputs,
                                 bool consumer_bias, std::int64_t outputs, const StatisticsOptions& options)
@@ -187,4 +183,4 @@ View<const T> RowStatistics<T>::ones(Context& ctx, std::int64_t samples, std::in
   return std::as_const(ones_).view().slice(0, 0, rows).reshape({samples, samples > 0 ? rows / samples : 0});
 }
 
-}  // namespace meristem::grow
+}  // namespace meristem::grow::detail

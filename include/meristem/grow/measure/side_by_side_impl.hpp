@@ -92,7 +92,7 @@ template <Real T>
 void require_served(const Site<T>& site, const Method& method) {
   const Needs needs = method->needs();
   if (!site.tied() || !(needs.joint || needs.fisher)) return;
-  throw ArgumentError(concat("site ", site.name, ": ", method.name(),
+  throw ArgumentError(concat("site ", site.name, ": ", method->name(),
                              " reads P or E of a single consumer, and the stream that it feeds has several readers; "
                              "choose another method, such as tiny, or let hidden widths alone grow"));
 }

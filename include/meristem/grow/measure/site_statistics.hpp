@@ -75,8 +75,8 @@ class SiteStatistics {
   SiteShape shape_;
   Needs needs_;
   Options options_;
-  std::optional<RowStatistics<T>> rows_;
-  std::optional<MapStatistics<T>> maps_;
+  std::optional<detail::RowStatistics<T>> rows_;
+  std::optional<detail::MapStatistics<T>> maps_;
   std::optional<detail::GoalMeans<T>> goal_means_;
   int pass_ = 0, passes_ = 0;
 };

@@ -18,23 +18,23 @@ SiteStatistics<T>::SiteStatistics(Context& ctx, const SiteShape& shape, const Ne
   if (needs_.goal && options.norm) goal_means_.emplace(shape);
   if (!shape.spatial()) {
     rows_.emplace(ctx, shape,
-                  StatisticsOptions{.fisher = needs_.fisher,
-                                    .covariance = covariance,
-                                    .consumer = needs_.consumer,
-                                    .goal = needs_.goal || needs_.residual,
-                                    .cross = needs_.residual || needs_.joint,
-                                    .noise = needs_.noise});
+                  detail::StatisticsOptions{.fisher = needs_.fisher,
+                                            .covariance = covariance,
+                                            .consumer = needs_.consumer,
+                                            .goal = needs_.goal || needs_.residual,
+                                            .cross = needs_.residual || needs_.joint,
+                                            .noise = needs_.noise});
     return;
   }
   maps_.emplace(ctx, shape, options.fan_out,
-                typename MapStatistics<T>::Options{.covariance = covariance,
-                                                   .consumer = needs_.consumer,
-                                                   .goal = needs_.goal,
-                                                   .residual = needs_.residual,
-                                                   .noise = needs_.noise,
-                                                   .move_noise = needs_.noise && !options.damping,
-                                                   .joint = needs_.joint,
-                                                   .fisher = needs_.fisher});
+                typename detail::MapStatistics<T>::Options{.covariance = covariance,
+                                                           .consumer = needs_.consumer,
+                                                           .goal = needs_.goal,
+                                                           .residual = needs_.residual,
+                                                           .noise = needs_.noise,
+                                                           .move_noise = needs_.noise && !options.damping,
+                                                           .joint = needs_.joint,
+                                                           .fisher = needs_.fisher});
   if (needs_.residual || needs_.joint) passes_ = 2;
 }
 
@@ -133,7 +133,7 @@ void SiteStatistics<T>::finish_maps(Context& ctx, SiteMoments& result) {
   if (needs_.fisher) moments.fisher = maps_->fisher(ctx);
   moments.goal_norm2 = maps_->goal_norm2();
   moments.samples = maps_->samples();
-  moments.resolution = MapStatistics<T>::resolution();
+  moments.resolution = detail::MapStatistics<T>::resolution();
   if (!needs_.consumer) return;
   if (passes_ == 1) maps_->find_move(ctx, options_.damping, needs_.route);
   moments.s1 = maps_->consumer_covariance(ctx);

@@ -9,10 +9,8 @@
 
 namespace meristem::grow {
 
-/// T. Chen, I. Goodfellow, J. Shlens, "Net2Net: accelerating learning via knowledge transfer" (ICLR 2016),
-/// Net2WiderNet: every new unit is a copy of one of today's, drawn at random, and the r_j copies of unit j share its
-/// fan-out equally. A BatchNorm's channels are copied with their units. Some noise on the copies' fan-ins lets them
-/// part; without noise the outputs stay what they are up to rounding.
+namespace detail {
+
 class Net2Wider final : public GrowthMethod {
  public:
   struct Options {
@@ -30,19 +28,19 @@ class Net2Wider final : public GrowthMethod {
   Options options_;
 };
 
-/// Net2Wider.
+}  // namespace detail
+
+/// T. Chen, I. Goodfellow, J. Shlens, "Net2Net: accelerating learning via knowledge transfer" (ICLR 2016),
+/// Net2WiderNet: every new unit is a copy of one of today's, drawn at random, and the r_j copies of unit j share its
+/// fan-out equally. A BatchNorm's channels are copied with their units. Some noise on the copies' fan-ins lets them
+/// part; without noise the outputs stay what they are up to rounding.
+/// `noise` is its deviation, in units of the fan-in's root mean square.
 [[nodiscard]] inline Method net2wider(double noise = 1e-3) {
-  return make_method<Net2Wider>(Net2Wider::Options{.noise = noise});
+  return std::make_shared<const detail::Net2Wider>(detail::Net2Wider::Options{.noise = noise});
 }
 
-/// X. Yuan, P. Savarese, M. Maire, "Accelerated training via incrementally growing neural networks using variance
-/// transfer and learning rate adaptation" (NeurIPS 2023): pairs of units with equal random fan-ins v and opposite
-/// random fan-outs z, -z, which cancel until training parts them. So that variances carry over to the wider layer, the
-/// weights by which the consumer reads today's units get the factor s = √(width / new width).
-///
-/// The outputs stay what they are: where a BatchNorm stands behind the consumer it takes s out again (its running
-/// statistics follow; in training mode up to its epsilon), else today's fan-ins get the factor 1 / s if the activation
-/// is homogeneous, and else nothing is rescaled and the note says so.
+namespace detail {
+
 class Paired final : public GrowthMethod {
  public:
   struct Options {
@@ -61,9 +59,19 @@ class Paired final : public GrowthMethod {
   Options options_;
 };
 
-/// Pairs with variance transfer.
-[[nodiscard]] inline Method paired(UnitScale scale = UnitScale::copied) {
-  return make_method<Paired>(Paired::Options{.scale = scale});
+}  // namespace detail
+
+/// X. Yuan, P. Savarese, M. Maire, "Accelerated training via incrementally growing neural networks using variance
+/// transfer and learning rate adaptation" (NeurIPS 2023): pairs of units with equal random fan-ins v and opposite
+/// random fan-outs z, -z, which cancel until training parts them. So that variances carry over to the wider layer, the
+/// weights by which the consumer reads today's units get the factor s = √(width / new width).
+///
+/// The outputs stay what they are: where a BatchNorm stands behind the consumer it takes s out again (its running
+/// statistics follow; in training mode up to its epsilon), else today's fan-ins get the factor 1 / s if the activation
+/// is homogeneous, and else nothing is rescaled and the note says so.
+/// Without `transfer` today's weights stay as they are.
+[[nodiscard]] inline Method paired(UnitScale scale = UnitScale::copied, bool transfer = true) {
+  return std::make_shared<const detail::Paired>(detail::Paired::Options{.scale = scale, .transfer = transfer});
 }
 
 }  // namespace meristem::grow

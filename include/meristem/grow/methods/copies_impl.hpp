@@ -9,7 +9,7 @@
 
 #include <meristem/grow/methods/copies.hpp>
 
-namespace meristem::grow {
+namespace meristem::grow::detail {
 
 MERISTEM_INLINE Net2Wider::Net2Wider(const Options& options) : options_(options) {
   if (!(options.noise >= 0.0))
@@ -17,9 +17,9 @@ MERISTEM_INLINE Net2Wider::Net2Wider(const Options& options) : options_(options)
 }
 
 MERISTEM_INLINE Choice Net2Wider::choose(Context& ctx, const SiteMoments& site) const {
-  if (site.width == 0) return detail::no_units("no unit added: there is no unit to copy");
-  if (site.max_units == 0) return detail::no_units("no unit added: max_units is 0");
-  const Philox random = detail::random_of(ctx, site, detail::Draw::sources);
+  if (site.width == 0) return no_units("no unit added: there is no unit to copy");
+  if (site.max_units == 0) return no_units("no unit added: max_units is 0");
+  const Philox random = random_of(ctx, site, Draw::sources);
   const std::int64_t units = site.max_units, p = site.inputs, m = site.all_taps * site.outputs;
   std::vector<std::size_t> source;
   std::vector<double> copies(static_cast<std::size_t>(site.width), 1.0);
@@ -41,9 +41,9 @@ MERISTEM_INLINE Choice Net2Wider::choose(Context& ctx, const SiteMoments& site) 
   std::uint64_t next = std::uint64_t{1} << 32;
   for (const std::size_t j : source) {
     const double* row = site.fan_in.data() + static_cast<std::int64_t>(j) * p;
-    const std::int64_t features = detail::features_of(site);
-    const double deviation = options_.noise * detail::norm_of(row, features) /
-                             std::sqrt(static_cast<double>(std::max<std::int64_t>(features, 1)));
+    const std::int64_t features = features_of(site);
+    const double deviation =
+        options_.noise * norm_of(row, features) / std::sqrt(static_cast<double>(std::max<std::int64_t>(features, 1)));
     for (std::int64_t i = 0; i < p; ++i) {
       insertion.fan_in.push_back(row[i] + (deviation > 0.0 && i < features ? deviation * random.normal(next++) : 0.0));
     }
@@ -62,7 +62,7 @@ MERISTEM_INLINE Choice Net2Wider::choose(Context& ctx, const SiteMoments& site) 
 
 MERISTEM_INLINE Choice Paired::choose(Context& ctx, const SiteMoments& site) const {
   const std::int64_t pairs = site.max_units / 2, units = 2 * pairs;
-  if (pairs == 0) return detail::no_units(concat("no unit added: pairs need two, max_units is ", site.max_units));
+  if (pairs == 0) return no_units(concat("no unit added: pairs need two, max_units is ", site.max_units));
   const double wider = static_cast<double>(site.width + units);
   double s = site.width > 0 ? std::sqrt(static_cast<double>(site.width) / wider) : 1.0;
   Choice choice;
@@ -84,12 +84,10 @@ MERISTEM_INLINE Choice Paired::choose(Context& ctx, const SiteMoments& site) con
         "of a single source would make up for it";
   }
   insertion.units = units;
-  const std::vector<double> v =
-      detail::random_rows(detail::random_of(ctx, site, detail::Draw::fan_in), pairs, detail::features_of(site),
-                          detail::fan_in_norm(site, options_.scale), site.unit_bias);
-  const std::vector<double> z =
-      detail::random_rows(detail::random_of(ctx, site, detail::Draw::fan_out), pairs, site.all_taps * site.outputs,
-                          s * detail::fan_out_norm(site, options_.scale, units), false);
+  const std::vector<double> v = random_rows(random_of(ctx, site, Draw::fan_in), pairs, features_of(site),
+                                            fan_in_norm(site, options_.scale), site.unit_bias);
+  const std::vector<double> z = random_rows(random_of(ctx, site, Draw::fan_out), pairs, site.all_taps * site.outputs,
+                                            s * fan_out_norm(site, options_.scale, units), false);
   insertion.fan_in = v;
   insertion.fan_in.insert(insertion.fan_in.end(), v.begin(), v.end());
   insertion.fan_out = z;
@@ -104,4 +102,4 @@ MERISTEM_INLINE Choice Paired::choose(Context& ctx, const SiteMoments& site) con
   return choice;
 }
 
-}  // namespace meristem::grow
+}  // namespace meristem::grow::detail

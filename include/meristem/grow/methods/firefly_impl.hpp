@@ -7,7 +7,7 @@
 
 #include <meristem/grow/methods/firefly.hpp>
 
-namespace meristem::grow {
+namespace meristem::grow::detail {
 
 MERISTEM_INLINE Firefly::Firefly(const Options& options) : options_(options) {
   if (options.steps < 0 || options.candidates < 1 || !(options.rate > 0.0)) {
@@ -19,20 +19,18 @@ MERISTEM_INLINE Firefly::Firefly(const Options& options) : options_(options) {
 }
 
 MERISTEM_INLINE Choice Firefly::choose(Context& ctx, const SiteMoments& site) const {
-  if (site.max_units == 0) return detail::no_units("no unit added: max_units is 0");
+  if (site.max_units == 0) return no_units("no unit added: max_units is 0");
   const std::int64_t count = options_.candidates * site.max_units;
   Choice choice;
   choice.insertion.units = count;
-  choice.insertion.fan_in =
-      detail::random_rows(detail::random_of(ctx, site, detail::Draw::fan_in), count, detail::features_of(site),
-                          detail::fan_in_norm(site, options_.scale), site.unit_bias);
-  choice.insertion.fan_out =
-      detail::random_rows(detail::random_of(ctx, site, detail::Draw::fan_out), count, site.taps * site.outputs,
-                          detail::fan_out_norm(site, options_.scale, site.max_units), false);
+  choice.insertion.fan_in = random_rows(random_of(ctx, site, Draw::fan_in), count, features_of(site),
+                                        fan_in_norm(site, options_.scale), site.unit_bias);
+  choice.insertion.fan_out = random_rows(random_of(ctx, site, Draw::fan_out), count, site.taps * site.outputs,
+                                         fan_out_norm(site, options_.scale, site.max_units), false);
   return choice;
 }
 
-MERISTEM_INLINE void Firefly::refine(Context&, const SiteMoments& site, const CandidateGradients& gradients, int pass,
+MERISTEM_INLINE void Firefly::refine(Context&, const SiteMoments& site, const Gradients& gradients, int pass,
                                      Choice& choice) const {
   Insertion& insertion = choice.insertion;
   if (pass < options_.steps) {
@@ -71,12 +69,12 @@ MERISTEM_INLINE void Firefly::turn(std::vector<double>& rows, const std::vector<
   for (std::int64_t k = 0; k < units; ++k) {
     double* row = rows.data() + k * columns;
     const double* gradient = gradients.data() + k * columns;
-    const double norm = detail::norm_of(row, columns), slope = detail::norm_of(gradient, columns);
+    const double norm = norm_of(row, columns), slope = norm_of(gradient, columns);
     if (!(norm > 0.0 && slope > 0.0)) continue;
     for (std::int64_t i = 0; i < columns; ++i) row[i] += options_.rate * norm / slope * gradient[i];
-    const double now = detail::norm_of(row, columns);
+    const double now = norm_of(row, columns);
     for (std::int64_t i = 0; i < columns; ++i) row[i] *= now > 0.0 ? norm / now : 1.0;
   }
 }
 
-}  // namespace meristem::grow
+}  // namespace meristem::grow::detail

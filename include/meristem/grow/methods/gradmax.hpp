@@ -11,13 +11,8 @@
 
 namespace meristem::grow {
 
-/// U. Evci, B. van Merriënboer, T. Unterthiner, M. Vladymyrov, F. Pedregosa, "GradMax: growing neural networks using
-/// gradient information" (ICLR 2022): fan-ins of zero, fan-outs c v_k with the leading right singular vectors v_k of M,
-/// which maximise the norm of the gradient at the fan-ins, c² σ'(0)² Σ σ_k². Scores are the σ_k, the gain is Σ σ_k².
-///
-/// In front of a ReLU, which lets no gradient pass at 0, fan-ins are small instead: along the left singular vectors,
-/// where the gradient would move them, with the better sign. Behind a BatchNorm, which takes the mean out of a
-/// gradient, M is that of inputs less their mean.
+namespace detail {
+
 class GradMax final : public GrowthMethod {
  public:
   struct Options {
@@ -34,14 +29,25 @@ class GradMax final : public GrowthMethod {
 
  private:
   /// Rows of norm √σ_k to rows of norm `norm`.
-  [[nodiscard]] static std::vector<double> unit_rows(std::vector<double> rows, const detail::Triplets& found,
-                                                     double norm);
+  [[nodiscard]] static std::vector<double> unit_rows(std::vector<double> rows, const Triplets& found, double norm);
 
   Options options_;
 };
 
-/// GradMax with fan-outs of this norm; 0 for the mean norm of today's.
-[[nodiscard]] inline Method gradmax(double norm = 1e-3) { return make_method<GradMax>(GradMax::Options{.norm = norm}); }
+}  // namespace detail
+
+/// U. Evci, B. van Merriënboer, T. Unterthiner, M. Vladymyrov, F. Pedregosa, "GradMax: growing neural networks using
+/// gradient information" (ICLR 2022): fan-ins of zero, fan-outs c v_k with the leading right singular vectors v_k of M,
+/// which maximise the norm of the gradient at the fan-ins, c² σ'(0)² Σ σ_k². Scores are the σ_k, the gain is Σ σ_k².
+///
+/// In front of a ReLU, which lets no gradient pass at 0, fan-ins are small instead: along the left singular vectors,
+/// where the gradient would move them, with the better sign. Behind a BatchNorm, which takes the mean out of a
+/// gradient, M is that of inputs less their mean.
+/// `norm` is c. The paper's experiments take the mean norm of today's fan-outs, for which this is 0; those of TINY take
+/// 1e-3.
+[[nodiscard]] inline Method gradmax(double norm = 1e-3) {
+  return std::make_shared<const detail::GradMax>(detail::GradMax::Options{.norm = norm});
+}
 
 }  // namespace meristem::grow
 

@@ -7,8 +7,6 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <type_traits>
-#include <utility>
 #include <vector>
 
 #include <meristem/core/error.hpp>
@@ -122,17 +120,17 @@ inline void note_rank(const SiteMoments& site, Choice& choice) {
                         " are significant: there are at most ", exhausted ? units : possible);
 }
 
-/// First-order gradients of what candidate units gain: of D_k = (1/n) Σ u(α_kᵀ[b 1]) ω_kᵀ v, in the layout of
-/// Insertion.
-struct CandidateGradients {
-  std::vector<double> gain;  ///< D_k
-  std::vector<double> fan_in, fan_out;
-};
-
 /// A growth method. It sees the statistics of one site at a time and never the network; it is const, so that one object
 /// serves all sites.
 class GrowthMethod {
  public:
+  /// First-order gradients of what candidate units gain: of D_k = (1/n) Σ u(α_kᵀ[b 1]) ω_kᵀ v, in the layout of
+  /// Insertion.
+  struct Gradients {
+    std::vector<double> gain;  ///< D_k
+    std::vector<double> fan_in, fan_out;
+  };
+
   virtual ~GrowthMethod() = default;
 
   [[nodiscard]] virtual std::string name() const = 0;
@@ -158,29 +156,13 @@ class GrowthMethod {
   [[nodiscard]] virtual int candidate_passes() const { return 0; }
   /// Called after pass `pass` = 0 ... candidate_passes() with the candidates' gradients there; the last call, for which
   /// one more pass is run, has to cut them to at most `site.max_units`.
-  virtual void refine(Context& ctx, const SiteMoments& site, const CandidateGradients& gradients, int pass,
+  virtual void refine(Context& ctx, const SiteMoments& site, const Gradients& gradients, int pass,
                       Choice& choice) const {
     (void)ctx, (void)site, (void)gradients, (void)pass, (void)choice;
   }
 };
 
-/// A growth method as a value.
-class Method {
- public:
-  Method(std::shared_ptr<const GrowthMethod> method) : method_(std::move(method)) {}  // NOLINT: implicit on purpose
-
-  [[nodiscard]] std::string name() const { return method_->name(); }
-  [[nodiscard]] const GrowthMethod& operator*() const noexcept { return *method_; }
-  [[nodiscard]] const GrowthMethod* operator->() const noexcept { return method_.get(); }
-
- private:
-  std::shared_ptr<const GrowthMethod> method_;
-};
-
-/// A method of type Chosen, made from `arguments`.
-template <class Chosen, class... Arguments>
-[[nodiscard]] Method make_method(Arguments&&... arguments) requires std::is_base_of_v<GrowthMethod, Chosen> {
-  return Method(std::make_shared<const Chosen>(std::forward<Arguments>(arguments)...));
-}
+/// A growth method as a value: one of the library's, or `std::make_shared<YourMethod>(...)`.
+using Method = std::shared_ptr<const GrowthMethod>;
 
 }  // namespace meristem::grow

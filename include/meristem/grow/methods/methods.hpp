@@ -18,15 +18,8 @@
 
 namespace meristem::grow {
 
-/// A method as options and tables name it.
-struct NamedMethod {
-  std::string name;
-  std::string description;  ///< one line
-  Method (*make)();
-};
-
 /// All methods of the library with their usual options.
-[[nodiscard]] const std::vector<NamedMethod>& all_methods();
+[[nodiscard]] const std::vector<Method>& all_methods();
 
 /// The method of that name. Throws ArgumentError that lists the names.
 [[nodiscard]] Method parse_method(const std::string& name);

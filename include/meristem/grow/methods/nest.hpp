@@ -10,11 +10,8 @@
 
 namespace meristem::grow {
 
-/// X. Dai, H. Yin, N. Jha, "NeST: a neural network synthesis tool based on a grow-and-prune paradigm" (IEEE
-/// Transactions on Computers, 2019), gradient-based neuron growth: with G = M, a unit for each of the largest |G_ij|
-/// has the fan-in α_i = ε sgn(G_ij) √|G_ij| and the fan-out ω_j = ε √|G_ij|, both scaled so that their mean magnitude
-/// is `strength` times that of today's weights on their side. The paper draws the units' signs; here the better one is
-/// taken where they matter. The amplitude is fixed, and the outputs change.
+namespace detail {
+
 class Nest final : public GrowthMethod {
  public:
   struct Options {
@@ -40,9 +37,16 @@ class Nest final : public GrowthMethod {
   Options options_;
 };
 
-/// NeST with this birth strength.
-[[nodiscard]] inline Method nest(double strength = 0.3) {
-  return make_method<Nest>(Nest::Options{.strength = strength});
+}  // namespace detail
+
+/// X. Dai, H. Yin, N. Jha, "NeST: a neural network synthesis tool based on a grow-and-prune paradigm" (IEEE
+/// Transactions on Computers, 2019), gradient-based neuron growth: with G = M, a unit for each of the largest |G_ij|
+/// has the fan-in α_i = ε sgn(G_ij) √|G_ij| and the fan-out ω_j = ε √|G_ij|, both scaled so that their mean magnitude
+/// is `strength` times that of today's weights on their side. The paper draws the units' signs; here the better one is
+/// taken where they matter. The amplitude is fixed, and the outputs change.
+/// `pairs` of an input and an output are connected by one unit.
+[[nodiscard]] inline Method nest(double strength = 0.3, std::int64_t pairs = 1) {
+  return std::make_shared<const detail::Nest>(detail::Nest::Options{.strength = strength, .pairs = pairs});
 }
 
 }  // namespace meristem::grow

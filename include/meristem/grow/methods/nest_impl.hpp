@@ -8,7 +8,7 @@
 
 #include <meristem/grow/methods/nest.hpp>
 
-namespace meristem::grow {
+namespace meristem::grow::detail {
 
 MERISTEM_INLINE Nest::Nest(const Options& options) : options_(options) {
   if (options.pairs < 1 || !(options.strength > 0.0)) {
@@ -19,7 +19,7 @@ MERISTEM_INLINE Nest::Nest(const Options& options) : options_(options) {
 
 MERISTEM_INLINE Choice Nest::choose(Context& ctx, const SiteMoments& site) const {
   const std::vector<double> g = to_host(ctx, site.moments.m);
-  const std::int64_t columns = site.taps * site.outputs, features = detail::features_of(site);
+  const std::int64_t columns = site.taps * site.outputs, features = features_of(site);
   // The bias is no neuron to connect.
   std::vector<std::int64_t> order(static_cast<std::size_t>(features * columns));
   std::iota(order.begin(), order.end(), 0);
@@ -28,7 +28,7 @@ MERISTEM_INLINE Choice Nest::choose(Context& ctx, const SiteMoments& site) const
   const auto dead = std::find_if(order.begin(), order.end(), [&](std::int64_t at) { return size(at) == 0.0; });
   const std::int64_t live = static_cast<std::int64_t>(dead - order.begin());
   const std::int64_t units = std::min(site.max_units, live / options_.pairs);
-  if (units == 0) return detail::no_units("no unit added: M is zero, or has fewer entries than a unit has pairs");
+  if (units == 0) return no_units("no unit added: M is zero, or has fewer entries than a unit has pairs");
 
   Choice choice;
   choice.search_amplitude = false;
@@ -80,4 +80,4 @@ MERISTEM_INLINE void Nest::scale_to(std::vector<double>& values, double size) co
   for (double& value : values) value *= factor;
 }
 
-}  // namespace meristem::grow
+}  // namespace meristem::grow::detail

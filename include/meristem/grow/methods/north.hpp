@@ -20,9 +20,8 @@ namespace meristem::grow {
 /// and φ_0 when training began.
 [[nodiscard]] std::int64_t north_trigger(std::int64_t width, double now, double at_start, double gamma = 0.97);
 
-/// NORTH* of K. Maile et al. (2022), initialisation: fan-ins whose pre-activations are orthogonal to those of today's
-/// units and to each other on the samples, αᵀ S w = 0, at the scale of today's weights; fan-outs of zero. With
-/// `least_dimension` a site gets no unit while its effective dimension is below that.
+namespace detail {
+
 class North final : public GrowthMethod {
  public:
   struct Options {
@@ -44,9 +43,16 @@ class North final : public GrowthMethod {
   Options options_;
 };
 
-/// NORTH*; `least_dimension` is the effective dimension below which a site gets no unit.
-[[nodiscard]] inline Method north(double least_dimension = 0.0) {
-  return make_method<North>(North::Options{.least_dimension = least_dimension});
+}  // namespace detail
+
+/// NORTH* of K. Maile et al. (2022), initialisation: fan-ins whose pre-activations are orthogonal to those of today's
+/// units and to each other on the samples, αᵀ S w = 0, at the scale of today's weights; fan-outs of zero. With
+/// `least_dimension` a site gets no unit while its effective dimension is below that.
+/// `epsilon`: see `effective_dimension`.
+[[nodiscard]] inline Method north(double least_dimension = 0.0, UnitScale scale = UnitScale::copied,
+                                  double epsilon = 0.01) {
+  return std::make_shared<const detail::North>(
+      detail::North::Options{.scale = scale, .least_dimension = least_dimension, .epsilon = epsilon});
 }
 
 }  // namespace meristem::grow

@@ -41,35 +41,39 @@ MERISTEM_INLINE std::int64_t north_trigger(std::int64_t width, double now, doubl
   return std::max<std::int64_t>(static_cast<std::int64_t>(std::floor(excess + 1e-9)), 0);
 }
 
+}  // namespace meristem::grow
+
+namespace meristem::grow::detail {
+
 MERISTEM_INLINE Choice North::choose(Context& ctx, const SiteMoments& site) const {
-  if (site.max_units == 0) return detail::no_units("no unit added: max_units is 0");
+  if (site.max_units == 0) return no_units("no unit added: max_units is 0");
   if (options_.least_dimension > 0.0 && site.width > 0) {
     const double dimension = effective_dimension(ctx, site, options_.epsilon);
     if (dimension < options_.least_dimension) {
-      return detail::no_units(concat("no unit added: the effective dimension of the layer is ", dimension,
-                                     ", less than ", options_.least_dimension));
+      return no_units(concat("no unit added: the effective dimension of the layer is ", dimension, ", less than ",
+                             options_.least_dimension));
     }
   }
   const std::int64_t p = site.inputs;
   Tensor<double> basis(ctx, {0, p});
   if (site.width > 0) {
     const Tensor<double> today = from_host<double>(ctx, {site.width, p}, site.fan_in);
-    basis = detail::orthonormal(ctx, basis.view(), times_s(ctx, site, today.view()));
+    basis = orthonormal(ctx, basis.view(), times_s(ctx, site, today.view()));
   }
-  const Philox random = detail::random_of(ctx, site, detail::Draw::fan_in);
-  const double norm = detail::fan_in_norm(site, options_.scale);
+  const Philox random = random_of(ctx, site, Draw::fan_in);
+  const double norm = fan_in_norm(site, options_.scale);
   std::vector<double> fan_in;
   std::int64_t units = 0;
   for (; units < site.max_units && basis.extent(0) < p; ++units) {
     std::vector<double> draw;
     for (std::int64_t i = 0; i < p; ++i) draw.push_back(random.normal(static_cast<std::uint64_t>(units * p + i)));
-    const Tensor<double> unit = detail::orthonormal(ctx, basis.view(), from_host<double>(ctx, {1, p}, draw));
+    const Tensor<double> unit = orthonormal(ctx, basis.view(), from_host<double>(ctx, {1, p}, draw));
     if (unit.extent(0) == 0) break;
     std::vector<double> row = to_host(ctx, unit);
-    const double length = detail::norm_of(row.data(), detail::features_of(site));
+    const double length = norm_of(row.data(), features_of(site));
     if (!(length > 0.0)) break;
     for (const double value : row) fan_in.push_back(value * norm / length);
-    const Tensor<double> seen = detail::orthonormal(ctx, basis.view(), times_s(ctx, site, unit.view()));
+    const Tensor<double> seen = orthonormal(ctx, basis.view(), times_s(ctx, site, unit.view()));
     // An input that is always zero answers every pre-activation alike: nothing more to be orthogonal to.
     if (seen.extent(0) == 0) continue;
     Tensor<double> wider(ctx, {basis.extent(0) + 1, p});
@@ -78,10 +82,10 @@ MERISTEM_INLINE Choice North::choose(Context& ctx, const SiteMoments& site) cons
     basis = std::move(wider);
   }
   if (units == 0) {
-    return detail::no_units(concat("no unit added: today's ", site.width, " units leave no direction of the ", p,
-                                   " inputs orthogonal to all of them"));
+    return no_units(concat("no unit added: today's ", site.width, " units leave no direction of the ", p,
+                           " inputs orthogonal to all of them"));
   }
-  Choice choice = detail::without_fan_out(site, units, std::move(fan_in));
+  Choice choice = without_fan_out(site, units, std::move(fan_in));
   if (units < site.max_units) {
     choice.note = concat("asked for ", site.max_units, " units; only ", units, " can be orthogonal to the others");
   }
@@ -94,4 +98,4 @@ MERISTEM_INLINE Tensor<double> North::times_s(Context& ctx, const SiteMoments& s
   return result;
 }
 
-}  // namespace meristem::grow
+}  // namespace meristem::grow::detail

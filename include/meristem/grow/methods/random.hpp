@@ -8,11 +8,11 @@
 
 namespace meristem::grow {
 
+namespace detail {
+
 /// Which side of a new unit is zero, so that the network's outputs stay what they are.
 enum class ZeroSide { fan_out, fan_in };
 
-/// Random units, the baseline of U. Evci et al., "GradMax: growing neural networks using gradient information" (ICLR
-/// 2022), "Random": one side normally distributed at the scale of today's weights, the other zero. Reads no statistics.
 class Random final : public GrowthMethod {
  public:
   struct Options {
@@ -31,9 +31,17 @@ class Random final : public GrowthMethod {
   Options options_;
 };
 
-/// Random fan-ins, fan-outs of zero; or the other way round.
-[[nodiscard]] inline Method random_units(ZeroSide zero = ZeroSide::fan_out, UnitScale scale = UnitScale::copied) {
-  return make_method<Random>(Random::Options{.zero = zero, .scale = scale});
+}  // namespace detail
+
+/// Random units, the baseline of U. Evci et al., "GradMax: growing neural networks using gradient information" (ICLR
+/// 2022), "Random": one side normally distributed at the scale of today's weights, the other zero. Reads no statistics.
+[[nodiscard]] inline Method random_units(UnitScale scale = UnitScale::copied) {
+  return std::make_shared<const detail::Random>(detail::Random::Options{.scale = scale});
+}
+/// The other way round: random fan-outs, fan-ins of zero.
+[[nodiscard]] inline Method random_fan_outs(UnitScale scale = UnitScale::copied) {
+  return std::make_shared<const detail::Random>(
+      detail::Random::Options{.zero = detail::ZeroSide::fan_in, .scale = scale});
 }
 
 }  // namespace meristem::grow

@@ -6,7 +6,7 @@
 
 #include <meristem/grow/methods/random.hpp>
 
-namespace meristem::grow {
+namespace meristem::grow::detail {
 
 MERISTEM_INLINE std::string Random::name() const {
   return std::string("random") + (options_.zero == ZeroSide::fan_in ? "-fan-out" : "") +
@@ -15,20 +15,19 @@ MERISTEM_INLINE std::string Random::name() const {
 
 MERISTEM_INLINE Choice Random::choose(Context& ctx, const SiteMoments& site) const {
   const std::int64_t units = site.max_units;
-  if (units == 0) return detail::no_units("no unit added: max_units is 0");
-  const double in = detail::fan_in_norm(site, options_.scale);
+  if (units == 0) return no_units("no unit added: max_units is 0");
+  const double in = fan_in_norm(site, options_.scale);
   if (options_.zero == ZeroSide::fan_out) {
-    return detail::without_fan_out(site, units,
-                                   detail::random_rows(detail::random_of(ctx, site, detail::Draw::fan_in), units,
-                                                       detail::features_of(site), in, site.unit_bias));
+    return without_fan_out(
+        site, units, random_rows(random_of(ctx, site, Draw::fan_in), units, features_of(site), in, site.unit_bias));
   }
-  const double out = detail::fan_out_norm(site, options_.scale, units);
-  std::vector<double> fan_out = detail::random_rows(detail::random_of(ctx, site, detail::Draw::fan_out), units,
-                                                    site.taps * site.outputs, out, false);
-  if (!site.relu) return detail::without_fan_in(site, units, std::move(fan_out));
-  std::vector<double> fan_in = detail::random_rows(detail::random_of(ctx, site, detail::Draw::fan_in), units,
-                                                   detail::features_of(site), detail::almost_zero * in, site.unit_bias);
-  return detail::almost_without_fan_in(units, std::move(fan_in), std::move(fan_out));
+  const double out = fan_out_norm(site, options_.scale, units);
+  std::vector<double> fan_out =
+      random_rows(random_of(ctx, site, Draw::fan_out), units, site.taps * site.outputs, out, false);
+  if (!site.relu) return without_fan_in(site, units, std::move(fan_out));
+  std::vector<double> fan_in =
+      random_rows(random_of(ctx, site, Draw::fan_in), units, features_of(site), almost_zero * in, site.unit_bias);
+  return almost_without_fan_in(units, std::move(fan_in), std::move(fan_out));
 }
 
-}  // namespace meristem::grow
+}  // namespace meristem::grow::detail

@@ -26,14 +26,6 @@ struct NaturalScore {
   [[nodiscard]] double ratio() const { return added > 0.0 ? added / current : 0.0; }
 };
 
-}  // namespace detail
-
-/// R. Mitchell, R. Menzenbach, K. Kersting, M. Mundt, "Self-expanding neural networks" (2023): units with the fan-ins
-/// that raise the natural expansion score most, S⊥^{-1/2} u_k with the triplets of S⊥^{-1/2} N E^{-1/2}, at the scale
-/// of today's weights, and fan-outs of zero; only where the score grows by more than `least_ratio` of itself.
-///
-/// The paper sets the thresholds of the score for each experiment; 0.01, the default of `least_ratio`, is this
-/// library's own choice. Fan-ins are the best ones of the activation linearised at 0. Only width grows, not depth.
 class Senn final : public GrowthMethod {
  public:
   struct Options {
@@ -49,21 +41,25 @@ class Senn final : public GrowthMethod {
 
   [[nodiscard]] Choice choose(Context& ctx, const SiteMoments& site) const override;
 
-  /// The score of a site whose statistics were gathered as `needs` says, for at most site.max_units more units.
-  [[nodiscard]] detail::NaturalScore score(Context& ctx, const SiteMoments& site) const {
-    return score_of(ctx, site, tiny_.choose(ctx, site));
-  }
-
  private:
-  [[nodiscard]] static detail::NaturalScore score_of(Context& ctx, const SiteMoments& site, const Choice& found);
+  [[nodiscard]] static NaturalScore score_of(Context& ctx, const SiteMoments& site, const Choice& found);
 
   Options options_;
   Tiny tiny_;
 };
 
-/// SENN.
-[[nodiscard]] inline Method senn(double least_ratio = 0.01) {
-  return make_method<Senn>(Senn::Options{.least_ratio = least_ratio});
+}  // namespace detail
+
+/// R. Mitchell, R. Menzenbach, K. Kersting, M. Mundt, "Self-expanding neural networks" (2023): units with the fan-ins
+/// that raise the natural expansion score most, S⊥^{-1/2} u_k with the triplets of S⊥^{-1/2} N E^{-1/2}, at the scale
+/// of today's weights, and fan-outs of zero; only where the score grows by more than `least_ratio` of itself.
+///
+/// The paper sets the thresholds of the score for each experiment; 0.01, the default of `least_ratio`, is this
+/// library's own choice. Fan-ins are the best ones of the activation linearised at 0. Only width grows, not depth.
+[[nodiscard]] inline Method senn(double least_ratio = 0.01, UnitScale scale = UnitScale::copied,
+                                 Route route = Route::cholesky) {
+  return std::make_shared<const detail::Senn>(
+      detail::Senn::Options{.least_ratio = least_ratio, .scale = scale, .route = route});
 }
 
 }  // namespace meristem::grow

@@ -20,13 +20,6 @@ namespace detail {
 /// W (r, q) with Wᵀ W = E⁺.
 [[nodiscard]] Tensor<double> output_metric(Context& ctx, const SiteMoments& site);
 
-}  // namespace detail
-
-/// M. Verbockhaven, T. Rudkiewicz, S. Chevallier, G. Charpiat, "Growing tiny networks: spotting expressivity
-/// bottlenecks and fixing them optimally" (TMLR 2024): units from the leading singular triplets of S^{-1/2} N, with the
-/// best move of today's weights. These units are linear functions of the layer's inputs, to first order. Between
-/// vectors with a ReLU, where fewer of them are significant than were asked for, random features fill up
-/// (methods/features.hpp).
 class Tiny final : public GrowthMethod {
  public:
   struct Options {
@@ -87,20 +80,28 @@ class Tiny final : public GrowthMethod {
   Options options_;
 };
 
-/// TINY with the best move of today's weights.
+}  // namespace detail
+
+/// M. Verbockhaven, T. Rudkiewicz, S. Chevallier, G. Charpiat, "Growing tiny networks: spotting expressivity
+/// bottlenecks and fixing them optimally" (TMLR 2024): units from the leading singular triplets of S^{-1/2} N, with the
+/// best move of today's weights. These units are linear functions of the layer's inputs, to first order. Between
+/// vectors with a ReLU, where fewer of them are significant than were asked for, random features fill up
+/// (methods/features.hpp).
 [[nodiscard]] inline Method tiny(Route route = Route::cholesky) {
-  return make_method<Tiny>(Tiny::Options{.route = route});
+  return std::make_shared<const detail::Tiny>(detail::Tiny::Options{.route = route});
 }
 /// Units and the move of today's weights optimised together, which the paper of TINY does one after the other:
 /// S⊥ = S - P S1⁺ Pᵀ in the place of S, and the companion move δW* - Aᵀ P S1⁺. In maps every tap of a fan-out counts as
 /// a sample of its own, as it does in S.
 [[nodiscard]] inline Method tiny_joint(Route route = Route::cholesky) {
-  return make_method<Tiny>(Tiny::Options{.route = route, .joint = true});
+  return std::make_shared<const detail::Tiny>(detail::Tiny::Options{.route = route, .joint = true});
 }
 /// TINY preconditioned by the empirical Fisher matrix E of the outputs, after the paper and gromo, its authors'
 /// library; in maps E adds up all positions: units from S^{-1/2} N E^{-1/2}, ω ← E^{-1/2} ω, δW = E⁺ δW*. Where taps of
 /// a fan-out overlap, the units get the factor ⟨N, A⟩ / Q(A) as they do without the metric, with Q(A) in it.
-[[nodiscard]] inline Method tiny_fisher() { return make_method<Tiny>(Tiny::Options{.fisher = true}); }
+[[nodiscard]] inline Method tiny_fisher() {
+  return std::make_shared<const detail::Tiny>(detail::Tiny::Options{.fisher = true});
+}
 
 }  // namespace meristem::grow
 

@@ -18,15 +18,11 @@ namespace meristem::grow::detail {
 
 MERISTEM_INLINE Tensor<double> output_metric(Context& ctx, const SiteMoments& site) {
   const Tensor<double> fisher = damped_fisher(ctx, site);
-  const std::vector<double> inverse_scale = inverse_deviations(detail::diagonal<double>(ctx, fisher.view()));
-  const auto whitening = detail::Whitening<double>::eigen<double>(ctx, concat("site ", site.name, ": E"), fisher.view(),
-                                                                  inverse_scale, 0.0, site.moments.resolution);
-  return detail::converted<double, double>(ctx, whitening.rows());
+  const std::vector<double> inverse_scale = inverse_deviations(diagonal<double>(ctx, fisher.view()));
+  const auto whitening = Whitening<double>::eigen<double>(ctx, concat("site ", site.name, ": E"), fisher.view(),
+                                                          inverse_scale, 0.0, site.moments.resolution);
+  return converted<double, double>(ctx, whitening.rows());
 }
-
-}  // namespace meristem::grow::detail
-
-namespace meristem::grow {
 
 MERISTEM_INLINE std::string Tiny::name() const {
   std::string result = "tiny";
@@ -78,7 +74,7 @@ MERISTEM_INLINE Choice Tiny::choose(Context& ctx, const SiteMoments& site) const
         ", ", site.moments.samples, " samples)");
   }
   choice.rescale = true;
-  if (options_.fisher) choice.output_metric = to_host(ctx, detail::damped_fisher(ctx, site));
+  if (options_.fisher) choice.output_metric = to_host(ctx, damped_fisher(ctx, site));
   Tensor<double> move = problem.move();
   if (problem.joint() && site.move_weights) {
     // Between vectors P is at hand, and what the units do within the span of today's weights with it.
@@ -89,8 +85,8 @@ MERISTEM_INLINE Choice Tiny::choose(Context& ctx, const SiteMoments& site) const
   }
   choice.move_decrease = site.move.decrease;
   if ((options_.fisher || problem.joint()) && !move.empty()) {
-    const Tensor<double> m1t = detail::converted_transposed<double, double>(ctx, site.moments.m1.view());
-    choice.move_decrease = detail::inner_product<double, double>(ctx, move.view(), m1t.view());
+    const Tensor<double> m1t = converted_transposed<double, double>(ctx, site.moments.m1.view());
+    choice.move_decrease = inner_product<double, double>(ctx, move.view(), m1t.view());
   }
   choice.insertion.units = units.units;
   if (units.units == 0) return choice;
@@ -101,7 +97,7 @@ MERISTEM_INLINE Choice Tiny::choose(Context& ctx, const SiteMoments& site) const
   if (!site.spatial && !site.moments.m.empty()) {
     Tensor<double> seen(ctx, {units.units, site.outputs});
     gemm(ctx, Transpose::no, Transpose::no, 1, units.fan_in.view(), site.moments.m.view(), 0, seen.view());
-    choice.first_order_gain = detail::inner_product<double, double>(ctx, seen.view(), units.fan_out.view());
+    choice.first_order_gain = inner_product<double, double>(ctx, seen.view(), units.fan_out.view());
   }
   return choice;
 }
@@ -109,12 +105,12 @@ MERISTEM_INLINE Choice Tiny::choose(Context& ctx, const SiteMoments& site) const
 MERISTEM_INLINE std::vector<double> Tiny::features(Context& ctx, const SiteMoments& site, const Choice& choice) const {
   if (!options_.features || options_.fisher || choice.insertion.units >= site.max_units || site.max_units == unlimited)
     return {};
-  return detail::feature_fan_ins(ctx, site, choice.insertion);
+  return feature_fan_ins(ctx, site, choice.insertion);
 }
 
 MERISTEM_INLINE Tiny::Problem::Problem(Context& ctx, const Options& options, const SiteMoments& site)
     : ctx_(ctx), site_(site), options_(options), joint_(options.joint && !site.explained.empty()) {
-  if (options.fisher) metric_ = detail::output_metric(ctx, site);
+  if (options.fisher) metric_ = output_metric(ctx, site);
 }
 
 MERISTEM_INLINE Units<double> Tiny::Problem::units(double damping, const Tensor<double>& n, std::int64_t most,
@@ -123,7 +119,7 @@ MERISTEM_INLINE Units<double> Tiny::Problem::units(double damping, const Tensor<
   SolveOptions solve{.route = options_.route, .max_units = most};
   Tensor<double> s = clone(ctx_, site_.moments.s);
   damp(ctx_, damping, s);
-  std::vector<double> variances = detail::diagonal<double>(ctx_, s.view());
+  std::vector<double> variances = diagonal<double>(ctx_, s.view());
   if (joint_) {
     // Each tap is a sample of its own, as in S.
     gemm(ctx_, Transpose::no, Transpose::yes, -1, site_.explained.view(), site_.explained.view(), 1, s.view());
@@ -148,9 +144,8 @@ MERISTEM_INLINE double Tiny::Problem::gain(double damping, const Tensor<double>&
                                            const Tensor<double>& held_out) const {
   const Units<double> found = units(damping, fitted, site_.max_units, 0.0);
   if (found.units == 0) return 0.0;
-  return detail::gain_of_units(ctx_, found.fan_in.view(),
-                               found.fan_out.view().reshape({found.units, held_out.extent(1)}), held_out.view(),
-                               site_.moments.s.view());
+  return gain_of_units(ctx_, found.fan_in.view(), found.fan_out.view().reshape({found.units, held_out.extent(1)}),
+                       held_out.view(), site_.moments.s.view());
 }
 
 MERISTEM_INLINE Tensor<double> Tiny::Problem::move() const {
@@ -185,4 +180,4 @@ MERISTEM_INLINE Tensor<double> Tiny::times(Context& ctx, Transpose transpose, co
   return result;
 }
 
-}  // namespace meristem::grow
+}  // namespace meristem::grow::detail

@@ -1,19 +1,22 @@
-// What units cost, and how much a network may cost.
+// How much a network may cost, and what units cost.
 #pragma once
 
 #include <cstdint>
 #include <limits>
 #include <map>
+#include <string>
+#include <utility>
 
 #include <meristem/core/config.hpp>
 #include <meristem/core/error.hpp>
 #include <meristem/core/shape.hpp>
+#include <meristem/grow/policy/decider.hpp>
 #include <meristem/grow/units/site.hpp>
 #include <meristem/nn/layer.hpp>
 
 namespace meristem::grow {
 
-/// The network never exceeds any of these.
+/// A decider: the network never exceeds any of these.
 struct Budget {
   std::int64_t parameters = std::numeric_limits<std::int64_t>::max();
   /// Multiply-adds of one forward pass of one sample, as Layer::multiply_adds counts them (half the FLOPs).
@@ -25,15 +28,21 @@ struct Budget {
   [[nodiscard]] bool limits_multiply_adds() const noexcept {
     return multiply_adds != std::numeric_limits<std::int64_t>::max();
   }
+  /// Whether multiply-adds alone are scarce, and not parameters.
+  [[nodiscard]] bool short_of_work() const noexcept {
+    return limits_multiply_adds() && parameters == std::numeric_limits<std::int64_t>::max();
+  }
+
+  /// Units of a candidate that fit, and which of the two limits them.
+  [[nodiscard]] std::pair<std::int64_t, std::string> room(const Candidate& candidate) const;
+  /// Lowers the candidate's units to those that fit.
+  void limit(Candidate& candidate) const;
+
+  /// Throws ArgumentError for a limit below 1.
+  void require_valid() const;
 };
 
 namespace detail {
-
-/// What one more unit adds.
-struct UnitCost {
-  std::int64_t parameters = 0;
-  std::int64_t multiply_adds = 0;  ///< of one forward pass of one sample
-};
 
 /// Shapes of what enters each layer, noted while a batch flows through the network as the taps of a pass.
 template <Real T>
@@ -63,7 +72,7 @@ template <Real T>
 
 /// What one more unit of the site costs.
 template <Real T>
-[[nodiscard]] detail::UnitCost unit_cost(const Site<T>& site, const detail::InputShapes<T>& shapes);
+[[nodiscard]] Candidate::Cost unit_cost(const Site<T>& site, const detail::InputShapes<T>& shapes);
 
 }  // namespace meristem::grow
 

@@ -1,9 +1,38 @@
 // Definitions of budget.hpp.
 #pragma once
 
+#include <algorithm>
+
 #include <meristem/grow/policy/budget.hpp>
 
 namespace meristem::grow {
+
+MERISTEM_INLINE std::pair<std::int64_t, std::string> Budget::room(const Candidate& candidate) const {
+  const auto fits = [](std::int64_t most, std::int64_t used, std::int64_t fixed, std::int64_t each) {
+    return std::max<std::int64_t>(most - fixed - used, 0) / std::max<std::int64_t>(each, 1);
+  };
+  const std::int64_t by_parameters =
+      fits(parameters, candidate.report.parameters, candidate.fixed.parameters, candidate.unit.parameters);
+  std::pair<std::int64_t, std::string> result{by_parameters, concat(parameters, " parameters")};
+  if (!limits_multiply_adds()) return result;
+  const std::int64_t by_work =
+      fits(multiply_adds, candidate.report.multiply_adds, candidate.fixed.multiply_adds, candidate.unit.multiply_adds);
+  if (by_work < by_parameters) result = {by_work, concat(multiply_adds, " multiply-adds")};
+  return result;
+}
+
+MERISTEM_INLINE void Budget::limit(Candidate& candidate) const {
+  const auto [units, limited] = room(candidate);
+  candidate.at_most(units, concat("the budget of ", limited, " leaves no room"));
+}
+
+MERISTEM_INLINE void Budget::require_valid() const {
+  const auto check = [](const char* what, std::int64_t limit) {
+    if (limit < 1) throw ArgumentError(concat("Grower: budget.", what, " is ", limit, "; it must be at least 1"));
+  };
+  check("parameters", parameters);
+  check("multiply_adds", multiply_adds);
+}
 
 template <Real T>
 const Shape& detail::InputShapes<T>::of(const nn::Layer<T>& layer) const {
@@ -32,7 +61,7 @@ std::int64_t least_unit_parameters(const Site<T>& site) {
 }
 
 template <Real T>
-detail::UnitCost unit_cost(const Site<T>& site, const detail::InputShapes<T>& shapes) {
+Candidate::Cost unit_cost(const Site<T>& site, const detail::InputShapes<T>& shapes) {
   // Inputs may have grown since they were seen.
   const auto input_of = [&](const Affine<T>& layer) {
     const Shape& seen = shapes.of(*layer.layer());
@@ -49,12 +78,12 @@ detail::UnitCost unit_cost(const Site<T>& site, const detail::InputShapes<T>& sh
   const auto unit_work = [&](const Affine<T>& layer, bool norm) {
     return places(layer) * (layer.window().kernel.size() * layer.in_features() + (norm ? 1 : 0));
   };
-  std::int64_t work = unit_work(site.producer, site.norm != nullptr);
+  std::int64_t work = unit_work(site.producer, site.producer.norm() != nullptr);
   if (site.tied()) {
     std::int64_t input_norms = std::ssize(site.tied_norms());
-    for (const Source<T>& rider : site.riders) {
-      work += unit_work(rider.layer, rider.norm != nullptr);
-      if (rider.norm) --input_norms;
+    for (const Affine<T>& rider : site.riders) {
+      work += unit_work(rider, rider.norm() != nullptr);
+      if (rider.norm()) --input_norms;
     }
     // Those in front of readers stand where sources are added up, without a pooling in between.
     work += input_norms * places(site.producer);

@@ -24,14 +24,14 @@ namespace meristem::grow {
 inline constexpr double vanishing_share = 0x1p-10;
 
 /// Normalises the units of a proposal, chooses their amplitude on the samples that `show_batches(use)` shows as
-/// use(const BatchView&), and inserts them if it is accepted; otherwise every bit stays. `recorded`: the amplitude to
+/// use(const BatchView&), and inserts them if it is accepted; otherwise every bit stays. `decided`: the amplitude to
 /// take without a choice. With `keep_units` the units go in all the same where no amplitude lowers the loss, at one
 /// that next to nothing depends on. Fills in what `report` says of amplitude and losses. Returns the floating-point
 /// operations of the passes. Throws NumericError if the loss is not finite to begin with.
 template <Real T, class ShowBatches>
 double carry_out(Context& ctx, nn::Layer<T>& network, optim::Optimizer<T>& optimizer, const Site<T>& site,
-                 const GrowerOptions& options, Proposal& proposal, std::optional<double> recorded, bool keep_units,
-                 ShowBatches&& show_batches, SiteReport& report) {
+                 const GrowerOptions& options, detail::Proposal& proposal, std::optional<double> decided,
+                 bool keep_units, ShowBatches&& show_batches, SiteReport& report) {
   bool has_norms = false;
   network.visit_buffers([&](nn::Buffer<T>&) { has_norms = true; });
   detail::SearchPass<T> pass(network, site.first_layer(), options.search_memory);
@@ -44,7 +44,7 @@ double carry_out(Context& ctx, nn::Layer<T>& network, optim::Optimizer<T>& optim
   const auto loss_at = [&](double gamma) {
     if (gamma == 0.0) return loss_before;
     if (!trial) {
-      trial.emplace(ctx, make_edit<T>(ctx, site, proposal.insertion, gamma), network, nullptr, Follow::nothing);
+      trial.emplace(ctx, make_edit<T>(ctx, site, proposal.insertion, gamma), network, nullptr, detail::Follow::nothing);
     } else {
       trial->set_amplitude(ctx, gamma);
     }
@@ -61,13 +61,14 @@ double carry_out(Context& ctx, nn::Layer<T>& network, optim::Optimizer<T>& optim
   if (factor != 1.0) report.slope = proposal.move_slope + factor * (report.slope - proposal.move_slope);
   std::optional<double> gamma = options.amplitude.fixed;
   if (!gamma && !proposal.search_amplitude) gamma = 1.0;
-  if (recorded) gamma = recorded;
+  if (decided) gamma = decided;
   // Member by member: nvcc 13 mixes up designated initialisers here.
-  LineSearchOptions search_options = options.line_search;
+  Amplitude search_options = options.amplitude;
+  search_options.fixed = std::nullopt;
   search_options.largest *= static_cast<double>(proposal.positions);
   const double first = detail::first_amplitude(search_options, loss_before, report.slope);
   const auto split = [&](double at) {
-    if (options.amplitude.split == Split::balanced && proposal.search_amplitude) {
+    if (options.amplitude.balanced && proposal.search_amplitude) {
       proposal.insertion.split = balanced_split<T>(ctx, site, proposal.insertion, at);
     }
   };

@@ -1,6 +1,7 @@
 // Definitions of how_many.hpp.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 
@@ -25,39 +26,29 @@ MERISTEM_INLINE void HowMany::require_valid() const {
   }
 }
 
-MERISTEM_INLINE std::int64_t HowMany::target_width(const SiteSize& site) const {
-  std::int64_t width = unlimited;
-  if (const auto found = targets.find(site.name); found != targets.end()) width = found->second;
-  if (target) width = std::min(width, target(site));
-  return width;
-}
-
-MERISTEM_INLINE std::int64_t HowMany::limit(const SiteSize& site) const {
-  std::int64_t result = at_most;
+MERISTEM_INLINE void HowMany::limit(Candidate& candidate) const {
+  candidate.at_most(at_most);
   const auto share_of = [](double share, std::int64_t of) {
     return static_cast<std::int64_t>(std::ceil(share * static_cast<double>(of)));
   };
-  if (share_of_width > 0.0) {
-    result = std::min(result, std::max<std::int64_t>(share_of(share_of_width, site.width), 1));
-  }
-  if (share_of_outputs > 0.0) result = std::min(result, share_of(share_of_outputs, site.fan_out));
-  const std::int64_t width = target_width(site);
-  if (width != unlimited) result = std::min(result, std::max<std::int64_t>(width - site.width, 0));
-  return result;
-}
-
-MERISTEM_INLINE std::int64_t HowMany::explaining_units(const std::vector<double>& lambda, std::int64_t units,
-                                                       double threshold) const {
-  if (explained >= 1.0) return units;
-  double total = 0.0;
-  for (const double value : lambda) total += value > threshold ? value * value : 0.0;
-  double sum = 0.0;
+  const std::int64_t width = candidate.report.width;
+  if (share_of_width > 0.0) candidate.at_most(std::max<std::int64_t>(share_of(share_of_width, width), 1));
+  if (share_of_outputs > 0.0) candidate.at_most(share_of(share_of_outputs, candidate.fan_out));
+  std::int64_t most = unlimited;
+  if (const auto found = targets.find(candidate.width_name()); found != targets.end()) most = found->second;
+  if (target) most = std::min(most, target(candidate));
+  if (most != unlimited) candidate.at_most(most - width, concat("its target width of ", most, " is reached"));
+  if (!candidate.solved || explained >= 1.0) return;
+  const std::vector<double>& lambda = candidate.report.lambda;
+  double total = 0.0, sum = 0.0;
+  for (const double value : lambda) total += value > candidate.report.threshold ? value * value : 0.0;
+  const std::int64_t found = std::min(candidate.report.found, candidate.units);
   std::int64_t count = 0;
-  while (count < units && static_cast<std::size_t>(count) < lambda.size() && sum < explained * total) {
+  while (count < found && count < std::ssize(lambda) && sum < explained * total) {
     const double value = lambda[static_cast<std::size_t>(count++)];
     sum += value * value;
   }
-  return count;
+  if (count < found) candidate.at_most(count);
 }
 
 }  // namespace meristem::grow

@@ -48,18 +48,18 @@ inline void scale(std::vector<double>& values, double factor) {
 
 }  // namespace detail
 
-/// Scales the units of an insertion as `options.normalization` says; the move of today's weights stays. The samples are
-/// those that `for_each_batch(use)` shows as use(const BatchView&). Returns the factor by which the units' slope
-/// changes.
+/// Scales the units of an insertion as `options` says (Amplitude::matched, faint_norm); the move of today's weights
+/// stays. The samples are those that `for_each_batch(use)` shows as use(const BatchView&). Returns the factor by which
+/// the units' slope changes.
 template <Real T, class ForEachBatch>
-[[nodiscard]] double normalize(Context& ctx, nn::Layer<T>& network, const Site<T>& site,
-                               const AmplitudeOptions& options, ForEachBatch&& for_each_batch, Insertion& insertion) {
-  if (insertion.units == 0 || options.normalization == Normalization::none) return 1.0;
-  if (options.normalization == Normalization::faint) {
+[[nodiscard]] double normalize(Context& ctx, nn::Layer<T>& network, const Site<T>& site, const Amplitude& options,
+                               ForEachBatch&& for_each_batch, Insertion& insertion) {
+  if (insertion.units == 0 || (!options.matched && !options.faint_norm)) return 1.0;
+  if (options.faint_norm) {
     double squares = 0.0;
     for (const double w : insertion.fan_out) squares += w * w;
     if (squares == 0.0) return 1.0;
-    const double factor = options.faint_norm / std::sqrt(squares / static_cast<double>(insertion.units));
+    const double factor = *options.faint_norm / std::sqrt(squares / static_cast<double>(insertion.units));
     detail::scale(insertion.fan_out, factor);
     return factor;
   }
@@ -99,11 +99,11 @@ template <Real T, class ForEachBatch>
   };
   Sums first, second;
   measure(first);
-  if (site.norm) {
+  if (site.producer.norm()) {
     // What the activation reads is the norm's output: in training mode a channel has mean `bias` and deviation
     // `weight`.
-    const std::vector<T> weights = to_host(ctx, site.norm->weight().value);
-    const std::vector<T> shifts = to_host(ctx, site.norm->bias().value);
+    const std::vector<T> weights = to_host(ctx, site.producer.norm()->weight().value);
+    const std::vector<T> shifts = to_host(ctx, site.producer.norm()->bias().value);
     std::vector<double> existing, added;
     for (std::size_t c = 0; c < weights.size(); ++c) {
       const double w = static_cast<double>(weights[c]), b = static_cast<double>(shifts[c]);

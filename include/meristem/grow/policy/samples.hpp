@@ -24,16 +24,11 @@ struct ChosenSamples {
 [[nodiscard]] detail::ChosenSamples draw_samples(std::uint64_t seed, std::int64_t size, std::int64_t search_samples,
                                                  std::int64_t statistics_samples);
 
-/// Gathers statistics on growing numbers of samples until the question whether a site has a significant unit is
-/// answered.
-struct AdaptiveSamples {
-  std::int64_t first = 500;  ///< samples looked at first
-  double factor = 2.0;       ///< by which their number grows while the answer is open; all are passed over again
-};
-
 /// Samples at which a unit that explains a share f of the bottleneck, λ² = f Ψ, reaches the threshold of significance
 /// c σ (√p + √q) / √n, where σ² = Ψ / q: n = c² (√p + √q)² / (f q). Throws ArgumentError for a share outside (0, 1].
 [[nodiscard]] double samples_to_see(double share, double c, std::int64_t p, std::int64_t q);
+
+namespace detail {
 
 enum class Evidence {
   open,   ///< more samples may change the answer
@@ -49,6 +44,8 @@ enum class Evidence {
 /// tenth by which the edge itself scatters at most √(λ² - 0.9² edge²): if even that is below the threshold that all
 /// samples would give, c edge √(n / most), and λ itself below today's, looking at more of them is in vain.
 [[nodiscard]] Evidence judge(double lambda, double edge, double c, std::int64_t n, std::int64_t most);
+
+}  // namespace detail
 
 }  // namespace meristem::grow
 

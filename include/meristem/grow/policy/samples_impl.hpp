@@ -33,7 +33,8 @@ MERISTEM_INLINE double samples_to_see(double share, double c, std::int64_t p, st
   return c * c * edge * edge / (share * static_cast<double>(q));
 }
 
-MERISTEM_INLINE Evidence judge(double lambda, double edge, double c, std::int64_t n, std::int64_t most) {
+MERISTEM_INLINE detail::Evidence detail::judge(double lambda, double edge, double c, std::int64_t n,
+                                               std::int64_t most) {
   if (lambda - edge > c * edge) return Evidence::above;
   const double upper = std::sqrt(std::max(lambda * lambda - 0.81 * edge * edge, 0.0));
   const double last = c * edge * std::sqrt(static_cast<double>(n) / static_cast<double>(most));

@@ -1,9 +1,8 @@
-// Streams in a growth step: whose turn it is, which sources bring units, and what the others get.
+// Streams in a growth step: whose turn it is, and what the sources get that bring no units.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <vector>
 
 #include <meristem/core/context.hpp>
@@ -24,18 +23,11 @@ template <Real T>
 
 /// Leaves a proposal those of its units that lower the loss most, `count` of them, or the first ones where that was not
 /// measured.
-void keep_best(Proposal& proposal, std::int64_t count);
-
-/// Shares out the units of each stream among the proposals for its sources, at `which` of the sites: of the units of
-/// all of them those stay that lower the loss most, as many as one source may get. Where a method does not say what
-/// each unit brings, those of the source that is worth most stay.
-template <Real T>
-void share_out(const std::vector<Site<T>>& sites, const std::vector<std::size_t>& which,
-               const std::function<double(const Site<T>&, const Proposal&)>& worth, std::vector<Proposal>& proposals);
+void keep_best(detail::Proposal& proposal, std::int64_t count);
 
 /// Takes the move of today's weights out of a proposal. In a stream it would be made for all readers at once, give
 /// channels that carry little the weights to match, and training would fall behind (examples/compare_methods).
-void leave_weights(Proposal& proposal);
+void leave_weights(detail::Proposal& proposal);
 
 }  // namespace meristem::grow
 

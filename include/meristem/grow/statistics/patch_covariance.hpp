@@ -22,10 +22,10 @@ class PatchCovariance {
   /// Patches of `window` on maps `map` of `channels` channels. `weight_y` and `weight_x` hold one number for each row
   /// and column of the window's positions; empty means ones. Throws ArgumentError or ShapeError for a window that does
   /// not fit, weights that are negative, not finite or not as many as there are positions, and ArgumentError for
-  /// PatchPath::offsets with a stride or dilation.
+  /// detail::PatchPath::offsets with a stride or dilation.
   PatchCovariance(Context& ctx, std::int64_t channels, const Window& window, Extent2 map, bool bias,
                   std::vector<double> weight_y = {}, std::vector<double> weight_x = {},
-                  PatchPath path = PatchPath::automatic);
+                  detail::PatchPath path = detail::PatchPath::automatic);
 
   /// Adds the maps x (n, H, W, channels). Throws ShapeError for others.
   void update(Context& ctx, View<const T> x);
@@ -35,7 +35,7 @@ class PatchCovariance {
 
   [[nodiscard]] std::int64_t samples() const noexcept { return samples_; }
   /// How the sums are computed.
-  [[nodiscard]] PatchPath path() const noexcept { return path_; }
+  [[nodiscard]] detail::PatchPath path() const noexcept { return path_; }
 
   /// (p, p), both triangles, p = ky·kx·channels (+ 1). Throws ArgumentError before the first sample.
   [[nodiscard]] Tensor<double> mean(Context& ctx);
@@ -51,13 +51,13 @@ class PatchCovariance {
     return from_host<double>(ctx, {static_cast<std::int64_t>(weights.size())}, weights);
   }
 
-  [[nodiscard]] PatchPath choose(const detail::OffsetPlan& plan) const;
+  [[nodiscard]] detail::PatchPath choose(const detail::OffsetPlan& plan) const;
 
   void add_patches(Context& ctx, View<const T> x);
 
   detail::PatchGeometry geometry_;
   std::vector<double> weight_y_, weight_x_;
-  PatchPath path_;
+  detail::PatchPath path_;
   detail::MapSum<T> map_sum_;
   detail::OffsetSums<T> offsets_;
   std::optional<detail::TwoPartSum<T>> sum_;  // (p, p) without the bias, lower triangle

@@ -58,7 +58,7 @@ namespace meristem::grow {
 
 template <Real T>
 PatchCovariance<T>::PatchCovariance(Context& ctx, std::int64_t channels, const Window& window, Extent2 map, bool bias,
-                                    std::vector<double> weight_y, std::vector<double> weight_x, PatchPath path)
+                                    std::vector<double> weight_y, std::vector<double> weight_x, detail::PatchPath path)
     : geometry_(checked({channels, window, map, bias})),
       weight_y_(checked(std::move(weight_y), window.output(map).y, "weight_y", "row")),
       weight_x_(checked(std::move(weight_x), window.output(map).x, "weight_x", "column")),
@@ -66,18 +66,18 @@ PatchCovariance<T>::PatchCovariance(Context& ctx, std::int64_t channels, const W
       map_sum_(ctx, bias ? map.size() * channels : 0) {
   const std::int64_t p = geometry_.coordinates();
   detail::check_path(name, path_, detail::slides_by_one(window));
-  if (path_ != PatchPath::patches && detail::slides_by_one(window)) {
+  if (path_ != detail::PatchPath::patches && detail::slides_by_one(window)) {
     detail::OffsetPlan plan =
         detail::plan_offsets(detail::covariance_pairs(detail::axis_y(window, map), weight_y_),
                              detail::covariance_pairs(detail::axis_x(window, map), weight_x_), channels, channels, true,
-                             path_ == PatchPath::automatic ? detail::most_sums * p * p : unlimited_sums);
-    if (path_ == PatchPath::automatic) path_ = choose(plan);
-    if (path_ == PatchPath::offsets) {
+                             path_ == detail::PatchPath::automatic ? detail::most_sums * p * p : unlimited_sums);
+    if (path_ == detail::PatchPath::automatic) path_ = choose(plan);
+    if (path_ == detail::PatchPath::offsets) {
       offsets_ = detail::OffsetSums<T>(ctx, std::move(plan), {window.kernel.x, window.kernel.x}, true);
       return;
     }
   }
-  path_ = PatchPath::patches;
+  path_ = detail::PatchPath::patches;
   sum_.emplace(ctx, Shape{p, p});
   positions_ = detail::positions_with<T>(ctx, weight_y_, weight_x_);
 }
@@ -86,7 +86,7 @@ template <Real T>
 void PatchCovariance<T>::update(Context& ctx, View<const T> x) {
   geometry_.check_maps(name, "x", x, geometry_.map, geometry_.channels);
   if (geometry_.bias) map_sum_.add(ctx, x);
-  if (path_ == PatchPath::offsets) {
+  if (path_ == detail::PatchPath::offsets) {
     offsets_.add(ctx, x, x);
   } else if (geometry_.channels > 0) {
     add_patches(ctx, x);
@@ -103,7 +103,7 @@ void PatchCovariance<T>::merge(Context& ctx, const PatchCovariance& other) {
   }
   detail::check_same_path(name, other.path_, path_);
   map_sum_.merge(ctx, other.map_sum_);
-  if (path_ == PatchPath::offsets) {
+  if (path_ == detail::PatchPath::offsets) {
     offsets_.merge(ctx, other.offsets_);
   } else {
     sum_->merge(ctx, *other.sum_);
@@ -118,7 +118,7 @@ Tensor<double> PatchCovariance<T>::mean(Context& ctx) {
   const std::int64_t p = geometry_.coordinates();
   const std::int64_t order = p + (geometry_.bias ? 1 : 0);
   Tensor<double> result;
-  if (path_ == PatchPath::offsets) {
+  if (path_ == detail::PatchPath::offsets) {
     result = Tensor<double>(ctx, {order, order});
     offsets_.template write<detail::PlaceCovariance>(ctx, factor, result.data(), order);
     if (!geometry_.bias) return result;
@@ -165,7 +165,7 @@ std::vector<double> PatchCovariance<T>::checked(std::vector<double> weights, std
 }
 
 template <Real T>
-PatchPath PatchCovariance<T>::choose(const detail::OffsetPlan& plan) const {
+detail::PatchPath PatchCovariance<T>::choose(const detail::OffsetPlan& plan) const {
   const double p = static_cast<double>(geometry_.coordinates());
   const auto positions = static_cast<double>(detail::indices_of_nonzeros(weight_y_).size() *
                                              detail::indices_of_nonzeros(weight_x_).size());

@@ -23,10 +23,10 @@ class PatchCrossCovariance {
  public:
   /// Patches of `window` on maps `map` of `channels` channels; `consumer` slides over the positions of `window` and has
   /// `outputs` outputs at each of its own. Throws ArgumentError or ShapeError for windows that do not fit, and
-  /// ArgumentError for PatchPath::offsets with a stride or dilation.
+  /// ArgumentError for detail::PatchPath::offsets with a stride or dilation.
   PatchCrossCovariance(Context& ctx, std::int64_t channels, const Window& window, Extent2 map, bool bias,
                        std::int64_t outputs, const Window& consumer, FanOut fan_out,
-                       PatchPath path = PatchPath::automatic);
+                       detail::PatchPath path = detail::PatchPath::automatic);
 
   /// Adds the maps x (n, H, W, channels) and v (n, rows, columns, outputs) of the consumer's outputs. Throws ShapeError
   /// for others.
@@ -37,7 +37,7 @@ class PatchCrossCovariance {
 
   [[nodiscard]] std::int64_t samples() const noexcept { return samples_; }
   /// How the sums are computed.
-  [[nodiscard]] PatchPath path() const noexcept { return path_; }
+  [[nodiscard]] detail::PatchPath path() const noexcept { return path_; }
 
   /// (p, columns), p = ky·kx·channels (+ 1). Columns are [ky][kx][output] of the consumer for FanOut::full, [output]
   /// for FanOut::centre. Throws ArgumentError before the first sample.
@@ -67,7 +67,7 @@ class PatchCrossCovariance {
   [[nodiscard]] std::vector<std::pair<std::vector<std::int64_t>, std::vector<double>>> sets_of_axis(
       const detail::WindowAxis& axis) const;
 
-  [[nodiscard]] PatchPath choose(const detail::OffsetPlan& plan) const;
+  [[nodiscard]] detail::PatchPath choose(const detail::OffsetPlan& plan) const;
 
   void plan_patches(Context& ctx);
 
@@ -78,7 +78,7 @@ class PatchCrossCovariance {
   Window consumer_;
   std::int64_t outputs_;
   FanOut fan_out_;
-  PatchPath path_;
+  detail::PatchPath path_;
   Extent2 hidden_, v_map_;
   detail::MapSum<T> v_sum_;
   detail::OffsetSums<T> offsets_;

@@ -56,7 +56,7 @@ namespace meristem::grow {
 template <Real T>
 PatchCrossCovariance<T>::PatchCrossCovariance(Context& ctx, std::int64_t channels, const Window& window, Extent2 map,
                                               bool bias, std::int64_t outputs, const Window& consumer, FanOut fan_out,
-                                              PatchPath path)
+                                              detail::PatchPath path)
     : geometry_(checked({channels, window, map, bias})),
       consumer_(checked(consumer, window.output(map))),
       outputs_(checked(outputs)),
@@ -67,19 +67,20 @@ PatchCrossCovariance<T>::PatchCrossCovariance(Context& ctx, std::int64_t channel
       v_sum_(ctx, bias ? v_map_.size() * outputs : 0) {
   const bool possible = detail::slides_by_one(window) && detail::slides_by_one(consumer);
   detail::check_path(name, path_, possible);
-  if (path_ != PatchPath::patches && possible) {
+  if (path_ != detail::PatchPath::patches && possible) {
     detail::OffsetPlan plan = detail::plan_offsets(
         detail::cross_pairs(detail::axis_y(window, map), detail::axis_y(consumer, hidden_), fan_out),
         detail::cross_pairs(detail::axis_x(window, map), detail::axis_x(consumer, hidden_), fan_out), outputs, channels,
         false,
-        path_ == PatchPath::automatic ? detail::most_sums * geometry_.coordinates() * columns() : unlimited_sums);
-    if (path_ == PatchPath::automatic) path_ = choose(plan);
-    if (path_ == PatchPath::offsets) {
+        path_ == detail::PatchPath::automatic ? detail::most_sums * geometry_.coordinates() * columns()
+                                              : unlimited_sums);
+    if (path_ == detail::PatchPath::automatic) path_ = choose(plan);
+    if (path_ == detail::PatchPath::offsets) {
       offsets_ = detail::OffsetSums<T>(ctx, std::move(plan), {taps().x, window.kernel.x}, false);
       return;
     }
   }
-  path_ = PatchPath::patches;
+  path_ = detail::PatchPath::patches;
   sum_.emplace(ctx, Shape{geometry_.coordinates() * columns()});
   plan_patches(ctx);
 }
@@ -93,7 +94,7 @@ void PatchCrossCovariance<T>::update(Context& ctx, View<const T> x, View<const T
         concat(name, ": x and v must have the same number of samples; got shapes ", x.shape(), " and ", v.shape()));
   }
   if (geometry_.bias) v_sum_.add(ctx, v);
-  if (path_ == PatchPath::offsets) {
+  if (path_ == detail::PatchPath::offsets) {
     offsets_.add(ctx, v, x);
   } else if (geometry_.channels > 0 && outputs_ > 0) {
     add_patches(ctx, x, v);
@@ -111,7 +112,7 @@ void PatchCrossCovariance<T>::merge(Context& ctx, const PatchCrossCovariance& ot
   }
   detail::check_same_path(name, other.path_, path_);
   v_sum_.merge(ctx, other.v_sum_);
-  if (path_ == PatchPath::offsets) {
+  if (path_ == detail::PatchPath::offsets) {
     offsets_.merge(ctx, other.offsets_);
   } else {
     sum_->merge(ctx, *other.sum_);
@@ -125,7 +126,7 @@ Tensor<double> PatchCrossCovariance<T>::mean(Context& ctx) {
   const double factor = 1.0 / static_cast<double>(samples_);
   const std::int64_t p = geometry_.coordinates();
   Tensor<double> result(ctx, {p + (geometry_.bias ? 1 : 0), columns()});
-  if (path_ == PatchPath::offsets) {
+  if (path_ == detail::PatchPath::offsets) {
     offsets_.template write<detail::PlaceCross>(ctx, factor, result.data(), columns());
   } else {
     place_patches(ctx, sum_->scaled(ctx, factor), result);
@@ -188,7 +189,7 @@ std::vector<std::pair<std::vector<std::int64_t>, std::vector<double>>> PatchCros
 }
 
 template <Real T>
-PatchPath PatchCrossCovariance<T>::choose(const detail::OffsetPlan& plan) const {
+detail::PatchPath PatchCrossCovariance<T>::choose(const detail::OffsetPlan& plan) const {
   const double p = static_cast<double>(geometry_.coordinates());
   double multiply_adds = 0.0, gathered = 0.0, widest = 0.0;
   for (const auto& [taps_y, weight_y] : sets_of_axis(detail::axis_y(consumer_, hidden_))) {

@@ -21,13 +21,6 @@
 
 namespace meristem::grow {
 
-/// How patch statistics are computed; both ways give the same numbers up to rounding.
-enum class PatchPath {
-  automatic,  ///< whichever the cost rule expects to take less time
-  offsets,    ///< products of maps shifted against each other; needs stride 1 and dilation 1
-  patches,    ///< blocks of patch rows and one product of matrices for each
-};
-
 /// Which taps of the consumer's kernel a new unit feeds.
 enum class FanOut {
   full,    ///< all of them
@@ -35,6 +28,13 @@ enum class FanOut {
 };
 
 namespace detail {
+
+/// How patch statistics are computed; both ways give the same numbers up to rounding.
+enum class PatchPath {
+  automatic,  ///< whichever the cost rule expects to take less time
+  offsets,    ///< products of maps shifted against each other; needs stride 1 and dilation 1
+  patches,    ///< blocks of patch rows and one product of matrices for each
+};
 
 /// A window along one axis.
 struct WindowAxis {

@@ -57,6 +57,8 @@ struct Place {
 template <Real T>
 [[nodiscard]] std::vector<Place<T>> find_places(nn::Layer<T>& network, Widths widths = Widths::all);
 
+namespace detail {
+
 /// Empty blocks for some places of a network, put into it and taken out of it as growth looks at them. While a block is
 /// in, the network computes what it did, bit for bit, in training and evaluation mode, forward and backward (up to the
 /// sign of zeros); when it is out, nothing of it is left. Blocks that were not kept are taken out by the destructor.
@@ -93,7 +95,7 @@ class EmptyBlocks {
   /// Lets that norm do nothing on samples with the statistics that it saw: the rows of the last layer get the norm of
   /// Kaiming's initialisation, running mean and variance are what was seen, weight and shift undo them. Outputs in
   /// evaluation mode are those without it up to rounding. Throws ArgumentError for statistics that lack it.
-  void settle_norm(Context& ctx, std::size_t index, const detail::NormInputs<T>& seen);
+  void settle_norm(Context& ctx, std::size_t index, const NormInputs<T>& seen);
   /// Leaves a block in for good; its parameters join the optimiser's groups that those of its model are in.
   void keep(std::size_t index, optim::Optimizer<T>& optimizer);
 
@@ -110,35 +112,7 @@ class EmptyBlocks {
   std::vector<Block> blocks_;
 };
 
-/// A block that was taken out of a network, and what the optimiser remembers of its parameters.
-template <Real T>
-struct RemovedBlock {
-  struct Memory {
-    nn::ParameterId id = 0;
-    std::vector<Tensor<T>> moments = {};
-    optim::FirstSteps first_steps = {};
-    optim::ParameterGroup group = {};
-  };
-  std::string name;       ///< path name
-  std::string container;  ///< path name of the Sequential it stood in
-  std::size_t position = 0;
-  nn::LayerPtr<T> block = nullptr;
-  std::vector<Memory> memories = {};
-};
-
-/// Takes a residual block out of a network for good, whatever its width, with what the optimiser remembers of it.
-/// All other layers keep their names, parameters their ids and bits. Sites and places that were found before do not
-/// hold any more, and a Grower has to be made anew. Throws ArgumentError if there is no such layer, if it is none that
-/// adds something to its input, or if it does not stand in a Sequential.
-template <Real T>
-[[nodiscard]] RemovedBlock<T> remove_block(nn::Layer<T>& network, const std::string& name,
-                                           optim::Optimizer<T>* optimizer = nullptr);
-
-/// Puts a removed block back where it was: the network and the optimiser have the bits they had, provided that nothing
-/// else changed in between, widths before and behind it included. Throws ArgumentError if its Sequential is gone or has
-/// another layer of that name, and leaves `removed` as it is; and if it was put back already.
-template <Real T>
-void put_back(RemovedBlock<T>&& removed, nn::Layer<T>& network, optim::Optimizer<T>* optimizer = nullptr);
+}  // namespace detail
 
 /// To compare with: puts a copy of the model into a place, the output of its body times `scale`, by the weight and
 /// shift of the norm at its end or by its last layer. With scale 0 the network computes what it did. Returns the path

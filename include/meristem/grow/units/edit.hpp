@@ -53,13 +53,13 @@ struct Edit {
 /// The map that keeps `old_extent` indices and appends `added`.
 [[nodiscard]] std::vector<std::int64_t> appended(std::int64_t old_extent, std::int64_t added);
 
+namespace detail {
+
 /// What follows an edit beside the numbers themselves.
 enum class Follow {
   all,      ///< gradients, and moments if there is an optimiser
   nothing,  ///< for a trial of the network's outputs
 };
-
-namespace detail {
 
 /// An edit carried out beside the network it is for: `swap` exchanges the two, and exchanging twice leaves the network
 /// as it was to the last bit. Gradients and optimiser moments of added slices start at zero; the optimiser's

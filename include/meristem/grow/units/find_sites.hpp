@@ -80,7 +80,7 @@ class SiteFinder {
 
   [[nodiscard]] Site<T> site(std::size_t source) const;
 
-  std::vector<Source<T>> sources_;
+  std::vector<Affine<T>> sources_;
   std::vector<std::size_t> parents_;            // of a forest whose trees are streams
   std::map<std::size_t, std::string> refused_;  // by any source
   std::vector<Read> reads_;

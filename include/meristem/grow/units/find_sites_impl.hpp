@@ -22,7 +22,7 @@ SiteFinder<T>::SiteFinder(nn::Layer<T>& network) {
   refuse(follow(network, input), "its outputs are the network's");
   for (Read& read : reads_) {
     const nn::Layer<T>* const consumer = read.how.consumer.layer();
-    read.how.consumer_norm = sources_[source_of_.at(consumer)].norm;
+    read.how.consumer.set_norm(sources_[source_of_.at(consumer)].norm());
     if (root(source_of_.at(consumer)) == root(read.source)) {
       refuse(read.source, concat(consumer->label(), " reads the channels that its outputs are added to"));
     }
@@ -43,7 +43,7 @@ template <Real T>
 std::string SiteFinder<T>::refusal(const std::string& name, Widths widths) const {
   if (widths == Widths::none) return "cannot grow: Widths::none keeps all layers that are there as they are";
   for (std::size_t i = 0; i < sources_.size(); ++i) {
-    if (sources_[i].layer.name() == name) return refusal(i, widths);
+    if (sources_[i].name() == name) return refusal(i, widths);
   }
   return "cannot grow: it is no Linear, Conv2d or other layer that describes itself as affine";
 }
@@ -62,7 +62,7 @@ std::string SiteFinder<T>::refusal(std::size_t source, Widths widths) const {
   if (why.empty()) why = stream ? trouble_of_stream(source) : trouble_of_chain(source);
   if (widths == Widths::all || !stream) return why.empty() ? why : "cannot grow: " + why;
   std::vector<std::string> names;
-  for (const std::size_t member : tied) names.push_back(sources_[member].layer.name());
+  for (const std::size_t member : tied) names.push_back(sources_[member].name());
   return concat("cannot grow alone: ",
                 tied.size() > 1
                     ? concat("skip connections add the outputs of ", listed(names), ", whose channels are tied")
@@ -96,7 +96,7 @@ std::string SiteFinder<T>::trouble_of_stream(std::size_t source) const {
     }
     const std::string& label = read.how.consumer.layer()->label();
     if (read.positions) return concat(label, " reads single positions of a map");
-    if (read.how.flattened && sources_[source].layer.out_features() == 0) {
+    if (read.how.flattened && sources_[source].out_features() == 0) {
       return concat("without channels it does not tell how many positions ", label, " reads");
     }
   }
@@ -115,9 +115,8 @@ std::vector<std::size_t> SiteFinder<T>::members(std::size_t source) const {
 template <Real T>
 Site<T> SiteFinder<T>::site(std::size_t source) const {
   Site<T> result;
-  result.name = sources_[source].layer.name();
-  result.producer = sources_[source].layer;
-  result.norm = sources_[source].norm;
+  result.name = sources_[source].name();
+  result.producer = sources_[source];
   const std::vector<std::size_t> tied = members(source);
   for (const std::size_t i : tied) {
     if (i != source) result.riders.push_back(sources_[i]);
@@ -136,8 +135,8 @@ Site<T> SiteFinder<T>::site(std::size_t source) const {
   static_cast<Reader<T>&>(result) = behind.front();
   result.others.assign(behind.begin() + 1, behind.end());
   if (tied.size() > 1 || behind.size() > 1) {
-    result.stream = sources_[tied.front()].layer.name();
-    result.first = sources_[tied.front()].layer.layer();
+    result.stream = sources_[tied.front()].name();
+    result.first = sources_[tied.front()].layer();
   }
   return result;
 }
@@ -188,8 +187,8 @@ auto SiteFinder<T>::read(nn::Layer<T>& layer, const Affine<T>& affine, const Flo
   for (const Arrival& arrival : flow.arrivals) {
     Reader<T> how = arrival.path;
     how.consumer = affine;
-    const bool positions = sources_[arrival.source].layer.is_convolution() && !affine.is_convolution() &&
-                           !how.flattened && !arrival.global;
+    const bool positions =
+        sources_[arrival.source].is_convolution() && !affine.is_convolution() && !how.flattened && !arrival.global;
     reads_.push_back({arrival.source, how, positions});
   }
   if (source_of_.contains(&layer)) {
@@ -197,7 +196,7 @@ auto SiteFinder<T>::read(nn::Layer<T>& layer, const Affine<T>& affine, const Flo
   } else {
     source_of_[&layer] = sources_.size();
     parents_.push_back(sources_.size());
-    sources_.push_back({affine, nullptr});
+    sources_.push_back(affine);
   }
   Arrival arrival;
   arrival.source = source_of_.at(&layer);
@@ -239,7 +238,7 @@ void SiteFinder<T>::normalise(nn::BatchNorm<T>& norm, Flow& flow) {
   for (Arrival& arrival : flow.arrivals) {
     Reader<T>& path = arrival.path;
     if (behind_a_source && arrival.direct) {
-      sources_[arrival.source].norm = &norm;
+      sources_[arrival.source].set_norm(&norm);
     } else if (path.input_norm) {
       refuse(arrival.source, concat(norm.label(), " is a second norm behind ", path.input_norm->label()));
     } else if (arrival.activated || path.pool || path.flattened) {
@@ -278,7 +277,7 @@ template <Real T>
 void SiteFinder<T>::pool(nn::Layer<T>& layer, const nn::Description<T>& told, Flow& flow) {
   for (Arrival& arrival : flow.arrivals) {
     Reader<T>& path = arrival.path;
-    if (!sources_[arrival.source].layer.is_convolution() || path.flattened || path.last_pool) {
+    if (!sources_[arrival.source].is_convolution() || path.flattened || path.last_pool) {
       refuse(arrival.source, concat(layer.label(), path.last_pool ? " is a third pooling" : " reads no maps"));
     } else if (!path.pool) {
       path.pool = &layer;
@@ -298,7 +297,7 @@ void SiteFinder<T>::pool(nn::Layer<T>& layer, const nn::Description<T>& told, Fl
 template <Real T>
 void SiteFinder<T>::flatten(const nn::Layer<T>& layer, Flow& flow) {
   for (Arrival& arrival : flow.arrivals) {
-    const Affine<T>& source = sources_[arrival.source].layer;
+    const Affine<T>& source = sources_[arrival.source];
     if (arrival.path.flattened || !source.is_convolution()) {
       refuse(arrival.source, concat(layer.label(), " merges axes whose meaning is not known"));
     }

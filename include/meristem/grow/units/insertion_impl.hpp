@@ -64,7 +64,7 @@ template <Real T>
 std::vector<double> balanced_split(Context& ctx, const Site<T>& site, const Insertion& insertion, double gamma) {
   if (!site.normed() || !insertion.norm_weight.empty()) return {};
   std::vector<nn::BatchNorm<T>*> norms = site.input_norms();
-  if (norms.empty()) norms.push_back(site.norm);
+  if (norms.empty()) norms.push_back(site.producer.norm());
   std::vector<double> today;
   for (const nn::BatchNorm<T>* norm : norms) today.push_back(detail::weight_scale(ctx, *norm));
   std::vector<double> split;

@@ -71,9 +71,10 @@ void require_fit(const Site<T>& site, const Insertion& insertion) {
   if (insertion.fan_in.size() != size(insertion.units, insertion.inputs) ||
       insertion.fan_out.size() != size(insertion.units, insertion.taps * insertion.outputs) ||
       (!insertion.move.empty() && insertion.move.size() != size(insertion.outputs, insertion.consumer_inputs)) ||
-      (site.norm && (insertion.mean.size() != units || insertion.variance.size() != units))) {
+      (site.producer.norm() && (insertion.mean.size() != units || insertion.variance.size() != units))) {
     throw ShapeError(concat("site ", site.name, ": an insertion of ", insertion.units,
-                            " units lacks some of their numbers", site.norm ? ", or their means and variances" : ""));
+                            " units lacks some of their numbers",
+                            site.producer.norm() ? ", or their means and variances" : ""));
   }
   const std::size_t width = static_cast<std::size_t>(site.width());
   const auto fits = [](const std::vector<double>& values, std::size_t size) {
@@ -85,7 +86,7 @@ void require_fit(const Site<T>& site, const Insertion& insertion) {
     throw ShapeError(concat("site ", site.name, ": split, norm_weight and norm_shift need one number for each of the ",
                             units, " units, fan_out_factor and fan_in_factor one for each of today's ", width));
   }
-  if (insertion.consumer_factor != 1.0 && !site.consumer_norm) {
+  if (insertion.consumer_factor != 1.0 && !site.consumer.norm()) {
     throw ArgumentError(concat("site ", site.name, ": consumer_factor is ", insertion.consumer_factor, ", but ",
                                site.consumer.layer()->label(), " has no BatchNorm behind it that would take it out"));
   }
@@ -145,9 +146,9 @@ void add_factors(Context& ctx, const Site<T>& site, const Insertion& insertion, 
     edit.values.push_back(scaled_by<T>(ctx, parameter.id, parameter.value, factors, inner));
   };
   if (!insertion.fan_in_factor.empty()) {
-    if (site.norm) {
-      scale(site.norm->weight(), insertion.fan_in_factor);
-      scale(site.norm->bias(), insertion.fan_in_factor);
+    if (site.producer.norm()) {
+      scale(site.producer.norm()->weight(), insertion.fan_in_factor);
+      scale(site.producer.norm()->bias(), insertion.fan_in_factor);
     } else {
       scale(site.producer.weight(), insertion.fan_in_factor,
             site.producer.weight().value.size() / std::max<std::int64_t>(site.width(), 1));
@@ -161,7 +162,7 @@ void add_factors(Context& ctx, const Site<T>& site, const Insertion& insertion, 
   const double s = insertion.consumer_factor;
   for (std::size_t i = 0; i < site.readers(); ++i) {
     const Affine<T>& consumer = site.reader(i).consumer;
-    nn::BatchNorm<T>& norm = *site.reader(i).consumer_norm;
+    nn::BatchNorm<T>& norm = *site.reader(i).consumer.norm();
     scale(consumer.weight(), {s});
     if (consumer.has_bias()) scale(consumer.bias(), {s});
     scale(norm.running_mean(), {s});
@@ -244,13 +245,13 @@ Edit<T> make_edit(Context& ctx, const Site<T>& site, const Insertion& insertion,
   if (site.producer.has_bias()) {
     edit.axes.push_back({site.producer.bias().id, 0, map, from_host<T>(ctx, {units}, biases), width, fan_in_power});
   }
-  if (site.norm) {
+  if (site.producer.norm()) {
     std::vector<T> means, variances, weights, shifts;
     for (std::size_t k = 0; k < static_cast<std::size_t>(units); ++k) {
       const double s = scales[k], variance = s * s * insertion.variance[k];
       means.push_back(static_cast<T>(s * insertion.mean[k]));
       variances.push_back(static_cast<T>(variance));
-      const double weight = 1.0 / s * std::sqrt(variance + site.norm->epsilon());
+      const double weight = 1.0 / s * std::sqrt(variance + site.producer.norm()->epsilon());
       const double factor = !remade ? split(k) : given_norm ? 1.0 : carried[k];
       weights.push_back(static_cast<T>(factor * (given_norm ? insertion.norm_weight[k] : weight)));
       shifts.push_back(static_cast<T>(factor * (given_norm ? insertion.norm_shift[k] : insertion.mean[k])));
@@ -259,10 +260,10 @@ Edit<T> make_edit(Context& ctx, const Site<T>& site, const Insertion& insertion,
     const auto add = [&](nn::ParameterId id, const std::vector<T>& values, double with) {
       edit.axes.push_back({id, 0, map, from_host<T>(ctx, {units}, values), width, with});
     };
-    add(site.norm->weight().id, weights, power);
-    add(site.norm->bias().id, shifts, power);
-    add(site.norm->running_mean().id, means, 0.0);
-    add(site.norm->running_variance().id, variances, 0.0);
+    add(site.producer.norm()->weight().id, weights, power);
+    add(site.producer.norm()->bias().id, shifts, power);
+    add(site.producer.norm()->running_mean().id, means, 0.0);
+    add(site.producer.norm()->running_variance().id, variances, 0.0);
   }
   if (remade) detail::add_input_norms(ctx, site, insertion, carried, edit);
   for (std::size_t i = 0; i < site.readers(); ++i) {

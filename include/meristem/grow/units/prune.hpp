@@ -1,30 +1,58 @@
-// Removing units, the inverse of growth: what they were is kept, and growing them back restores the network.
+// Removing units and blocks, the inverse of growth: what they were is kept, and putting them back restores the network.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include <meristem/core/tensor.hpp>
 #include <meristem/grow/units/edit.hpp>
 #include <meristem/grow/units/site.hpp>
+#include <meristem/nn/layer.hpp>
 #include <meristem/nn/loss.hpp>
 #include <meristem/optim/optimizer.hpp>
 
 namespace meristem::grow {
 
-/// Units that were taken out of a site: the edit that puts them back where they were, and the optimiser's memory of
-/// them.
+namespace detail {
+
+/// Units that were taken out: the edit that puts them back where they were, and the optimiser's memory of them.
 template <Real T>
-struct RemovedUnits {
-  std::vector<std::int64_t> units;  ///< their indices before, ascending
-  Edit<T> restore;                  ///< axis edits alone
+struct RemovedSlices {
+  Edit<T> restore = {};  ///< axis edits alone
   /// For each axis edit of `restore`, the slices of the optimiser's moments of that parameter, in the shape of `fresh`;
   /// none for buffers and for parameters without moments.
-  std::vector<std::vector<Tensor<T>>> moments;
+  std::vector<std::vector<Tensor<T>>> moments = {};
   /// For each axis edit of `restore`, the optimiser's first step of each index of `fresh`; none without an optimiser.
-  std::vector<std::vector<std::int64_t>> first_steps;
+  std::vector<std::vector<std::int64_t>> first_steps = {};
+};
+
+/// A block that was taken out, where it stood, and the optimiser's memory of its parameters.
+template <Real T>
+struct RemovedBlock {
+  struct Memory {
+    nn::ParameterId id = 0;
+    std::vector<Tensor<T>> moments = {};
+    optim::FirstSteps first_steps = {};
+    optim::ParameterGroup group = {};
+  };
+  std::string container = {};  ///< path name of the Sequential it stood in
+  std::size_t position = 0;
+  nn::LayerPtr<T> layer = nullptr;
+  std::vector<Memory> memories = {};
+};
+
+}  // namespace detail
+
+/// What was taken out of a network, with all it takes to put it back.
+template <Real T>
+struct Removed {
+  std::string name = {};                 ///< path name of the site or of the block
+  std::vector<std::int64_t> units = {};  ///< their indices before, ascending; empty for a block
+  detail::RemovedSlices<T> slices = {};
+  detail::RemovedBlock<T> block = {};
 };
 
 namespace detail {
@@ -39,17 +67,26 @@ template <Real T>
 /// of the consumer, and the optimiser's moments of all of these. Everything else keeps its bits, and parameters their
 /// ids. Gradients shrink alike. Returns what it takes to grow them back. Throws ArgumentError for no units, units that
 /// do not exist or repeat; nothing has changed then. A residual block without units adds what its last norm and bias
-/// do; remove_block (units/depth.hpp) takes it out.
+/// do; remove_block takes it out.
 template <Real T>
-RemovedUnits<T> prune(Context& ctx, const Site<T>& site, const std::vector<std::int64_t>& units, nn::Layer<T>& network,
-                      optim::Optimizer<T>* optimizer = nullptr);
+Removed<T> prune(Context& ctx, const Site<T>& site, const std::vector<std::int64_t>& units, nn::Layer<T>& network,
+                 optim::Optimizer<T>* optimizer = nullptr);
 
-/// Puts removed units back where they were: parameters, buffers and moments have the bits they had, provided nothing
-/// else changed in between; gradients of the units are zero. Moments of parameters that have got some in between, or
-/// lost theirs, start at zero, as those of units that join now. Throws ShapeError if the site's shape has changed.
+/// Takes a residual block out of a network for good, whatever its width, with what the optimiser remembers of it.
+/// All other layers keep their names, parameters their ids and bits. Sites and places that were found before do not
+/// hold any more, and a Grower has to be made anew. Throws ArgumentError if there is no such layer, if it is none that
+/// adds something to its input, or if it does not stand in a Sequential.
 template <Real T>
-void grow_back(Context& ctx, const RemovedUnits<T>& removed, nn::Layer<T>& network,
-               optim::Optimizer<T>* optimizer = nullptr);
+[[nodiscard]] Removed<T> remove_block(nn::Layer<T>& network, const std::string& name,
+                                      optim::Optimizer<T>* optimizer = nullptr);
+
+/// Puts back what was removed where it was: parameters, buffers and the optimiser's memory have the bits they had,
+/// provided that nothing else changed in between, widths before and behind a block included; gradients of units are
+/// zero. Moments of parameters that have got some in between, or lost theirs, start at zero, as those of units that
+/// join now. Throws ShapeError if the site's shape has changed; ArgumentError if the Sequential of a block is gone or
+/// has another layer of that name, and leaves `removed` as it is, and if the block was put back already.
+template <Real T>
+void put_back(Context& ctx, Removed<T>&& removed, nn::Layer<T>& network, optim::Optimizer<T>* optimizer = nullptr);
 
 /// The `count` units with the smallest scores, ascending by index; of equal scores the first. Throws ArgumentError for
 /// a count below 0 or beyond the number of scores.

@@ -5,8 +5,10 @@
 #include <cmath>
 #include <numeric>
 
+#include <meristem/grow/units/depth_places_impl.hpp>
 #include <meristem/grow/units/prune.hpp>
 #include <meristem/kernels/grow_copy.cuh>
+#include <meristem/nn/sequential.hpp>
 
 namespace meristem::grow::detail {
 
@@ -34,8 +36,8 @@ template <Real T>
     for (const auto& entry : told.buffers) add_tensor(entry);
   };
   add(*site.producer.layer(), nn::Axis::out, 1);
-  if (site.norm) add(*site.norm, nn::Axis::channel, 1);
-  for (const Source<T>& rider : site.riders) add(*rider.layer.layer(), nn::Axis::out, 1);
+  if (site.producer.norm()) add(*site.producer.norm(), nn::Axis::channel, 1);
+  for (const Affine<T>& rider : site.riders) add(*rider.layer(), nn::Axis::out, 1);
   for (nn::BatchNorm<T>* norm : site.tied_norms()) add(*norm, nn::Axis::channel, 1);
   const std::int64_t width = site.width();
   site.for_each_reader([&](const Reader<T>& reader) {
@@ -68,14 +70,95 @@ Tensor<T> slices(Context& ctx, const Tensor<T>& tensor, int axis, const std::vec
   return result;
 }
 
+/// The Sequential that holds the layer of this path name, or null.
+template <Real T>
+[[nodiscard]] nn::Sequential<T>* container_of(nn::Layer<T>& network, const std::string& name) {
+  auto* const sequence = dynamic_cast<nn::Sequential<T>*>(&network);
+  for (nn::Layer<T>* child : network.children()) {
+    if (sequence && child->name() == name) return sequence;
+    if (nn::Sequential<T>* const found = container_of(*child, name)) return found;
+  }
+  return nullptr;
+}
+
+/// The Sequential of this path name that holds layers of its own, or null.
+template <Real T>
+[[nodiscard]] nn::Sequential<T>* sequence_called(nn::Layer<T>& layer, const std::string& name) {
+  if (auto* const sequence = dynamic_cast<nn::Sequential<T>*>(&layer); sequence && layer.name() == name)
+    return sequence;
+  for (nn::Layer<T>* child : layer.children()) {
+    if (nn::Sequential<T>* const found = sequence_called(*child, name)) return found;
+  }
+  return nullptr;
+}
+
+template <Real T>
+void put_back_slices(Context& ctx, const RemovedSlices<T>& removed, nn::Layer<T>& network,
+                     optim::Optimizer<T>* optimizer) {
+  // What the optimiser remembers is completed before anything changes.
+  struct Memory {
+    nn::ParameterId id;
+    std::vector<Tensor<T>> moments;
+    optim::FirstSteps first_steps;
+  };
+  std::vector<Memory> memories;
+  for (std::size_t i = 0; optimizer && i < removed.restore.axes.size(); ++i) {
+    const AxisEdit<T>& change = removed.restore.axes[i];
+    const std::vector<Tensor<T>>& now = optimizer->state(change.parameter);
+    if (removed.moments[i].size() != now.size() || removed.first_steps[i].empty()) continue;
+    Memory memory{change.parameter, {}, optimizer->first_steps(change.parameter)};
+    const std::int64_t left = std::ssize(change.map) - std::ssize(removed.first_steps[i]);
+    // `apply` says what does not fit.
+    if (std::ssize(memory.first_steps.along(change.axis, left)) != left) continue;
+    for (std::size_t m = 0; m < now.size(); ++m) {
+      memory.moments.emplace_back(ctx, now[m].shape().with(change.axis, static_cast<std::int64_t>(change.map.size())));
+      kernels::grow_copy<T>(ctx, now[m], change.axis, change.map, removed.moments[i][m].view(), memory.moments.back());
+    }
+    memory.first_steps.follow(change.axis, left, change.map, removed.first_steps[i]);
+    memories.push_back(std::move(memory));
+  }
+  apply(ctx, removed.restore, network, optimizer);
+  for (Memory& memory : memories) {
+    optimizer->state(memory.id) = std::move(memory.moments);
+    optimizer->first_steps(memory.id) = std::move(memory.first_steps);
+  }
+}
+
+template <Real T>
+void put_back_block(const std::string& name, RemovedBlock<T>& removed, nn::Layer<T>& network,
+                    optim::Optimizer<T>* optimizer) {
+  if (!removed.layer) throw ArgumentError(concat("depth: the block ", name, " was put back already"));
+  nn::Sequential<T>* const container = sequence_called(network, removed.container);
+  if (!container) {
+    throw ArgumentError(
+        concat("depth: the network has no Sequential '", removed.container, "' to put ", name, " back into"));
+  }
+  const std::string own = last_name(name);
+  for (const auto& child : container->description().children) {
+    if (child.name != own) continue;
+    throw ArgumentError(concat("depth: the network has a layer ", name, " already; remove or rename that first"));
+  }
+  if (removed.position > container->size()) {
+    throw ArgumentError(concat("depth: ", name, " stood behind ", removed.position, " layers of '", removed.container,
+                               "', which has ", container->size(), " now"));
+  }
+  container->insert(removed.position, own, std::move(removed.layer));
+  for (auto& memory : removed.memories) {
+    if (!optimizer) break;
+    optimizer->state(memory.id) = std::move(memory.moments);
+    optimizer->first_steps(memory.id) = std::move(memory.first_steps);
+    optimizer->set_group(memory.id, memory.group);
+  }
+}
+
 }  // namespace meristem::grow::detail
 
 namespace meristem::grow {
 
 template <Real T>
-RemovedUnits<T> prune(Context& ctx, const Site<T>& site, const std::vector<std::int64_t>& units, nn::Layer<T>& network,
-                      optim::Optimizer<T>* optimizer) {
-  RemovedUnits<T> removed;
+Removed<T> prune(Context& ctx, const Site<T>& site, const std::vector<std::int64_t>& units, nn::Layer<T>& network,
+                 optim::Optimizer<T>* optimizer) {
+  Removed<T> removed{.name = site.name};
   removed.units = detail::checked_units(site, units);
   const std::int64_t width = site.width();
   std::vector<std::int64_t> kept;
@@ -96,7 +179,7 @@ RemovedUnits<T> prune(Context& ctx, const Site<T>& site, const std::vector<std::
     }
     const std::int64_t before = std::ssize(back), after = std::ssize(stay);
     edit.axes.push_back({along.id, along.axis, std::move(stay), {}, before});
-    removed.restore.axes.push_back(
+    removed.slices.restore.axes.push_back(
         {along.id, along.axis, std::move(back), detail::slices(ctx, *along.value, along.axis, go), after});
     std::vector<Tensor<T>> moments;
     std::vector<std::int64_t> first_steps;
@@ -108,42 +191,44 @@ RemovedUnits<T> prune(Context& ctx, const Site<T>& site, const std::vector<std::
           optimizer->first_steps(along.id).along(along.axis, along.value->extent(along.axis));
       for (const std::int64_t index : go) first_steps.push_back(all.at(static_cast<std::size_t>(index)));
     }
-    removed.moments.push_back(std::move(moments));
-    removed.first_steps.push_back(std::move(first_steps));
+    removed.slices.moments.push_back(std::move(moments));
+    removed.slices.first_steps.push_back(std::move(first_steps));
   }
   apply(ctx, edit, network, optimizer);
   return removed;
 }
 
 template <Real T>
-void grow_back(Context& ctx, const RemovedUnits<T>& removed, nn::Layer<T>& network, optim::Optimizer<T>* optimizer) {
-  // What the optimiser remembers is completed before anything changes.
-  struct Memory {
-    nn::ParameterId id;
-    std::vector<Tensor<T>> moments;
-    optim::FirstSteps first_steps;
-  };
-  std::vector<Memory> memories;
-  for (std::size_t i = 0; optimizer && i < removed.restore.axes.size(); ++i) {
-    const detail::AxisEdit<T>& change = removed.restore.axes[i];
-    const std::vector<Tensor<T>>& now = optimizer->state(change.parameter);
-    if (removed.moments[i].size() != now.size() || removed.first_steps[i].empty()) continue;
-    Memory memory{change.parameter, {}, optimizer->first_steps(change.parameter)};
-    const std::int64_t left = std::ssize(change.map) - std::ssize(removed.first_steps[i]);
-    // `apply` says what does not fit.
-    if (std::ssize(memory.first_steps.along(change.axis, left)) != left) continue;
-    for (std::size_t m = 0; m < now.size(); ++m) {
-      memory.moments.emplace_back(ctx, now[m].shape().with(change.axis, static_cast<std::int64_t>(change.map.size())));
-      kernels::grow_copy<T>(ctx, now[m], change.axis, change.map, removed.moments[i][m].view(), memory.moments.back());
-    }
-    memory.first_steps.follow(change.axis, left, change.map, removed.first_steps[i]);
-    memories.push_back(std::move(memory));
+Removed<T> remove_block(nn::Layer<T>& network, const std::string& name, optim::Optimizer<T>* optimizer) {
+  nn::Sequential<T>* const container = name.empty() ? nullptr : detail::container_of(network, name);
+  if (!container) {
+    throw ArgumentError(concat("depth: there is no layer '", name, "' in a Sequential of the network"));
   }
-  apply(ctx, removed.restore, network, optimizer);
-  for (Memory& memory : memories) {
-    optimizer->state(memory.id) = std::move(memory.moments);
-    optimizer->first_steps(memory.id) = std::move(memory.first_steps);
+  const std::string own = detail::last_name(name);
+  Removed<T> removed{.name = name};
+  detail::RemovedBlock<T>& out = removed.block;
+  out.container = container->name();
+  out.position = container->position(own);
+  nn::Layer<T>& block = (*container)[out.position];
+  if (!detail::body_of(block.description())) {
+    throw ArgumentError(concat("depth: ", block.label(),
+                               " is no block that adds something to its input; what stands behind it could not read "
+                               "what stands before it"));
   }
+  out.layer = container->extract(own);
+  if (!optimizer) return removed;
+  out.layer->visit_parameters([&](nn::Parameter<T>& parameter) {
+    out.memories.push_back({parameter.id, std::move(optimizer->state(parameter.id)),
+                            optimizer->first_steps(parameter.id), optimizer->group(parameter.id)});
+    optimizer->forget(parameter.id);
+  });
+  return removed;
+}
+
+template <Real T>
+void put_back(Context& ctx, Removed<T>&& removed, nn::Layer<T>& network, optim::Optimizer<T>* optimizer) {
+  if (removed.units.empty()) return detail::put_back_block(removed.name, removed.block, network, optimizer);
+  detail::put_back_slices(ctx, removed.slices, network, optimizer);
 }
 
 MERISTEM_INLINE std::vector<std::int64_t> smallest_units(const std::vector<double>& scores, std::int64_t count) {
@@ -170,8 +255,8 @@ std::vector<double> unit_norms(Context& ctx, const Site<T>& site) {
     const std::vector<T> weights = to_host(ctx, norm ? norm->weight().value : source.weight().value);
     for (std::size_t i = 0; i < weights.size(); ++i) in[i / (weights.size() / width)] += square(weights[i]);
   };
-  add_source(site.producer, site.norm);
-  for (const Source<T>& rider : site.riders) add_source(rider.layer, rider.norm);
+  add_source(site.producer, site.producer.norm());
+  for (const Affine<T>& rider : site.riders) add_source(rider, rider.norm());
   site.for_each_reader([&](const Reader<T>& reader) {
     std::vector<double> feeds = in;
     if (reader.input_norm) {

@@ -46,7 +46,7 @@ void follow_growth(Context& ctx, nn::Layer<T>& network, const detail::NormInputs
 
 /// Sets the running statistics of the last `units` channels in the norms of a stream's riders to those of the batches.
 template <Real T>
-void take_statistics(Context& ctx, const std::vector<Source<T>>& riders, std::int64_t units,
+void take_statistics(Context& ctx, const std::vector<Affine<T>>& riders, std::int64_t units,
                      const detail::NormInputs<T>& batches);
 
 }  // namespace meristem::grow

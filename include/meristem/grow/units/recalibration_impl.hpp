@@ -65,10 +65,10 @@ void follow_growth(Context& ctx, nn::Layer<T>& network, const detail::NormInputs
 }
 
 template <Real T>
-void take_statistics(Context& ctx, const std::vector<Source<T>>& riders, std::int64_t units,
+void take_statistics(Context& ctx, const std::vector<Affine<T>>& riders, std::int64_t units,
                      const detail::NormInputs<T>& batches) {
-  for (const Source<T>& rider : riders) {
-    const auto found = batches.all().find(rider.norm);
+  for (const Affine<T>& rider : riders) {
+    const auto found = batches.all().find(rider.norm());
     if (found == batches.all().end()) continue;
     const auto take = [&](Tensor<T>& tensor, const std::vector<double>& from) {
       std::vector<T> values = to_host(ctx, tensor);
@@ -77,8 +77,8 @@ void take_statistics(Context& ctx, const std::vector<Source<T>>& riders, std::in
       }
       copy<T>(ctx, from_host<T>(ctx, tensor.shape(), values), tensor);
     };
-    take(rider.norm->running_mean().value, found->second.mean);
-    take(rider.norm->running_variance().value, found->second.variance);
+    take(rider.norm()->running_mean().value, found->second.mean);
+    take(rider.norm()->running_variance().value, found->second.variance);
   }
 }
 

@@ -37,11 +37,18 @@ class Affine {
   [[nodiscard]] std::int64_t out_features() const { return weight_->value.extent(0); }
   /// Numbers that one output reads: a whole patch, and the bias.
   [[nodiscard]] std::int64_t inputs() const { return window_.kernel.size() * in_features() + (has_bias() ? 1 : 0); }
+  /// Learned scalars of one output, with those of its channel in the norm behind it.
+  [[nodiscard]] std::int64_t parameters_per_output() const { return inputs() + (norm_ ? 2 : 0); }
+
+  /// The BatchNorm directly behind it, or null.
+  [[nodiscard]] nn::BatchNorm<T>* norm() const noexcept { return norm_; }
+  void set_norm(nn::BatchNorm<T>* norm) noexcept { norm_ = norm; }
 
  private:
   nn::Layer<T>* layer_ = nullptr;
   nn::Parameter<T>* weight_ = nullptr;
   nn::Parameter<T>* bias_ = nullptr;
+  nn::BatchNorm<T>* norm_ = nullptr;
   Window window_;
   bool is_convolution_ = false;
 };
@@ -50,8 +57,7 @@ class Affine {
 template <Real T>
 struct Reader {
   Affine<T> consumer;
-  nn::BatchNorm<T>* consumer_norm = nullptr;  ///< directly behind the consumer, or null
-  nn::BatchNorm<T>* input_norm = nullptr;     ///< of a stream: behind the sum, before activation and pooling, or null
+  nn::BatchNorm<T>* input_norm = nullptr;  ///< of a stream: behind the sum, before activation and pooling, or null
   nn::Activation activation = nn::Activation::identity;
   /// Of a user's layer that stands in the activation's place; `activation` is identity then.
   std::optional<double> own_slope = {};
@@ -79,16 +85,6 @@ struct Reader {
   }
 };
 
-/// A layer that feeds the same channels as others, and its norm.
-template <Real T>
-struct Source {
-  Affine<T> layer;
-  nn::BatchNorm<T>* norm = nullptr;  ///< directly behind it, or null
-
-  /// Learned scalars of one of its units.
-  [[nodiscard]] std::int64_t parameters() const { return layer.inputs() + (norm ? 2 : 0); }
-};
-
 /// A layer that can take more units, and the readers of these. A unit is a row of the producer's weight (its fan-in), a
 /// slice along the input axis of each consumer's weight (its fan-out), and a channel of the normalisation behind the
 /// producer, if there is one.
@@ -104,11 +100,10 @@ struct Site : Reader<T> {
 
   std::string name;  ///< path name of the producer
   Affine<T> producer;
-  nn::BatchNorm<T>* norm = nullptr;     ///< directly behind the producer, or null
   std::string stream = {};              ///< of a stream: the name of its first source; empty for a hidden layer
   std::vector<Reader<T>> others = {};   ///< of a stream: the readers behind the producer that follow `consumer`
   std::vector<Reader<T>> earlier = {};  ///< of a stream: the readers that its units do not reach
-  std::vector<Source<T>> riders = {};   ///< of a stream: the other sources
+  std::vector<Affine<T>> riders = {};   ///< of a stream: the other sources
   nn::Layer<T>* first = nullptr;        ///< of a stream: the first layer that changes with its width
 
   /// Whether it has several sources or readers.
@@ -118,7 +113,7 @@ struct Site : Reader<T> {
   /// All norms that its channels pass but its own: those of the other sources and those in front of readers.
   [[nodiscard]] std::vector<nn::BatchNorm<T>*> tied_norms() const;
   /// Whether a norm stands between its units and a reader, behind the producer or in front of the reader.
-  [[nodiscard]] bool normed() const { return norm || !input_norms().empty(); }
+  [[nodiscard]] bool normed() const { return producer.norm() || !input_norms().empty(); }
   /// Readers that its units reach.
   [[nodiscard]] std::size_t readers() const noexcept { return 1 + others.size(); }
   /// One of them, in the order data flows.

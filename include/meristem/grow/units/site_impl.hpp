@@ -58,15 +58,13 @@ Site<T> Site<T>::read_by(std::size_t index) const {
   static_cast<Reader<T>&>(result) = reader(index);
   result.name = name;
   result.producer = producer;
-  result.norm = norm;
   return result;
 }
 
 template <Real T>
 bool Site<T>::is_source(const nn::Layer<T>* layer) const {
   if (producer.layer() == layer) return true;
-  return std::any_of(riders.begin(), riders.end(),
-                     [&](const Source<T>& rider) { return rider.layer.layer() == layer; });
+  return std::any_of(riders.begin(), riders.end(), [&](const Affine<T>& rider) { return rider.layer() == layer; });
 }
 
 template <Real T>
@@ -79,8 +77,8 @@ std::vector<nn::BatchNorm<T>*> Site<T>::input_norms() const {
 template <Real T>
 std::vector<nn::BatchNorm<T>*> Site<T>::tied_norms() const {
   std::vector<nn::BatchNorm<T>*> norms;
-  for (const Source<T>& rider : riders) {
-    if (rider.norm) norms.push_back(rider.norm);
+  for (const Affine<T>& rider : riders) {
+    if (rider.norm()) norms.push_back(rider.norm());
   }
   for_each_reader([&](const Reader<T>& reader) { detail::add_input_norm(reader, norms); });
   return norms;
@@ -95,9 +93,9 @@ std::int64_t Site<T>::fan_out() const {
 
 template <Real T>
 std::int64_t Site<T>::parameters_per_unit(std::int64_t taps) const {
-  if (!tied()) return fan_in() + taps * fan_out() + (norm ? 2 : 0);
-  std::int64_t count = fan_in() + 2 * (std::ssize(tied_norms()) + (norm ? 1 : 0));
-  for (const Source<T>& rider : riders) count += rider.layer.inputs();
+  if (!tied()) return fan_in() + taps * fan_out() + (producer.norm() ? 2 : 0);
+  std::int64_t count = fan_in() + 2 * (std::ssize(tied_norms()) + (producer.norm() ? 1 : 0));
+  for (const Affine<T>& rider : riders) count += rider.inputs();
   for_each_reader([&](const Reader<T>& to) { count += to.places(width()) * to.consumer.out_features(); });
   return count;
 }

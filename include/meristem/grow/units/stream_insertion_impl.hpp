@@ -44,7 +44,7 @@ void require_stream_fit(const Site<T>& site, const Insertion& insertion) {
   };
   optional("numbers in move", insertion.move.size(), moves);
   const std::int64_t norms = std::ssize(site.input_norms());
-  if (site.norm || (norms > 0 && insertion.copies.empty())) {
+  if (site.producer.norm() || (norms > 0 && insertion.copies.empty())) {
     require("means", insertion.mean.size(), units);
     require("variances", insertion.variance.size(), units);
   }
@@ -56,7 +56,7 @@ void require_stream_fit(const Site<T>& site, const Insertion& insertion) {
   optional("copies", insertion.copies.size(), units);
   optional("riders with rows", insertion.rider_rows.size(), std::ssize(site.riders));
   for (std::size_t i = 0; i < insertion.rider_rows.size(); ++i) {
-    optional("numbers for a rider", insertion.rider_rows[i].size(), units * site.riders[i].layer.inputs());
+    optional("numbers for a rider", insertion.rider_rows[i].size(), units * site.riders[i].inputs());
   }
   for (const std::int64_t unit : insertion.copies) {
     if (unit < 0 || unit >= site.width()) {
@@ -70,7 +70,7 @@ void require_stream_fit(const Site<T>& site, const Insertion& insertion) {
                norms > 0 ? "the norms in front of its readers give" : "the others do", "; leave it empty"));
   }
   for (std::size_t i = 0; i < site.readers() && insertion.consumer_factor != 1.0; ++i) {
-    if (site.reader(i).consumer_norm) continue;
+    if (site.reader(i).consumer.norm()) continue;
     throw ArgumentError(concat("site ", site.name, ": consumer_factor is ", insertion.consumer_factor, ", but ",
                                site.reader(i).consumer.layer()->label(),
                                " has no BatchNorm behind it that would take it out"));
@@ -117,12 +117,12 @@ Insertion part_of(const Site<T>& site, const Insertion& insertion, std::size_t i
 template <Real T>
 std::vector<double> carried_scales(Context& ctx, const Site<T>& site, const Insertion& insertion,
                                    const std::vector<double>& scales) {
-  if (!site.norm) return scales;
+  if (!site.producer.norm()) return scales;
   const bool given = !insertion.norm_weight.empty();
-  const double today = given ? 0.0 : weight_scale(ctx, *site.norm);
+  const double today = given ? 0.0 : weight_scale(ctx, *site.producer.norm());
   std::vector<double> carried;
   for (std::size_t k = 0; k < scales.size(); ++k) {
-    const double deviation = std::sqrt(scales[k] * scales[k] * insertion.variance[k] + site.norm->epsilon());
+    const double deviation = std::sqrt(scales[k] * scales[k] * insertion.variance[k] + site.producer.norm()->epsilon());
     carried.push_back((given ? insertion.norm_weight[k] : today) * scales[k] / deviation);
   }
   return carried;
@@ -154,7 +154,7 @@ void add_input_norms(Context& ctx, const Site<T>& site, const Insertion& inserti
     for (std::size_t k = 0; k < units && !copied; ++k) {
       const double scale = carried[k], mean = insertion.mean[k], variance = scale * scale * insertion.variance[k];
       const double split = insertion.split.empty() ? 1.0 : insertion.split[k * norms.size() + j];
-      means.push_back(static_cast<T>(given && site.norm ? insertion.norm_shift[k] : scale * mean));
+      means.push_back(static_cast<T>(given && site.producer.norm() ? insertion.norm_shift[k] : scale * mean));
       variances.push_back(static_cast<T>(variance));
       weights.push_back(
           static_cast<T>(given ? insertion.norm_weight[k] : split / scale * std::sqrt(variance + norm.epsilon())));
@@ -197,11 +197,11 @@ void add_riders(Context& ctx, const Site<T>& site, const Insertion& insertion, E
   std::vector<nn::BatchNorm<T>*> earlier_norms;
   for (const Reader<T>& reader : site.earlier) add_input_norm(reader, earlier_norms);
   for (std::size_t i = 0; i < site.riders.size(); ++i) {
-    const Source<T>& rider = site.riders[i];
-    std::vector<T> rows = slices_of(rider.layer.weight(), 0.0);
-    std::vector<T> biases = rider.layer.has_bias() ? slices_of(rider.layer.bias(), 0.0) : std::vector<T>();
-    if (!copied && rider.norm && i < insertion.rider_rows.size() && !insertion.rider_rows[i].empty()) {
-      const std::int64_t inputs = rider.layer.inputs(), features = inputs - (rider.layer.has_bias() ? 1 : 0);
+    const Affine<T>& rider = site.riders[i];
+    std::vector<T> rows = slices_of(rider.weight(), 0.0);
+    std::vector<T> biases = rider.has_bias() ? slices_of(rider.bias(), 0.0) : std::vector<T>();
+    if (!copied && rider.norm() && i < insertion.rider_rows.size() && !insertion.rider_rows[i].empty()) {
+      const std::int64_t inputs = rider.inputs(), features = inputs - (rider.has_bias() ? 1 : 0);
       rows.clear();
       biases.clear();
       for (std::int64_t at = 0; at < units * inputs; ++at) {
@@ -209,10 +209,10 @@ void add_riders(Context& ctx, const Site<T>& site, const Insertion& insertion, E
             .push_back(static_cast<T>(insertion.rider_rows[i][static_cast<std::size_t>(at)]));
       }
     }
-    add(rider.layer.weight(), std::move(rows));
-    if (rider.layer.has_bias()) add(rider.layer.bias(), std::move(biases));
-    if (!rider.norm) continue;
-    add_norm(*rider.norm, 0.0, 0.0, 1.0);
+    add(rider.weight(), std::move(rows));
+    if (rider.has_bias()) add(rider.bias(), std::move(biases));
+    if (!rider.norm()) continue;
+    add_norm(*rider.norm(), 0.0, 0.0, 1.0);
   }
   // A constant 0, as a norm sees it in either mode.
   for (nn::BatchNorm<T>* norm : earlier_norms) add_norm(*norm, weight_scale(ctx, *norm), 0.0, 0.0);

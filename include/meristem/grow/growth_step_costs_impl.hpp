@@ -1,0 +1,84 @@
+// Definitions of growth_step.hpp: candidates and what they cost.
+#pragma once
+
+#include <algorithm>
+#include <limits>
+#include <span>
+
+#include <meristem/grow/growth_step.hpp>
+
+namespace meristem::grow::detail {
+
+template <Real T>
+void GrowthStep<T>::see_shapes() {
+  if (!work_counts() && grower_.input_shape.has_value()) return;
+  const nn::Batch<T> one = set_.batch(ctx_, std::span(grower_.samples.search).first(1));
+  grower_.input_shape = one.inputs.shape();
+  if (!work_counts()) return;
+  (void)network().forward(ctx_, one.inputs, {.measuring = true, .taps = &grower_.shapes});
+  const Budget& budget = options_.budget;
+  const bool asks = budget.limits_multiply_adds() && budget.must_leave_room && !options_.replay;
+  if (!asks || grower_.steps > 0 || grower_.sites.empty()) return;
+  std::int64_t least = std::numeric_limits<std::int64_t>::max();
+  for (const Site<T>& site : grower_.sites) least = std::min(least, unit_cost(site, grower_.shapes).multiply_adds);
+  require_room("multiply_adds", budget.multiply_adds, multiply_adds(), least);
+}
+
+template <Real T>
+Candidate GrowthStep<T>::candidate(const Site<T>& site) const {
+  Candidate result;
+  result.growth_step = static_cast<std::int64_t>(grower_.steps);
+  result.report.name = site.name;
+  result.report.width = site.width();
+  result.report.stream = site.stream;
+  result.report.parameters = parameters();
+  result.report.multiply_adds = multiply_adds();
+  const std::size_t block = blocks_ ? block_of(site) : 0;
+  if (blocks_ && block < blocks_->size()) result.report.block = blocks_->place(block).name;
+  result.fan_in = site.fan_in();
+  for (std::size_t i = 0; i < site.readers(); ++i) {
+    result.fan_out = std::max(result.fan_out, site.reader(i).consumer.out_features());
+  }
+  decider_.consider(result);
+  return result;
+}
+
+template <Real T>
+void GrowthStep<T>::set_costs(const Site<T>& site, std::int64_t taps, Candidate& candidate) const {
+  candidate.unit.parameters = site.parameters_per_unit(taps);
+  if (work_counts()) candidate.unit.multiply_adds = unit_cost(site, grower_.shapes).multiply_adds;
+  const std::size_t block = blocks_ ? block_of(site) : 0;
+  if (!blocks_ || block == blocks_->size()) return;
+  candidate.fixed.parameters = blocks_->fixed_parameters(block);
+  if (!work_counts()) return;
+  // What comes into the block has the shape of what goes out.
+  const Shape& input = grower_.shapes.of(*site.producer.layer());
+  candidate.fixed.multiply_adds =
+      blocks_->fixed_multiply_adds(block) * (input.size() / (input[0] * input[input.rank() - 1]));
+}
+
+template <Real T>
+std::vector<Site<T>> GrowthStep<T>::considered(const std::vector<Site<T>>& sites) const {
+  std::vector<Site<T>> result;
+  for (const Site<T>& site : sites) {
+    if (candidate(site).considered) result.push_back(site);
+  }
+  return result;
+}
+
+template <Real T>
+std::size_t GrowthStep<T>::block_of(const Site<T>& site) const {
+  std::size_t index = 0;
+  while (index < blocks_->size() && blocks_->site(index).producer.layer() != site.producer.layer()) ++index;
+  return index;
+}
+
+template <Real T>
+void GrowthStep<T>::settle(GrowthReport& report) const {
+  for (SiteReport& site : report.sites) {
+    site.parameters = parameters();
+    site.multiply_adds = multiply_adds();
+  }
+}
+
+}  // namespace meristem::grow::detail

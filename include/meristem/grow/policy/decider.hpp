@@ -1,0 +1,130 @@
+// Who decides what grows: rules that look at candidates one after the other, and leave them fewer units or none.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <meristem/core/config.hpp>
+#include <meristem/grow/report.hpp>
+#include <meristem/grow/solve/units.hpp>
+
+namespace meristem::grow {
+
+/// A site that may get units in a growth step: what is known of it, and what has been decided about it so far.
+struct Candidate {
+  struct Cost {
+    std::int64_t parameters = 0;
+    std::int64_t multiply_adds = 0;  ///< of one forward pass of one sample; 0 where nothing depends on it
+  };
+
+  std::int64_t growth_step = 0;  ///< growth steps that the Grower has taken before this one
+  /// Name, width, stream, block and the network's size today from the start; λ, threshold, gain and `found` once its
+  /// units are found; what was measured once all are.
+  SiteReport report = {};
+  std::int64_t fan_in = 0;               ///< p, the bias included
+  std::int64_t fan_out = 0;              ///< q, of a stream that of its widest reader
+  Cost unit = {};                        ///< what one more unit adds to the network
+  Cost fixed = {};                       ///< what its residual block brings beside the units, if that is not there yet
+  bool solved = false;                   ///< whether its units are found
+  std::vector<double> unit_slopes = {};  ///< what each unit lowers the loss by per γ; empty where that is not measured
+
+  // Decided.
+  bool considered = true;                      ///< false: neither measured nor reported
+  std::int64_t samples = unlimited;            ///< of its statistics
+  std::int64_t units = unlimited;              ///< that it gets at most
+  std::optional<double> gamma = std::nullopt;  ///< the amplitude, if it is not the Grower's to choose
+  std::string why = {};                        ///< for the report, if it gets none
+
+  /// Lowers `units` to `most`; `reason` is told where that leaves none.
+  void at_most(std::int64_t most, const std::string& reason = {}) {
+    if (most >= units) return;
+    units = std::max<std::int64_t>(most, 0);
+    if (units == 0) why = reason;
+  }
+
+  /// Whose width it is: the site's name, of a stream that of its first source.
+  [[nodiscard]] const std::string& width_name() const { return report.stream.empty() ? report.name : report.stream; }
+
+  /// Slope per parameter, or per multiply-add, of everything that `units` units bring; -∞ for none.
+  [[nodiscard]] double gain_per_cost(bool by_work) const {
+    if (units <= 0) return -std::numeric_limits<double>::infinity();
+    const std::int64_t each = by_work ? unit.multiply_adds : unit.parameters;
+    const std::int64_t once = by_work ? fixed.multiply_adds : fixed.parameters;
+    return report.slope / (static_cast<double>(units) * static_cast<double>(each) + static_cast<double>(once));
+  }
+};
+
+/// Decides about candidates; any object is one that has some of these members, and any function that takes a
+/// `Candidate&`, for `limit`, or a `std::vector<Candidate>&`, for `choose`:
+///
+/// - `consider(Candidate&) const`, before anything is measured: whether the site takes part, and on how many samples;
+/// - `limit(Candidate&) const`, how many units it may get: before they are found, and once more, `solved`, when
+///   `report.found` are. For fewer than these the method chooses again;
+/// - `choose(std::vector<Candidate>&) const`, of all that were measured in the same passes which get how many of the
+///   units found. Those that lower the loss most stay.
+///
+/// `a & b` asks `a`, then `b`.
+class Decider {
+ public:
+  /// Leaves everything as it is.
+  Decider() = default;
+
+  template <class Rule>
+  Decider(Rule rule) requires(!std::is_same_v<Rule, Decider>) {  // NOLINT: implicit on purpose
+    constexpr bool considers = requires(const Rule& r, Candidate& c) { r.consider(c); };
+    constexpr bool limits = requires(const Rule& r, Candidate& c) { r.limit(c); };
+    constexpr bool chooses = requires(const Rule& r, std::vector<Candidate>& all) { r.choose(all); };
+    constexpr bool one = std::is_invocable_v<const Rule&, Candidate&>;
+    constexpr bool several = std::is_invocable_v<const Rule&, std::vector<Candidate>&>;
+    static_assert(considers || limits || chooses || one || several,
+                  "a rule is a function of a Candidate& or a std::vector<Candidate>&, or has one of the members "
+                  "consider, limit and choose, all const");
+    const auto kept = std::make_shared<const Rule>(std::move(rule));
+    Functions made;
+    if constexpr (considers) made.consider = [kept](Candidate& c) { kept->consider(c); };
+    if constexpr (limits) made.limit = [kept](Candidate& c) { kept->limit(c); };
+    if constexpr (chooses) made.choose = [kept](std::vector<Candidate>& all) { kept->choose(all); };
+    if constexpr (one && !limits) made.limit = [kept](Candidate& c) { (*kept)(c); };
+    if constexpr (several && !chooses) made.choose = [kept](std::vector<Candidate>& all) { (*kept)(all); };
+    rules_.push_back(std::move(made));
+  }
+
+  void consider(Candidate& candidate) const {
+    for (const Functions& rule : rules_) {
+      if (rule.consider) rule.consider(candidate);
+    }
+  }
+  void limit(Candidate& candidate) const {
+    for (const Functions& rule : rules_) {
+      if (rule.limit) rule.limit(candidate);
+    }
+  }
+  void choose(std::vector<Candidate>& candidates) const {
+    for (const Functions& rule : rules_) {
+      if (rule.choose) rule.choose(candidates);
+    }
+  }
+
+  friend Decider operator&(Decider a, const Decider& b) {
+    a.rules_.insert(a.rules_.end(), b.rules_.begin(), b.rules_.end());
+    return a;
+  }
+
+ private:
+  struct Functions {
+    std::function<void(Candidate&)> consider, limit;
+    std::function<void(std::vector<Candidate>&)> choose;
+  };
+
+  std::vector<Functions> rules_;
+};
+
+}  // namespace meristem::grow

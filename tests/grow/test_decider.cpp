@@ -1,0 +1,198 @@
+// Deciders: rules of one's own, how they compose, and what the Grower does with them.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <meristem/data/loader.hpp>
+#include <meristem/data/synthetic.hpp>
+#include <meristem/grow/grower.hpp>
+#include <meristem/models/mlp.hpp>
+#include <meristem/optim/sgd.hpp>
+#include <meristem/train/trainer.hpp>
+#include <support/check.hpp>
+
+namespace grow_decider_test {
+
+namespace ms = meristem;
+using ms::grow::Candidate;
+using ms::grow::Decider;
+using ms::grow::GrowerOptions;
+using ms::grow::GrowthReport;
+using ms::grow::HowMany;
+using ms::grow::Where;
+using support::contains;
+
+namespace {
+
+/// So many units in a growth step, one by one to the layers that gain most by each.
+struct Together {
+  std::int64_t most;
+
+  void operator()(std::vector<Candidate>& candidates) const {
+    std::vector<Candidate*> order;
+    for (Candidate& one : candidates) order.push_back(&one);
+    std::stable_sort(order.begin(), order.end(),
+                     [](auto* a, auto* b) { return a->gain_per_cost(false) > b->gain_per_cost(false); });
+    for (std::int64_t left = most; Candidate * one : order) {
+      one->at_most(left, "others have all units of this growth step");
+      left -= one->units;
+    }
+  }
+};
+
+/// Growth steps of a small perceptron by some options.
+struct Task {
+  ms::Context ctx{{.seed = 3}};
+  ms::data::ImageSet images = ms::data::synthetic({.images = 200});
+  ms::nn::Sequential<float> net =
+      ms::models::mlp<float>(ctx, {.inputs = images.image_bytes(), .hidden = {3, 3, 2}, .classes = images.classes()});
+  ms::optim::Sgd<float> sgd{net, {.learning_rate = 0.02}};
+
+  std::vector<GrowthReport> grow(GrowerOptions options, int steps = 1) {
+    for (const auto& batch : images.batches<float>(ctx, 20, {.shuffle = true})) {
+      ms::train::step<float>(ctx, net, batch, sgd);
+    }
+    options.statistics_samples = 120;
+    options.search_samples = 40;
+    options.amplitude.least_relative_decrease = 0.0;
+    options.how_many = HowMany::fixed(4);
+    ms::grow::Grower<float> grower(net, sgd, options);
+    std::vector<GrowthReport> reports;
+    for (int i = 0; i < steps; ++i) reports.push_back(grower.grow(ctx, images));
+    return reports;
+  }
+};
+
+}  // namespace
+
+TEST_SUITE_BEGIN("unit");
+
+TEST_CASE("decider: functions and objects of any kind decide, one after the other") {
+  std::vector<std::string> asked;
+  struct Everything {
+    std::vector<std::string>* asked;
+    void consider(Candidate& one) const { one.considered = one.report.name != "a", asked->push_back("consider"); }
+    void limit(Candidate& one) const { one.at_most(5), asked->push_back("limit"); }
+    void choose(std::vector<Candidate>& all) const { all.back().at_most(0, "last"), asked->push_back("choose"); }
+  };
+  const auto even = [&](Candidate& one) { one.at_most(one.units / 2 * 2), asked.push_back("even"); };
+  const Decider both = Decider(Everything{&asked}) & even, other = Decider(even) & Everything{&asked};
+  std::vector<Candidate> candidates{{.report = {.name = "a"}}, {.report = {.name = "b"}}};
+  for (Candidate& one : candidates) both.consider(one);
+  CHECK(!candidates[0].considered);
+  CHECK(candidates[1].considered);
+  both.limit(candidates[0]);
+  other.limit(candidates[1]);
+  CHECK(candidates[0].units == 4);
+  CHECK(candidates[1].units == 5);
+  both.choose(candidates);
+  CHECK(candidates[0].units == 4);
+  CHECK(candidates[1].units == 0);
+  CHECK(candidates[1].why == "last");
+  CHECK(asked == std::vector<std::string>{"consider", "consider", "limit", "even", "even", "limit", "choose"});
+  // The first reason for none is the one told.
+  candidates[1].at_most(0, "another");
+  candidates[0].at_most(3, "not none");
+  CHECK(candidates[1].why == "last");
+  CHECK(candidates[0].why.empty());
+  Decider().limit(candidates[0]);
+  CHECK(candidates[0].units == 3);
+}
+
+TEST_CASE("decider: a limit of one's own holds before the units are found, and after, by what was found") {
+  Task task;
+  std::map<std::string, std::vector<bool>> asked;
+  const auto report = task.grow({.rule = Decider([&](Candidate& one) {
+                                   asked[one.report.name].push_back(one.solved);
+                                   CHECK(one.growth_step == 0);
+                                   CHECK(one.unit.parameters == one.fan_in + one.fan_out);
+                                   CHECK(one.report.lambda.empty() != one.solved);
+                                   if (one.report.name == "layer1") one.at_most(0, "it is wide enough");
+                                   if (one.solved && one.report.name == "layer2") one.at_most(1);
+                                 })})[0];
+  REQUIRE(report.sites.size() == 3);
+  CHECK(report.sites[0].asked == 0);
+  CHECK(report.sites[0].added == 0);
+  CHECK(report.sites[0].note == "it is wide enough");
+  CHECK(report.sites[1].asked == 4);
+  CHECK(report.sites[1].added == 1);
+  CHECK(report.sites[2].added > 1);
+  CHECK(asked["layer2"] == std::vector<bool>{false, true});
+}
+
+TEST_CASE("decider: a rule for all candidates keeps the units that lower the loss most") {
+  const GrowerOptions together{.method = ms::grow::gradmax(), .where = Where::together};
+  Task free;
+  const GrowthReport all = free.grow(together)[0];
+  for (const std::int64_t most : {0, 3, 100}) {
+    CAPTURE(most);
+    Task task;
+    GrowerOptions options = together;
+    options.rule = Together{most};
+    const GrowthReport report = task.grow(options)[0];
+    CHECK(report.added() == std::min(most, all.added()));
+    for (std::size_t i = 0; i < report.sites.size(); ++i) {
+      CHECK(report.sites[i].found == all.sites[i].found);
+      if (most == 0) CHECK(contains(report.sites[i].note, "others have all units"));
+    }
+    if (most != 3) continue;
+    // By gain per parameter of all units that a layer may get.
+    const auto gain = [&](std::size_t i) {
+      const auto& site = all.sites[i];
+      return site.slope / static_cast<double>(site.new_parameters);
+    };
+    const std::size_t best = gain(0) > gain(1) ? (gain(0) > gain(2) ? 0 : 2) : (gain(1) > gain(2) ? 1 : 2);
+    CHECK(report.sites[best].added == std::min<std::int64_t>(3, all.sites[best].found));
+  }
+}
+
+TEST_CASE("decider: a site that a rule leaves out is not measured, and the amplitude may be decided as well") {
+  struct OddSteps {
+    void consider(Candidate& one) const {
+      one.considered = one.growth_step % 2 == 1 || one.report.name == "layer2";
+      if (one.growth_step == 1) one.samples = 50;
+    }
+    void limit(Candidate& one) const { one.gamma = 0.125; }
+  };
+  Task task;
+  const auto reports = task.grow({.rule = OddSteps{}}, 2);
+  REQUIRE(reports[0].sites.size() == 1);
+  CHECK(reports[0].sites[0].name == "layer2");
+  CHECK(reports[0].sites[0].samples == 120);
+  REQUIRE(reports[1].sites.size() == 3);
+  for (const auto& report : reports) {
+    for (const auto& site : report.sites) {
+      CHECK(site.gamma == 0.125);
+      CHECK(site.evaluations == 2);
+    }
+  }
+  CHECK(reports[1].sites[0].samples == 50);
+}
+
+TEST_CASE("decider: of the sites that a rule leaves, the best one grows") {
+  Task first;
+  const GrowthReport free = first.grow({.where = Where::best_gain})[0];
+  const auto grown = [](const GrowthReport& report) {
+    return std::find_if(report.sites.begin(), report.sites.end(), [](const auto& site) { return site.added > 0; })
+        ->name;
+  };
+  const std::string best = grown(free);
+  Task second;
+  const GrowthReport without =
+      second.grow({.where = Where::best_gain, .rule = Decider([&](std::vector<Candidate>& all) {
+                                                for (Candidate& one : all) {
+                                                  if (one.report.name == best) one.at_most(0, "not this one");
+                                                }
+                                              })})[0];
+  CHECK(without.added() > 0);
+  CHECK(grown(without) != best);
+}
+
+TEST_SUITE_END();
+
+}  // namespace grow_decider_test
