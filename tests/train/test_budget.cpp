@@ -86,7 +86,7 @@ TEST_CASE("budget: a training step, an evaluation batch and a growth step of a R
                            .statistics_samples = 8,
                            .search_samples = 8,
                            .batch_size = 8});
-  check_budget("growth step", {4400, 800, 2250}, [&] { grower.grow(ctx, set); });
+  check_budget("growth step", {2500, 800, 600}, [&] { grower.grow(ctx, set); });
 }
 
 TEST_SUITE_END();

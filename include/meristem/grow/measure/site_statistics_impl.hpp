@@ -172,6 +172,7 @@ void SiteStatistics<T>::require_finite(Context& ctx, const SiteMoments& site) co
   check("P", m.cross);
   check("E", m.fisher);
   check("N", site.n);
+  check("the noise of N", site.noise);
   detail::require_finite<double>(ctx, given);
 }
 
