@@ -88,6 +88,20 @@ inline constexpr double smallest_share_in_use = 1e-7;
   return count > 256 && max_units > 0 && max_units < count && 6 * (max_units + 8) <= count;
 }
 
+/// As `syevd` of a (n, n), n > 0, that is known to be finite, with the eigenvalues on the host.
+template <Real U>
+[[nodiscard]] std::vector<double> eigenvalues(Context& ctx, View<U> a, EigenJob job) {
+  const std::int64_t n = a.extent(0);
+  Tensor<U> there(ctx, {n});
+  Tensor<double> outcome(ctx, {1 + n});
+  meristem::detail::Decompositions calls;
+  calls.eigen(ctx, a, there.data(), job, outcome.data());
+  std::vector<double> values = to_host(ctx, outcome);
+  meristem::detail::require_eigen_success(values.front(), n, SourceLocation::current());
+  values.erase(values.begin());
+  return values;
+}
+
 /// w -= its components along the rows of basis (s, m), which are orthonormal.
 template <Real U>
 void remove_components(Context& ctx, View<const U> basis, View<U> w) {
@@ -126,10 +140,9 @@ template <Real U>
   for (int pass = 0; pass < 2 && w.extent(0) > 0; ++pass) {
     remove_components<U>(ctx, basis, w.view());
     const std::int64_t k = w.extent(0);
-    Tensor<U> vectors(ctx, {k, k}), values_there(ctx, {k});
+    Tensor<U> vectors(ctx, {k, k});
     syrk(ctx, Triangle::lower, Transpose::no, 1, w.view(), 0, vectors.view());
-    syevd(ctx, vectors.view(), values_there.view());
-    const std::vector<U> values = to_host(ctx, values_there);
+    const std::vector<double> values = eigenvalues<U>(ctx, vectors.view(), EigenJob::vectors);
     std::vector<std::int64_t> kept;
     std::vector<double> factor;
     for (std::int64_t i = k; i-- > 0;) {
@@ -327,12 +340,7 @@ template <Real U>
     const std::int64_t kept = std::min(max_units, size);
     bool enough = false;
     if (size >= 2 * max_units) {
-      Tensor<double> values_there(ctx, {size}), outcome(ctx, {1 + size});
-      meristem::detail::Decompositions calls;
-      calls.eigen(ctx, gram_of(size).view(), values_there.data(), EigenJob::values, outcome.data());
-      std::vector<double> values = to_host(ctx, outcome);
-      meristem::detail::require_eigen_success(values.front(), size, SourceLocation::current());
-      values.erase(values.begin());
+      const std::vector<double> values = eigenvalues<double>(ctx, gram_of(size).view(), EigenJob::values);
       double squares = 0.0, lengths = 0.0;
       for (std::int64_t k = 1; k <= kept; ++k) {
         const double value = std::max(values[static_cast<std::size_t>(size - k)], 0.0);
