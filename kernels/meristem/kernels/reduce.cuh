@@ -350,14 +350,14 @@ template <class T>
   return detail::reduce(ctx, detail::Dot<std::remove_const_t<T>>(x.data_handle(), x.data_handle()), x.size());
 }
 
-/// total += the sum of the squares of all elements, as `sum_squares`; `total` is in the context's memory, and nothing
-/// is waited for. Throws ShapeError if x is strided.
-template <class T>
-void add_sum_squares(Context& ctx, View<T> x, double* total) {
-  detail::require_contiguous("add_sum_squares", "x", x);
-  using Op = detail::Dot<std::remove_const_t<T>>;
+/// total += `dot` of x and y; `total` is in the context's memory, and nothing is waited for. Throws as `dot`.
+template <class T, class U>
+requires std::is_same_v<std::remove_const_t<T>, std::remove_const_t<U>>
+void add_dot(Context& ctx, View<T> x, View<U> y, double* total) {
+  detail::require_same_shape("add_dot", "x", x, "y", y);
   if (x.empty()) return;
-  const Tensor<double> sum = detail::reduced<Op>(ctx, Op(x.data_handle(), x.data_handle()), x.size());
+  const Tensor<double> sum =
+      detail::reduced(ctx, detail::Dot<std::remove_const_t<T>>(x.data_handle(), y.data_handle()), x.size());
   for_each(ctx, 1, detail::AddValue{sum.data(), total});
 }
 

@@ -169,7 +169,7 @@ void MapStatistics<T>::update_residual(Context& ctx, View<const T> unit_input, V
   Tensor<T> residual(ctx, goal.shape());
   read(ctx, minus_move_, consumer_input, residual.view());
   kernels::axpy<T>(ctx, T(1), goal, residual);
-  kernels::add_sum_squares<const T>(ctx, std::as_const(residual).view(), residual_squares_.data());
+  kernels::add_dot<T, T>(ctx, residual.view(), residual.view(), residual_squares_.data());
   for_each_part(ctx, unit_input, residual, [&](View<const T> x, View<const T> v) { n_->update(ctx, x, v); });
   if (noise_) {
     const Tensor<T> flipped = with_random_signs<T>(ctx, residual.view(), seen_again_);
