@@ -129,7 +129,7 @@ void check_against_loops(Problem<T>& problem, FanOut fan_out, const std::vector<
   check_matrix(to_dense(ctx, statistics.residual_cross_moment(ctx)), n,
                rounding * scale + error * coupling * support::largest(move) + rounding, "N");
   CHECK(statistics.goal_norm2() == doctest::Approx(plain.goal_norm2()).epsilon(rounding));
-  CHECK(statistics.bottleneck() == doctest::Approx(plain.norm2(residual)).epsilon(error));
+  CHECK(statistics.bottleneck(problem.ctx) == doctest::Approx(plain.norm2(residual)).epsilon(error));
 }
 
 }  // namespace
@@ -190,7 +190,7 @@ TEST_CASE("map statistics: from an empty hidden layer, where only the consumer's
         // Nothing can move: the residual is the desired update.
         auto statistics = problem.gather(fan_out, {9});
         CHECK(statistics.move().decrease == 0.0);
-        CHECK(statistics.bottleneck() == statistics.goal_norm2());
+        CHECK(statistics.bottleneck(problem.ctx) == statistics.goal_norm2());
       }
     }
   }
@@ -207,7 +207,7 @@ TEST_CASE("map statistics: batches of any size, in both passes, change nothing")
     const Dense n = to_dense(problem.ctx, whole.residual_cross_moment(problem.ctx));
     check_matrix(to_dense(problem.ctx, uneven.residual_cross_moment(problem.ctx)), n,
                  1e-12 * std::max(support::largest(n), 1.0), "N");
-    CHECK(uneven.bottleneck() == doctest::Approx(whole.bottleneck()).epsilon(1e-12));
+    CHECK(uneven.bottleneck(problem.ctx) == doctest::Approx(whole.bottleneck(problem.ctx)).epsilon(1e-12));
   }
 }
 
@@ -229,7 +229,7 @@ TEST_CASE("map statistics: samples shown twice change nothing") {
     const Dense expected = to_dense(problem.ctx, (once.*what)(problem.ctx));
     check_matrix(to_dense(problem.ctx, (twice.*what)(problem.ctx)), expected, 1e-12 * support::largest(expected), "");
   }
-  CHECK(twice.bottleneck() == doctest::Approx(once.bottleneck()).epsilon(1e-12));
+  CHECK(twice.bottleneck(problem.ctx) == doctest::Approx(once.bottleneck(problem.ctx)).epsilon(1e-12));
 }
 
 TEST_CASE("map statistics: the residual is orthogonal to what the consumer reads, and N = M - P move^T") {
@@ -242,7 +242,7 @@ TEST_CASE("map statistics: the residual is orthogonal to what the consumer reads
     // The move's own first moment is that of the goal.
     const PlainMaps left(joint, 30, {}, support::to_double(ms::to_host(problem.ctx, problem.z)), plain.residual(move));
     CHECK(support::largest(left.m1()) < 1e-12 * condition(plain.s1()) * support::largest(plain.m1()));
-    CHECK(statistics.bottleneck() ==
+    CHECK(statistics.bottleneck(problem.ctx) ==
           doctest::Approx(statistics.goal_norm2() - statistics.move().decrease).epsilon(1e-10));
   }
 }
@@ -261,7 +261,7 @@ TEST_CASE("map statistics: with damping the residual is that of the damped move"
   const auto residual = plain.residual(move);
   check_matrix(to_dense(problem.ctx, statistics.residual_cross_moment(problem.ctx)), plain.cross(false, residual),
                1e-11, "N");
-  CHECK(statistics.bottleneck() == doctest::Approx(plain.norm2(residual)).epsilon(1e-12));
+  CHECK(statistics.bottleneck(problem.ctx) == doctest::Approx(plain.norm2(residual)).epsilon(1e-12));
 }
 
 TEST_CASE("map statistics: the noise is N with a sign for each sample, whatever the batches") {

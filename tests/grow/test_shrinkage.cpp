@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <optional>
@@ -105,23 +106,61 @@ TEST_CASE("random signs: one for each sample, the same in whatever batches, abou
   CHECK(std::abs(static_cast<double>(turned) - 500.0) < 80.0);
 }
 
-TEST_CASE("shrinkage: what units gain on held-out samples is what the best multiple of them leaves out") {
+TEST_CASE("shrinkage: the share is chosen whose solutions explain most of the halves they were not found from") {
   ms::Context ctx;
-  const GrowthProblem problem = support::random_problem(5, 0, 4, 30, 3);
-  const Dense alpha(2, 5, support::normal_values<double>(10, 7)), omega(2, 4, support::normal_values<double>(8, 8));
-  // ‖v‖² - min_c ‖v - c ωᵀ α b‖²
-  const Dense moved = support::transposed(omega) * alpha * problem.b2;
-  const double c = support::dot(moved, problem.v) / support::dot(moved, moved);
-  const double expected = problem.norm2(problem.v) - problem.norm2(problem.v - c * moved);
-  const auto gain = [&](double sign) {
-    return ms::grow::detail::gain_of_units(ctx, to_tensor<double>(ctx, sign * alpha).view(),
-                                           to_tensor<double>(ctx, omega).view(),
-                                           to_tensor<double>(ctx, problem.moment(problem.b2, problem.v)).view(),
-                                           to_tensor<double>(ctx, problem.moment(problem.b2, problem.b2)).view());
-  };
-  const double right_way = c > 0 ? 1.0 : -1.0;
-  CHECK(gain(right_way) == doctest::Approx(expected).epsilon(1e-12));
-  CHECK(gain(-right_way) == 0.0);
+  constexpr std::int64_t p = 5, q = 4, n = 24;
+  std::vector<double> chosen;
+  for (std::uint64_t seed = 1; seed <= 12; ++seed) {
+    const Dense b(p, n, support::normal_values<double>(p * n, 3 * seed));
+    Dense v(q, n, support::normal_values<double>(q * n, 3 * seed + 1));
+    for (std::int64_t t = 0; t < n; ++t) v(0, t) += (seed % 3 == 0 ? 4.0 : 0.5) * (b(0, t) - b(1, t));
+    std::vector<double> signs;
+    for (const double value : support::normal_values<double>(n, 3 * seed + 2)) signs.push_back(value < 0 ? -1.0 : 1.0);
+    const GrowthProblem problem{b, b, v};
+    const Dense s = problem.moment(b, b), mean = problem.moment(b, v), noise = signed_moment(b, v, signs);
+    const std::array halves{mean - (-1.0 * noise), mean - noise};
+    const auto best = [&](std::int64_t units) {
+      double most = 0.0, share_of_most = 0.0;
+      for (const double share : {0.01, 0.1, 1.0, 10.0}) {
+        Dense damped = s;
+        for (std::int64_t i = 0; i < p; ++i) damped(i, i) *= 1.0 + share;
+        double gain = 0.0;
+        for (const std::size_t half : {0, 1}) {
+          // All units together are S⁻¹ N, and the first one is S⁻¹ N v vᵀ for the largest eigenvector v of Nᵀ S⁻¹ N.
+          Dense found = support::solved(damped, halves[half]);
+          if (units == 1) {
+            const Dense gram = support::transposed(halves[half]) * found;
+            Dense first(q, 1, std::vector<double>{1.0, 0.3, -0.2, 0.1});
+            for (int step = 0; step < 20'000; ++step) {
+              first = gram * first;
+              first = (1.0 / std::sqrt(support::dot(first, first))) * first;
+            }
+            found = found * first * support::transposed(first);
+          }
+          const double inner = support::dot(found, halves[1 - half]);
+          if (inner > 0.0) gain += inner * inner / support::dot(found, s * found);
+        }
+        if (gain > most) {
+          most = gain;
+          share_of_most = share;
+        }
+      }
+      return share_of_most > 0.0 ? share_of_most : ms::grow::usual_damping;
+    };
+    const auto s_there = to_tensor<double>(ctx, s), mean_there = to_tensor<double>(ctx, mean),
+               noise_there = to_tensor<double>(ctx, noise);
+    INFO("seed ", seed);
+    const auto move =
+        ms::grow::damped_move(ctx, s_there, mean_there, noise_there, std::nullopt, ms::grow::Route::cholesky, 0x1p-52);
+    CHECK(move.damping == best(q));
+    for (const std::int64_t units : {std::int64_t{1}, q}) {
+      CHECK(ms::grow::detail::damping_of_units(ctx, s_there.view(), s_there.view(), mean_there.view(),
+                                               noise_there.view(), {}, units, 0x1p-52) == best(units));
+    }
+    chosen.push_back(move.damping);
+  }
+  // Not always the same one.
+  CHECK(*std::min_element(chosen.begin(), chosen.end()) < *std::max_element(chosen.begin(), chosen.end()));
 }
 
 TEST_CASE("shrinkage: few noisy samples ask for more of it than many") {

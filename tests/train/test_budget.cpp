@@ -80,13 +80,27 @@ TEST_CASE("budget: a training step, an evaluation batch and a growth step of a R
   for (int i = 0; i < 2; ++i) step();  // makes the moments, and has every block of memory once
   check_budget("training step", {190, 0, 0}, step);
   check_budget("evaluation of a batch", {66, 0, 1}, [&] { ms::train::evaluate<float>(ctx, net, set, 8); });
-  ms::grow::Grower grower(net, sgd,
-                          {.where = ms::grow::Where::together,
-                           .how_many = {.at_most = 1},
-                           .statistics_samples = 8,
-                           .search_samples = 8,
-                           .batch_size = 8});
-  check_budget("growth step", {5800, 800, 2250}, [&] { grower.grow(ctx, set); });
+  // With so few samples no unit stands out of the noise; the second step inserts them all the same.
+  for (const double significance : {1.0, 1e-6}) {
+    ms::grow::Grower grower(net, sgd,
+                            {.where = ms::grow::Where::together,
+                             .max_units = 1,
+                             .significance = significance,
+                             .statistics_samples = 8,
+                             .search_samples = 8,
+                             .batch_size = 8});
+    std::int64_t added = 0;
+    const auto grow = [&] {
+      for (const auto& site : grower.grow(ctx, set).sites) added += site.added;
+    };
+    if (significance == 1.0) {
+      check_budget("growth step that finds nothing", {2200, 500, 480}, grow);
+      CHECK(added == 0);
+    } else {
+      check_budget("growth step with its line searches", {6000, 100, 600}, grow);
+      CHECK(added > 0);
+    }
+  }
 }
 
 TEST_SUITE_END();

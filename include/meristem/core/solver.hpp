@@ -4,10 +4,12 @@
 // the libraries call the upper one, and the eigenvectors that they put into columns are rows here.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <span>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -35,6 +37,12 @@
 namespace meristem {
 inline namespace MERISTEM_BACKEND {
 
+/// What `syevd` computes.
+enum class EigenJob {
+  vectors,  ///< eigenvalues and eigenvectors
+  values,   ///< eigenvalues only, in about a third of the time
+};
+
 namespace detail {
 
 /// "64×64".
@@ -58,7 +66,7 @@ void require_finite_triangle(Context& ctx, const char* function, Triangle triang
 }
 
 /// Throws SolverError for what LAPACK and cuSOLVER report as info != 0 of an eigenvalue decomposition.
-inline void require_eigen_success(std::int64_t info, std::int64_t n, const SourceLocation& where) {
+inline void require_eigen_success(double info, std::int64_t n, const SourceLocation& where) {
   if (info == 0) return;
   if (info < 0) throw SolverError(concat("syevd: the library refused argument ", -info), where);
   throw SolverError(concat("syevd: the eigenvalue iteration of the ", order(n), " matrix did not converge (info ", info,
@@ -66,8 +74,23 @@ inline void require_eigen_success(std::int64_t info, std::int64_t n, const Sourc
                     where);
 }
 
-#if MERISTEM_GPU
-/// cuSOLVER's parameter object and its workspace on both sides, alive until the call is done.
+#if !MERISTEM_GPU
+/// Numbers of type T and integers that `syevd` works in, by the formulas in LAPACK's documentation of xSYEVD: the
+/// library's own answer to a query is a number of type T, which for float is rounded down from n = 2897 on and then
+/// refused by the same library. Throws ShapeError for more than LAPACK can count to.
+[[nodiscard]] inline std::pair<std::int64_t, std::int64_t> eigen_workspace(std::int64_t n, EigenJob job,
+                                                                           const SourceLocation& where) {
+  const std::int64_t numbers = job == EigenJob::vectors ? 1 + 6 * n + 2 * n * n : 2 * n + 1;
+  if (numbers > std::numeric_limits<lapack_int>::max()) {
+    throw ShapeError(concat("syevd: a is ", Shape{n, n}, "; its workspace of ", numbers,
+                            " numbers exceeds what LAPACK can count to, 2^31 - 1; the largest order is 32766"),
+                     where);
+  }
+  return {numbers, job == EigenJob::vectors ? 3 + 5 * n : 1};
+}
+#else
+/// cuSOLVER's parameter object and its workspace on the device, which may go away when the call was made: its memory
+/// is handed on in the order of the stream.
 class SolverCall {
  public:
   explicit SolverCall(Context& ctx) : ctx_(ctx), info_(ctx, {1}) {
@@ -78,16 +101,10 @@ class SolverCall {
 
   [[nodiscard]] cusolverDnParams_t params() const { return params_.get(); }
   [[nodiscard]] int* info() { return info_.data(); }
-  [[nodiscard]] void* device() const { return device_.data(); }
-  [[nodiscard]] void* host() { return host_.empty() ? nullptr : host_.data(); }
-
-  void reserve(std::size_t device_bytes, std::size_t host_bytes) {
-    device_ = Buffer(ctx_.memory(), device_bytes);
-    host_.resize(host_bytes);
+  [[nodiscard]] void* device(std::size_t bytes) {
+    device_ = Buffer(ctx_.memory(), bytes);
+    return device_.data();
   }
-
-  /// Waits for the call and returns its info.
-  [[nodiscard]] int finish() { return to_host(ctx_, info_)[0]; }
 
  private:
   struct Destroy {
@@ -97,76 +114,132 @@ class SolverCall {
   Tensor<int> info_;
   std::unique_ptr<std::remove_pointer_t<cusolverDnParams_t>, Destroy> params_;
   Buffer device_;
-  std::vector<unsigned char> host_;
-};
-#endif
-
-/// What came of a Cholesky factorisation.
-struct Factorization {
-  std::int64_t info = 0;         ///< the library's
-  std::vector<double> diagonal;  ///< of the factor
 };
 
-#if MERISTEM_GPU
-/// out[0] = info, out[1 + i] = a[i step]
+/// out[0] = info, out[1 + i] = values[i step]
 template <class T>
-struct GatherDiagonal {
-  const T* a;
+struct WriteOutcome {
+  const T* values;
   std::int64_t step;
   const int* info;
   double* out;
   MERISTEM_HD void operator()(std::int64_t i) const {
-    out[i] = i == 0 ? static_cast<double>(*info) : static_cast<double>(a[(i - 1) * step]);
+    out[i] = i == 0 ? static_cast<double>(*info) : static_cast<double>(values[(i - 1) * step]);
   }
 };
 #endif
 
-/// Cholesky factorisation of n > 0 rows.
-template <Real T>
-[[nodiscard]] Factorization factorize(Context& ctx, Triangle triangle, const Matrix<T>& a,
-                                      const SourceLocation& where) {
-  const std::int64_t step = std::int64_t{a.stride} + 1;
+/// Decompositions of matrices that are known to be finite. They wait for nothing: the outcome is in the context's
+/// memory, (1 + n), the library's info first. Lives until the device was waited for, as cuSOLVER's workspaces on the
+/// host do.
+class Decompositions {
+ public:
+  /// As `potrf`, of n > 0 rows; the outcome goes on with the diagonal of the factor.
+  template <Real T>
+  void factorize(Context& ctx, Triangle triangle, View<T> view, double* outcome,
+                 const SourceLocation& where = SourceLocation::current()) {
+    const Matrix<T> a = as_square_matrix("potrf", "a", view, where);
+    const std::int64_t step = std::int64_t{a.stride} + 1;
 #if MERISTEM_GPU
-  constexpr cudaDataType type = std::is_same_v<T, float> ? CUDA_R_32F : CUDA_R_64F;
-  const cublasFillMode_t fill = native(flipped(triangle));
-  SolverCall call(ctx);
-  std::size_t device_bytes = 0, host_bytes = 0;
-  check_cusolver(cusolverDnXpotrf_bufferSize(ctx.solver(), call.params(), fill, a.rows, type, a.data, a.stride, type,
-                                             &device_bytes, &host_bytes),
-                 "cusolverDnXpotrf_bufferSize", where);
-  call.reserve(device_bytes, host_bytes);
-  check_cusolver(cusolverDnXpotrf(ctx.solver(), call.params(), fill, a.rows, type, a.data, a.stride, type,
-                                  call.device(), device_bytes, call.host(), host_bytes, call.info()),
-                 "cusolverDnXpotrf", where);
-  Tensor<double> all(ctx, {a.rows + 1});
-  for_each(ctx, a.rows + 1, GatherDiagonal<T>{a.data, step, call.info(), all.data()});
-  const std::vector<double> there = to_host(ctx, all);
-  return {static_cast<std::int64_t>(there[0]), {there.begin() + 1, there.end()}};
+    constexpr cudaDataType type = std::is_same_v<T, float> ? CUDA_R_32F : CUDA_R_64F;
+    const cublasFillMode_t fill = native(flipped(triangle));
+    SolverCall call(ctx);
+    std::size_t device_bytes = 0, host_bytes = 0;
+    check_cusolver(cusolverDnXpotrf_bufferSize(ctx.solver(), call.params(), fill, a.rows, type, a.data, a.stride, type,
+                                               &device_bytes, &host_bytes),
+                   "cusolverDnXpotrf_bufferSize", where);
+    check_cusolver(cusolverDnXpotrf(ctx.solver(), call.params(), fill, a.rows, type, a.data, a.stride, type,
+                                    call.device(device_bytes), device_bytes, host(host_bytes), host_bytes, call.info()),
+                   "cusolverDnXpotrf", where);
+    for_each(ctx, a.rows + 1, WriteOutcome<T>{a.data, step, call.info(), outcome});
 #else
-  static_cast<void>(ctx);
-  static_cast<void>(where);
-  Factorization result;
-  result.info = for_type<T>(LAPACKE_spotrf_work, LAPACKE_dpotrf_work)(
-      LAPACK_COL_MAJOR, triangle == Triangle::lower ? 'U' : 'L', a.rows, a.data, a.stride);
-  for (std::int64_t i = 0; i < a.rows; ++i) result.diagonal.push_back(static_cast<double>(a.data[i * step]));
-  return result;
+    static_cast<void>(ctx);
+    outcome[0] = for_type<T>(LAPACKE_spotrf_work, LAPACKE_dpotrf_work)(
+        LAPACK_COL_MAJOR, triangle == Triangle::lower ? 'U' : 'L', a.rows, a.data, a.stride);
+    for (std::int64_t i = 0; i < a.rows; ++i) outcome[1 + i] = static_cast<double>(a.data[i * step]);
 #endif
-}
+  }
 
-/// `info` of the result is 0 or the order of the first minor that is not positive definite.
-template <Real T>
-[[nodiscard]] Factorization cholesky(const char* function, Context& ctx, Triangle triangle, View<T> a,
-                                     const SourceLocation& where) {
-  const Matrix<T> matrix = as_square_matrix(function, "a", a, where);
-  if (matrix.rows == 0) return {};
-  require_finite_triangle<T>(ctx, function, triangle, a, where);
-  Factorization result = factorize(ctx, triangle, matrix, where);
+  /// As `syevd`, of n > 0 rows; the outcome goes on with the eigenvalues.
+  template <Real T>
+  void eigen(Context& ctx, View<T> view, T* values, EigenJob job, double* outcome,
+             const SourceLocation& where = SourceLocation::current()) {
+    const Matrix<T> a = as_square_matrix("syevd", "a", view, where);
+    const std::int64_t n = a.rows;
+#if MERISTEM_GPU
+    constexpr cudaDataType type = std::is_same_v<T, float> ? CUDA_R_32F : CUDA_R_64F;
+    const cusolverEigMode_t mode = job == EigenJob::vectors ? CUSOLVER_EIG_MODE_VECTOR : CUSOLVER_EIG_MODE_NOVECTOR;
+    SolverCall call(ctx);
+    std::size_t device_bytes = 0, host_bytes = 0;
+    check_cusolver(cusolverDnXsyevd_bufferSize(ctx.solver(), call.params(), mode, CUBLAS_FILL_MODE_UPPER, n, type,
+                                               a.data, a.stride, type, values, type, &device_bytes, &host_bytes),
+                   "cusolverDnXsyevd_bufferSize", where);
+    check_cusolver(cusolverDnXsyevd(ctx.solver(), call.params(), mode, CUBLAS_FILL_MODE_UPPER, n, type, a.data,
+                                    a.stride, type, values, type, call.device(device_bytes), device_bytes,
+                                    host(host_bytes), host_bytes, call.info()),
+                   "cusolverDnXsyevd", where);
+    for_each(ctx, n + 1, WriteOutcome<T>{values, 1, call.info(), outcome});
+#else
+    const auto [work_size, integer_work_size] = eigen_workspace(n, job, where);
+    Tensor<T> work(ctx, {work_size});
+    Tensor<lapack_int> integer_work(ctx, {integer_work_size});
+    // On such a matrix the iteration may not end.
+    bool finite = true;
+    for (std::int64_t i = 0; i < n; ++i) finite = finite && all_finite(a.data + i * a.stride, i + 1);
+    if (!finite) {
+      std::fill_n(outcome, 1 + n, std::numeric_limits<double>::quiet_NaN());
+      outcome[0] = 1.0;
+      return;
+    }
+    outcome[0] = for_type<T>(LAPACKE_ssyevd_work, LAPACKE_dsyevd_work)(
+        LAPACK_COL_MAJOR, job == EigenJob::vectors ? 'V' : 'N', 'U', a.rows, a.data, a.stride, values, work.data(),
+        static_cast<lapack_int>(work_size), integer_work.data(), static_cast<lapack_int>(integer_work_size));
+    for (std::int64_t i = 0; i < n; ++i) outcome[1 + i] = static_cast<double>(values[i]);
+#endif
+  }
+
+ private:
+#if MERISTEM_GPU
+  [[nodiscard]] void* host(std::size_t bytes) { return bytes > 0 ? host_.emplace_back(bytes).data() : nullptr; }
+
+  std::vector<std::vector<unsigned char>> host_;
+#endif
+};
+
+/// What came of a Cholesky factorisation.
+struct Factorization {
+  std::int64_t info = 0;         ///< 0 or the order of the first minor that is not positive definite
+  std::vector<double> diagonal;  ///< of the factor
+};
+
+/// From the outcome of `Decompositions::factorize`.
+[[nodiscard]] inline Factorization factorization(const char* function, std::span<const double> outcome,
+                                                 const SourceLocation& where) {
+  Factorization result{static_cast<std::int64_t>(outcome[0]), {outcome.begin() + 1, outcome.end()}};
   if (result.info < 0) throw SolverError(concat(function, ": the library refused argument ", -result.info), where);
   // Overflow inside the factorisation ends in a pivot of NaN, which not every library reports.
   for (std::size_t i = 0; result.info == 0 && i < result.diagonal.size(); ++i) {
     if (!std::isfinite(result.diagonal[i])) result.info = static_cast<std::int64_t>(i) + 1;
   }
   return result;
+}
+
+/// Of a matrix that is known to be finite.
+template <Real T>
+[[nodiscard]] Factorization factorize(const char* function, Context& ctx, Triangle triangle, View<T> a,
+                                      const SourceLocation& where = SourceLocation::current()) {
+  if (a.extent(0) == 0) return {};
+  Decompositions calls;
+  Tensor<double> outcome(ctx, {a.extent(0) + 1});
+  calls.factorize(ctx, triangle, a, outcome.data(), where);
+  return factorization(function, to_host(ctx, outcome), where);
+}
+
+template <Real T>
+[[nodiscard]] Factorization cholesky(const char* function, Context& ctx, Triangle triangle, View<T> a,
+                                     const SourceLocation& where) {
+  if (as_square_matrix(function, "a", a, where).rows > 0) require_finite_triangle<T>(ctx, function, triangle, a, where);
+  return factorize(function, ctx, triangle, a, where);
 }
 
 }  // namespace detail
@@ -202,12 +275,6 @@ void potrf(Context& ctx, Triangle triangle, View<T> a, SourceLocation where = So
                     where);
 }
 
-/// What `syevd` computes.
-enum class EigenJob {
-  vectors,  ///< eigenvalues and eigenvectors
-  values,   ///< eigenvalues only, in about a third of the time
-};
-
 /// Eigenvalues and eigenvectors of the symmetric a (n, n), of which only the lower triangle is read, by divide and
 /// conquer.
 ///
@@ -217,8 +284,7 @@ enum class EigenJob {
 template <Real T>
 void syevd(Context& ctx, View<T> a, std::type_identity_t<View<T>> values, EigenJob job = EigenJob::vectors,
            SourceLocation where = SourceLocation::current()) {
-  const auto matrix = detail::as_square_matrix("syevd", "a", a, where);
-  const std::int64_t n = matrix.rows;
+  const std::int64_t n = detail::as_square_matrix("syevd", "a", a, where).rows;
   if (values.rank() != 1 || values.extent(0) != n || !values.is_contiguous()) {
     throw ShapeError(
         concat("syevd: a is ", a.shape(), ", values is ", values.shape(), values.is_contiguous() ? "" : " with gaps",
@@ -227,41 +293,13 @@ void syevd(Context& ctx, View<T> a, std::type_identity_t<View<T>> values, EigenJ
   }
   if (n == 0) return;
 #if !MERISTEM_GPU
-  // Workspace by the formulas in LAPACK's documentation of xSYEVD: the library's own answer to a query is a number of
-  // type T, which for float is rounded down from n = 2897 on and then refused by the same library.
-  const std::int64_t work_size = job == EigenJob::vectors ? 1 + 6 * n + 2 * n * n : 2 * n + 1;
-  const std::int64_t integer_work_size = job == EigenJob::vectors ? 3 + 5 * n : 1;
-  if (work_size > std::numeric_limits<lapack_int>::max()) {
-    throw ShapeError(concat("syevd: a is ", a.shape(), "; its workspace of ", work_size,
-                            " numbers exceeds what LAPACK can count to, 2^31 - 1; the largest order is 32766"),
-                     where);
-  }
+  static_cast<void>(detail::eigen_workspace(n, job, where));  // before anything is read
 #endif
   detail::require_finite_triangle<T>(ctx, "syevd", Triangle::lower, a, where);
-#if MERISTEM_GPU
-  constexpr cudaDataType type = std::is_same_v<T, float> ? CUDA_R_32F : CUDA_R_64F;
-  const cusolverEigMode_t mode = job == EigenJob::vectors ? CUSOLVER_EIG_MODE_VECTOR : CUSOLVER_EIG_MODE_NOVECTOR;
-  detail::SolverCall call(ctx);
-  std::size_t device_bytes = 0, host_bytes = 0;
-  check_cusolver(
-      cusolverDnXsyevd_bufferSize(ctx.solver(), call.params(), mode, CUBLAS_FILL_MODE_UPPER, n, type, matrix.data,
-                                  matrix.stride, type, values.data_handle(), type, &device_bytes, &host_bytes),
-      "cusolverDnXsyevd_bufferSize", where);
-  call.reserve(device_bytes, host_bytes);
-  check_cusolver(cusolverDnXsyevd(ctx.solver(), call.params(), mode, CUBLAS_FILL_MODE_UPPER, n, type, matrix.data,
-                                  matrix.stride, type, values.data_handle(), type, call.device(), device_bytes,
-                                  call.host(), host_bytes, call.info()),
-                 "cusolverDnXsyevd", where);
-  const std::int64_t info = call.finish();
-#else
-  Tensor<T> work(ctx, {work_size});
-  Tensor<lapack_int> integer_work(ctx, {integer_work_size});
-  const std::int64_t info = detail::for_type<T>(LAPACKE_ssyevd_work, LAPACKE_dsyevd_work)(
-      LAPACK_COL_MAJOR, job == EigenJob::vectors ? 'V' : 'N', 'U', matrix.rows, matrix.data, matrix.stride,
-      values.data_handle(), work.data(), static_cast<lapack_int>(work_size), integer_work.data(),
-      static_cast<lapack_int>(integer_work_size));
-#endif
-  detail::require_eigen_success(info, n, where);
+  detail::Decompositions calls;
+  Tensor<double> outcome(ctx, {n + 1});
+  calls.eigen(ctx, a, values.data_handle(), job, outcome.data(), where);
+  detail::require_eigen_success(to_host(ctx, outcome)[0], n, where);
 }
 
 }  // namespace MERISTEM_BACKEND

@@ -168,6 +168,22 @@ template <class T>
   return tensor.empty() ? std::vector<T>() : to_host(ctx, tensor.view());
 }
 
+/// The elements of several contiguous views; waits for the device once. Throws ShapeError for a view with gaps.
+template <class T>
+[[nodiscard]] std::vector<std::vector<std::remove_const_t<T>>> to_host(Context& ctx,
+                                                                       const std::vector<View<T>>& views) {
+  std::vector<std::vector<std::remove_const_t<T>>> result;
+  for (const View<T>& view : views) {
+    if (!view.is_contiguous()) {
+      throw ShapeError(concat("to_host needs contiguous elements; the view of shape ", view.shape(), " is strided"));
+    }
+    auto& elements = result.emplace_back(static_cast<std::size_t>(view.size()));
+    detail::copy_bytes(ctx, elements.data(), view.data_handle(), elements.size() * sizeof(T));
+  }
+  ctx.synchronize();
+  return result;
+}
+
 /// to = from for contiguous views of equal shape. Throws ShapeError otherwise.
 template <class T>
 void copy(Context& ctx, View<const std::type_identity_t<T>> from, View<T> to) {

@@ -13,8 +13,6 @@
 
 namespace meristem::kernels::offset_tiles {
 
-/// Offsets that one launch takes; longer lists take several.
-inline constexpr int most_offsets = 64;
 /// Farthest apart that the offsets of one block may lie: their tile has to fit in shared memory.
 inline constexpr Extent2 farthest = {8, 12};
 

@@ -23,6 +23,7 @@
 #include <cstdint>
 #include <span>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include <meristem/core/blas.hpp>
@@ -157,21 +158,24 @@ void with_kernel(Context& ctx, View<const T> a, View<const T> b, std::span<const
                  const Target& target) {
   offset_tiles::require_map<T>("accumulate_offset_products", "a", a);
   offset_tiles::require_map<T>("accumulate_offset_products", "b", b);
+  std::vector<offset_tiles::Request<T>> requests;
   for (std::size_t i = 0; i < products.size(); ++i) {
     const OffsetProduct& product = products[i];
-    std::vector<Extent2> offsets;
-    for (std::int64_t o = 0; o < product.offsets; ++o) offsets.push_back({product.dy, product.dx + o});
-    // The kernel adds up slabs in double: its sums count as short ones, whatever the number of positions.
-    const bool any = total_size(product.rows) > 0 && total_size(product.columns) > 0;
-    const offset_tiles::Output<T> out{target(i, std::int64_t{0}, any ? 1 : 0), b.extent(3),
-                                      product.offsets * b.extent(3), product.channels.begin, product.channels.size()};
+    offset_tiles::Request<T> request;
+    for (std::int64_t o = 0; o < product.offsets; ++o) request.offsets.push_back({product.dy, product.dx + o});
     for (const IndexRange& rows : product.rows) {
       for (const IndexRange& columns : product.columns) {
         const Region region{{rows.begin, columns.begin}, {rows.end, columns.end}};
-        if (!region.empty()) offset_tiles::add_products<T>(ctx, a, b, region, offsets, nullptr, nullptr, out);
+        if (!region.empty()) request.regions.push_back(region);
       }
     }
+    if (request.regions.empty()) continue;
+    // The kernel adds up slabs in double: its sums count as short ones, whatever the number of positions.
+    request.out = {target(i, std::int64_t{0}, std::int64_t{1}), b.extent(3), product.offsets * b.extent(3),
+                   product.channels.begin, product.channels.size()};
+    requests.push_back(std::move(request));
   }
+  offset_tiles::add_products<T>(ctx, a, b, requests, nullptr, nullptr);
 }
 
 }  // namespace offset_detail

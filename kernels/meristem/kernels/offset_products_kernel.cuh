@@ -5,16 +5,18 @@
 //
 //   a: n × Ha × Wa × A,  b: n × Hb × Wb × B, zero outside its map,  out: offsets × A × B,  wy: Ha, wx: Wa (or ones)
 //
-// `offset_products_kernel`: one block takes a tile of Width × Width channels, up to three runs of neighbouring offsets
-// and one slab of the work. Step by step it copies a tile of a and the same tile of b, larger by the offsets' spread,
-// to one half of its shared memory while it computes from the other half. 128 threads serve a run; each holds the sums
-// of 4 × 4 channel pairs for every offset of the run in registers and walks along the rows: what one offset has read of
-// b is what the next one needs, so a position costs two loads of four channels for 4 · 4 · 5 multiply-adds.
-// The sums of a slab overwrite (=) their place in a scratch array; `AddShiftedSlabs` adds the slabs to `out` (+=) in
-// their order, in double. The number of slabs follows from the shapes alone and nothing is atomic: equal inputs give
-// equal bits, for every block size.
+// One launch computes many such products of the same maps, each over regions and offsets of its own.
 //
-// Order of a sum: inside a slab of R positions in T, over slabs in double. With u = 2^-24 for float32
+// `offset_products_kernel`: one block takes a tile of Width × Width channels, a job, which is up to three runs of
+// neighbouring offsets over one region, and one slab of the job's work. Step by step it copies a tile of a and the same
+// tile of b, larger by the offsets' spread, to one half of its shared memory while it computes from the other half. 128
+// threads serve a run; each holds the sums of 4 × 4 channel pairs for every offset of the run in registers and walks
+// along the rows: what one offset has read of b is what the next one needs, so a position costs two loads of four
+// channels for 4 · 4 · 5 multiply-adds. The sums of a slab overwrite (=) their place in a scratch array;
+// `AddShiftedSlabs` adds the slabs of all regions to `out` (+=) in their order, in double. The number of slabs follows
+// from the shapes alone and nothing is atomic: equal inputs give equal bits, for every block size.
+//
+// Order of a sum: inside a slab of R positions in T, over slabs and regions in double. With u = 2^-24 for float32
 // |error| <= (R + 12)·u·Σ|wy wx a b| + u·|out|.
 //
 // Arithmetic intensity. In float32 with Width = 32 and O offsets a position costs 2 · 32 · 32 · O operations. The 13
@@ -29,6 +31,7 @@
 #include <cstdint>
 #include <span>
 #include <type_traits>
+#include <vector>
 
 #include <meristem/core/config.hpp>
 #include <meristem/core/context.hpp>
@@ -90,6 +93,26 @@ struct Box {
   int right;
 };
 
+/// What the blocks of one group of runs do, over one region.
+struct Job {
+  Box region;
+  int tile_samples;  ///< a's tile
+  int tile_rows;
+  int tile_columns;
+  int wide_rows;  ///< b's tile
+  int wide_columns;
+  int y;  ///< least y and x of the offsets
+  int x;
+  int run_count;
+  Run runs[most_runs<float>];
+  int products;
+  std::int64_t bands;     ///< tiles from the region's top to its bottom
+  std::int64_t segments;  ///< tiles from its left to its right
+  std::int64_t steps;
+  std::int64_t slabs;
+  std::int64_t place;  ///< of its sums (slabs, products, padded_a, padded_b), in matrices of padded_a × padded_b
+};
+
 /// One launch.
 template <class T>
 struct Problem {
@@ -98,24 +121,12 @@ struct Problem {
   const T* weight_y;  ///< null: ones
   const T* weight_x;
   std::int64_t samples;
-  Box region;
-  int tile_samples;  ///< a's tile
-  int tile_rows;
-  int tile_columns;
-  int wide_rows;  ///< b's tile
-  int wide_columns;
-  std::int64_t bands;     ///< tiles from the region's top to its bottom
-  std::int64_t segments;  ///< tiles from its left to its right
-  std::int64_t steps;
-  std::int64_t slabs;
+  const Job* jobs;
+  int job_count;
   int b_tiles;  ///< tiles of channels
-  int group_count;
   std::int64_t padded_a;
   std::int64_t padded_b;
-  int products;
-  T* sums;  ///< (slabs, products, padded_a, padded_b)
-  Run runs[most_offsets];
-  Group groups[most_offsets];
+  T* sums;
 };
 
 /// Where a step's tile lies: its first sample, row and column.
@@ -125,23 +136,20 @@ struct Corner {
   int x;
 };
 
-template <class T>
-__device__ __forceinline__ Corner corner_of_step(const Problem<T>& problem, std::int64_t step) {
-  const std::int64_t band = step / problem.segments;
-  return {band / problem.bands * problem.tile_samples,
-          problem.region.top + static_cast<int>(band % problem.bands) * problem.tile_rows,
-          problem.region.left + static_cast<int>(step % problem.segments) * problem.tile_columns};
+__device__ __forceinline__ Corner corner_of_step(const Job& job, std::int64_t step) {
+  const std::int64_t band = step / job.segments;
+  return {band / job.bands * job.tile_samples, job.region.top + static_cast<int>(band % job.bands) * job.tile_rows,
+          job.region.left + static_cast<int>(step % job.segments) * job.tile_columns};
 }
 
-template <class T>
-__device__ __forceinline__ void move_on(const Problem<T>& problem, Corner& corner) {
-  corner.x += problem.tile_columns;
-  if (corner.x < problem.region.right) return;
-  corner.x = problem.region.left;
-  corner.y += problem.tile_rows;
-  if (corner.y < problem.region.bottom) return;
-  corner.y = problem.region.top;
-  corner.sample += problem.tile_samples;
+__device__ __forceinline__ void move_on(const Job& job, Corner& corner) {
+  corner.x += job.tile_columns;
+  if (corner.x < job.region.right) return;
+  corner.x = job.region.left;
+  corner.y += job.tile_rows;
+  if (corner.y < job.region.bottom) return;
+  corner.y = job.region.top;
+  corner.sample += job.tile_samples;
 }
 
 /// numerator / denominator for small numbers: both at most 512, where the rounded reciprocal is exact enough.
@@ -224,16 +232,17 @@ __device__ __forceinline__ void start_tile(const Map<T>& map, std::int64_t all_s
 
 /// Multiplies this thread's share of a's tile, which it has copied itself, by the weights.
 template <int Quads, class T>
-__device__ __forceinline__ void weigh_tile(const Problem<T>& problem, const Corner& corner, Channels4<T>* tile) {
-  const SmallDivision by_columns(problem.tile_columns);
-  const SmallDivision by_rows(problem.tile_rows);
-  const int size = problem.tile_samples * problem.tile_rows * problem.tile_columns * Quads;
+__device__ __forceinline__ void weigh_tile(const Problem<T>& problem, const Job& job, const Corner& corner,
+                                           Channels4<T>* tile) {
+  const SmallDivision by_columns(job.tile_columns);
+  const SmallDivision by_rows(job.tile_rows);
+  const int size = job.tile_samples * job.tile_rows * job.tile_columns * Quads;
   for (int e = static_cast<int>(threadIdx.x); e < size; e += static_cast<int>(blockDim.x)) {
     const int position = e / Quads;
     const int line = by_columns.quotient(position);
-    const int y = corner.y + line - by_rows.quotient(line) * problem.tile_rows;
-    const int x = corner.x + position - line * problem.tile_columns;
-    if (y >= problem.region.bottom || x >= problem.region.right) continue;
+    const int y = corner.y + line - by_rows.quotient(line) * job.tile_rows;
+    const int x = corner.x + position - line * job.tile_columns;
+    if (y >= job.region.bottom || x >= job.region.right) continue;
     const T weight = (problem.weight_y == nullptr ? T(1) : problem.weight_y[y]) *
                      (problem.weight_x == nullptr ? T(1) : problem.weight_x[x]);
     for (int j = 0; j < 4; ++j) tile[e].at[j] *= weight;
@@ -277,14 +286,14 @@ __device__ __forceinline__ void multiply_row(const Channels4<T>* a, const Channe
 
 /// Adds the rows of one step that belong to `phase` to the sums of one thread.
 template <int Length, int Quads, class T, int Longest>
-__device__ __forceinline__ void multiply_tile(const Problem<T>& problem, const Corner& corner, int phase, int phases,
-                                              const Channels4<T>* a_tile, const Channels4<T>* b_tile,
+__device__ __forceinline__ void multiply_tile(std::int64_t all_samples, const Job& job, const Corner& corner, int phase,
+                                              int phases, const Channels4<T>* a_tile, const Channels4<T>* b_tile,
                                               T (&total)[Longest][4][4]) {
-  const int samples = samples_in_tile(problem.samples - corner.sample, problem.tile_samples);
-  const int below = problem.region.bottom - corner.y;
-  const int rows = below < problem.tile_rows ? below : problem.tile_rows;
-  const int beside = problem.region.right - corner.x;
-  const int columns = beside < problem.tile_columns ? beside : problem.tile_columns;
+  const int samples = samples_in_tile(all_samples - corner.sample, job.tile_samples);
+  const int below = job.region.bottom - corner.y;
+  const int rows = below < job.tile_rows ? below : job.tile_rows;
+  const int beside = job.region.right - corner.x;
+  const int columns = beside < job.tile_columns ? beside : job.tile_columns;
   int sample = 0;
   for (int y = phase;; y += phases) {
     while (y >= rows && sample < samples) {
@@ -292,13 +301,12 @@ __device__ __forceinline__ void multiply_tile(const Problem<T>& problem, const C
       ++sample;
     }
     if (sample >= samples) break;
-    multiply_row<Length, Quads>(a_tile + (sample * problem.tile_rows + y) * problem.tile_columns * Quads,
-                                b_tile + (sample * problem.wide_rows + y) * problem.wide_columns * Quads, columns,
-                                total);
+    multiply_row<Length, Quads>(a_tile + (sample * job.tile_rows + y) * job.tile_columns * Quads,
+                                b_tile + (sample * job.wide_rows + y) * job.wide_columns * Quads, columns, total);
   }
 }
 
-/// Grid: (groups of runs · tiles of channels, slabs). Any block size gives the same bits.
+/// Grid: (jobs · tiles of channels, slabs of the longest job). Any block size gives the same bits.
 template <class T, int Width>
 __global__ void __launch_bounds__(most_runs<T>* run_threads) offset_products_kernel(Problem<T> problem) {
   constexpr int quads = Width / 4;
@@ -309,48 +317,49 @@ __global__ void __launch_bounds__(most_runs<T>* run_threads) offset_products_ker
 
   const int thread = static_cast<int>(threadIdx.x);
   const int threads = static_cast<int>(blockDim.x);
-  const int tile = static_cast<int>(blockIdx.x) / problem.group_count;
-  const Group group = problem.groups[static_cast<int>(blockIdx.x) % problem.group_count];
+  const int tile = static_cast<int>(blockIdx.x) / problem.job_count;
+  const Job& job = problem.jobs[static_cast<int>(blockIdx.x) % problem.job_count];
+  if (blockIdx.y >= job.slabs) return;
   const int a_channel = tile / problem.b_tiles * Width;
   const int b_channel = tile % problem.b_tiles * Width;
   const std::int64_t slab = blockIdx.y;
-  const std::int64_t first_step = slab * problem.steps / problem.slabs;
-  const std::int64_t last_step = (slab + 1) * problem.steps / problem.slabs;
-  const int a_size = problem.tile_samples * problem.tile_rows * problem.tile_columns * quads;
-  const int half = a_size + problem.tile_samples * problem.wide_rows * problem.wide_columns * quads;
+  const std::int64_t first_step = slab * job.steps / job.slabs;
+  const std::int64_t last_step = (slab + 1) * job.steps / job.slabs;
+  const int a_size = job.tile_samples * job.tile_rows * job.tile_columns * quads;
+  const int half = a_size + job.tile_samples * job.wide_rows * job.wide_columns * quads;
   const bool weighted = problem.weight_y != nullptr || problem.weight_x != nullptr;
 
   const auto start_step = [&](const Corner& corner, Channels4<T>* to) {
-    start_tile<quads>(problem.a, problem.samples, problem.region, corner, problem.tile_samples, problem.tile_rows,
-                      problem.tile_columns, a_channel, to);
+    start_tile<quads>(problem.a, problem.samples, job.region, corner, job.tile_samples, job.tile_rows, job.tile_columns,
+                      a_channel, to);
     start_tile<quads>(problem.b, problem.samples, {0, problem.b.rows, 0, problem.b.columns},
-                      {corner.sample, corner.y + group.y, corner.x + group.x}, problem.tile_samples, problem.wide_rows,
-                      problem.wide_columns, b_channel, to + a_size);
+                      {corner.sample, corner.y + job.y, corner.x + job.x}, job.tile_samples, job.wide_rows,
+                      job.wide_columns, b_channel, to + a_size);
   };
 
   // With fewer threads than the runs need the slab is read several times; the GPU's block makes one pass.
-  const int jobs = group.count * run_threads;
-  for (int pass = 0; pass < jobs; pass += threads) {
-    const int job = pass + thread;
-    const bool idle = job >= jobs;
-    const Run run = problem.runs[group.first + (idle ? 0 : job / run_threads)];
-    const int phase = job % run_threads / team;
-    const int a_quad = job % team / quads;
-    const int b_quad = job % quads;
-    const int b_start = ((run.y - group.y) * problem.wide_columns + run.x - group.x) * quads;
+  const int places = job.run_count * run_threads;
+  for (int pass = 0; pass < places; pass += threads) {
+    const int place = pass + thread;
+    const bool idle = place >= places;
+    const Run run = job.runs[idle ? 0 : place / run_threads];
+    const int phase = place % run_threads / team;
+    const int a_quad = place % team / quads;
+    const int b_quad = place % quads;
+    const int b_start = ((run.y - job.y) * job.wide_columns + run.x - job.x) * quads;
     T total[longest][4][4] = {};
 
-    Corner next = corner_of_step(problem, first_step);
+    Corner next = corner_of_step(job, first_step);
     start_step(next, shared);
     for (std::int64_t step = first_step; step < last_step; ++step) {
       const Corner corner = next;
       Channels4<T>* const a_tile = shared + (step - first_step) % 2 * half;
       Channels4<T>* const other = shared + (step - first_step + 1) % 2 * half;
       wait_for_copies();
-      if (weighted) weigh_tile<quads>(problem, corner, a_tile);
+      if (weighted) weigh_tile<quads>(problem, job, corner, a_tile);
       __syncthreads();
       if (step + 1 < last_step) {
-        move_on(problem, next);
+        move_on(job, next);
         start_step(next, other);
       }
       if (idle) continue;
@@ -358,19 +367,19 @@ __global__ void __launch_bounds__(most_runs<T>* run_threads) offset_products_ker
       const Channels4<T>* const b = a_tile + a_size + b_start + b_quad;
       switch (run.length) {
         case 1:
-          multiply_tile<1, quads>(problem, corner, phase, phases, a, b, total);
+          multiply_tile<1, quads>(problem.samples, job, corner, phase, phases, a, b, total);
           break;
         case 2:
-          multiply_tile<2, quads>(problem, corner, phase, phases, a, b, total);
+          multiply_tile<2, quads>(problem.samples, job, corner, phase, phases, a, b, total);
           break;
         case 3:
-          multiply_tile<3, quads>(problem, corner, phase, phases, a, b, total);
+          multiply_tile<3, quads>(problem.samples, job, corner, phase, phases, a, b, total);
           break;
         case 4:
-          if constexpr (longest > 3) multiply_tile<4, quads>(problem, corner, phase, phases, a, b, total);
+          if constexpr (longest > 3) multiply_tile<4, quads>(problem.samples, job, corner, phase, phases, a, b, total);
           break;
         default:
-          if constexpr (longest > 4) multiply_tile<5, quads>(problem, corner, phase, phases, a, b, total);
+          if constexpr (longest > 4) multiply_tile<5, quads>(problem.samples, job, corner, phase, phases, a, b, total);
           break;
       }
     }
@@ -378,7 +387,7 @@ __global__ void __launch_bounds__(most_runs<T>* run_threads) offset_products_ker
     // One phase after the other, so that their sum has one order.
     T* const out =
         problem.sums +
-        ((slab * problem.products + run.first) * problem.padded_a + a_channel + a_quad * 4) * problem.padded_b +
+        ((job.place + slab * job.products + run.first) * problem.padded_a + a_channel + a_quad * 4) * problem.padded_b +
         b_channel + b_quad * 4;
     for (int p = 0; p < phases; ++p) {
       if (p == phase && !idle) {
@@ -387,11 +396,11 @@ __global__ void __launch_bounds__(most_runs<T>* run_threads) offset_products_ker
           if (j >= run.length) break;
           MERISTEM_UNROLL
           for (int c = 0; c < 4; ++c) {
-            auto& place = *reinterpret_cast<Channels4<T>*>(out + (j * problem.padded_a + c) * problem.padded_b);
-            Channels4<T> sum = p == 0 ? Channels4<T>{} : place;
+            auto& cell = *reinterpret_cast<Channels4<T>*>(out + (j * problem.padded_a + c) * problem.padded_b);
+            Channels4<T> sum = p == 0 ? Channels4<T>{} : cell;
             MERISTEM_UNROLL
             for (int q = 0; q < 4; ++q) sum.at[q] += total[j][c][q];
-            place = sum;
+            cell = sum;
           }
         }
       }
@@ -412,23 +421,42 @@ struct Output {
   std::int64_t channels;
 };
 
-/// out(o, c, q) += the sum of all slabs.
+/// The slabs of one product of one job, in matrices of the scratch array.
+struct Source {
+  std::int64_t place;
+  std::int64_t stride;
+  std::int64_t slabs;
+};
+
+/// Where the sums of one offset over all its regions go: sources [first, end).
+template <class T>
+struct Destination {
+  Output<T> out;  ///< its offset_stride does not count
+  std::int64_t first;
+  std::int64_t end;
+};
+
+/// out(c, q) += the sum of all slabs, for each destination.
 template <class T>
 struct AddShiftedSlabs {
   const T* sums;
-  std::int64_t slabs;
-  std::int64_t slab_stride;
+  const Source* sources;
+  const Destination<T>* destinations;
   std::int64_t padded_a;
   std::int64_t padded_b;
-  Output<T> out;
-  int place[most_offsets];  ///< an offset's place among the products; -1: nothing to add
 
   MERISTEM_HD void operator()(std::int64_t o, std::int64_t c, std::int64_t q) const {
-    if (place[o] < 0) return;
-    const T* const from = sums + (place[o] * padded_a + out.first + c) * padded_b + q;
+    const Destination<T>& to = destinations[o];
+    if (c >= to.out.channels) return;
     double total = 0.0;
-    for (std::int64_t slab = 0; slab < slabs; ++slab) total += static_cast<double>(from[slab * slab_stride]);
-    T& element = out.data[o * out.offset_stride + c * out.channel_stride + q];
+    for (std::int64_t s = to.first; s < to.end; ++s) {
+      const Source& from = sources[s];
+      const T* const element = sums + (from.place * padded_a + to.out.first + c) * padded_b + q;
+      for (std::int64_t slab = 0; slab < from.slabs; ++slab) {
+        total += static_cast<double>(element[slab * from.stride * padded_a * padded_b]);
+      }
+    }
+    T& element = to.out.data[c * to.out.channel_stride + q];
     element = static_cast<T>(static_cast<double>(element) + total);
   }
 };
@@ -441,69 +469,133 @@ template <class T>
           static_cast<int>(view.extent(3)), aligned};
 }
 
+/// Products over some regions, all of which are added to the same place.
+template <class T>
+struct Request {
+  std::vector<Region> regions;
+  std::vector<Extent2> offsets;
+  Output<T> out;
+};
+
+/// The table of a launch.
+template <class T>
+struct Work {
+  std::vector<Job> jobs;
+  std::vector<Source> sources;
+  std::vector<Destination<T>> destinations;
+  std::int64_t steps = 0;      ///< of all jobs
+  std::int64_t positions = 0;  ///< of the largest pair of tiles
+  int runs = 0;                ///< of the job with most of them
+};
+
+/// A job for each region and group of offsets, without slabs yet; a source's `stride` is the job it belongs to, its
+/// `place` that in the job.
 template <class T, int Width>
-void accumulate(Context& ctx, View<const T> a, View<const T> b, const Region& region, std::span<const Extent2> offsets,
-                const T* weight_y, const T* weight_x, const Output<T>& out) {
-  const OffsetPlan plan = plan_offsets(offsets, region, {b.extent(1), b.extent(2)}, longest_run<T>, most_runs<T>);
-  if (plan.products == 0) return;
+[[nodiscard]] Work<T> divide(View<const T> a, View<const T> b, std::span<const Request<T>> requests) {
   constexpr std::int64_t capacity = half_bytes / (Width * static_cast<int>(sizeof(T)));
   constexpr std::int64_t phases = run_threads / (Width / 4 * Width / 4);
-  const Tile tile = choose_tile(a.extent(0), region.extent(), plan.spread, capacity, phases);
   const auto ceil_div = [](std::int64_t n, std::int64_t d) { return (n + d - 1) / d; };
+  const std::int64_t samples = a.extent(0);
+  Work<T> work;
+  for (const Request<T>& request : requests) {
+    std::vector<std::vector<Source>> found(request.offsets.size());
+    for (const Region& region : request.regions) {
+      const OffsetPlan plan =
+          plan_offsets(request.offsets, region, {b.extent(1), b.extent(2)}, longest_run<T>, most_runs<T>);
+      const Tile tile = choose_tile(samples, region.extent(), plan.spread, capacity, phases);
+      std::vector<Source> of_product;
+      for (const Group& group : plan.groups) {
+        Job job{};
+        job.region = {static_cast<int>(region.begin.y), static_cast<int>(region.end.y),
+                      static_cast<int>(region.begin.x), static_cast<int>(region.end.x)};
+        job.tile_samples = static_cast<int>(tile.samples);
+        job.tile_rows = static_cast<int>(tile.rows);
+        job.tile_columns = static_cast<int>(tile.columns);
+        job.wide_rows = static_cast<int>(tile.rows + plan.spread.y);
+        job.wide_columns = static_cast<int>(tile.columns + plan.spread.x);
+        job.y = group.y;
+        job.x = group.x;
+        job.run_count = group.count;
+        for (int r = 0; r < group.count; ++r) {
+          Run& run = job.runs[r] = plan.runs[static_cast<std::size_t>(group.first + r)];
+          run.first = job.products;
+          job.products += run.length;
+        }
+        job.bands = ceil_div(region.extent().y, tile.rows);
+        job.segments = ceil_div(region.extent().x, tile.columns);
+        job.steps = ceil_div(samples, tile.samples) * job.bands * job.segments;
+        for (int product = 0; product < job.products; ++product)
+          of_product.push_back({product, std::ssize(work.jobs), 0});
+        work.steps += job.steps;
+        work.positions = std::max(
+            work.positions, tile.samples * (tile.rows * tile.columns + std::int64_t{job.wide_rows} * job.wide_columns));
+        work.runs = std::max(work.runs, job.run_count);
+        work.jobs.push_back(job);
+      }
+      for (std::size_t o = 0; o < found.size(); ++o) {
+        if (plan.place[o] >= 0) found[o].push_back(of_product[static_cast<std::size_t>(plan.place[o])]);
+      }
+    }
+    for (std::size_t o = 0; o < found.size(); ++o) {
+      if (found[o].empty()) continue;
+      Output<T> out = request.out;
+      out.data += static_cast<std::int64_t>(o) * out.offset_stride;
+      const std::int64_t first = std::ssize(work.sources);
+      work.sources.insert(work.sources.end(), found[o].begin(), found[o].end());
+      work.destinations.push_back({out, first, std::ssize(work.sources)});
+    }
+  }
+  return work;
+}
 
-  Problem<T> problem{};
-  problem.a = as_map(a);
-  problem.b = as_map(b);
-  problem.weight_y = weight_y;
-  problem.weight_x = weight_x;
-  problem.samples = a.extent(0);
-  problem.region = {static_cast<int>(region.begin.y), static_cast<int>(region.end.y), static_cast<int>(region.begin.x),
-                    static_cast<int>(region.end.x)};
-  problem.tile_samples = static_cast<int>(tile.samples);
-  problem.tile_rows = static_cast<int>(tile.rows);
-  problem.tile_columns = static_cast<int>(tile.columns);
-  problem.wide_rows = static_cast<int>(tile.rows + plan.spread.y);
-  problem.wide_columns = static_cast<int>(tile.columns + plan.spread.x);
-  problem.bands = ceil_div(region.extent().y, tile.rows);
-  problem.segments = ceil_div(region.extent().x, tile.columns);
-  problem.steps = ceil_div(problem.samples, tile.samples) * problem.bands * problem.segments;
-  const std::int64_t a_tiles = ceil_div(a.extent(3), Width);
-  const std::int64_t b_tiles = ceil_div(b.extent(3), Width);
-  problem.b_tiles = static_cast<int>(b_tiles);
-  problem.padded_a = a_tiles * Width;
-  problem.padded_b = b_tiles * Width;
-  problem.products = plan.products;
-  problem.group_count = static_cast<int>(plan.groups.size());
-  std::copy(plan.runs.begin(), plan.runs.end(), problem.runs);
-  std::copy(plan.groups.begin(), plan.groups.end(), problem.groups);
+template <class T, int Width>
+void accumulate(Context& ctx, View<const T> a, View<const T> b, std::span<const Request<T>> requests, const T* weight_y,
+                const T* weight_x) {
+  Work<T> work = divide<T, Width>(a, b, requests);
+  if (work.jobs.empty()) return;
+  const auto ceil_div = [](std::int64_t n, std::int64_t d) { return (n + d - 1) / d; };
+  const std::int64_t a_tiles = ceil_div(a.extent(3), Width), b_tiles = ceil_div(b.extent(3), Width);
 
   // Four blocks for every multiprocessor of a large GPU; the last addition is serial over the slabs.
   constexpr std::int64_t target_blocks = 528;
   constexpr std::int64_t most_slabs = 132;
   constexpr std::int64_t least_slab_steps = 4;
-  const std::int64_t blocks = a_tiles * b_tiles * problem.group_count;
-  problem.slabs = std::min(
-      {std::max<std::int64_t>(1, target_blocks / blocks), most_slabs, ceil_div(problem.steps, least_slab_steps)});
-  auto sums = empty<T>(ctx, {problem.slabs, problem.products, problem.padded_a, problem.padded_b});
-  problem.sums = sums.data();
+  const std::int64_t slab_steps = std::max(least_slab_steps, ceil_div(work.steps * a_tiles * b_tiles, target_blocks));
+  std::int64_t matrices = 0, slabs = 0;
+  for (Job& job : work.jobs) {
+    job.slabs = std::min(most_slabs, ceil_div(job.steps, slab_steps));
+    job.place = matrices;
+    matrices += job.slabs * job.products;
+    slabs = std::max(slabs, job.slabs);
+  }
+  for (Source& source : work.sources) {
+    const Job& job = work.jobs[static_cast<std::size_t>(source.stride)];
+    source = {job.place + source.place, job.products, job.slabs};
+  }
+  const Tensor<Job> jobs = from_host<Job>(ctx, {std::ssize(work.jobs)}, work.jobs);
+  const Tensor<Source> sources = from_host<Source>(ctx, {std::ssize(work.sources)}, work.sources);
+  const auto destinations = from_host<Destination<T>>(ctx, {std::ssize(work.destinations)}, work.destinations);
+  auto sums = empty<T>(ctx, {matrices, a_tiles * Width, b_tiles * Width});
 
-  int runs = 0;
-  for (const Group& group : plan.groups) runs = std::max(runs, group.count);
-  const std::int64_t positions =
-      tile.samples * (tile.rows * tile.columns + std::int64_t{problem.wide_rows} * problem.wide_columns);
-  const dim3 grid(blocks_for(blocks, 1), static_cast<unsigned>(problem.slabs));
-  launch<offset_products_kernel<T, Width>>(ctx, grid, block_threads(ctx, static_cast<unsigned>(runs * run_threads)),
-                                           static_cast<std::size_t>(positions) * Width * sizeof(T) * 2, problem);
-
-  AddShiftedSlabs<T> add{problem.sums,
-                         problem.slabs,
-                         problem.products * problem.padded_a * problem.padded_b,
-                         problem.padded_a,
-                         problem.padded_b,
-                         out,
-                         {}};
-  std::copy(plan.place.begin(), plan.place.end(), add.place);
-  for_each(ctx, static_cast<std::int64_t>(offsets.size()), out.channels, b.extent(3), add);
+  const Problem<T> problem{as_map(a),
+                           as_map(b),
+                           weight_y,
+                           weight_x,
+                           a.extent(0),
+                           jobs.data(),
+                           static_cast<int>(work.jobs.size()),
+                           static_cast<int>(b_tiles),
+                           sums.extent(1),
+                           sums.extent(2),
+                           sums.data()};
+  const dim3 grid(blocks_for(a_tiles * b_tiles * std::ssize(work.jobs), 1), static_cast<unsigned>(slabs));
+  launch<offset_products_kernel<T, Width>>(ctx, grid,
+                                           block_threads(ctx, static_cast<unsigned>(work.runs * run_threads)),
+                                           static_cast<std::size_t>(work.positions) * Width * sizeof(T) * 2, problem);
+  std::int64_t channels = 0;
+  for (const Request<T>& request : requests) channels = std::max(channels, request.out.channels);
+  for_each(ctx, destinations.size(), channels, b.extent(3),
+           AddShiftedSlabs<T>{sums.data(), sources.data(), destinations.data(), sums.extent(1), sums.extent(2)});
 }
 
 /// Throws ShapeError unless the kernel can take the map.
@@ -521,23 +613,15 @@ void require_map(const char* function, const char* argument, const View<const T>
   }
 }
 
-/// offset_products_tiled without its checks.
+/// offset_products_tiled without its checks, of several requests, no two of which add to the same place; two launches.
 template <class T>
-void add_products(Context& ctx, View<const T> a, View<const T> b, const Region& region,
-                  std::span<const Extent2> offsets, const T* weight_y, const T* weight_x, Output<T> out) {
-  while (!offsets.empty()) {
-    const auto some = offsets.first(std::min<std::size_t>(most_offsets, offsets.size()));
-    if constexpr (sizeof(T) == 4) {
-      // Doubles in narrow tiles only: twice the registers for each sum.
-      const bool wide = std::max(a.extent(3), b.extent(3)) > 16;
-      if (wide) accumulate<T, 32>(ctx, a, b, region, some, weight_y, weight_x, out);
-      if (!wide) accumulate<T, 16>(ctx, a, b, region, some, weight_y, weight_x, out);
-    } else {
-      accumulate<T, 16>(ctx, a, b, region, some, weight_y, weight_x, out);
-    }
-    offsets = offsets.subspan(some.size());
-    out.data += std::ssize(some) * out.offset_stride;
+void add_products(Context& ctx, View<const T> a, View<const T> b, std::span<const Request<T>> requests,
+                  const T* weight_y, const T* weight_x) {
+  if constexpr (sizeof(T) == 4) {
+    // Doubles in narrow tiles only: twice the registers for each sum.
+    if (std::max(a.extent(3), b.extent(3)) > 16) return accumulate<T, 32>(ctx, a, b, requests, weight_y, weight_x);
   }
+  accumulate<T, 16>(ctx, a, b, requests, weight_y, weight_x);
 }
 
 }  // namespace offset_tiles
@@ -587,8 +671,9 @@ void offset_products_tiled(Context& ctx, View<const std::type_identity_t<T>> a, 
   if (out.empty() || a.extent(0) == 0 || region.empty()) return;
 
   const std::int64_t width = b.extent(3);
-  offset_tiles::add_products<T>(ctx, a, b, region, offsets, weight_y.data_handle(), weight_x.data_handle(),
-                                {out.data_handle(), a.extent(3) * width, width, 0, a.extent(3)});
+  const offset_tiles::Request<T> request{
+      {region}, {offsets.begin(), offsets.end()}, {out.data_handle(), a.extent(3) * width, width, 0, a.extent(3)}};
+  offset_tiles::add_products<T>(ctx, a, b, std::span(&request, 1), weight_y.data_handle(), weight_x.data_handle());
 }
 
 }  // namespace meristem::kernels

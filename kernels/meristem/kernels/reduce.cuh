@@ -127,19 +127,31 @@ template <class Op>
   return total;
 }
 
-/// The combination of op.term(i) for i in [0, count); waits for the device.
+/// The combination (1) of op.term(i) for i in [0, count), count > 0.
 template <class Op>
-typename Op::Value reduce(Context& ctx, const Op& op, std::int64_t count) {
+[[nodiscard]] Tensor<typename Op::Value> reduced(Context& ctx, const Op& op, std::int64_t count) {
   using Value = typename Op::Value;
-  if (count == 0) return Op::identity();
   constexpr std::int64_t least = 4096, most_blocks = 1024;
   const std::int64_t segment = least * ((count - 1) / (least * most_blocks) + 1);
   const std::int64_t blocks = (count - 1) / segment + 1;
   Tensor<Value> partials(ctx, {blocks});
   launch<reduce_segments<Op>>(ctx, dim3(static_cast<unsigned>(blocks)), block_threads(ctx, reduce_threads), 0, op,
                               count, segment, partials.data());
-  return to_host(ctx, combined<Op>(ctx, std::move(partials)))[0];
+  return combined<Op>(ctx, std::move(partials));
 }
+
+/// The same on the host, for any count; waits for the device.
+template <class Op>
+typename Op::Value reduce(Context& ctx, const Op& op, std::int64_t count) {
+  return count == 0 ? Op::identity() : to_host(ctx, reduced<Op>(ctx, op, count))[0];
+}
+
+/// *total += *term
+struct AddValue {
+  const double* term;
+  double* total;
+  MERISTEM_HD void operator()(std::int64_t) const { *total += *term; }
+};
 
 struct SumOp {
   using Value = double;
@@ -336,6 +348,17 @@ template <class T>
 [[nodiscard]] double sum_squares(Context& ctx, View<T> x) {
   detail::require_contiguous("sum_squares", "x", x);
   return detail::reduce(ctx, detail::Dot<std::remove_const_t<T>>(x.data_handle(), x.data_handle()), x.size());
+}
+
+/// total += `dot` of x and y; `total` is in the context's memory, and nothing is waited for. Throws as `dot`.
+template <class T, class U>
+requires std::is_same_v<std::remove_const_t<T>, std::remove_const_t<U>>
+void add_dot(Context& ctx, View<T> x, View<U> y, double* total) {
+  detail::require_same_shape("add_dot", "x", x, "y", y);
+  if (x.empty()) return;
+  const Tensor<double> sum =
+      detail::reduced(ctx, detail::Dot<std::remove_const_t<T>>(x.data_handle(), y.data_handle()), x.size());
+  for_each(ctx, 1, detail::AddValue{sum.data(), total});
 }
 
 /// Largest magnitude of all elements: 0 if there are none, NaN if one of them is NaN. Waits for the device. Throws

@@ -115,7 +115,9 @@ class MapStatistics {
   /// (1/n) ‖V_goal‖².
   [[nodiscard]] double goal_norm2() const { return goal_squares_ / static_cast<double>(samples_); }
   /// Ψ = (1/n) ‖V_proj‖²; after the second pass.
-  [[nodiscard]] double bottleneck() const { return residual_squares_ / static_cast<double>(samples_); }
+  [[nodiscard]] double bottleneck(Context& ctx) const {
+    return to_host(ctx, residual_squares_)[0] / static_cast<double>(samples_);
+  }
   /// Relative error of the elements.
   [[nodiscard]] static double resolution() { return static_cast<double>(std::numeric_limits<T>::epsilon()); }
 
@@ -127,6 +129,8 @@ class MapStatistics {
   };
 
   void require_maps(View<const T> unit_input) const;
+
+  [[nodiscard]] Tensor<double> mean_of_consumer(Context& ctx);
 
   /// Of the consumer's weight, with as many outputs.
   [[nodiscard]] Shape weight_shape(std::int64_t outputs) const;
@@ -181,12 +185,13 @@ class MapStatistics {
   std::optional<PatchCovariance<T>> s1_maps_;
   std::optional<Covariance<T>> s1_rows_, fisher_;
   std::optional<PatchCrossCovariance<T>> m_, n_, noise_, explained_;
+  Tensor<double> s1_;               // its mean, once it was asked for
   Tensor<double> m1t_, m1t_noise_;  // (q, d): sums in the first pass, then means
   double damping_ = 0.0;
   BestMove<double> move_;
   Readout minus_move_, whitening_;
   double goal_squares_ = 0.0;
-  double residual_squares_ = 0.0;
+  Tensor<double> residual_squares_;  // (1)
   std::int64_t samples_ = 0;
   std::int64_t seen_again_ = 0;  // samples of the second pass
 };

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cmath>
+#include <utility>
 #include <vector>
 
 #include <meristem/grow/measure/map_statistics.hpp>
@@ -33,6 +34,20 @@ void PooledPatches<T>::operator()(std::int64_t row, std::int64_t tap, std::int64
   out[(row * patch.kernel.size() + tap) * channels + c] = count > 0 ? sum / static_cast<T>(count) : T(0);
 }
 
+/// weight = factor · the first columns of from (outputs, d), bias = factor · the last one if there is one more.
+template <Real T>
+struct SplitReadout {
+  const double* from;
+  std::int64_t d, features;
+  double factor;
+  T* weight;
+  T* bias;
+  MERISTEM_HD void operator()(std::int64_t o, std::int64_t i) const {
+    const T value = static_cast<T>(factor * from[o * d + i]);
+    (i < features ? weight[o * features + i] : bias[o]) = value;
+  }
+};
+
 template <Real T>
 MapStatistics<T>::MapStatistics(Context& ctx, const SiteShape& site, FanOut fan_out, const Options& options)
     : site_(site),
@@ -40,7 +55,8 @@ MapStatistics<T>::MapStatistics(Context& ctx, const SiteShape& site, FanOut fan_
       fan_out_(site.consumer.convolution ? fan_out : FanOut::full),
       options_(options),
       m1t_(zeros<double>(ctx, {site.fan_out(), site.consumer_inputs()})),
-      m1t_noise_(options.move_noise ? zeros<double>(ctx, m1t_.shape()) : Tensor<double>()) {
+      m1t_noise_(options.move_noise ? zeros<double>(ctx, m1t_.shape()) : Tensor<double>()),
+      residual_squares_(zeros<double>(ctx, {1})) {
   site.check();
   const std::int64_t q = site.fan_out();
   if (options.covariance) {
@@ -75,6 +91,7 @@ void MapStatistics<T>::update(Context& ctx, View<const T> unit_input, View<const
   }
   if (m_) for_each_part(ctx, unit_input, goal, [&](View<const T> x, View<const T> v) { m_->update(ctx, x, v); });
   if (fisher_) fisher_->update(ctx, goal, n);
+  s1_ = {};
   if (s1_maps_) s1_maps_->update(ctx, consumer_input);
   if (s1_rows_) s1_rows_->update(ctx, consumer_input, n);
   if (options_.consumer) add_consumer_products(ctx, site_, consumer_input, goal, m1t_);
@@ -109,7 +126,7 @@ void MapStatistics<T>::merge(Context& ctx, const MapStatistics& other) {
   join(n_, other.n_);
   join(noise_, other.noise_);
   join(explained_, other.explained_);
-  residual_squares_ += other.residual_squares_;
+  kernels::axpy<double>(ctx, 1.0, other.residual_squares_, residual_squares_.view());
   seen_again_ += other.seen_again_;
 }
 
@@ -148,7 +165,7 @@ void MapStatistics<T>::update_residual(Context& ctx, View<const T> unit_input, V
   Tensor<T> residual(ctx, goal.shape());
   read(ctx, minus_move_, consumer_input, residual.view());
   kernels::axpy<T>(ctx, T(1), goal, residual);
-  residual_squares_ += kernels::sum_squares<T>(ctx, residual.view());
+  kernels::add_dot<T, T>(ctx, residual.view(), residual.view(), residual_squares_.data());
   for_each_part(ctx, unit_input, residual, [&](View<const T> x, View<const T> v) { n_->update(ctx, x, v); });
   if (noise_) {
     const Tensor<T> flipped = with_random_signs<T>(ctx, residual.view(), seen_again_);
@@ -166,6 +183,12 @@ Tensor<double> MapStatistics<T>::covariance(Context& ctx) {
 
 template <Real T>
 Tensor<double> MapStatistics<T>::consumer_covariance(Context& ctx) {
+  if (s1_.empty()) s1_ = mean_of_consumer(ctx);
+  return clone(ctx, s1_);
+}
+
+template <Real T>
+Tensor<double> MapStatistics<T>::mean_of_consumer(Context& ctx) {
   if (s1_maps_) return s1_maps_->mean(ctx);
   if (s1_rows_) return s1_rows_->mean(ctx);
   // An empty hidden layer leaves the bias, one at every position.
@@ -211,16 +234,12 @@ template <Real T>
 auto MapStatistics<T>::readout(Context& ctx, const Tensor<double>& from, double factor) const -> Readout {
   const std::int64_t outputs = from.extent(0), d = site_.consumer_inputs();
   const std::int64_t features = d - (site_.consumer.bias ? 1 : 0);
-  std::vector<T> weights, biases;
-  const std::vector<double> rows = to_host(ctx, from);
-  for (std::int64_t o = 0; o < outputs; ++o) {
-    for (std::int64_t i = 0; i < d; ++i) {
-      const double value = factor * rows[static_cast<std::size_t>(o * d + i)];
-      (i < features ? weights : biases).push_back(static_cast<T>(value));
-    }
+  Readout result{Tensor<T>(ctx, weight_shape(outputs)), Tensor<T>(ctx, {(d - features) * outputs}), outputs};
+  if (d > 0) {
+    for_each(ctx, outputs, d,
+             detail::SplitReadout<T>{from.data(), d, features, factor, result.weight.data(), result.bias.data()});
   }
-  return {from_host<T>(ctx, weight_shape(outputs), weights),
-          from_host<T>(ctx, {static_cast<std::int64_t>(biases.size())}, biases), outputs};
+  return result;
 }
 
 template <Real T>

@@ -14,36 +14,44 @@ template <Real T>
 NumbersOfUnits numbers_of_units(Context& ctx, const Site<T>& site) {
   NumbersOfUnits result;
   const std::int64_t width = site.width();
-  const std::vector<T> rows = to_host(ctx, site.producer.weight().value);
-  const std::vector<T> biases = site.producer.has_bias() ? to_host(ctx, site.producer.bias().value) : std::vector<T>();
+  std::vector<View<const T>> there{site.producer.weight().value};
+  const auto add = [&](const Tensor<T>& numbers) {
+    there.push_back(numbers);
+    return there.size() - 1;
+  };
+  const std::size_t bias = site.producer.has_bias() ? add(site.producer.bias().value) : 0;
+  const std::size_t readers = there.size();
+  for (std::size_t i = 0; i < site.readers(); ++i) add(site.reader(i).consumer.weight().value);
+  const std::size_t norm = there.size();
+  if (site.producer.norm()) {
+    add(site.producer.norm()->running_mean().value);
+    add(site.producer.norm()->running_variance().value);
+    add(site.producer.norm()->weight().value);
+    add(site.producer.norm()->bias().value);
+  }
+  const std::vector<std::vector<T>> here = to_host(ctx, there);
+  const std::vector<T>& rows = here[0];
   const std::size_t features = width > 0 ? rows.size() / static_cast<std::size_t>(width) : 0;
   for (std::size_t k = 0; k < static_cast<std::size_t>(width); ++k) {
     for (std::size_t i = 0; i < features; ++i) result.fan_in.push_back(static_cast<double>(rows[k * features + i]));
-    if (!biases.empty()) result.fan_in.push_back(static_cast<double>(biases[k]));
-  }
-  std::vector<std::vector<T>> columns;
-  for (std::size_t i = 0; i < site.readers(); ++i) {
-    columns.push_back(to_host(ctx, site.reader(i).consumer.weight().value));
+    if (bias > 0) result.fan_in.push_back(static_cast<double>(here[bias][k]));
   }
   for (std::int64_t k = 0; k < width; ++k) {
-    for (std::size_t i = 0; i < columns.size(); ++i) {
+    for (std::size_t i = 0; i < site.readers(); ++i) {
+      const std::vector<T>& columns = here[readers + i];
       const std::int64_t q = site.reader(i).consumer.out_features();
-      const std::int64_t taps = q > 0 ? static_cast<std::int64_t>(columns[i].size()) / (width * q) : 0;
+      const std::int64_t taps = q > 0 ? static_cast<std::int64_t>(columns.size()) / (width * q) : 0;
       for (std::int64_t tap = 0; tap < taps; ++tap) {
         for (std::int64_t o = 0; o < q; ++o) {
           const std::int64_t at = (o * taps + tap) * width + k;
-          result.fan_out.push_back(static_cast<double>(columns[i][static_cast<std::size_t>(at)]));
+          result.fan_out.push_back(static_cast<double>(columns[static_cast<std::size_t>(at)]));
         }
       }
     }
   }
   if (!site.producer.norm()) return result;
-  const auto read = [&](const Tensor<T>& tensor) {
-    const std::vector<T> values = to_host(ctx, tensor);
-    return std::vector<double>(values.begin(), values.end());
-  };
-  result.norm = {read(site.producer.norm()->running_mean().value), read(site.producer.norm()->running_variance().value),
-                 read(site.producer.norm()->weight().value), read(site.producer.norm()->bias().value)};
+  const auto doubles = [&](std::size_t i) { return std::vector<double>(here[norm + i].begin(), here[norm + i].end()); };
+  result.norm = {doubles(0), doubles(1), doubles(2), doubles(3)};
   return result;
 }
 

@@ -140,7 +140,7 @@ void SiteStatistics<T>::finish_maps(Context& ctx, SiteMoments& result) {
   moments.m1 = maps_->first_moment(ctx);
   result.move = maps_->take_move();
   result.consumer_damping = maps_->damping();
-  result.bottleneck = needs_.residual ? maps_->bottleneck() : unexpressed(ctx, result);
+  result.bottleneck = needs_.residual ? maps_->bottleneck(ctx) : unexpressed(ctx, result);
   if (needs_.residual) result.n = maps_->residual_cross_moment(ctx);
   if (needs_.noise && needs_.residual) result.noise = maps_->noise_cross_moment(ctx);
   if (needs_.joint) result.explained = maps_->explained(ctx);
@@ -172,6 +172,7 @@ void SiteStatistics<T>::require_finite(Context& ctx, const SiteMoments& site) co
   check("P", m.cross);
   check("E", m.fisher);
   check("N", site.n);
+  check("the noise of N", site.noise);
   detail::require_finite<double>(ctx, given);
 }
 

@@ -25,13 +25,13 @@ struct Multiply {
   MERISTEM_HD void operator()(std::int64_t i) const { out[i] = a[i] * b[i]; }
 };
 
-/// out = (h - shift of its column)², elementwise.
+/// out = (h - mean of its column)², elementwise, for the sums of the columns of h.
 template <Real T>
 struct SquaredDeviation {
   const T* h;
-  const T* shift;
+  const T* sums;
   T* out;
-  std::int64_t columns;
+  std::int64_t rows, columns;
   MERISTEM_HD void operator()(std::int64_t row, std::int64_t column) const;
 };
 
@@ -60,43 +60,57 @@ class UnitEffects {
   /// the consumer reads.
   void update(Context& ctx, View<const T> unit_input, View<const T> goal, View<const T> consumer_input = {});
 
+  // The first of these waits for the device.
   [[nodiscard]] double positive(std::int64_t unit) const { return of(positive_, unit) / count(); }
   [[nodiscard]] double negative(std::int64_t unit) const { return -of(negative_, unit) / count(); }
   /// Of the pre-activation over samples and positions; only with a BatchNorm between the units and the consumer.
   [[nodiscard]] double mean(std::int64_t unit) const { return of(mean_, unit); }
   [[nodiscard]] double variance(std::int64_t unit) const {
-    return rows_ > 0 ? of(squares_, unit) / static_cast<double>(rows_) : 0.0;
+    const double squares = of(squares_, unit);
+    return rows_ > 0 ? squares / static_cast<double>(rows_) : 0.0;
   }
   /// Q(A), if it was asked for.
-  [[nodiscard]] double move_norm2() const { return move_squares_ / count(); }
+  [[nodiscard]] double move_norm2() const { return to_host(*ctx_, move_squares_)[0] / count(); }
   /// G = (1/n) Σ (Σ_k ω_k ∗ (α_k ∗ [b 1])) B1ᵀ (q, d), if it was asked for: what the units do within the span of
   /// today's weights.
   [[nodiscard]] Tensor<double> consumer_cross(Context& ctx) const;
 
  private:
-  static double of(const std::vector<double>& values, std::int64_t unit) {
+  /// Sums over the rows of one batch that have not been read.
+  struct Unread {
+    enum { pre_activation, squared_deviation, plus, minus, count };
+    Tensor<T> sums;  // (count, units)
+    std::int64_t rows = 0;
+  };
+
+  [[nodiscard]] double of(const std::vector<double>& values, std::int64_t unit) const {
+    read();
     return values[static_cast<std::size_t>(unit)];
   }
   [[nodiscard]] double count() const { return static_cast<double>(samples_); }
 
-  [[nodiscard]] double squares_of(Context& ctx, const Tensor<T>& move) const;
+  void add_squares(Context& ctx, const Tensor<T>& move);
 
-  void add_products(Context& ctx, Tensor<T> u, const Tensor<T>& z, std::vector<double>& sums) const;
+  static void add_products(Context& ctx, Tensor<T> u, const Tensor<T>& z, View<T> sums);
 
-  void add_columns(Context& ctx, const Tensor<T>& terms, std::vector<double>& sums) const;
+  static void add_moments(Context& ctx, const Tensor<T>& h, Unread& batch);
 
-  /// Joins the batch's means and sums of squared deviations with those before (T. Chan et al., 1983).
-  void add_moments(Context& ctx, const Tensor<T>& h);
+  void read() const;
+
+  /// Joins a batch's means and sums of squared deviations with those before (T. Chan et al., 1983).
+  void join_moments(const T* sums, const T* squared_deviations, std::int64_t rows) const;
 
   UnitPath<T> path_;
   Options options_;
   bool moments_;
-  std::vector<double> positive_, negative_;  // Σ u(h) z and Σ u(-h) z
-  std::vector<double> mean_, squares_;
+  Context* ctx_;
+  mutable std::vector<Unread> unread_;
+  mutable std::vector<double> positive_, negative_;  // Σ u(h) z and Σ u(-h) z
+  mutable std::vector<double> mean_, squares_;
+  mutable std::int64_t rows_ = 0;  // of the moments
   Tensor<double> consumer_cross_;
   Tensor<T> metric_;
-  double move_squares_ = 0.0;
-  std::int64_t rows_ = 0;
+  Tensor<double> move_squares_;  // (1)
   std::int64_t samples_ = 0;
 };
 

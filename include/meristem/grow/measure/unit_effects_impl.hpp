@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <utility>
 
 #include <meristem/core/blas.hpp>
@@ -13,7 +14,8 @@ namespace meristem::grow::detail {
 
 template <Real T>
 void SquaredDeviation<T>::operator()(std::int64_t row, std::int64_t column) const {
-  const T deviation = h[row * columns + column] - shift[column];
+  const T mean = static_cast<T>(static_cast<double>(sums[column]) / static_cast<double>(rows));
+  const T deviation = h[row * columns + column] - mean;
   out[row * columns + column] = deviation * deviation;
 }
 
@@ -31,10 +33,12 @@ detail::UnitEffects<T>::UnitEffects(Context& ctx, const Site<T>& site, const Ins
     : path_(ctx, site, insertion),
       options_(options),
       moments_(site.normed()),
+      ctx_(&ctx),
       positive_(static_cast<std::size_t>(insertion.units)),
       negative_(static_cast<std::size_t>(insertion.units)),
       mean_(static_cast<std::size_t>(insertion.units)),
-      squares_(static_cast<std::size_t>(insertion.units)) {
+      squares_(static_cast<std::size_t>(insertion.units)),
+      move_squares_(zeros<double>(ctx, {1})) {
   if (options.companion) consumer_cross_ = zeros<double>(ctx, {site.fan_out(), site.consumer_inputs()});
   if (!options.metric.empty()) {
     metric_ = from_host<T>(ctx, {site.fan_out(), site.fan_out()},
@@ -47,17 +51,15 @@ void detail::UnitEffects<T>::update(Context& ctx, View<const T> unit_input, View
                                     View<const T> consumer_input) {
   if (path_.units() == 0) return;
   const Tensor<T> h = path_.pre_activation(ctx, unit_input);
-  if (moments_) add_moments(ctx, h);
+  Unread& batch = unread_.emplace_back(Unread{zeros<T>(ctx, {Unread::count, path_.units()}), 0});
+  const auto sums = [&](int which) { return batch.sums.view().slice(0, which, which + 1).reshape({path_.units()}); };
+  if (moments_) add_moments(ctx, h, batch);
   const Tensor<T> z = path_.backward_fan_out(ctx, goal, h.shape());
-  add_products(ctx, path_.through(ctx, h, T(1)), z, positive_);
-  if (path_.one_sided()) {
-    add_products(ctx, path_.through(ctx, h, T(-1)), z, negative_);
-  } else {
-    for (std::size_t k = 0; k < negative_.size(); ++k) negative_[k] = -positive_[k];
-  }
+  add_products(ctx, path_.through(ctx, h, T(1)), z, sums(Unread::plus));
+  if (path_.one_sided()) add_products(ctx, path_.through(ctx, h, T(-1)), z, sums(Unread::minus));
   if (options_.norm2 || options_.companion) {
     Tensor<T> move = path_.contribution(ctx, h);
-    move_squares_ += squares_of(ctx, move);
+    add_squares(ctx, move);
     if (options_.companion) {
       add_consumer_products<T>(ctx, path_.site().shape(unit_input.shape()), consumer_input,
                                move.view().reshape(goal.shape()), consumer_cross_);
@@ -74,49 +76,63 @@ Tensor<double> detail::UnitEffects<T>::consumer_cross(Context& ctx) const {
 }
 
 template <Real T>
-double detail::UnitEffects<T>::squares_of(Context& ctx, const Tensor<T>& move) const {
-  if (metric_.empty()) return kernels::sum_squares<const T>(ctx, move.view());
+void detail::UnitEffects<T>::add_squares(Context& ctx, const Tensor<T>& move) {
   const View<const T> rows = move.view().as_matrix();
+  if (metric_.empty()) return kernels::add_dot<const T, const T>(ctx, rows, rows, move_squares_.data());
   Tensor<T> seen(ctx, rows.shape());
   gemm(ctx, Transpose::no, Transpose::no, 1, rows, metric_.view(), 0, seen.view());
-  return kernels::dot<const T, T>(ctx, rows, seen.view());
+  kernels::add_dot<const T, T>(ctx, rows, seen.view(), move_squares_.data());
 }
 
 template <Real T>
-void detail::UnitEffects<T>::add_products(Context& ctx, Tensor<T> u, const Tensor<T>& z,
-                                          std::vector<double>& sums) const {
+void detail::UnitEffects<T>::add_products(Context& ctx, Tensor<T> u, const Tensor<T>& z, View<T> sums) {
   for_each(ctx, u.size(), detail::Multiply<T>{u.data(), z.data(), u.data()});
-  add_columns(ctx, u, sums);
+  kernels::column_sums<T>(ctx, u.view().as_matrix(), sums, kernels::Accumulate::overwrite);
 }
 
 template <Real T>
-void detail::UnitEffects<T>::add_columns(Context& ctx, const Tensor<T>& terms, std::vector<double>& sums) const {
-  Tensor<T> columns(ctx, {path_.units()});
-  kernels::column_sums<T>(ctx, terms.view().as_matrix(), columns, kernels::Accumulate::overwrite);
-  const std::vector<T> values = to_host(ctx, columns);
-  for (std::size_t k = 0; k < sums.size(); ++k) sums[k] += static_cast<double>(values[k]);
-}
-
-template <Real T>
-void detail::UnitEffects<T>::add_moments(Context& ctx, const Tensor<T>& h) {
-  const std::int64_t rows = h.size() / path_.units();
-  if (rows == 0) return;
-  const std::size_t units = static_cast<std::size_t>(path_.units());
-  std::vector<double> sums(units, 0.0), deviations(units, 0.0), offsets(units, 0.0);
-  add_columns(ctx, h, sums);
-  std::vector<T> centre;
-  for (const double sum : sums) centre.push_back(static_cast<T>(sum / static_cast<double>(rows)));
-  const Tensor<T> shift = from_host<T>(ctx, {path_.units()}, centre);
+void detail::UnitEffects<T>::add_moments(Context& ctx, const Tensor<T>& h, Unread& batch) {
+  const std::int64_t units = batch.sums.extent(1);
+  batch.rows = h.size() / units;
+  if (batch.rows == 0) return;
+  const auto sums = [&](int which) { return batch.sums.view().slice(0, which, which + 1).reshape({units}); };
+  kernels::column_sums<T>(ctx, h.view().as_matrix(), sums(Unread::pre_activation), kernels::Accumulate::overwrite);
   Tensor<T> squares(ctx, h.shape());
-  for_each(ctx, rows, path_.units(),
-           detail::SquaredDeviation<T>{h.data(), shift.data(), squares.data(), path_.units()});
-  add_columns(ctx, squares, deviations);
+  for_each(ctx, batch.rows, units,
+           detail::SquaredDeviation<T>{h.data(), batch.sums.data(), squares.data(), batch.rows, units});
+  kernels::column_sums<T>(ctx, squares.view().as_matrix(), sums(Unread::squared_deviation),
+                          kernels::Accumulate::overwrite);
+}
+
+template <Real T>
+void detail::UnitEffects<T>::read() const {
+  if (unread_.empty()) return;
+  std::vector<View<const T>> there;
+  for (const Unread& batch : unread_) there.push_back(batch.sums.view());
+  const std::vector<std::vector<T>> here = to_host(*ctx_, there);
+  const std::size_t units = positive_.size();
+  for (std::size_t i = 0; i < here.size(); ++i) {
+    const auto sums = [&](std::size_t which) { return here[i].data() + which * units; };
+    join_moments(sums(Unread::pre_activation), sums(Unread::squared_deviation), unread_[i].rows);
+    for (std::size_t k = 0; k < units; ++k) {
+      positive_[k] += static_cast<double>(sums(Unread::plus)[k]);
+      negative_[k] += static_cast<double>(sums(Unread::minus)[k]);
+      if (!path_.one_sided()) negative_[k] = -positive_[k];
+    }
+  }
+  unread_.clear();
+}
+
+template <Real T>
+void detail::UnitEffects<T>::join_moments(const T* sums, const T* squared_deviations, std::int64_t rows) const {
+  if (rows == 0) return;
   const double mine = static_cast<double>(rows_), theirs = static_cast<double>(rows), total = mine + theirs;
-  for (std::size_t k = 0; k < units; ++k) {
-    const double batch_mean = sums[k] / theirs, difference = batch_mean - mean_[k];
+  for (std::size_t k = 0; k < mean_.size(); ++k) {
+    const double batch_mean = static_cast<double>(sums[k]) / theirs, difference = batch_mean - mean_[k];
     // The deviations were taken from the rounded mean.
-    const double rounding = batch_mean - static_cast<double>(centre[k]);
-    squares_[k] += deviations[k] - theirs * rounding * rounding + difference * difference * mine * theirs / total;
+    const double rounding = batch_mean - static_cast<double>(static_cast<T>(batch_mean));
+    squares_[k] += static_cast<double>(squared_deviations[k]) - theirs * rounding * rounding +
+                   difference * difference * mine * theirs / total;
     mean_[k] += difference * theirs / total;
   }
   rows_ += rows;

@@ -45,19 +45,22 @@ class Tiny final : public GrowthMethod {
   }
 
  private:
-  /// What is solved at one site, for whatever share of damping and whichever samples N is of.
+  /// What is solved at one site, for whatever share of damping.
   class Problem {
    public:
     Problem(Context& ctx, const Options& options, const SiteMoments& site);
 
     [[nodiscard]] bool joint() const { return joint_; }
 
-    /// Units for the cross moment n (p, taps q).
-    [[nodiscard]] Units<double> units(double damping, const Tensor<double>& n, std::int64_t most,
-                                      double threshold) const;
+    /// The damping that cross-validation chooses.
+    [[nodiscard]] double validated_damping() const;
 
-    /// What units found from `fitted` are worth for `held_out`.
-    [[nodiscard]] double gain(double damping, const Tensor<double>& fitted, const Tensor<double>& held_out) const;
+    /// S, or what today's weights leave of it, damped and whitened.
+    [[nodiscard]] detail::WhitenedInputs<double> inputs(double damping) const;
+
+    /// Units for the cross moment n (p, taps q).
+    [[nodiscard]] Units<double> units(const detail::WhitenedInputs<double>& inputs, const Tensor<double>& n,
+                                      std::int64_t most, double threshold) const;
 
     /// δW*, or E⁺ δW*.
     [[nodiscard]] Tensor<double> move() const;
@@ -66,6 +69,11 @@ class Tiny final : public GrowthMethod {
     void subtract_explained(const Units<double>& units, Tensor<double>& move) const;
 
    private:
+    /// s -= C Cᵀ.
+    void leave_unexplained(Tensor<double>& s) const;
+    /// n (p, taps q) with its outputs in the metric, (p, taps r).
+    [[nodiscard]] Tensor<double> in_metric(const Tensor<double>& n) const;
+
     Context& ctx_;
     const SiteMoments& site_;
     Options options_;

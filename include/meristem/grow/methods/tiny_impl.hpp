@@ -46,19 +46,15 @@ MERISTEM_INLINE Choice Tiny::choose(Context& ctx, const SiteMoments& site) const
   Choice choice;
   choice.damping = site.damping.value_or(usual_damping);
   // Where no unit is wanted there is nothing to validate.
-  if (!site.damping && site.max_units > 0) {
-    choice.damping = cross_validated_damping(
-        ctx, site.n, site.noise, [&](double share, const Tensor<double>& fitted, const Tensor<double>& held_out) {
-          return problem.gain(share, fitted, held_out);
-        });
-  }
+  if (!site.damping && site.max_units > 0) choice.damping = problem.validated_damping();
+  const detail::WhitenedInputs<double> inputs = problem.inputs(choice.damping);
   if (site.significance > 0.0) {
     // One draw of the noise scatters about its edge by some per cent: a tenth is added, so that c = 1 seldom lets
     // noise pass.
-    const Units<double> edge = problem.units(choice.damping, site.noise, 1, 0.0);
+    const Units<double> edge = problem.units(inputs, site.noise, 1, 0.0);
     choice.threshold = edge.lambda.empty() ? 0.0 : site.significance * 1.1 * edge.lambda.front();
   }
-  const Units<double> units = problem.units(choice.damping, site.n, site.max_units, choice.threshold);
+  const Units<double> units = problem.units(inputs, site.n, site.max_units, choice.threshold);
   choice.lambda = units.lambda;
   choice.ridge_used = units.ridge_used;
   for (std::int64_t k = 0; k < units.units; ++k) {
@@ -113,39 +109,55 @@ MERISTEM_INLINE Tiny::Problem::Problem(Context& ctx, const Options& options, con
   if (options.fisher) metric_ = output_metric(ctx, site);
 }
 
-MERISTEM_INLINE Units<double> Tiny::Problem::units(double damping, const Tensor<double>& n, std::int64_t most,
-                                                   double threshold) const {
-  double resolution = site_.moments.resolution;
-  SolveOptions solve{.route = options_.route, .max_units = most};
-  Tensor<double> s = clone(ctx_, site_.moments.s);
-  damp(ctx_, damping, s);
-  std::vector<double> variances = diagonal<double>(ctx_, s.view());
-  if (joint_) {
-    // Each tap is a sample of its own, as in S.
-    gemm(ctx_, Transpose::no, Transpose::yes, -1, site_.explained.view(), site_.explained.view(), 1, s.view());
-    resolution *= 16.0;
-  }
-  const double parts = std::sqrt(site_.moments.goal_norm2);
-  if (!options_.fisher) {
-    return new_units<double>(ctx_, s, n.view(), solve, threshold, {}, resolution, variances, parts);
-  }
+MERISTEM_INLINE void Tiny::Problem::leave_unexplained(Tensor<double>& s) const {
+  // Each tap is a sample of its own, as in S.
+  gemm(ctx_, Transpose::no, Transpose::yes, -1, site_.explained.view(), site_.explained.view(), 1, s.view());
+}
+
+MERISTEM_INLINE Tensor<double> Tiny::Problem::in_metric(const Tensor<double>& n) const {
   const std::int64_t p = n.extent(0);
-  const Tensor<double> scaled = times(ctx_, Transpose::yes, n, site_.outputs, metric_);
-  Units<double> units = new_units<double>(ctx_, s, scaled.view().reshape({p, scaled.size() / p}), solve, threshold, {},
-                                          resolution, variances);
+  Tensor<double> scaled = times(ctx_, Transpose::yes, n, site_.outputs, metric_);
+  Tensor<double> result(ctx_, {p, p > 0 ? scaled.size() / p : 0});
+  if (!result.empty()) copy<double>(ctx_, scaled.view().reshape(result.shape()), result.view());
+  return result;
+}
+
+MERISTEM_INLINE double Tiny::Problem::validated_damping() const {
+  if (site_.n.empty() || site_.noise.empty()) return usual_damping;
+  const Tensor<double>& s = site_.moments.s;
+  Tensor<double> rest;
+  if (joint_) leave_unexplained(rest = clone(ctx_, s));
+  const View<const double> unexplained = joint_ ? std::as_const(rest).view() : s.view();
+  if (!options_.fisher) {
+    return detail::damping_of_units(ctx_, s.view(), unexplained, site_.n.view(), site_.noise.view(), {},
+                                    site_.max_units, site_.moments.resolution);
+  }
+  const Tensor<double> n = in_metric(site_.n), noise = in_metric(site_.noise);
+  return detail::damping_of_units(ctx_, s.view(), unexplained, n.view(), noise.view(), metric_.view(), site_.max_units,
+                                  site_.moments.resolution);
+}
+
+MERISTEM_INLINE detail::WhitenedInputs<double> Tiny::Problem::inputs(double damping) const {
+  Tensor<double> s = clone(ctx_, site_.moments.s);
+  std::vector<double> variances = detail::diagonal<double>(ctx_, s.view());
+  detail::damp_known(ctx_, damping, s, variances);
+  if (joint_) leave_unexplained(s);
+  return {ctx_, s.view(), SolveOptions{.route = options_.route}, (joint_ ? 16.0 : 1.0) * site_.moments.resolution,
+          std::move(variances)};
+}
+
+MERISTEM_INLINE Units<double> Tiny::Problem::units(const detail::WhitenedInputs<double>& inputs,
+                                                   const Tensor<double>& n, std::int64_t most, double threshold) const {
+  if (!options_.fisher) {
+    return inputs.units(ctx_, n.view(), {}, most, threshold, std::sqrt(site_.moments.goal_norm2));
+  }
+  const Tensor<double> scaled = in_metric(n);
+  Units<double> units = inputs.units(ctx_, scaled.view(), {}, most, threshold, 0.0);
   units.fan_out = times(ctx_, Transpose::no, units.fan_out, metric_.extent(0), metric_);
-  if (metric_.extent(0) == 0 && p > 0 && site_.outputs > 0) {
+  if (metric_.extent(0) == 0 && n.extent(0) > 0 && site_.outputs > 0) {
     units.note = "no unit added: E is zero, no gradient reaches the consumer";
   }
   return units;
-}
-
-MERISTEM_INLINE double Tiny::Problem::gain(double damping, const Tensor<double>& fitted,
-                                           const Tensor<double>& held_out) const {
-  const Units<double> found = units(damping, fitted, site_.max_units, 0.0);
-  if (found.units == 0) return 0.0;
-  return gain_of_units(ctx_, found.fan_in.view(), found.fan_out.view().reshape({found.units, held_out.extent(1)}),
-                       held_out.view(), site_.moments.s.view());
 }
 
 MERISTEM_INLINE Tensor<double> Tiny::Problem::move() const {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include <meristem/core/tensor.hpp>
+#include <meristem/kernels/softmax_cross_entropy.cuh>
 #include <meristem/nn/batch.hpp>
 #include <meristem/nn/layer.hpp>
 #include <meristem/nn/loss.hpp>
@@ -35,9 +36,33 @@ class SearchPass {
     const nn::Pass<T> pass{.measuring = true, .taps = taps};
     double total = 0.0;
     std::int64_t samples = 0;
+    const bool first_time = batches_ == 0;
+    struct Unread {
+      Tensor<kernels::ClassificationSums> sums;
+      double rows, samples;
+    };
+    std::vector<Unread> unread;
     const auto add = [&](View<const T> output, const nn::BatchView<T>& batch, std::int64_t count) {
-      total += static_cast<double>(count) * loss(ctx, output, batch, false).mean;
+      // The first pass checks the labels, which takes reading; the losses of later ones are read together.
+      nn::LossValue<T> value =
+          first_time ? loss(ctx, output, batch, false) : loss.template on_device<T>(ctx, output, batch, false);
       samples += count;
+      if (value.sums.empty()) {
+        total += static_cast<double>(count) * value.mean;
+      } else {
+        unread.push_back({std::move(value.sums), static_cast<double>(value.judged), static_cast<double>(count)});
+      }
+    };
+    const auto mean = [&] {
+      std::vector<View<const kernels::ClassificationSums>> views;
+      for (const Unread& each : unread) views.push_back(each.sums.view());
+      if (!views.empty()) {
+        const auto there = to_host(ctx, views);
+        for (std::size_t i = 0; i < unread.size(); ++i) {
+          total += unread[i].samples * (there[i][0].loss / unread[i].rows);
+        }
+      }
+      return total / static_cast<double>(samples);
     };
     const auto resume = [&](const Kept& kept) {
       const nn::BatchView<T> batch = kept.batch;
@@ -47,9 +72,8 @@ class SearchPass {
     };
     if (complete_) {
       for (const Kept& kept : kept_) resume(kept);
-      return total / static_cast<double>(samples);
+      return mean();
     }
-    const bool first_time = batches_ == 0;
     std::size_t index = 0;
     for_each_batch([&](const nn::BatchView<T>& batch) {
       if (first_time) ++batches_;
@@ -88,7 +112,7 @@ class SearchPass {
       run_rest(ctx, flow, pass, [&](View<const T> output) { add(output, batch, count); });
     });
     complete_ = kept_.size() == batches_ && batches_ > 0;
-    return total / static_cast<double>(samples);
+    return mean();
   }
 
   /// Of all passes so far.

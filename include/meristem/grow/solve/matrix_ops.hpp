@@ -1,10 +1,10 @@
 // Small operations on matrices in the memory of a Context that the growth solver needs beside BLAS and LAPACK.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <string>
 #include <type_traits>
-#include <utility>
 #include <vector>
 
 #include <meristem/core/config.hpp>
@@ -71,6 +71,27 @@ struct Equilibrate {
   }
 };
 
+/// The lower triangle of to = from + ridge I.
+template <class T>
+struct AddRidge {
+  View<const T> from;
+  T ridge;
+  View<T> to;
+  MERISTEM_HD void operator()(std::int64_t i, std::int64_t j) const {
+    if (j <= i) to(i, j) = i == j ? from(i, i) + ridge : from(i, j);
+  }
+};
+
+/// The lower triangle of a becomes that of the identity, unless the decomposition that made it succeeded.
+template <class T>
+struct IdentityUnless {
+  const double* outcome;
+  View<T> a;
+  MERISTEM_HD void operator()(std::int64_t i, std::int64_t j) const {
+    if (outcome[0] != 0.0 && j <= i) a(i, j) = i == j ? T(1) : T(0);
+  }
+};
+
 template <class T>
 struct AddTo {
   View<const T> term;
@@ -97,6 +118,25 @@ struct RowDots {
     double sum = 0.0;
     for (std::int64_t j = 0; j < a.extent(1); ++j) sum += static_cast<double>(a(i, j)) * static_cast<double>(b(i, j));
     out[i] = sum;
+  }
+};
+
+/// out[i] = a(i, i)
+template <class T>
+struct Diagonal {
+  View<const T> a;
+  double* out;
+  MERISTEM_HD void operator()(std::int64_t i) const { out[i] = static_cast<double>(a(i, i)); }
+};
+
+/// out[i] = (Σ_j a(i, j)²)^{1/2}
+template <class A>
+struct RowLengths {
+  View<const A> a;
+  double* out;
+  MERISTEM_HD void operator()(std::int64_t i) const {
+    RowDots<A, A>{a, a, out}(i);
+    out[i] = std::sqrt(out[i]);
   }
 };
 
@@ -166,6 +206,17 @@ template <Real To, Real From>
   return to;
 }
 
+/// The same with `index` and `factor` (rows) in the context's memory.
+template <Real To, Real From>
+[[nodiscard]] Tensor<To> gathered(Context& ctx, View<const From> from, const Tensor<std::int64_t>& index,
+                                  const double* factor) {
+  Tensor<To> to(ctx, {index.size(), from.extent(1)});
+  if (!to.empty()) {
+    for_each(ctx, to.extent(0), to.extent(1), GatherRows<From, To>{from, index.data(), factor, to.view()});
+  }
+  return to;
+}
+
 template <Real T>
 [[nodiscard]] std::vector<double> diagonal(Context& ctx, View<const T> a);
 
@@ -183,19 +234,6 @@ template <Real A, Real B>
   double sum = 0.0;
   for (const double row : row_dots<A, B>(ctx, a, b)) sum += row;
   return sum;
-}
-
-/// The inner products of a and b and of c and d, read together.
-template <Real T>
-[[nodiscard]] std::pair<double, double> inner_products(Context& ctx, View<const T> a, View<const T> b, View<const T> c,
-                                                       View<const T> d) {
-  Tensor<double> out(ctx, {a.extent(0) + c.extent(0)});
-  if (a.extent(0) > 0) for_each(ctx, a.extent(0), RowDots<T, T>{a, b, out.data()});
-  if (c.extent(0) > 0) for_each(ctx, c.extent(0), RowDots<T, T>{c, d, out.data() + a.extent(0)});
-  std::pair<double, double> sums{0.0, 0.0};
-  std::int64_t row = 0;
-  for (const double value : to_host(ctx, out)) (row++ < a.extent(0) ? sums.first : sums.second) += value;
-  return sums;
 }
 
 /// A matrix and what messages call it.

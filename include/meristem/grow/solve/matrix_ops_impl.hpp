@@ -6,13 +6,6 @@
 
 namespace meristem::grow::detail {
 
-template <class T>
-struct Diagonal {
-  View<const T> a;
-  double* out;
-  MERISTEM_HD void operator()(std::int64_t i) const { out[i] = static_cast<double>(a(i, i)); }
-};
-
 template <Real T>
 std::vector<double> diagonal(Context& ctx, View<const T> a) {
   Tensor<double> out(ctx, {a.extent(0)});

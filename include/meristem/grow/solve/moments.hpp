@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include <meristem/core/config.hpp>
 #include <meristem/core/context.hpp>
@@ -47,9 +48,16 @@ struct Extents {
   return layer.empty() ? std::string(name) : concat(layer, ": ", name);
 }
 
+/// Variances below this share of the largest are taken for zero.
+inline constexpr double negligible_variance = 1e-20;
+
 /// Throws ShapeError, NumericError or ArgumentError if the moments do not fit together.
 template <Real T>
 Extents require_moments(Context& ctx, const Moments<T>& moments, bool with_fisher);
+
+/// As `damp`, of a matrix (p, p) whose diagonal is `variances`; they become the new diagonal.
+template <Real T>
+void damp_known(Context& ctx, double share, Tensor<T>& a, std::vector<double>& variances);
 
 }  // namespace detail
 

@@ -18,9 +18,6 @@ struct ScaleDiagonal {
   MERISTEM_HD void operator()(std::int64_t i) const { a[i * stride] *= factor; }
 };
 
-/// Variances below this share of the largest are taken for zero.
-inline constexpr double negligible_variance = 1e-20;
-
 /// Rows and columns of elements whose variance is not above `least` become those of an independent one of variance
 /// `largest`.
 template <class T>
@@ -108,6 +105,24 @@ Extents require_moments(Context& ctx, const Moments<T>& moments, bool with_fishe
   return e;
 }
 
+template <Real T>
+void damp_known(Context& ctx, double share, Tensor<T>& a, std::vector<double>& variances) {
+  const auto p = static_cast<std::int64_t>(variances.size());
+  if (p == 0 || share == 0.0) return;
+  const double largest = *std::max_element(variances.begin(), variances.end());
+  const double least = negligible_variance * largest;
+  const auto negligible = [&](double v) { return v > 0.0 && v <= least; };
+  if (std::any_of(variances.begin(), variances.end(), negligible)) {
+    const Tensor<double> there = from_host<double>(ctx, {p}, variances);
+    for_each(ctx, p, p, DropNegligible<T>{a.view(), there.data(), least, largest});
+  }
+  const auto factor = static_cast<T>(1.0 + share);
+  for_each(ctx, p, ScaleDiagonal<T>{a.data(), p + 1, factor});
+  for (double& v : variances) {
+    v = static_cast<double>(factor * static_cast<T>(negligible(v) ? largest : std::max(v, 0.0)));
+  }
+}
+
 }  // namespace meristem::grow::detail
 
 namespace meristem::grow {
@@ -116,16 +131,9 @@ template <Real T>
 void damp(Context& ctx, double share, Tensor<T>& a) {
   if (!(share >= 0.0) || std::isinf(share))
     throw ArgumentError(concat("damp: the share is ", share, "; it is 0 or more"));
-  const std::int64_t p = detail::require_square("damp: the matrix", a);
-  if (p == 0 || share == 0.0) return;
-  const std::vector<double> variances = detail::diagonal<T>(ctx, a.view());
-  const double largest = *std::max_element(variances.begin(), variances.end());
-  const double least = detail::negligible_variance * largest;
-  if (std::any_of(variances.begin(), variances.end(), [&](double v) { return v > 0.0 && v <= least; })) {
-    const Tensor<double> there = from_host<double>(ctx, {p}, variances);
-    for_each(ctx, p, p, detail::DropNegligible<T>{a.view(), there.data(), least, largest});
-  }
-  for_each(ctx, p, detail::ScaleDiagonal<T>{a.data(), p + 1, static_cast<T>(1.0 + share)});
+  if (detail::require_square("damp: the matrix", a) == 0 || share == 0.0) return;
+  std::vector<double> variances = detail::diagonal<T>(ctx, a.view());
+  detail::damp_known(ctx, share, a, variances);
 }
 
 }  // namespace meristem::grow

@@ -2,13 +2,13 @@
 #pragma once
 
 #include <array>
+#include <cstdint>
 #include <optional>
 
 #include <meristem/core/tensor.hpp>
 #include <meristem/grow/solve/matrix_ops.hpp>
 #include <meristem/grow/solve/moments.hpp>
 #include <meristem/grow/solve/units.hpp>
-#include <meristem/kernels/elementwise.cuh>
 
 namespace meristem::grow {
 
@@ -16,38 +16,18 @@ namespace meristem::grow {
 inline constexpr std::array damping_shares{0.01, 0.1, 1.0, 10.0};
 inline constexpr double usual_damping = 1.0;
 
-/// The largest of (fit on one half, gain on the other) over the shares, both ways. `mean` is a cross moment of all
-/// samples and `noise` the same with a random sign for each (grow/random_signs.hpp): their sum and their difference are
-/// the moments of two random halves of the samples. `gain(share, fitted, held_out)` is what a solution with that share,
-/// found from one half, is worth on the other.
-template <class Gain>
-[[nodiscard]] double cross_validated_damping(Context& ctx, const Tensor<double>& mean, const Tensor<double>& noise,
-                                             Gain&& gain) {
-  if (mean.empty() || noise.empty()) return usual_damping;
-  const auto half = [&](double sign) {
-    Tensor<double> result = clone(ctx, noise);
-    kernels::scale<double>(ctx, sign, result.view());
-    detail::add<double>(ctx, mean.view(), result.view());
-    return result;
-  };
-  const Tensor<double> one = half(1.0), other = half(-1.0);
-  double best = usual_damping, most = 0.0;
-  for (const double share : damping_shares) {
-    const double value = gain(share, one, other) + gain(share, other, one);
-    if (value > most) {
-      most = value;
-      best = share;
-    }
-  }
-  return best;
-}
-
 namespace detail {
 
-/// ⟨A, N⟩² / ‖A‖²_S for A = Σ α_k ω_kᵀ, fan-ins α (K, p) and fan-outs ω (K, m): what the best multiple of the units
-/// leaves out of a residual whose cross moment with inputs of second moment S (p, p) is N (p, m).
-[[nodiscard]] double gain_of_units(Context& ctx, View<const double> fan_in, View<const double> fan_out,
-                                   View<const double> n, View<const double> s);
+/// The share for `new_units` of N = `mean` (p, m), at most `max_units`, by cross-validation: `noise` is the same with a
+/// random sign for each sample (grow/random_signs.hpp), so that their sum and their difference are the moments of two
+/// random halves of the samples; what the best multiple of the units found from one half explains of the other counts,
+/// and the other way round. `usual_damping` where none explains anything.
+///
+/// S (p, p) is the inputs' second moment; `unexplained` is S or, for joint solutions, what today's weights leave of it.
+/// With a `metric` (r, q) the columns of N are in that metric of the outputs already, taps × r.
+[[nodiscard]] double damping_of_units(Context& ctx, View<const double> s, View<const double> unexplained,
+                                      View<const double> mean, View<const double> noise, View<const double> metric,
+                                      std::int64_t max_units, double resolution);
 
 /// δW* of a damped S1, and the share it was damped by.
 struct DampedMove {

@@ -5,7 +5,6 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
-#include <numeric>
 #include <optional>
 #include <type_traits>
 #include <utility>
@@ -74,6 +73,9 @@ class WhitenedCross {
   const detail::Whitening<U>* whitening_;
 };
 
+/// λ below this share of the largest are never used.
+inline constexpr double smallest_share_in_use = 1e-7;
+
 /// Rows in a block of the Krylov space. Smaller blocks find as much with fewer rows, larger ones are quicker by the
 /// row, and values that are equal in more directions than a block has rows take more blocks.
 [[nodiscard]] inline std::int64_t krylov_block(std::int64_t max_units) {
@@ -86,21 +88,61 @@ class WhitenedCross {
   return count > 256 && max_units > 0 && max_units < count && 6 * (max_units + 8) <= count;
 }
 
-/// Replaces the rows of w (k, m) by orthonormal ones that span the same space, orthogonal to the rows of basis (s, m);
-/// directions that are lost in rounding are left out. Twice is enough (L. Giraud et al., 2005).
+/// As `syevd` of a (n, n), n > 0, that is known to be finite, with the eigenvalues on the host.
+template <Real U>
+[[nodiscard]] std::vector<double> eigenvalues(Context& ctx, View<U> a, EigenJob job) {
+  const std::int64_t n = a.extent(0);
+  Tensor<U> there(ctx, {n});
+  Tensor<double> outcome(ctx, {1 + n});
+  meristem::detail::Decompositions calls;
+  calls.eigen(ctx, a, there.data(), job, outcome.data());
+  std::vector<double> values = to_host(ctx, outcome);
+  meristem::detail::require_eigen_success(values.front(), n, SourceLocation::current());
+  values.erase(values.begin());
+  return values;
+}
+
+/// w -= its components along the rows of basis (s, m), which are orthonormal.
+template <Real U>
+void remove_components(Context& ctx, View<const U> basis, View<U> w) {
+  if (basis.extent(0) == 0) return;
+  Tensor<U> components(ctx, {w.extent(0), basis.extent(0)});
+  gemm(ctx, Transpose::no, Transpose::yes, 1, w, basis, 0, components.view());
+  gemm(ctx, Transpose::no, Transpose::no, -1, components.view(), basis, 1, w);
+}
+
+/// Replaces the rows of w (k, m), k > 0, by orthonormal ones that span the same space, orthogonal to the rows of basis
+/// (s, m), by Cholesky factors of their Gram matrix. Twice is enough where the first time was good enough (Y. Yamamoto
+/// et al., "Roundoff error analysis of the CholeskyQR2 algorithm", 2015): then the second factor is about the identity.
+/// Returns whether it was; w is of no use otherwise.
+template <Real U>
+[[nodiscard]] bool try_orthonormalize(Context& ctx, std::type_identity_t<View<const U>> basis, View<U> w) {
+  const std::int64_t k = w.extent(0);
+  Tensor<double> outcomes(ctx, {2, 1 + k});
+  meristem::detail::Decompositions calls;
+  for (int pass = 0; pass < 2; ++pass) {
+    remove_components<U>(ctx, basis, w);
+    Tensor<U> gram(ctx, {k, k});
+    syrk(ctx, Triangle::lower, Transpose::no, 1, w, 0, gram.view());
+    calls.factorize(ctx, Triangle::lower, gram.view(), outcomes.data() + pass * (1 + k));
+    trsm(ctx, Side::left, Triangle::lower, Transpose::no, 1, gram.view(), w);
+  }
+  const std::vector<double> there = to_host(ctx, outcomes);
+  const auto second = there.begin() + 1 + k;
+  return there[0] == 0.0 && *second == 0.0 &&
+         std::all_of(second + 1, there.end(), [](double pivot) { return pivot > 0.8 && pivot < 1.2; });
+}
+
+/// As `try_orthonormalize`, by eigenvectors; directions that are lost in rounding are left out. Twice is enough (L.
+/// Giraud et al., 2005).
 template <Real U>
 [[nodiscard]] Tensor<U> orthonormal(Context& ctx, std::type_identity_t<View<const U>> basis, Tensor<U> w) {
   for (int pass = 0; pass < 2 && w.extent(0) > 0; ++pass) {
-    if (basis.extent(0) > 0) {
-      Tensor<U> components(ctx, {w.extent(0), basis.extent(0)});
-      gemm(ctx, Transpose::no, Transpose::yes, 1, w.view(), basis, 0, components.view());
-      gemm(ctx, Transpose::no, Transpose::no, -1, components.view(), basis, 1, w.view());
-    }
+    remove_components<U>(ctx, basis, w.view());
     const std::int64_t k = w.extent(0);
-    Tensor<U> vectors(ctx, {k, k}), values_there(ctx, {k});
+    Tensor<U> vectors(ctx, {k, k});
     syrk(ctx, Triangle::lower, Transpose::no, 1, w.view(), 0, vectors.view());
-    syevd(ctx, vectors.view(), values_there.view());
-    const std::vector<U> values = to_host(ctx, values_there);
+    const std::vector<double> values = eigenvalues<U>(ctx, vectors.view(), EigenJob::vectors);
     std::vector<std::int64_t> kept;
     std::vector<double> factor;
     for (std::int64_t i = k; i-- > 0;) {
@@ -135,35 +177,108 @@ class Convergence {
   double sum_ = 0.0, change_ = std::numeric_limits<double>::infinity();
 };
 
-/// Sorts triplets by λ and takes those in use: `left` (k, r) holds λ u, `right` (k, m) v if `left_is_image`, else u and
-/// λ v.
-template <Real U>
-void take_units(Context& ctx, View<const U> left, View<const U> right, bool left_is_image, double threshold,
-                std::int64_t max_units, Triplets& result) {
-  const View<const U> image = left_is_image ? left : right;
-  std::vector<double> length = row_dots<U, U>(ctx, image, image);
-  for (double& value : length) value = std::sqrt(value);
-  std::vector<std::int64_t> order(length.size());
-  std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](std::int64_t a, std::int64_t b) {
-    return length[static_cast<std::size_t>(a)] > length[static_cast<std::size_t>(b)];
-  });
-  for (const std::int64_t i : order) result.lambda.push_back(length[static_cast<std::size_t>(i)]);
+/// Orders `count` candidates by their λ, the largest first, equal ones as they come, and says by what the first `kept`
+/// of them are to be multiplied: a side of unit length by √λ, an image of length λ by 1 / √λ, what is not in use by 0.
+struct RankTriplets {
+  static constexpr std::int64_t elements = 64;  // about as many comparisons as this cost what an element does elsewhere
+  const double* length;
+  std::int64_t count, kept;
+  double threshold;
+  double* lambda;  ///< (count), descending
+  std::int64_t* index;
+  double* of_unit;
+  double* of_image;
+  MERISTEM_HD void operator()(std::int64_t i) const {
+    // What is not a number comes last.
+    const auto key = [&](std::int64_t j) { return length[j] >= 0.0 ? length[j] : -1.0; };
+    const double mine = key(i);
+    double largest = 0.0;
+    std::int64_t rank = 0;
+    for (std::int64_t j = 0; j < count; ++j) {
+      const double other = key(j);
+      largest = other > largest ? other : largest;
+      rank += other > mine || (other == mine && j < i) ? 1 : 0;
+    }
+    lambda[rank] = length[i];
+    if (rank >= kept) return;
+    const bool used = mine > threshold && mine > smallest_share_in_use * largest;
+    index[rank] = i;
+    of_unit[rank] = used ? std::sqrt(mine) : 0.0;
+    of_image[rank] = used ? 1.0 / std::sqrt(mine) : 0.0;
+  }
+};
 
-  const auto count = static_cast<std::int64_t>(order.size());
-  const double least = std::max(threshold, 1e-7 * result.lambda.front());
-  while (result.units < std::min(count, max_units) && result.lambda[static_cast<std::size_t>(result.units)] > least) {
+/// Triplets in the context's memory, of which it is not known yet how many are in use.
+struct RankedTriplets {
+  Tensor<double> left;     ///< (kept, r), zero where not in use
+  Tensor<double> right;    ///< (kept, m)
+  Tensor<double> report;   ///< outcome of the decomposition (1 + n), and all λ
+  std::int64_t order = 0;  ///< n
+};
+
+/// Sorts triplets by λ and takes the first `kept` that are in use: `left` (k, r) holds λ u, `right` (k, m) v if
+/// `left_is_image`, else u and λ v. λ go to the end of `ranked.report`.
+template <Real U>
+void rank_triplets(Context& ctx, View<const U> left, View<const U> right, bool left_is_image, double threshold,
+                   std::int64_t kept, RankedTriplets& ranked) {
+  const View<const U> image = left_is_image ? left : right;
+  const std::int64_t count = image.extent(0);
+  kept = std::min(kept, count);
+  Tensor<double> length(ctx, {count}), factors(ctx, {2, kept});
+  Tensor<std::int64_t> index(ctx, {kept});
+  for_each(ctx, count, RowLengths<U>{image, length.data()});
+  for_each(ctx, count,
+           RankTriplets{length.data(), count, kept, threshold, ranked.report.data() + ranked.order + 1, index.data(),
+                        factors.data(), factors.data() + kept});
+  const double* const of_unit = factors.data();
+  const double* const of_image = factors.data() + kept;
+  ranked.left = gathered<double, U>(ctx, left, index, left_is_image ? of_image : of_unit);
+  ranked.right = gathered<double, U>(ctx, right, index, left_is_image ? of_unit : of_image);
+}
+
+/// Waits for the triplets and leaves out what is not in use.
+[[nodiscard]] inline Triplets taken(Context& ctx, RankedTriplets ranked, double threshold) {
+  const std::vector<double> report = to_host(ctx, ranked.report);
+  meristem::detail::require_eigen_success(report[0], ranked.order, SourceLocation::current());
+  Triplets result;
+  result.lambda.assign(report.begin() + 1 + ranked.order, report.end());
+  const double least = std::max(threshold, smallest_share_in_use * result.lambda.front());
+  while (result.units < ranked.left.extent(0) && result.lambda[static_cast<std::size_t>(result.units)] > least) {
     ++result.units;
   }
-  order.resize(static_cast<std::size_t>(result.units));
-  std::vector<double> of_unit, of_image;
-  for (std::int64_t k = 0; k < result.units; ++k) {
-    const double root = std::sqrt(result.lambda[static_cast<std::size_t>(k)]);
-    of_unit.push_back(root);
-    of_image.push_back(1.0 / root);
+  const auto first = [&](Tensor<double>& rows) {
+    if (rows.extent(0) == result.units) return std::move(rows);
+    Tensor<double> some(ctx, {result.units, rows.extent(1)});
+    if (!some.empty()) copy<double>(ctx, rows.view().slice(0, 0, result.units), some.view());
+    return some;
+  };
+  result.left = first(ranked.left);
+  result.right = first(ranked.right);
+  return result;
+}
+
+/// The triplets of X (r, m) from the eigenvectors of the smaller of X Xᵀ and Xᵀ X, in double precision, for Xᵀ (m, r),
+/// none of whose extents is 0; waits for nothing. The singular values are the lengths of X v, whose error is eps λ_1,
+/// not the square roots of the eigenvalues, whose error reaches √eps λ_1; vectors below 1e-7 λ_1 are mixtures and never
+/// used.
+[[nodiscard]] inline RankedTriplets all_triplets(Context& ctx, View<const double> transposed, double threshold,
+                                                 std::int64_t max_units, meristem::detail::Decompositions& calls) {
+  const std::int64_t m = transposed.extent(0), r = transposed.extent(1), count = std::min(m, r);
+  const Transpose other_side = m <= r ? Transpose::no : Transpose::yes;
+  RankedTriplets ranked;
+  ranked.order = count;
+  ranked.report = Tensor<double>(ctx, {1 + 2 * count});
+  Tensor<double> vectors(ctx, {count, count}), eigenvalues(ctx, {count});
+  syrk(ctx, Triangle::lower, other_side, 1, transposed, 0, vectors.view());
+  calls.eigen(ctx, vectors.view(), eigenvalues.data(), EigenJob::vectors, ranked.report.data());
+  Tensor<double> images(ctx, {count, std::max(m, r)});
+  gemm(ctx, Transpose::no, other_side, 1, vectors.view(), transposed, 0, images.view());
+  if (m <= r) {
+    rank_triplets<double>(ctx, images.view(), vectors.view(), true, threshold, max_units, ranked);
+  } else {
+    rank_triplets<double>(ctx, vectors.view(), images.view(), false, threshold, max_units, ranked);
   }
-  result.left = gathered<double, U>(ctx, left, order, left_is_image ? of_image : of_unit);
-  result.right = gathered<double, U>(ctx, right, order, left_is_image ? of_unit : of_image);
+  return ranked;
 }
 
 /// The `max_units` leading singular triplets of X (r, m) from the space spanned by G, G Xᵀ X, G (Xᵀ X)², ... with G a
@@ -183,9 +298,15 @@ template <Real U>
   Tensor<double> gram = zeros<double>(ctx, {most, most});
   std::int64_t size = 0;
   const auto append = [&](Tensor<U> rows) {
-    rows = orthonormal<U>(ctx, basis.view().slice(0, 0, size), std::move(rows));
-    const std::int64_t end = size + rows.extent(0);
-    if (end > size) copy<U>(ctx, rows, basis.view().slice(0, size, end));
+    const View<const U> before = basis.view().slice(0, 0, size);
+    std::int64_t end = size + rows.extent(0);
+    const View<U> place = basis.view().slice(0, size, end);
+    copy<U>(ctx, rows, place);
+    if (!try_orthonormalize<U>(ctx, before, place)) {
+      rows = orthonormal<U>(ctx, before, std::move(rows));
+      end = size + rows.extent(0);
+      if (end > size) copy<U>(ctx, rows, basis.view().slice(0, size, end));
+    }
     size = end;
   };
   const Philox random(0x6b72796c6f76, 0);
@@ -219,9 +340,7 @@ template <Real U>
     const std::int64_t kept = std::min(max_units, size);
     bool enough = false;
     if (size >= 2 * max_units) {
-      Tensor<double> values_there(ctx, {size});
-      syevd(ctx, gram_of(size).view(), values_there.view(), EigenJob::values);
-      const std::vector<double> values = to_host(ctx, values_there);
+      const std::vector<double> values = eigenvalues<double>(ctx, gram_of(size).view(), EigenJob::values);
       double squares = 0.0, lengths = 0.0;
       for (std::int64_t k = 1; k <= kept; ++k) {
         const double value = std::max(values[static_cast<std::size_t>(size - k)], 0.0);
@@ -236,24 +355,26 @@ template <Real U>
       continue;
     }
 
-    Tensor<double> vectors = gram_of(size), values_there(ctx, {size});
-    syevd(ctx, vectors.view(), values_there.view());
-    Triplets result;
-    result.partial = true;
+    Tensor<double> vectors = gram_of(size), values(ctx, {size});
+    meristem::detail::Decompositions calls;
+    RankedTriplets ranked;
+    ranked.order = size;
+    ranked.report = Tensor<double>(ctx, {1 + size + kept});
+    calls.eigen(ctx, vectors.view(), values.data(), EigenJob::vectors, ranked.report.data());
     Tensor<U> left(ctx, {kept, r}), right(ctx, {kept, m});
     const Tensor<U> rotation = converted<U, double>(ctx, vectors.view().slice(0, size - kept, size));  // ascending
     gemm(ctx, Transpose::no, Transpose::no, 1, rotation.view(), all, 0, left.view());
     gemm(ctx, Transpose::no, Transpose::no, 1, rotation.view(), basis.view().slice(0, 0, size), 0, right.view());
-    take_units<U>(ctx, left.view(), right.view(), true, threshold, max_units, result);
+    rank_triplets<U>(ctx, left.view(), right.view(), true, threshold, kept, ranked);
+    Triplets result = taken(ctx, std::move(ranked), threshold);
+    result.partial = true;
     return result;
   }
 }
 
 /// Singular triplets of X with singular values above `threshold`, at most `max_units`.
 ///
-/// A few of many come from a block Krylov space; else from the eigenvectors of the smaller of X Xᵀ and Xᵀ X, in double
-/// precision. The singular values are the lengths of X v, whose error is eps λ_1, not the square roots of the
-/// eigenvalues, whose error reaches √eps λ_1; vectors below 1e-7 λ_1 are mixtures and never used.
+/// A few of many come from a block Krylov space, else from `all_triplets`.
 template <Real U>
 [[nodiscard]] Triplets leading_triplets(Context& ctx, const WhitenedCross<U>& x, double threshold,
                                         std::int64_t max_units, std::int64_t max_krylov_blocks = 48) {
@@ -269,18 +390,10 @@ template <Real U>
     result.gave_way = true;
   }
   const Tensor<double> transposed = converted<double, U>(ctx, x.transposed(ctx).view());
-  const Transpose other_side = m <= r ? Transpose::no : Transpose::yes;
-  Tensor<double> vectors(ctx, {count, count}), eigenvalues(ctx, {count});
-  syrk(ctx, Triangle::lower, other_side, 1, transposed.view(), 0, vectors.view());
-  syevd(ctx, vectors.view(), eigenvalues.view());
-  Tensor<double> images(ctx, {count, std::max(m, r)});
-  gemm(ctx, Transpose::no, other_side, 1, vectors.view(), transposed.view(), 0, images.view());
-  if (m <= r) {
-    take_units<double>(ctx, images.view(), vectors.view(), true, threshold, max_units, result);
-  } else {
-    take_units<double>(ctx, vectors.view(), images.view(), false, threshold, max_units, result);
-  }
-  return result;
+  meristem::detail::Decompositions calls;
+  Triplets all = taken(ctx, all_triplets(ctx, transposed.view(), threshold, max_units, calls), threshold);
+  all.gave_way = result.gave_way;
+  return all;
 }
 
 }  // namespace meristem::grow::detail

@@ -13,6 +13,7 @@
 #include <string>
 #include <type_traits>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include <meristem/core/blas.hpp>
@@ -169,14 +170,19 @@ inline constexpr const char* fell_back =
   return a.empty() || b.empty() ? a + b : a + "; " + b;
 }
 
+/// Whether what is computed from statistics of this order and resolution is to be in double precision. Up to order 512
+/// that costs nothing worth saving.
+[[nodiscard]] inline bool deserves_double(std::int64_t order, double resolution) {
+  constexpr std::int64_t small_order = 512;
+  return order <= small_order || resolution < epsilon_of<float>;
+}
+
 /// Calls `attempt<U>(options)` in the precision that the statistics deserve, and again by the eigen route if the
-/// Cholesky route is not up to them. Below order 512 double precision costs nothing worth saving.
+/// Cholesky route is not up to them.
 template <class Attempt>
 auto with_precision(const SolveOptions& options, std::int64_t order, double resolution, Attempt&& attempt) {
-  constexpr std::int64_t small_order = 512;
   if (options.route == Route::cholesky) {
-    const bool in_float = order > small_order && resolution >= epsilon_of<float>;
-    auto result = in_float ? attempt(float{}, options) : attempt(double{}, options);
+    auto result = deserves_double(order, resolution) ? attempt(double{}, options) : attempt(float{}, options);
     if (result) return std::move(*result);
   }
   SolveOptions by_eigen = options;
@@ -185,6 +191,36 @@ auto with_precision(const SolveOptions& options, std::int64_t order, double reso
   if (options.route != Route::eigen) result.note = joined(result.note, fell_back);
   return result;
 }
+
+/// S (p, p), whitened by the route and in the precision that it deserves, for the units of any number of cross moments.
+template <Real T>
+class WhitenedInputs {
+ public:
+  /// `variances` (p) are those to scale by; for the rest see `new_units`. S is finite.
+  WhitenedInputs(Context& ctx, View<const T> s, const SolveOptions& options, double resolution,
+                 std::vector<double> variances);
+
+  /// As `new_units`, for N finite, with W of the outputs (rank, q) or none.
+  [[nodiscard]] Units<T> units(Context& ctx, View<const T> n, View<const double> outputs, std::int64_t max_units,
+                               double threshold, double parts) const;
+
+ private:
+  struct Made {
+    std::variant<Whitening<float>, Whitening<double>> whitening;
+    std::string note;
+  };
+
+  SolveOptions options_;
+  double resolution_;
+  std::vector<double> variances_;
+  Made made_;
+};
+
+/// As `best_move` for S1 and M1 that are finite; `variances` (d) are the diagonal of S1.
+template <Real T>
+[[nodiscard]] BestMove<T> best_move_of(Context& ctx, View<const std::type_identity_t<T>> s1, View<const T> m1,
+                                       const SolveOptions& options, double resolution,
+                                       const std::vector<double>& variances);
 
 }  // namespace detail
 

@@ -74,6 +74,71 @@ void require_square_matrix(const std::string& name, View<const T> a) {
   }
 }
 
+template <Real T>
+WhitenedInputs<T>::WhitenedInputs(Context& ctx, View<const T> s, const SolveOptions& options, double resolution,
+                                  std::vector<double> variances)
+    : options_(options),
+      resolution_(resolution),
+      variances_(std::move(variances)),
+      made_(with_precision(
+          options, s.extent(0), resolution, [&](auto precision, const SolveOptions& chosen) -> std::optional<Made> {
+            auto whitening =
+                whiten<decltype(precision), T>(ctx, "S", s, inverse_deviations(variances_), chosen, resolution);
+            if (!whitening) return std::nullopt;
+            return Made{std::move(*whitening), {}};
+          })) {}
+
+template <Real T>
+Units<T> WhitenedInputs<T>::units(Context& ctx, View<const T> n, View<const double> outputs, std::int64_t max_units,
+                                  double threshold, double parts) const {
+  SolveOptions options = options_;
+  options.max_units = max_units;
+  Units<T> result = std::visit(
+      [&]<class U>(const Whitening<U>& whitening) {
+        const double floor = rounding_floor(whitening, parts, n.extent(0), n.extent(1), resolution_);
+        const auto of = [&](View<const U> cross) {
+          return units_from<T, U>(ctx, whitening, cross, outputs, std::max(threshold, floor), options);
+        };
+        if (outputs.rank() == 2) return of(in_output_metric<U>(ctx, n, outputs).view());
+        if constexpr (std::is_same_v<T, U>) return of(n);
+        return of(converted<U, T>(ctx, n).view());
+      },
+      made_.whitening);
+  result.note = joined(result.note, made_.note);
+  if (result.units > 0) return result;
+  const bool s_is_zero = std::all_of(variances_.begin(), variances_.end(), [](double v) { return v == 0.0; });
+  const bool n_is_zero = inner_product<T, T>(ctx, n, n) == 0.0;
+  std::string why;
+  if (result.lambda.empty() || max_units == 0 || s_is_zero || n_is_zero) {
+    why = why_no_units(0, result.lambda, s_is_zero, n_is_zero, threshold, 0.0, max_units, 0.0, 0);
+  } else {
+    why = concat("no unit added: the largest singular value ", result.lambda.front(), " does not exceed the threshold ",
+                 threshold);
+  }
+  result.note = joined(why, result.note);
+  return result;
+}
+
+template <Real T>
+BestMove<T> best_move_of(Context& ctx, View<const std::type_identity_t<T>> s1, View<const T> m1,
+                         const SolveOptions& options, double resolution, const std::vector<double>& variances) {
+  const std::vector<double> inverse_scale = inverse_deviations(variances);
+  const auto attempt = [&](auto precision, const SolveOptions& chosen) -> std::optional<BestMove<T>> {
+    using U = decltype(precision);
+    const auto whitening = whiten<U, T>(ctx, "S1", s1, inverse_scale, chosen, resolution);
+    if (!whitening) return std::nullopt;
+    const Tensor<U> m1t = converted_transposed<U, T>(ctx, m1);
+    const Tensor<U> move = whitening->template solve<T>(ctx, s1, m1t.view());
+    BestMove<T> result;
+    result.weights = converted<T, U>(ctx, move.view());
+    result.decrease = inner_product<U, U>(ctx, move.view(), m1t.view());
+    result.ridge_used = whitening->ridge();
+    if (chosen.route == Route::eigen) result.rank = whitening->rank();
+    return result;
+  };
+  return with_precision(options, s1.extent(0), resolution, attempt);
+}
+
 }  // namespace meristem::grow::detail
 
 namespace meristem::grow {
@@ -86,21 +151,7 @@ BestMove<T> best_move(Context& ctx, View<const std::type_identity_t<T>> s1, View
   detail::require_matrix<T>("M1", m1, s1.extent(0));
   detail::require_finite<T>(ctx, {{"S1", s1}, {"M1", m1}});
   if (resolution == 0.0) resolution = detail::epsilon_of<T>;
-  const auto attempt = [&](auto precision, const SolveOptions& chosen) -> std::optional<BestMove<T>> {
-    using U = decltype(precision);
-    const std::vector<double> inverse_scale = inverse_deviations(detail::diagonal<T>(ctx, s1));
-    const auto whitening = detail::whiten<U, T>(ctx, "S1", s1, inverse_scale, chosen, resolution);
-    if (!whitening) return std::nullopt;
-    const Tensor<U> m1t = detail::converted_transposed<U, T>(ctx, m1);
-    const Tensor<U> move = whitening->template solve<T>(ctx, s1, m1t.view());
-    BestMove<T> result;
-    result.weights = detail::converted<T, U>(ctx, move.view());
-    result.decrease = detail::inner_product<U, U>(ctx, move.view(), m1t.view());
-    result.ridge_used = whitening->ridge();
-    if (chosen.route == Route::eigen) result.rank = whitening->rank();
-    return result;
-  };
-  return detail::with_precision(options, s1.extent(0), resolution, attempt);
+  return detail::best_move_of<T>(ctx, s1, m1, options, resolution, detail::diagonal<T>(ctx, s1));
 }
 
 template <Real T>
@@ -135,37 +186,8 @@ Units<T> new_units(Context& ctx, View<const std::type_identity_t<T>> s, View<con
   if (static_cast<std::int64_t>(variances.size()) != p) {
     throw ShapeError(concat("new_units: ", variances.size(), " variances for S of order ", p));
   }
-  const std::vector<double> inverse_scale = inverse_deviations(variances);
-  const auto attempt = [&](auto precision, const SolveOptions& chosen) -> std::optional<Units<T>> {
-    using U = decltype(precision);
-    const auto whitening = detail::whiten<U, T>(ctx, "S", s, inverse_scale, chosen, resolution);
-    if (!whitening) return std::nullopt;
-    const double floor = detail::rounding_floor(*whitening, parts, p, q, resolution);
-    const auto units_of = [&](View<const U> cross) {
-      return detail::units_from<T, U>(ctx, *whitening, cross,
-                                      outputs.rank() == 2 ? std::as_const(outputs).view() : View<const double>(),
-                                      std::max(threshold, floor), chosen);
-    };
-    if (outputs.rank() == 2) {
-      return units_of(detail::in_output_metric<U>(ctx, n, outputs.view()).view());
-    }
-    if constexpr (std::is_same_v<T, U>) return units_of(n);
-    return units_of(detail::converted<U, T>(ctx, n).view());
-  };
-  Units<T> result = detail::with_precision(options, p, resolution, attempt);
-  const bool s_is_zero = std::all_of(variances.begin(), variances.end(), [](double v) { return v == 0.0; });
-  if (result.units == 0) {
-    const bool n_is_zero = detail::inner_product<T, T>(ctx, n, n) == 0.0;
-    std::string why;
-    if (result.lambda.empty() || options.max_units == 0 || s_is_zero || n_is_zero) {
-      why = detail::why_no_units(0, result.lambda, s_is_zero, n_is_zero, threshold, 0.0, options.max_units, 0.0, 0);
-    } else {
-      why = concat("no unit added: the largest singular value ", result.lambda.front(),
-                   " does not exceed the threshold ", threshold);
-    }
-    result.note = detail::joined(why, result.note);
-  }
-  return result;
+  return detail::WhitenedInputs<T>(ctx, s, options, resolution, std::move(variances))
+      .units(ctx, n, outputs.view(), options.max_units, threshold, parts);
 }
 
 }  // namespace meristem::grow

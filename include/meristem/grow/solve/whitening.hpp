@@ -53,14 +53,31 @@ class Whitening {
       result.matrix_ = Tensor<T>(ctx, {p, p});
       if (p == 0) return result;
       for_each(ctx, p, p, detail::Equilibrate<S, T>{s, result.inverse_scale_.data(), ridge, result.matrix_.view()});
-      std::vector<double> pivots;
-      if (try_potrf(ctx, Triangle::lower, result.matrix_.view(), pivots) != 0) continue;
+      const auto found = meristem::detail::factorize("whitening", ctx, Triangle::lower, result.matrix_.view());
+      if (found.info != 0) continue;
       double smallest = 1.0;
-      for (const double pivot : pivots) smallest = std::min(smallest, pivot * pivot);
+      for (const double pivot : found.diagonal) smallest = std::min(smallest, pivot * pivot);
       if (smallest < std::max(ridge / 2, 4 * detail::epsilon_of<T>)) continue;
       result.smallest_ = smallest;
       return result;
     }
+  }
+
+  /// W = L⁻¹ with L Lᵀ = s + share I, for s (p, p) of unit diagonal, or 0 where there is nothing. Waits for nothing:
+  /// where rounding outweighs the share and the factorisation breaks down, W is the identity.
+  [[nodiscard]] static Whitening damped(Context& ctx, View<const T> s, double share,
+                                        meristem::detail::Decompositions& calls) {
+    const std::int64_t p = s.extent(0);
+    Whitening result(Kind::factor, p);
+    result.rank_ = p;
+    result.ridge_ = result.smallest_ = share;
+    result.matrix_ = Tensor<T>(ctx, {p, p});
+    if (p == 0) return result;
+    for_each(ctx, p, p, detail::AddRidge<T>{s, static_cast<T>(share), result.matrix_.view()});
+    Tensor<double> outcome(ctx, {1 + p});
+    calls.factorize(ctx, Triangle::lower, result.matrix_.view(), outcome.data());
+    for_each(ctx, p, p, detail::IdentityUnless<T>{outcome.data(), result.matrix_.view()});
+    return result;
   }
 
   /// W = Λ^{-1/2} Q D⁻¹ Π: Q, Λ the eigenvectors (rows) and eigenvalues of D⁻¹ S D⁻¹ above a threshold, Π the
@@ -146,6 +163,8 @@ class Whitening {
   enum class Kind { factor, rows };
 
   Whitening(Context& ctx, const std::vector<double>& inverse_scale, Kind kind);
+  /// With D = I.
+  Whitening(Kind kind, std::int64_t order) : kind_(kind), order_(order) {}
 
   [[nodiscard]] Tensor<T> product(Context& ctx, Transpose transpose, View<const T> a, std::int64_t columns) const;
 
@@ -158,7 +177,7 @@ class Whitening {
   std::int64_t rank_ = 0;
   double ridge_ = 0.0;
   double smallest_ = 1.0;
-  Tensor<double> inverse_scale_;
+  Tensor<double> inverse_scale_;  // empty: ones
   Tensor<T> matrix_;
 };
 

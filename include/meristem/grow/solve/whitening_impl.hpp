@@ -16,7 +16,8 @@ MERISTEM_INLINE std::vector<double> inverse_deviations(const std::vector<double>
 template <Real T>
 Tensor<T> detail::Whitening<T>::times_transposed(Context& ctx, View<const T> b) const {
   if (kind_ == Kind::rows) return product(ctx, Transpose::yes, b, rank_);
-  Tensor<T> result = detail::with_scaled_columns<T>(ctx, b, inverse_scale_);
+  Tensor<T> result =
+      inverse_scale_.empty() ? detail::converted<T, T>(ctx, b) : detail::with_scaled_columns<T>(ctx, b, inverse_scale_);
   trsm(ctx, Side::right, Triangle::lower, Transpose::yes, 1, matrix_.view(), result.view());
   return result;
 }
@@ -26,7 +27,7 @@ Tensor<T> detail::Whitening<T>::times(Context& ctx, View<const T> y) const {
   if (kind_ == Kind::rows) return product(ctx, Transpose::no, y, order_);
   Tensor<T> result = detail::converted<T, T>(ctx, y);
   trsm(ctx, Side::right, Triangle::lower, Transpose::no, 1, matrix_.view(), result.view());
-  detail::scale_columns(ctx, result.view(), inverse_scale_);
+  if (!inverse_scale_.empty()) detail::scale_columns(ctx, result.view(), inverse_scale_);
   return result;
 }
 

@@ -27,10 +27,18 @@ class NormInputs final : public nn::Taps<T> {
   void on_forward(Context& ctx, const nn::Layer<T>& layer, View<const T> input) override;
   void on_backward(Context&, const nn::Layer<T>&, View<const T>, View<const T>) override {}
 
-  [[nodiscard]] const std::map<const nn::BatchNorm<T>*, Channels>& all() const noexcept { return channels_; }
+  /// Reads what the batches have left on the device.
+  [[nodiscard]] const std::map<const nn::BatchNorm<T>*, Channels>& all() const;
 
  private:
-  std::map<const nn::BatchNorm<T>*, Channels> channels_;
+  struct Unread {
+    const nn::BatchNorm<T>* norm;
+    Tensor<T> mean, inverse_deviation;
+  };
+
+  Context* ctx_ = nullptr;
+  mutable std::vector<Unread> unread_;
+  mutable std::map<const nn::BatchNorm<T>*, Channels> channels_;
 };
 
 }  // namespace detail

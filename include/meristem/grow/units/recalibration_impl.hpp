@@ -4,49 +4,87 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
 #include <meristem/grow/units/recalibration.hpp>
 #include <meristem/kernels/batch_norm.cuh>
 
 namespace meristem::grow {
 
+namespace detail {
+
+/// What `batch_norm_statistics` adds to a variance: small enough to leave any alone, large enough for a float's
+/// inverse.
+inline constexpr double faint_epsilon = 1e-30;
+
 template <Real T>
-void detail::NormInputs<T>::on_forward(Context& ctx, const nn::Layer<T>& layer, View<const T> input) {
+void NormInputs<T>::on_forward(Context& ctx, const nn::Layer<T>& layer, View<const T> input) {
   const auto* norm = dynamic_cast<const nn::BatchNorm<T>*>(&layer);
   if (!norm || norm->channels() == 0) return;
+  ctx_ = &ctx;
   const std::int64_t channels = norm->channels();
-  // Small enough to leave any variance alone, large enough for a float's inverse.
-  constexpr double epsilon = 1e-30;
-  Tensor<T> mean(ctx, {channels}), inverse_deviation(ctx, {channels});
-  kernels::batch_norm_statistics<T>(ctx, input, epsilon, mean, inverse_deviation);
-  Channels& entry = channels_[norm];
-  entry.mean.resize(static_cast<std::size_t>(channels), 0.0);
-  entry.variance.resize(static_cast<std::size_t>(channels), 0.0);
-  const std::vector<T> means = to_host(ctx, mean), inverses = to_host(ctx, inverse_deviation);
-  entry.batches += 1.0;
-  for (std::size_t c = 0; c < means.size(); ++c) {
-    entry.mean[c] += (static_cast<double>(means[c]) - entry.mean[c]) / entry.batches;
-    const double inverse = static_cast<double>(inverses[c]), variance = 1.0 / (inverse * inverse) - epsilon;
-    entry.variance[c] += (std::max(variance, 0.0) - entry.variance[c]) / entry.batches;
-  }
+  Unread& batch = unread_.emplace_back(Unread{norm, Tensor<T>(ctx, {channels}), Tensor<T>(ctx, {channels})});
+  kernels::batch_norm_statistics<T>(ctx, input, faint_epsilon, batch.mean, batch.inverse_deviation);
 }
+
+template <Real T>
+auto NormInputs<T>::all() const -> const std::map<const nn::BatchNorm<T>*, Channels>& {
+  if (unread_.empty()) return channels_;
+  std::vector<View<const T>> there;
+  for (const Unread& batch : unread_) {
+    there.push_back(batch.mean.view());
+    there.push_back(batch.inverse_deviation.view());
+  }
+  const std::vector<std::vector<T>> here = to_host(*ctx_, there);
+  for (std::size_t i = 0; i < unread_.size(); ++i) {
+    const std::vector<T>&means = here[2 * i], &inverses = here[2 * i + 1];
+    Channels& entry = channels_[unread_[i].norm];
+    entry.mean.resize(means.size(), 0.0);
+    entry.variance.resize(means.size(), 0.0);
+    entry.batches += 1.0;
+    for (std::size_t c = 0; c < means.size(); ++c) {
+      entry.mean[c] += (static_cast<double>(means[c]) - entry.mean[c]) / entry.batches;
+      const double inverse = static_cast<double>(inverses[c]), variance = 1.0 / (inverse * inverse) - faint_epsilon;
+      entry.variance[c] += (std::max(variance, 0.0) - entry.variance[c]) / entry.batches;
+    }
+  }
+  unread_.clear();
+  return channels_;
+}
+
+template <Real T>
+void collect_norms(nn::Layer<T>& layer, std::vector<nn::BatchNorm<T>*>& norms) {
+  if (auto* norm = layer.description().batch_norm) norms.push_back(norm);
+  for (nn::Layer<T>* child : layer.children()) collect_norms(*child, norms);
+}
+
+}  // namespace detail
 
 template <Real T>
 void follow_growth(Context& ctx, nn::Layer<T>& network, const detail::NormInputs<T>& before,
                    const detail::NormInputs<T>& after, const std::vector<nn::BatchNorm<T>*>& tied) {
-  if (auto* norm = network.description().batch_norm) {
-    const auto now = after.all().find(norm);
-    if (now == after.all().end()) return;
+  std::vector<nn::BatchNorm<T>*> norms;
+  detail::collect_norms(network, norms);
+  std::erase_if(norms, [&](nn::BatchNorm<T>* norm) { return !after.all().contains(norm); });
+  if (norms.empty()) return;
+  std::vector<View<const T>> there;
+  for (nn::BatchNorm<T>* norm : norms) {
+    there.push_back(std::as_const(norm->running_mean().value).view());
+    there.push_back(std::as_const(norm->running_variance().value).view());
+  }
+  std::vector<std::vector<T>> here = to_host(ctx, there);
+  for (std::size_t i = 0; i < norms.size(); ++i) {
+    nn::BatchNorm<T>* const norm = norms[i];
+    const auto& now = after.all().at(norm);
     const typename detail::NormInputs<T>::Channels none;
     const auto found = before.all().find(norm);
     const auto& old = found == before.all().end() ? none : found->second;
     const std::size_t width = old.mean.size();
-    const bool grew = width != now->second.mean.size();
-    std::vector<T> means = to_host(ctx, norm->running_mean().value);
-    std::vector<T> variances = to_host(ctx, norm->running_variance().value);
+    const bool grew = width != now.mean.size();
+    std::vector<T>&means = here[2 * i], &variances = here[2 * i + 1];
     const bool follows = !grew || std::find(tied.begin(), tied.end(), norm) != tied.end();
     for (std::size_t c = follows ? 0 : width; c < means.size(); ++c) {
-      const double mean = now->second.mean[c], variance = now->second.variance[c];
+      const double mean = now.mean[c], variance = now.variance[c];
       if (c >= width) {
         means[c] = static_cast<T>(mean);
         variances[c] = static_cast<T>(variance);
@@ -61,7 +99,6 @@ void follow_growth(Context& ctx, nn::Layer<T>& network, const detail::NormInputs
     copy<T>(ctx, from_host<T>(ctx, norm->running_mean().value.shape(), means), norm->running_mean().value);
     copy<T>(ctx, from_host<T>(ctx, norm->running_variance().value.shape(), variances), norm->running_variance().value);
   }
-  for (nn::Layer<T>* child : network.children()) follow_growth(ctx, *child, before, after, tied);
 }
 
 template <Real T>
