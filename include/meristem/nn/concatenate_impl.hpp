@@ -96,13 +96,8 @@ Tensor<T> Concatenate<T>::do_backward(Context& ctx, View<const T> input, const T
     for_each(ctx, to.extent(0), to.extent(1),
              detail::CopyColumns<T>{rows.data_handle() + first, to.data_handle(), rows.extent(1), to.extent(1)});
     first += to.extent(1);
-    Tensor<T> gradient = branches_[i]->backward(ctx, input, trace.children[i], std::move(part), pass);
-    if (!pass.input_gradient) continue;
-    if (i == 0) {
-      input_gradient = std::move(gradient);
-    } else {
-      kernels::axpy<T>(ctx, T(1), gradient, input_gradient.view());
-    }
+    input_gradient =
+        branches_[i]->backward(ctx, input, trace.children[i], std::move(part), pass, std::move(input_gradient));
   }
   return input_gradient;
 }

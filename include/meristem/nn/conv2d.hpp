@@ -46,6 +46,9 @@ class Conv2d final : public WeightedLayer<T> {
   [[nodiscard]] Tensor<T> do_backward(Context& ctx, View<const T> input, const Trace<T>&, Tensor<T> output_gradient,
                                       const Pass<T>& pass) override;
 
+  [[nodiscard]] Tensor<T> do_backward_onto(Context& ctx, View<const T> input, const Trace<T>&,
+                                           Tensor<T> output_gradient, const Pass<T>& pass, Tensor<T> sum) override;
+
  private:
   using WeightedLayer<T>::weight_;
   using WeightedLayer<T>::bias_;

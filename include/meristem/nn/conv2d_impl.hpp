@@ -1,9 +1,10 @@
 // Definitions of conv2d.hpp.
 #pragma once
 
+#include <utility>
+
 #include <meristem/kernels/conv2d.cuh>
 #include <meristem/kernels/elementwise.cuh>
-#include <meristem/kernels/reduce.cuh>
 #include <meristem/nn/conv2d.hpp>
 
 namespace meristem::nn {
@@ -58,17 +59,28 @@ Trace<T> Conv2d<T>::do_forward(Context& ctx, View<const T> input, const Pass<T>&
 }
 
 template <Real T>
-Tensor<T> Conv2d<T>::do_backward(Context& ctx, View<const T> input, const Trace<T>&, Tensor<T> output_gradient,
+Tensor<T> Conv2d<T>::do_backward(Context& ctx, View<const T> input, const Trace<T>& trace, Tensor<T> output_gradient,
                                  const Pass<T>& pass) {
+  return do_backward_onto(ctx, input, trace, std::move(output_gradient), pass, {});
+}
+
+template <Real T>
+Tensor<T> Conv2d<T>::do_backward_onto(Context& ctx, View<const T> input, const Trace<T>&, Tensor<T> output_gradient,
+                                      const Pass<T>& pass, Tensor<T> sum) {
   const View<const T> dy = output_gradient.view();
-  if (pass.gradients != GradientMode::ignore) {
-    const auto mode = this->accumulation(pass);
-    kernels::conv2d_backward_weights<T>(ctx, input, dy, window_, mode, weight_.gradient);
-    if (this->has_bias()) kernels::column_sums<T>(ctx, dy, bias_.gradient, mode);
+  kernels::ConvGradients<T> wanted;
+  wanted.mode = this->accumulation(pass);
+  Tensor<T> dx;
+  if (pass.input_gradient) {
+    wanted.dx_mode = sum.empty() ? kernels::Accumulate::overwrite : kernels::Accumulate::accumulate;
+    dx = sum.empty() ? Tensor<T>(ctx, input.shape()) : std::move(sum);
+    wanted.dx = dx;
   }
-  if (!pass.input_gradient) return {};
-  Tensor<T> dx(ctx, input.shape());
-  kernels::conv2d_backward_data<T>(ctx, dy, weight_.value, window_, dx);
+  if (pass.gradients != GradientMode::ignore) {
+    wanted.dweight = weight_.gradient;
+    if (this->has_bias()) wanted.dbias = bias_.gradient;
+  }
+  kernels::conv2d_backward<T>(ctx, input, dy, weight_.value, window_, wanted);
   return dx;
 }
 

@@ -96,10 +96,7 @@ Tensor<T> Residual<T>::do_backward(Context& ctx, View<const T> input, const Trac
   }
   shortcut_gradient =
       shortcut_.backward_first(shortcut_.size(), ctx, input, trace.children[1], std::move(shortcut_gradient), pass);
-  body_gradient = body_.backward_first(left, ctx, input, body, std::move(body_gradient), pass);
-  if (!pass.input_gradient) return {};
-  kernels::axpy<T>(ctx, T(1), shortcut_gradient, body_gradient.view());
-  return body_gradient;
+  return body_.backward_first(left, ctx, input, body, std::move(body_gradient), pass, std::move(shortcut_gradient));
 }
 
 template <Real T>

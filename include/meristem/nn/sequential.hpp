@@ -65,10 +65,10 @@ class Sequential final : public Layer<T> {
   /// `forward` of the first `count` layers alone, for a container that runs the others in its own way.
   [[nodiscard]] Trace<T> forward_first(std::size_t count, Context& ctx, View<const T> input, const Pass<T>& pass);
 
-  /// `backward` of the first `count` layers alone; `output_gradient` is that at the output of the last of them. The
-  /// trace may have more of them.
+  /// `backward` of the first `count` layers alone, onto `sum` if there is one; `output_gradient` is that at the output
+  /// of the last of them. The trace may have more of them.
   [[nodiscard]] Tensor<T> backward_first(std::size_t count, Context& ctx, View<const T> input, const Trace<T>& trace,
-                                         Tensor<T> output_gradient, const Pass<T>& pass);
+                                         Tensor<T> output_gradient, const Pass<T>& pass, Tensor<T> sum = {});
 
   /// The first layer that has parameters, or size(): the layers before it need no backward unless the input gradient is
   /// wanted.
@@ -82,7 +82,14 @@ class Sequential final : public Layer<T> {
   }
 
   [[nodiscard]] Tensor<T> do_backward(Context& ctx, View<const T> input, const Trace<T>& trace,
-                                      Tensor<T> output_gradient, const Pass<T>& pass) override;
+                                      Tensor<T> output_gradient, const Pass<T>& pass) override {
+    return backward_first(layers_.size(), ctx, input, trace, std::move(output_gradient), pass);
+  }
+
+  [[nodiscard]] Tensor<T> do_backward_onto(Context& ctx, View<const T> input, const Trace<T>& trace,
+                                           Tensor<T> output_gradient, const Pass<T>& pass, Tensor<T> sum) override {
+    return backward_first(layers_.size(), ctx, input, trace, std::move(output_gradient), pass, std::move(sum));
+  }
 
  private:
   struct Child {

@@ -1,6 +1,7 @@
 // Definitions of sequential.hpp.
 #pragma once
 
+#include <meristem/kernels/elementwise.cuh>
 #include <meristem/nn/sequential.hpp>
 
 namespace meristem::nn {
@@ -91,7 +92,7 @@ Trace<T> Sequential<T>::forward_first(std::size_t count, Context& ctx, View<cons
 
 template <Real T>
 Tensor<T> Sequential<T>::backward_first(std::size_t count, Context& ctx, View<const T> input, const Trace<T>& trace,
-                                        Tensor<T> output_gradient, const Pass<T>& pass) {
+                                        Tensor<T> output_gradient, const Pass<T>& pass, Tensor<T> sum) {
   this->require_trace(trace.children.size() >= count);
   Tensor<T> gradient = std::move(output_gradient);
   const std::size_t first = pass.input_gradient ? 0 : first_with_work();
@@ -99,9 +100,11 @@ Tensor<T> Sequential<T>::backward_first(std::size_t count, Context& ctx, View<co
     const View<const T> layer_input = i == 0 ? input : trace.children[i - 1].output;
     Pass<T> inner = pass;
     inner.input_gradient = pass.input_gradient || i > first;
-    gradient = (*this)[i].backward(ctx, layer_input, trace.children[i], std::move(gradient), inner);
+    gradient = (*this)[i].backward(ctx, layer_input, trace.children[i], std::move(gradient), inner,
+                                   i == 0 ? std::move(sum) : Tensor<T>());
   }
   if (!pass.input_gradient) return {};
+  if (count == 0 && !sum.empty()) kernels::axpy<T>(ctx, T(1), sum, gradient.view());
   return gradient;
 }
 
@@ -118,12 +121,6 @@ void Sequential<T>::describe(Description<T>& description) {
   description.sequence();
   for (Child& child : layers_) description.child(child.name, *child.layer);
   description.layers_field("layers", *this);
-}
-
-template <Real T>
-Tensor<T> Sequential<T>::do_backward(Context& ctx, View<const T> input, const Trace<T>& trace,
-                                     Tensor<T> output_gradient, const Pass<T>& pass) {
-  return backward_first(layers_.size(), ctx, input, trace, std::move(output_gradient), pass);
 }
 
 template <Real T>
