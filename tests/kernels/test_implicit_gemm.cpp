@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include <meristem/kernels/batch_norm.cuh>
 #include <meristem/kernels/implicit_gemm.cuh>
 #include <support/check.hpp>
 
@@ -273,6 +274,83 @@ TEST_CASE_TEMPLATE("implicit_gemm: large products choose the large tile, long on
   check_case<T>(ctx, {1, {9, 8}, 64 * 128, 1, {1}, true});      // backward_data
   check_case<T>(ctx, {2, {30, 41}, 9, 33, {3, 1, 1}, true});    // backward_weights: 81 × 33, 39 slabs
   check_case<T>(ctx, {3, {90, 61}, 1, 2, {{1, 2}, 1}, false});  // backward_weights: as many slabs as there may be
+}
+
+template <class T>
+void check_near(T actual, double expected, double tolerance) {
+  CHECK(std::abs(static_cast<double>(actual) - expected) <= tolerance);
+}
+
+// Mean and inverse deviation of each channel of the output, against those of the numbers that the output has.
+template <class T>
+void check_statistics(ms::Context& ctx, const Case& c, const Options& options, T offset = T(0)) {
+  INFO(ms::concat(c.text(), ", tile ", static_cast<int>(options.tile), ", offset ", offset));
+  Inputs<T> in(c);
+  for (T& value : in.bias) value += offset;
+  const auto x = ms::from_host<T>(ctx, c.x(), in.x);
+  const auto weight = ms::from_host<T>(ctx, c.weight(), in.weight);
+  const auto bias = ms::from_host<T>(ctx, {c.out}, in.bias);
+  Guarded<T> y(ctx, c.y(), T(NAN)), mean(ctx, {c.out}, T(NAN)), inverse(ctx, {c.out}, T(NAN));
+  auto running_mean = ms::from_host<T>(ctx, {c.out}, std::vector<T>(in.bias.size(), T(1)));
+  auto running_variance = ms::from_host<T>(ctx, {c.out}, std::vector<T>(in.bias.size(), T(1)));
+  constexpr double epsilon = 0.01;
+  const mk::BatchStatistics<T> statistics{
+      mean.view(), inverse.view(), epsilon, {running_mean.view(), running_variance.view(), 0.25}};
+  const auto store = mk::detail::store_statistics<T>("test", statistics, y.view());
+  REQUIRE(
+      mk::implicit_gemm::forward<T>(ctx, x.view(), weight.view(), bias.view(), c.window, y.view(), options, &store));
+  for (Guarded<T>* one : {&y, &mean, &inverse}) one->check_guards(ctx);
+  const auto values = y.values(ctx), means = mean.values(ctx), inverses = inverse.values(ctx);
+  support::check_same_bits(values, compute<T>(ctx, c, in, options).y, "y");
+  const auto moved_mean = ms::to_host(ctx, running_mean), moved_variance = ms::to_host(ctx, running_variance);
+  const std::size_t channels = in.bias.size(), rows = values.size() / channels;
+  for (std::size_t k = 0; k < channels; ++k) {
+    long double sum = 0.0L;
+    double squares = 0.0, farthest = 0.0;
+    for (std::size_t row = 0; row < rows; ++row) sum += static_cast<long double>(values[row * channels + k]);
+    const auto m = static_cast<double>(sum / static_cast<long double>(rows));
+    for (std::size_t row = 0; row < rows; ++row) {
+      const double d = static_cast<double>(values[row * channels + k]) - m;
+      squares += d * d;
+      farthest = std::max(farthest, std::abs(d));
+    }
+    const double variance = squares / static_cast<double>(rows), deviation = 1.0 / std::sqrt(variance + epsilon);
+    // A thread's terms are at most 2·farthest; each is rounded, and eight are added: (1 + 8) eps/2 of the largest of
+    // their sums, a share of the mean; squares, likewise, have one more rounding. Sixteen sums and then the tiles are
+    // merged in double, each time by the difference of two means. The result is rounded to T.
+    const double spread = 2.0 * farthest, eps = support::eps<T>;
+    const double merged = (16.0 + static_cast<double>(rows) / 64.0) * support::eps<double> * std::abs(m);
+    const double of_mean = 4.5 * eps * spread + merged + eps * std::abs(m);
+    const double of_variance = 10.0 * eps * spread * spread + 2.0 * spread * merged;
+    const double of_deviation = 0.5 * deviation * deviation * deviation * of_variance + eps * deviation;
+    check_near(means[k], m, of_mean);
+    check_near(inverses[k], deviation, of_deviation);
+    check_near(moved_mean[k], 0.75 + 0.25 * m, of_mean + eps);
+    const double unbiased = rows > 1 ? squares / static_cast<double>(rows - 1) : 1.0;
+    check_near(moved_variance[k], 0.75 + 0.25 * unbiased, of_variance + eps * (1.0 + unbiased));
+  }
+}
+
+TEST_CASE_TEMPLATE("implicit_gemm: statistics of the output", T, float, double) {
+  support::for_every_executor([](ms::Context& ctx) {
+    check_statistics<T>(ctx, {2, {5, 4}, 3, 5, {3, 2, 1}}, {});
+    check_statistics<T>(ctx, {1, {1, 1}, 2, 33, {1}}, {});
+  });
+  for (const auto& options : {ms::ContextOptions{}, gpu_blocks()}) {
+    ms::Context ctx(options);
+    for (const TileSize tile : tiles) {
+      check_statistics<T>(ctx, {3, {9, 8}, 4, 70, {3, 1, 1}}, {.tile = tile});
+      check_statistics<T>(ctx, {3, {9, 8}, 3, 9, {3, 1, 1}}, {.tile = tile}, T(1000));
+    }
+    check_statistics<T>(ctx, {3, {45, 41}, 1, 3, {3, 1, 1}}, {});  // two groups of tiles
+    check_statistics<T>(ctx, {2, {30, 41}, 2, 11, {3, 1, 1}}, {}, T(100));
+  }
+  ms::Context ctx({.seed = 1});
+  const Case c{5, {6, 7}, 5, 9, {3, 1, 1}};
+  const mk::detail::StoreBatchStatistics<T> unused{};
+  auto y = ms::zeros<T>(ctx, c.y());
+  CHECK_FALSE(mk::implicit_gemm::forward<T>(ctx, ms::zeros<T>(ctx, c.x()).view(), ms::zeros<T>(ctx, c.weight()).view(),
+                                            {}, c.window, y.view(), {.limit = 2 * 6 * 7 * 9}, &unused));
 }
 
 TEST_CASE_TEMPLATE("implicit_gemm: weight gradients accumulate", T, float, double) {

@@ -49,12 +49,23 @@ void Conv2d<T>::describe(Description<T>& description) {
 }
 
 template <Real T>
-Trace<T> Conv2d<T>::do_forward(Context& ctx, View<const T> input, const Pass<T>&) {
+Trace<T> Conv2d<T>::forward_statistics(Context& ctx, View<const T> input, const Pass<T>& pass,
+                                       const kernels::BatchStatistics<T>& statistics) {
+  return this->run_forward(ctx, input, pass, [&] { return compute(ctx, input, &statistics); });
+}
+
+template <Real T>
+Trace<T> Conv2d<T>::compute(Context& ctx, View<const T> input, const kernels::BatchStatistics<T>* statistics) {
   Trace<T> trace;
   trace.storage = Tensor<T>(ctx, output_shape(input.shape()));
   const View<const T> bias = this->has_bias() ? View<const T>(bias_.value.view()) : View<const T>();
-  kernels::conv2d_forward<T>(ctx, input, weight_.value, bias, window_, trace.storage);
-  trace.output = trace.storage.view();
+  const View<T> output = trace.storage.view();
+  if (statistics != nullptr) {
+    kernels::conv2d_forward_statistics<T>(ctx, input, weight_.value, bias, window_, output, *statistics);
+  } else {
+    kernels::conv2d_forward<T>(ctx, input, weight_.value, bias, window_, output);
+  }
+  trace.output = output;
   return trace;
 }
 

@@ -41,11 +41,13 @@ template <Real T>
 Trace<T> Residual<T>::do_forward(Context& ctx, View<const T> input, const Pass<T>& pass) {
   const std::size_t count = body_.size();
   BatchNorm<T>* const norm = adding_norm();
-  Trace<T> body = body_.forward_first(count > 0 ? count - 1 : 0, ctx, input, pass);
+  BatchMoments<T> moments;
+  Trace<T> body =
+      body_.forward_first(count > 0 ? count - 1 : 0, ctx, input, pass, norm != nullptr ? &moments : nullptr);
   Trace<T> shortcut = shortcut_.forward_first(shortcut_.size(), ctx, input, pass);
   Trace<T> trace;
   if (norm != nullptr) {
-    body.children.push_back(norm->forward_added(ctx, body.output, shortcut.output, pass));
+    body.children.push_back(norm->forward_added(ctx, body.output, shortcut.output, pass, std::move(moments)));
     body.output = body.children.back().output;
     trace.output = body.output;
     if (norm->activation() != activation_) {

@@ -27,6 +27,7 @@
 #include <meristem/core/tensor.hpp>
 #include <meristem/core/view.hpp>
 #include <meristem/core/window.hpp>
+#include <meristem/kernels/batch_norm.cuh>
 #include <meristem/kernels/elementwise.cuh>
 #include <meristem/kernels/implicit_gemm.cuh>
 #include <meristem/kernels/patches.cuh>
@@ -180,6 +181,24 @@ void conv2d_forward(Context& ctx, View<const std::type_identity_t<T>> x, View<co
 #else
   conv2d_host::forward<T>(ctx, x, weight, bias, window, y);
 #endif
+}
+
+/// The same, and the statistics of y over its images and positions, as `batch_norm_statistics` of y: by the kernel they
+/// are taken of what it has in registers.
+template <Real T>
+void conv2d_forward_statistics(Context& ctx, View<const std::type_identity_t<T>> x,
+                               View<const std::type_identity_t<T>> weight, View<const std::type_identity_t<T>> bias,
+                               const Window& window, View<T> y,
+                               const BatchStatistics<std::type_identity_t<T>>& statistics,
+                               ConvPath path = ConvPath::automatic) {
+  const auto store = detail::store_statistics<T>("conv2d_forward_statistics", statistics, y);
+  if (conv2d_detail::use_kernel(path)) {
+    if (implicit_gemm::forward<T>(ctx, x, weight, bias, window, y, {}, &store)) return;
+  } else {
+    conv2d_forward<T>(ctx, x, weight, bias, window, y, path);
+  }
+  batch_norm_statistics<T>(ctx, y, statistics.epsilon, statistics.mean, statistics.inverse_deviation,
+                           statistics.running);
 }
 
 /// dx = the gradient at the input for a gradient dy at the output.

@@ -247,15 +247,17 @@ template <class T>
   return classes * problem.row_tiles * problem.column_tiles;
 }
 
-/// implicit_gemm_forward with a choice of options.
+/// implicit_gemm_forward with a choice of options. Returns whether the statistics of y, if asked for, were stored: they
+/// are not if the batch had to be cut, or is empty.
 template <Real T>
-void forward(Context& ctx, View<const T> x, View<const T> weight, View<const T> bias, const Window& window, View<T> y,
-             const Options& options = {}) {
+bool forward(Context& ctx, View<const T> x, View<const T> weight, View<const T> bias, const Window& window, View<T> y,
+             const Options& options = {}, const detail::StoreBatchStatistics<T>* statistics = nullptr) {
   constexpr const char* name = "implicit_gemm_forward";
   const Sizes s = check(name, "x", x, "weight", weight, "y", y, window);
   const bool biased = bias.rank() != 0 && bias.size() != 0;
   if (biased) detail::require_columns(name, "bias", bias, "y", y);
-  if (y.empty()) return;
+  if (y.empty()) return false;
+  const bool with_statistics = statistics != nullptr && images_at_once(name, s, options.limit) >= s.images;
   Problem<T> problem{};
   problem.gather = gather_input(s);
   if (s.in > 0) problem.counting = counting<T>(problem.gather.channels, problem.gather.taps_x);
@@ -271,11 +273,19 @@ void forward(Context& ctx, View<const T> x, View<const T> weight, View<const T> 
     problem.out_quads = quads_fit(problem.out, s.out);
     problem.images = static_cast<int>(count);
     const std::int64_t tiles = cut_into_tiles(problem, count * s.output.size(), 1, false, options.tile);
+    Moments<T> moments{};
+    Tensor<double> partials;
+    if (with_statistics) {
+      partials = empty<double>(ctx, {2, problem.row_tiles, s.out});
+      const std::int64_t counters = std::int64_t{problem.column_tiles} * merge_counters(problem.row_tiles);
+      moments = {partials.data(), ctx.arrivals(counters), *statistics};
+    }
     with_tile(problem.tile, [&]<class Tile>(Tile) {
       launch<implicit_gemm_forward_kernel<T, Tile>>(ctx, dim3(blocks_for(tiles, 1)), block_threads(ctx, Tile::threads),
-                                                    shared_bytes<T, Tile, Direction::forward>, problem);
+                                                    shared_bytes<T, Tile, Direction::forward>, problem, moments);
     });
   });
+  return with_statistics;
 }
 
 /// The product of the data's gradient, but for what depends on the images.

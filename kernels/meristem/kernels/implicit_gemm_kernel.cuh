@@ -12,6 +12,8 @@
 #include <meristem/core/arrival.hpp>
 #include <meristem/core/config.hpp>
 #include <meristem/core/launch.hpp>
+#include <meristem/kernels/channel_sums.cuh>
+#include <meristem/kernels/implicit_gemm_moments.cuh>
 #include <meristem/kernels/implicit_gemm_places.cuh>
 #include <meristem/kernels/implicit_gemm_tile.cuh>
 
@@ -29,10 +31,11 @@ inline constexpr int two_stages = 2 * Share<T, Width, 256>::stage;
 
 /// Computes tile `block` of a product, of slab `slab`. On the GPU a block has at least Tile::threads threads. On the
 /// CPU it may have any number: they share what that many threads would do, and the bits do not change. `left` and
-/// `right` are shared and hold two stages, `sites` Tile::rows.
-template <class T, class Tile, Direction direction>
+/// `right` are shared and hold two stages, `sites` Tile::rows. `also(job, registers, parts)` may use the registers once
+/// the sums are written.
+template <class T, class Tile, Direction direction, class Also>
 __device__ inline void compute_tile(const Problem<T>& problem, int block, int slab, Quad<T>* left, Quad<T>* right,
-                                    Site* sites) {
+                                    Site* sites, const Also& also) {
   using Own = Registers<T, Tile, direction>;
   using Columns = typename Own::ColumnShare;
   constexpr int left_stage = Own::RowShare::stage;
@@ -79,26 +82,91 @@ __device__ inline void compute_tile(const Problem<T>& problem, int block, int sl
     const int t = thread + part * threads;
     finish<T, Tile, direction>(problem, job, sites, slab, t, own[MERISTEM_GPU ? 0 : t]);
   }
-  if constexpr (direction == Direction::weights) {
-    if (problem.dbias != nullptr && job.first_row == 0) {
-      __syncthreads();
-      for (int part = 0; part < parts; ++part) {
-        const int t = thread + part * threads;
-        Columns::put_across(right, own[MERISTEM_GPU ? 0 : t].column_sum, t);
-      }
-      __syncthreads();
-      T* const to =
-          problem.slabs == 1
-              ? problem.dbias
-              : problem.out + (static_cast<std::int64_t>(slab) * problem.slab_size + problem.columns * problem.patch);
-      for (int c = thread; c < Tile::columns && job.first_column + c < problem.columns; c += threads) {
-        T sum = T(0);
-        for (int k = 0; k < depth; ++k) sum += right[Columns::place(k, c / 4)].at[c % 4];
-        store<1>(&sum, to + (job.first_column + c), 1, false, problem.add);
-      }
+  also(job, own, parts);
+}
+
+/// Nothing else.
+struct NothingElse {
+  template <class J, class R>
+  __device__ void operator()(const J&, const R*, int) const {}
+};
+
+/// The gradient of the bias, from what the blocks of the first row of tiles have loaded of dy.
+template <class T, class Tile>
+struct SumColumns {
+  const Problem<T>& problem;
+  int slab;
+  Quad<T>* stage;  // shared
+
+  __device__ void operator()(const Job<T>& job, const Registers<T, Tile, Direction::weights>* own, int parts) const {
+    using Columns = Share<T, Tile::columns, Tile::threads>;
+    if (problem.dbias == nullptr || job.first_row != 0) return;
+    const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
+    __syncthreads();
+    for (int part = 0; part < parts; ++part) {
+      const int t = thread + part * threads;
+      Columns::put_across(stage, own[MERISTEM_GPU ? 0 : t].column_sum, t);
+    }
+    __syncthreads();
+    T* const to =
+        problem.slabs == 1
+            ? problem.dbias
+            : problem.out + (static_cast<std::int64_t>(slab) * problem.slab_size + problem.columns * problem.patch);
+    for (int c = thread; c < Tile::columns && job.first_column + c < problem.columns; c += threads) {
+      T sum = T(0);
+      for (int k = 0; k < Columns::depth; ++k) sum += stage[Columns::place(k, c / 4)].at[c % 4];
+      store<1>(&sum, to + (job.first_column + c), 1, false, problem.add);
     }
   }
-}
+};
+
+/// The statistics of the output, if they are wanted.
+template <class T, class Tile>
+struct TakeMoments {
+  const Problem<T>& problem;
+  const Moments<T>& moments;
+  const Site* sites;
+  T* sums;         // shared, two for each thread's columns
+  T* shift;        // shared, Tile::columns
+  double* merged;  // shared, 3 · ChannelCut::most_lanes
+
+  __device__ void operator()(const Job<T>& job, const Registers<T, Tile, Direction::forward>* own, int parts) const {
+    if (moments.partials == nullptr) return;
+    constexpr int down = Tile::threads / Tile::threads_across, lanes = detail::ChannelCut::most_lanes;
+    const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
+    __syncthreads();
+    for (int part = 0; part < parts; ++part) {
+      const int t = thread + part * threads;
+      const Micro<Tile> micro(t);
+      if (micro.down != 0) continue;
+      for (int j = 0; j < Tile::each_columns; ++j) {
+        const int column = micro.column() + j;
+        shift[column] = biased(problem, job, column, own[MERISTEM_GPU ? 0 : t].total[0][j]);
+      }
+    }
+    __syncthreads();
+    for (int part = 0; part < parts; ++part) {
+      const int t = thread + part * threads;
+      sum_rows<T, Tile>(problem, job, sites, t, own[MERISTEM_GPU ? 0 : t].total, shift, sums);
+    }
+    __syncthreads();
+    const int rest = job.rows - job.first_row;
+    const double rows = rest < Tile::rows ? rest : Tile::rows;
+    const std::int64_t at = std::int64_t{job.first_row / Tile::rows} * problem.columns + job.first_column;
+    const std::int64_t squares = std::int64_t{problem.row_tiles} * problem.columns;
+    for (int c = thread; c < Tile::columns && job.first_column + c < problem.columns; c += threads) {
+      double a = 0.0, b = 0.0;
+      for (int k = 0; k < down; ++k) {
+        a += static_cast<double>(sums[k * Tile::columns + c]);
+        b += static_cast<double>(sums[(down + k) * Tile::columns + c]);
+      }
+      detail::ChannelMoments<T>::close(rows, static_cast<double>(shift[c]), a, b);
+      moments.partials[at + c] = a;
+      moments.partials[squares + at + c] = b;
+    }
+    merge_tiles<T, Tile>(problem, job, moments, merged, merged + lanes, merged + 2 * lanes);
+  }
+};
 
 /// to[j] = or += the sum, in double, of `count` numbers that lie `step` apart, for Width neighbours j.
 template <int Width, class T>
@@ -176,18 +244,23 @@ __device__ inline void join_slabs(const Problem<T>& problem, int block, int slab
 /// Grid: tiles.
 template <class T, class Tile>
 __global__ void __launch_bounds__(Tile::threads, Tile::resident(sizeof(T)))
-    implicit_gemm_forward_kernel(Problem<T> problem) {
+    implicit_gemm_forward_kernel(Problem<T> problem, Moments<T> moments) {
   MERISTEM_SHARED(Quad<T>, left, [two_stages<T, Tile::rows>]);
   MERISTEM_SHARED(Quad<T>, right, [two_stages<T, Tile::columns>]);
   MERISTEM_SHARED(Site, sites, [Tile::rows]);
-  compute_tile<T, Tile, Direction::forward>(problem, static_cast<int>(blockIdx.x), 0, &left[0], &right[0], &sites[0]);
+  MERISTEM_SHARED(double, merged, [3 * detail::ChannelCut::most_lanes]);
+  static_assert(two_stages<T, Tile::rows> * 4 >= 2 * Tile::threads * Tile::each_columns);
+  const TakeMoments<T, Tile> also{problem, moments, &sites[0], left[0].at, right[0].at, &merged[0]};
+  compute_tile<T, Tile, Direction::forward>(problem, static_cast<int>(blockIdx.x), 0, &left[0], &right[0], &sites[0],
+                                            also);
 }
 
 /// One block's share of the weights' gradient.
 template <class T, class Tile>
 __device__ inline void weights_tile(const Problem<T>& problem, int block, Quad<T>* left, Quad<T>* right, Site* sites) {
   const int tiles = problem.row_tiles * problem.column_tiles;
-  compute_tile<T, Tile, Direction::weights>(problem, block % tiles, block / tiles, left, right, sites);
+  compute_tile<T, Tile, Direction::weights>(problem, block % tiles, block / tiles, left, right, sites,
+                                            SumColumns<T, Tile>{problem, block / tiles, right});
   if (problem.slabs > 1) join_slabs<T, Tile>(problem, block % tiles, block / tiles);
 }
 
@@ -212,11 +285,11 @@ __global__ void __launch_bounds__(LargeTile::threads, LargeTile::resident(sizeof
   }
   block -= weight_blocks;
   if (data.tile == TileSize::narrow) {
-    compute_tile<T, NarrowTile, Direction::data>(data, block, 0, &left[0], &right[0], &sites[0]);
+    compute_tile<T, NarrowTile, Direction::data>(data, block, 0, &left[0], &right[0], &sites[0], NothingElse{});
   } else if (data.tile == TileSize::medium) {
-    compute_tile<T, MediumTile, Direction::data>(data, block, 0, &left[0], &right[0], &sites[0]);
+    compute_tile<T, MediumTile, Direction::data>(data, block, 0, &left[0], &right[0], &sites[0], NothingElse{});
   } else {
-    compute_tile<T, LargeTile, Direction::data>(data, block, 0, &left[0], &right[0], &sites[0]);
+    compute_tile<T, LargeTile, Direction::data>(data, block, 0, &left[0], &right[0], &sites[0], NothingElse{});
   }
 }
 

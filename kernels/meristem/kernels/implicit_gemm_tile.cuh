@@ -322,6 +322,13 @@ MERISTEM_HD inline void multiply(const Quad<T>* left, const Quad<T>* right, int 
   }
 }
 
+/// An element of the product with the bias, if there is one.
+template <class T>
+MERISTEM_HD inline T biased(const Problem<T>& problem, const Job<T>& job, int column, T value) {
+  const int at = job.first_column + column;
+  return problem.bias != nullptr && at < problem.columns ? value + problem.bias[at] : value;
+}
+
 /// Writes (= or +=) this thread's sums: (row, column) of the product to its position in the map and channel, for
 /// `weights` to column · patch + row of the slab.
 template <class T, class Tile, Direction direction>
@@ -347,9 +354,7 @@ MERISTEM_HD inline void finish(const Problem<T>& problem, const Job<T>& job, con
         T values[Tile::each_columns];
         for (int j = 0; j < Tile::each_columns; ++j) {
           values[j] = own.total[4 * h + i][j];
-          if (direction == Direction::forward && problem.bias != nullptr && first_column + j < problem.columns) {
-            values[j] += problem.bias[first_column + j];
-          }
+          if (direction == Direction::forward) values[j] = biased(problem, job, micro.column() + j, values[j]);
         }
         store<Tile::each_columns>(values, problem.out + (target * problem.columns + first_column),
                                   problem.columns - first_column, problem.out_quads,
