@@ -8,6 +8,7 @@
 #include <meristem/data/image_set.hpp>
 #include <meristem/data/loader.hpp>
 #include <meristem/grow/grower.hpp>
+#include <meristem/models/mlp.hpp>
 #include <meristem/models/resnet.hpp>
 #include <meristem/optim/sgd.hpp>
 #include <meristem/train/trainer.hpp>
@@ -60,6 +61,33 @@ void check_budget(const std::string& name, const Budget& budget, const Work& wor
 }  // namespace
 
 TEST_SUITE_BEGIN("unit");
+
+TEST_CASE("budget: no loss is waited for in a step") {
+  if (!virtual_gpu_counts) return;
+  ms::Context ctx({.seed = 1});
+  auto net = ms::models::mlp<float>(ctx, {.inputs = 3, .hidden = {4}, .classes = 2});
+  ms::optim::Sgd sgd(net, {.learning_rate = 0.01});
+  const auto inputs = ms::zeros<float>(ctx, {5, 3}), targets = ms::zeros<float>(ctx, {5, 2});
+  const auto labels = ms::zeros<std::int32_t>(ctx, {5}), binary = ms::zeros<std::int32_t>(ctx, {5, 2});
+  const ms::nn::BatchView<float> of_classes{.inputs = inputs, .labels = labels}, of_targets{inputs, {}, targets};
+  const ms::nn::BatchView<float> of_answers{.inputs = inputs, .labels = binary};
+  const auto check = [&](const char* name, const ms::nn::Objective& loss, const ms::nn::BatchView<float>& batch) {
+    CAPTURE(name);
+    ms::train::Trainer<float> trainer(ctx, net, sgd, loss);
+    trainer.step(batch);
+    const VirtualGpuCounts before = virtual_gpu_counts();
+    trainer.step(batch);
+    CHECK(virtual_gpu_counts().synchronizations == before.synchronizations);
+    CHECK(trainer.metrics().samples == 10);
+    CHECK(virtual_gpu_counts().synchronizations > before.synchronizations);
+  };
+  check("cross-entropy", {}, of_classes);
+  check("soft cross-entropy", ms::nn::CrossEntropy{}, of_targets);
+  check("squares", ms::nn::SquaredError{}, of_targets);
+  check("Huber", ms::nn::Huber{}, of_targets);
+  check("binary", ms::nn::BinaryCrossEntropy{}, of_targets);
+  check("binary labels", ms::nn::BinaryCrossEntropy{}, of_answers);
+}
 
 // Whoever needs fewer lowers these; whoever needs more says in the commit what for. How many a growth step takes
 // depends a little on how BLAS rounds.

@@ -127,18 +127,34 @@ template <class Op>
   return total;
 }
 
-/// The combination of op.term(i) for i in [0, count); waits for the device.
 template <class Op>
-typename Op::Value reduce(Context& ctx, const Op& op, std::int64_t count) {
+struct StoreIdentity {
+  typename Op::Value* value;
+  MERISTEM_HD void operator()(std::int64_t) const { *value = Op::identity(); }
+};
+
+/// The combination (1) of op.term(i) for i in [0, count), in device memory.
+template <class Op>
+[[nodiscard]] Tensor<typename Op::Value> reduce_on_device(Context& ctx, const Op& op, std::int64_t count) {
   using Value = typename Op::Value;
-  if (count == 0) return Op::identity();
+  if (count == 0) {
+    Tensor<Value> nothing(ctx, {1});
+    for_each(ctx, 1, StoreIdentity<Op>{nothing.data()});
+    return nothing;
+  }
   constexpr std::int64_t least = 4096, most_blocks = 1024;
   const std::int64_t segment = least * ((count - 1) / (least * most_blocks) + 1);
   const std::int64_t blocks = (count - 1) / segment + 1;
   Tensor<Value> partials(ctx, {blocks});
   launch<reduce_segments<Op>>(ctx, dim3(static_cast<unsigned>(blocks)), block_threads(ctx, reduce_threads), 0, op,
                               count, segment, partials.data());
-  return to_host(ctx, combined<Op>(ctx, std::move(partials)))[0];
+  return combined<Op>(ctx, std::move(partials));
+}
+
+/// The same, read; waits for the device.
+template <class Op>
+typename Op::Value reduce(Context& ctx, const Op& op, std::int64_t count) {
+  return count == 0 ? Op::identity() : to_host(ctx, reduce_on_device(ctx, op, count))[0];
 }
 
 struct SumOp {
