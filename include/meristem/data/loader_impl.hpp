@@ -121,6 +121,7 @@ void ImageBatches<T>::convert([[maybe_unused]] Context& ctx, std::span<const std
   const std::int64_t bytes = set_->image_bytes(), channels = set_->channels;
   const std::int64_t count = std::ssize(indices);
   const Augmentation& augmentation = augmentation_;
+  const T* const table = table_.data();
 #if defined(_OPENMP)
   const int wanted = ctx.executor().threads > 0 ? ctx.executor().threads : omp_get_max_threads();
 #pragma omp parallel num_threads(wanted)
@@ -140,9 +141,8 @@ void ImageBatches<T>::convert([[maybe_unused]] Context& ctx, std::span<const std
       }
       T* image = to + i * bytes;
       for (std::int64_t p = 0; p < bytes; p += channels) {
-        for (std::int64_t c = 0; c < channels; ++c) {
-          image[p + c] = table_[static_cast<std::size_t>(c * 256 + pixels[p + c])];
-        }
+        const T* value = table;
+        for (std::int64_t c = 0; c < channels; ++c, value += 256) image[p + c] = value[pixels[p + c]];
       }
     }
   }
