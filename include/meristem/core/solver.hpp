@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <limits>
 #include <string>
 #include <type_traits>
@@ -76,6 +77,11 @@ class SolverCall {
     params_.reset(params);
   }
 
+  /// The library may still read the workspace of a call that an exception leaves behind.
+  ~SolverCall() {
+    if (std::uncaught_exceptions() > exceptions_) ctx_.memory()->synchronize();
+  }
+
   [[nodiscard]] cusolverDnParams_t params() const { return params_.get(); }
   [[nodiscard]] int* info() { return info_.data(); }
   [[nodiscard]] void* device() const { return device_.data(); }
@@ -94,6 +100,7 @@ class SolverCall {
     void operator()(cusolverDnParams_t params) const { cusolverDnDestroyParams(params); }
   };
   Context& ctx_;
+  const int exceptions_ = std::uncaught_exceptions();
   Tensor<int> info_;
   std::unique_ptr<std::remove_pointer_t<cusolverDnParams_t>, Destroy> params_;
   Buffer device_;

@@ -43,7 +43,7 @@ namespace meristem::kernels {
 enum class ConvPath {
   automatic,  ///< the CPU takes `blas`, the GPU `kernel`
   kernel,     ///< the implicit GEMM of implicit_gemm.cuh, in full precision; needs no scratch memory for patches
-  blas,       ///< patches and BLAS; on the GPU this follows the matmul precision of the Context
+  blas,       ///< patches and BLAS, in full precision too
 };
 
 namespace conv2d_detail {
