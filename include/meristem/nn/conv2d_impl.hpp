@@ -76,8 +76,11 @@ Tensor<T> Conv2d<T>::do_backward(Context& ctx, View<const T> input, const Trace<
 }
 
 template <Real T>
-Tensor<T> Conv2d<T>::do_backward_onto(Context& ctx, View<const T> input, const Trace<T>&, Tensor<T> output_gradient,
-                                      const Pass<T>& pass, Tensor<T> sum) {
+Tensor<T> Conv2d<T>::do_backward_onto(Context& ctx, View<const T> input, const Trace<T>& trace,
+                                      Tensor<T> output_gradient, const Pass<T>& pass, Tensor<T> sum) {
+  if (!MERISTEM_GPU && !sum.empty()) {
+    return Layer<T>::do_backward_onto(ctx, input, trace, std::move(output_gradient), pass, std::move(sum));
+  }
   const View<const T> dy = output_gradient.view();
   kernels::ConvGradients<T> wanted;
   wanted.mode = this->accumulation(pass);

@@ -127,9 +127,9 @@ class Layer {
 
   /// Gradients of parameters as `pass.gradients` says, and the gradient at the input if `pass.input_gradient`
   /// (otherwise an empty tensor). `input` and `trace` are those of the forward call; `output_gradient` has the shape of
-  /// the output and is consumed; taps are shown it first. With a `sum`, of the input's shape, the gradient at the input
-  /// is added to it, and it is returned. Throws ArgumentError for a trace that forward did not leave and for a pass
-  /// that keeps none, ShapeError for a gradient of another shape.
+  /// the output and is consumed; taps are shown it first. With a `sum`, of the input's shape, which is consumed, that
+  /// and the gradient at the input are added up. Throws ArgumentError for a trace that forward did not leave and for a
+  /// pass that keeps none, ShapeError for a gradient of another shape.
   [[nodiscard]] Tensor<T> backward(Context& ctx, View<const T> input, const Trace<T>& trace, Tensor<T> output_gradient,
                                    const Pass<T>& pass, Tensor<T> sum = {});
 
@@ -157,8 +157,8 @@ class Layer {
   [[nodiscard]] virtual Tensor<T> do_backward(Context& ctx, View<const T> input, const Trace<T>& trace,
                                               Tensor<T> output_gradient, const Pass<T>& pass) = 0;
 
-  /// The same, for a pass that wants the gradient at the input, which is added to `sum`. For layers that can add where
-  /// they compute it; the others do so in a pass of its own.
+  /// The same, for a pass that wants the gradient at the input, plus `sum`. For layers that can add where they compute
+  /// it; the others do so in a pass of its own.
   [[nodiscard]] virtual Tensor<T> do_backward_onto(Context& ctx, View<const T> input, const Trace<T>& trace,
                                                    Tensor<T> output_gradient, const Pass<T>& pass, Tensor<T> sum);
 

@@ -95,9 +95,10 @@ Tensor<T> Layer<T>::backward(Context& ctx, View<const T> input, const Trace<T>& 
 template <Real T>
 Tensor<T> Layer<T>::do_backward_onto(Context& ctx, View<const T> input, const Trace<T>& trace,
                                      Tensor<T> output_gradient, const Pass<T>& pass, Tensor<T> sum) {
-  const Tensor<T> dx = do_backward(ctx, input, trace, std::move(output_gradient), pass);
-  kernels::axpy<T>(ctx, T(1), dx, sum.view());
-  return sum;
+  // To what was computed last: on the CPU that is still in its cache.
+  Tensor<T> dx = do_backward(ctx, input, trace, std::move(output_gradient), pass);
+  kernels::axpy<T>(ctx, T(1), sum, dx.view());
+  return dx;
 }
 
 template <Real T>
