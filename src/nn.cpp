@@ -1,6 +1,7 @@
 // What the headers of layers, optimisers, models, training and data declare, for float and double.
 #include <meristem/data/augmentation_impl.hpp>
 #include <meristem/data/cifar_impl.hpp>
+#include <meristem/data/device_images_impl.hpp>
 #include <meristem/data/image_set_impl.hpp>
 #include <meristem/data/loader_impl.hpp>
 #include <meristem/data/synthetic_impl.hpp>

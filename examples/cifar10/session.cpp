@@ -12,14 +12,30 @@
 
 namespace cifar10 {
 
-ms::nn::BatchSource<float> watched(const ms::data::ImageSet& set, const Listeners& listeners) {
-  return {set.size(), [images = ms::data::ImageBatches<float>(set), &listeners](ms::Context& ctx,
-                                                                                std::span<const std::int64_t> indices) {
+ms::nn::BatchSource<float> watched(std::int64_t size, ms::data::ImageBatches<float> images,
+                                   const Listeners& listeners) {
+  return {size, [images = std::move(images), &listeners](ms::Context& ctx, std::span<const std::int64_t> indices) {
             interrupt::check("growth");
             listeners.tell(StillBusy{"growing"});
             return images(ctx, indices);
           }};
 }
+
+namespace {
+
+/// On the device, where that is worth it.
+std::optional<ms::data::DeviceImages> on_device(ms::Context& ctx, const ms::data::ImageSet& set) {
+  if (!ms::data::DeviceImages::fits(ctx, set)) return std::nullopt;
+  return ms::data::DeviceImages(ctx, set);
+}
+
+ms::data::Loader<float> batches_of(ms::Context& ctx, const std::optional<ms::data::DeviceImages>& images,
+                                   const ms::data::ImageSet& set, std::int64_t batch_size,
+                                   const ms::data::BatchOptions& options = {}) {
+  return images ? images->batches<float>(ctx, batch_size, options) : set.batches<float>(ctx, batch_size, options);
+}
+
+}  // namespace
 
 Session::Session(const Options& options, std::map<std::string, std::string> given, const Listeners& listeners,
                  History& history, const Saved* saved)
@@ -68,6 +84,8 @@ void Session::prepare() {
   const Options& o = *o_;
   listeners_->tell(StillBusy{"preparing"});
   data_ = load(o, *listeners_);
+  train_images_ = on_device(ctx_, data_.train);
+  test_images_ = on_device(ctx_, data_.test);
   interrupt::check(preparing);
   if (saved_) {
     require_same_data();
@@ -169,8 +187,8 @@ void Session::train() {
   const ms::data::Augmentation augmentation =
       o.augment ? ms::data::Augmentation{.crop_padding = 4, .flip = true, .pad_mode = ms::data::PadMode::reflect}
                 : ms::data::Augmentation{};
-  const auto batches = data_.train.batches<float>(
-      ctx_, o.batch, {.shuffle = true, .epoch = at_.epoch - 1, .augmentation = augmentation});
+  const auto batches = batches_of(ctx_, train_images_, data_.train, o.batch,
+                                  {.shuffle = true, .epoch = at_.epoch - 1, .augmentation = augmentation});
   // A multiply-add is two operations; forward, the inputs' and the weights' gradients take about the same.
   const double operations = 6.0 * static_cast<double>(net_->multiply_adds(image_));
   while (at_.step < steps_) {
@@ -205,7 +223,8 @@ void Session::require_finite_weights() {
 
 ms::train::Metrics Session::test(std::vector<Answer>* answers, const char* phase) {
   ms::train::Metrics total;
-  for (const auto& batch : data_.test.batches<float>(ctx_, test_batch())) {
+  const auto batches = batches_of(ctx_, test_images_, data_.test, test_batch());
+  for (const auto& batch : batches) {
     interrupt::check(phase);
     listeners_->tell(StillBusy{"testing"});
     const ms::nn::Trace<float> trace = ms::nn::infer<float>(ctx_, *net_, batch.inputs);
@@ -261,7 +280,10 @@ void Session::grow() {
     budget.multiply_adds = room();
     grower_->set_budget(budget);
   }
-  const auto images = watched(data_.train, *listeners_);
+  const auto images = watched(
+      data_.train.size(),
+      train_images_ ? ms::data::ImageBatches<float>(*train_images_) : ms::data::ImageBatches<float>(data_.train),
+      *listeners_);
   GrowthDone done;
   done.epoch = at_.epoch;
   if (o_->is_mlp()) {

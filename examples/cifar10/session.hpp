@@ -29,7 +29,7 @@ inline double seconds_since(std::chrono::steady_clock::time_point start) {
 }
 
 /// The training images as growth sees them: before each batch the program may be asked to stop, and says it is alive.
-ms::nn::BatchSource<float> watched(const ms::data::ImageSet& set, const Listeners& listeners);
+ms::nn::BatchSource<float> watched(std::int64_t size, ms::data::ImageBatches<float> images, const Listeners& listeners);
 
 class Session {
  public:
@@ -106,6 +106,7 @@ class Session {
   ms::Context ctx_;
   std::chrono::steady_clock::time_point start_;
   Data data_;
+  std::optional<ms::data::DeviceImages> train_images_, test_images_;
   std::optional<ms::nn::Sequential<float>> net_;
   std::unique_ptr<ms::optim::Optimizer<float>> optimizer_;
   ms::nn::CrossEntropy loss_;

@@ -9,6 +9,7 @@
 #include <meristem/core/tensor.hpp>
 #include <meristem/core/wrap.hpp>
 #include <meristem/data/cifar.hpp>
+#include <meristem/data/device_images.hpp>
 #include <meristem/data/loader.hpp>
 #include <meristem/data/sample_set.hpp>
 #include <meristem/data/synthetic.hpp>

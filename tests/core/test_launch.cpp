@@ -8,6 +8,7 @@
 #include <meristem/core/launch.hpp>
 #include <meristem/core/tensor.hpp>
 #include <support/check.hpp>
+#include <virtual_gpu/counts.hpp>
 
 namespace ms = meristem;
 
@@ -35,6 +36,10 @@ __global__ void row_sums(const T* x, T* sums, int columns) {
   }
   if (threadIdx.x == 0) sums[blockIdx.x] = partial[0];
 }
+
+#if MERISTEM_GPU
+static __global__ void store_to(int* to) { *to = 1; }
+#endif
 
 /// Threads beyond the row leave before the barriers, and one more after each barrier.
 static __global__ void early_return(int* y, int columns) {
@@ -549,6 +554,28 @@ TEST_CASE("for_each: every index of two and three axes once") {
     }
   });
 }
+
+#if MERISTEM_GPU
+TEST_CASE("launch: an error names its kernel if launches are waited for, and is told once") {
+  if (!virtual_gpu_take_problems) {
+    MESSAGE("not run: on a GPU nothing would work after it");
+    return;
+  }
+  ms::Context ctx;
+  const auto broken = [&] { ms::launch<ms::launch_test::store_to>(ctx, 1, 1, 0, static_cast<int*>(nullptr)); };
+  const bool waits = ms::detail::waits_for_launches();
+  const std::string told = support::message_of<ms::CudaError>([&] {
+    broken();
+    ctx.synchronize();
+  });
+  CHECK(support::contains(told, waits ? "store_to: " : "cudaStreamSynchronize"));
+  CHECK(std::string(virtual_gpu_take_problems()).find("store_to") != std::string::npos);
+  CHECK(ms::to_host(ctx, ms::zeros<int>(ctx, {2})) == std::vector<int>(2));
+  auto x = ms::zeros<int>(ctx, {1});
+  ms::launch<ms::launch_test::store_to>(ctx, 1, 1, 0, x.data());
+  CHECK(ms::to_host(ctx, x) == std::vector<int>{1});
+}
+#endif
 
 TEST_CASE("for_each: bad extents are refused") {
   ms::Context ctx;

@@ -29,6 +29,8 @@ struct WrapForeign {
 #if MERISTEM_GPU
     ms::check_cuda(cudaMalloc(reinterpret_cast<void**>(&data), bytes), "cudaMalloc");
     ms::check_cuda(cudaMemcpy(data, values.data(), bytes, cudaMemcpyDefault), "cudaMemcpy");
+    // A copy from pageable memory may return before it has arrived.
+    ms::check_cuda(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
 #else
     data = static_cast<double*>(std::malloc(bytes));
     std::memcpy(data, values.data(), bytes);

@@ -133,6 +133,27 @@ void check_all(ms::Context& ctx, const Case& c, mk::ConvPath path) {
   for (double& value : magnitudes) value += 3;
   support::check_close(sum.values(ctx), expected, tolerance<T>(rows + 1, magnitudes), "dweight, accumulated");
   sum.check_guards(ctx);
+
+  // All at once, onto numbers that are there.
+  const auto plus_three = [](std::vector<double> values) {
+    for (double& value : values) value += 3;
+    return values;
+  };
+  std::vector<double> dbias(static_cast<std::size_t>(c.out)), dbias_size(dbias.size());
+  for (std::size_t i = 0; i < numbers.dy.size(); ++i) {
+    dbias[i % dbias.size()] += static_cast<double>(numbers.dy[i]);
+    dbias_size[i % dbias.size()] += std::abs(static_cast<double>(numbers.dy[i]));
+  }
+  support::Guarded<T> sums[] = {{ctx, c.weight_shape(), T(3)}, {ctx, {c.out}, T(3)}, {ctx, c.x_shape(), T(3)}};
+  const auto add = mk::Accumulate::accumulate;
+  mk::conv2d_backward<T>(ctx, x, dy, weight, c.window, {sums[0].view(), sums[1].view(), add, sums[2].view(), add},
+                         path);
+  support::check_close(sums[0].values(ctx), expected, tolerance<T>(rows + 1, magnitudes), "dweight, all at once");
+  support::check_close(sums[1].values(ctx), plus_three(dbias), tolerance<T>(rows + 1, plus_three(dbias_size)),
+                       "dbias, all at once");
+  support::check_close(sums[2].values(ctx), plus_three(plain.dx),
+                       tolerance<T>(taps * c.out + 1, plus_three(plain.dx_size)), "dx, all at once");
+  for (auto& one : sums) one.check_guards(ctx);
 }
 
 /// Kernels 1 to 5, strides, paddings and dilations on maps that are not square, channels in turn.

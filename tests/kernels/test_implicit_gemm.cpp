@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include <meristem/kernels/batch_norm.cuh>
 #include <meristem/kernels/implicit_gemm.cuh>
 #include <support/check.hpp>
 
@@ -47,9 +48,9 @@ struct Case {
   }
 };
 
-// The three results, or the sums of the magnitudes of their terms.
+// The results, or the sums of the magnitudes of their terms.
 struct Convolution {
-  std::vector<double> y, dx, dw;
+  std::vector<double> y, dx, dw, db;
 };
 
 template <class T>
@@ -68,7 +69,7 @@ Convolution oracle(const Case& c, const Inputs<T>& in, bool magnitudes) {
   const auto number = [&](double value) { return magnitudes ? std::abs(value) : value; };
   const auto size = [](const ms::Shape& shape) { return static_cast<std::size_t>(shape.size()); };
   Convolution r{std::vector<double>(size(c.y())), std::vector<double>(size(c.x())),
-                std::vector<double>(size(c.weight()))};
+                std::vector<double>(size(c.weight())), std::vector<double>(static_cast<std::size_t>(c.out))};
   const Window& w = c.window;
   const Extent2 o = c.output();
   std::size_t at = 0;
@@ -79,6 +80,7 @@ Convolution oracle(const Case& c, const Inputs<T>& in, bool magnitudes) {
           double& y = r.y[at];
           if (c.bias) y = number(static_cast<double>(in.bias[static_cast<std::size_t>(k)]));
           const double dy = static_cast<double>(in.dy[at]);
+          r.db[static_cast<std::size_t>(k)] += number(dy);
           for (std::int64_t ty = 0; ty < w.kernel.y; ++ty) {
             const std::int64_t iy = oy * w.stride.y - w.padding.y + ty * w.dilation.y;
             if (iy < 0 || iy >= c.map.y) continue;
@@ -104,7 +106,7 @@ Convolution oracle(const Case& c, const Inputs<T>& in, bool magnitudes) {
 
 template <class T>
 struct Results {
-  std::vector<T> y, dx, dw;
+  std::vector<T> y, dx, dw, db = {};
 };
 
 // Outputs start as NaN, or dw as 0.5 if it is accumulated: what is overwritten leaves no trace.
@@ -128,6 +130,23 @@ Results<T> compute(ms::Context& ctx, const Case& c, const Inputs<T>& in, const O
   return {y.values(ctx), dx.values(ctx), dw.values(ctx)};
 }
 
+// The gradients in one launch.
+template <class T>
+Results<T> compute_together(ms::Context& ctx, const Case& c, const Inputs<T>& in, const Options& options,
+                            Accumulate mode, bool biased) {
+  const auto x = ms::from_host<T>(ctx, c.x(), in.x);
+  const auto weight = ms::from_host<T>(ctx, c.weight(), in.weight);
+  const auto dy = ms::from_host<T>(ctx, c.y(), in.dy);
+  const T before = mode == Accumulate::accumulate ? T(0.5) : std::numeric_limits<T>::quiet_NaN();
+  Guarded<T> dx(ctx, c.x(), before), dw(ctx, c.weight(), before), db(ctx, {c.out}, before);
+  mk::implicit_gemm::backward<T>(ctx, x.view(), dy.view(), weight.view(), c.window,
+                                 {dw.view(), biased ? db.view() : ms::View<T>(), mode, dx.view(), mode}, options);
+  dx.check_guards(ctx);
+  dw.check_guards(ctx);
+  db.check_guards(ctx);
+  return {{}, dx.values(ctx), dw.values(ctx), biased ? db.values(ctx) : std::vector<T>()};
+}
+
 // A sum of m terms rounds m times; each rounding is at most eps/2 of a partial sum, itself at most the sum of the
 // magnitudes, and their signs are independent.
 template <class T>
@@ -143,13 +162,26 @@ void check_case(ms::Context& ctx, const Case& c, const Options& options = {}, Ac
   Convolution expected = oracle(c, in, false);
   const Convolution magnitudes = oracle(c, in, true);
   if (mode == Accumulate::accumulate) {
-    for (double& value : expected.dw) value += 0.5;
+    for (auto* sums : {&expected.dw, &expected.db}) {
+      for (double& value : *sums) value += 0.5;
+    }
   }
   const Results<T> actual = compute<T>(ctx, c, in, options, mode);
   const std::int64_t taps = c.window.kernel.size();
   support::check_close(actual.y, expected.y, tolerance<T>(taps * c.in, magnitudes.y), "y");
   support::check_close(actual.dx, expected.dx, tolerance<T>(taps * c.out, magnitudes.dx), "dx");
-  support::check_close(actual.dw, expected.dw, tolerance<T>(c.n * c.output().size(), magnitudes.dw), "dw");
+  const double tolerance_of_dw = tolerance<T>(c.n * c.output().size(), magnitudes.dw);
+  support::check_close(actual.dw, expected.dw, tolerance_of_dw, "dw");
+  const Results<T> together = compute_together<T>(ctx, c, in, options, mode, c.bias);
+  if (!c.bias) support::check_same_bits(together.dw, actual.dw, "dw, all at once");
+  support::check_close(together.dw, expected.dw, tolerance_of_dw, "dw, all at once");
+  if (c.bias)
+    support::check_close(together.db, expected.db, tolerance<T>(c.n * c.output().size(), magnitudes.db), "db");
+  std::vector<T> dx = actual.dx;
+  if (mode == Accumulate::accumulate) {
+    for (T& value : dx) value += T(0.5);
+  }
+  support::check_same_bits(together.dx, dx, "dx, all at once");
 }
 
 ms::ContextOptions gpu_blocks() {
@@ -201,7 +233,7 @@ TEST_CASE_TEMPLATE("implicit_gemm: every pair of channel counts with every tile"
   for (const TileSize tile : tiles) {
     for (const std::int64_t in : channel_counts) {
       for (const std::int64_t out : channel_counts) {
-        check_case<T>(ctx, {2, {2, 3}, in, out, {{2, 3}, 1, {0, 1}}, true}, {.tile = tile});
+        check_case<T>(ctx, {2, {2, 3}, in, out, {{2, 3}, 1, {0, 1}}, in != out}, {.tile = tile});
       }
     }
   }
@@ -244,10 +276,88 @@ TEST_CASE_TEMPLATE("implicit_gemm: large products choose the large tile, long on
   check_case<T>(ctx, {3, {90, 61}, 1, 2, {{1, 2}, 1}, false});  // backward_weights: as many slabs as there may be
 }
 
+template <class T>
+void check_near(T actual, double expected, double tolerance) {
+  CHECK(std::abs(static_cast<double>(actual) - expected) <= tolerance);
+}
+
+// Mean and inverse deviation of each channel of the output, against those of the numbers that the output has.
+template <class T>
+void check_statistics(ms::Context& ctx, const Case& c, const Options& options, T offset = T(0)) {
+  INFO(ms::concat(c.text(), ", tile ", static_cast<int>(options.tile), ", offset ", offset));
+  Inputs<T> in(c);
+  for (T& value : in.bias) value += offset;
+  const auto x = ms::from_host<T>(ctx, c.x(), in.x);
+  const auto weight = ms::from_host<T>(ctx, c.weight(), in.weight);
+  const auto bias = ms::from_host<T>(ctx, {c.out}, in.bias);
+  Guarded<T> y(ctx, c.y(), T(NAN)), mean(ctx, {c.out}, T(NAN)), inverse(ctx, {c.out}, T(NAN));
+  auto running_mean = ms::from_host<T>(ctx, {c.out}, std::vector<T>(in.bias.size(), T(1)));
+  auto running_variance = ms::from_host<T>(ctx, {c.out}, std::vector<T>(in.bias.size(), T(1)));
+  constexpr double epsilon = 0.01;
+  const mk::BatchStatistics<T> statistics{
+      mean.view(), inverse.view(), epsilon, {running_mean.view(), running_variance.view(), 0.25}};
+  const auto store = mk::detail::store_statistics<T>("test", statistics, y.view());
+  REQUIRE(
+      mk::implicit_gemm::forward<T>(ctx, x.view(), weight.view(), bias.view(), c.window, y.view(), options, &store));
+  for (Guarded<T>* one : {&y, &mean, &inverse}) one->check_guards(ctx);
+  const auto values = y.values(ctx), means = mean.values(ctx), inverses = inverse.values(ctx);
+  support::check_same_bits(values, compute<T>(ctx, c, in, options).y, "y");
+  const auto moved_mean = ms::to_host(ctx, running_mean), moved_variance = ms::to_host(ctx, running_variance);
+  const std::size_t channels = in.bias.size(), rows = values.size() / channels;
+  for (std::size_t k = 0; k < channels; ++k) {
+    long double sum = 0.0L;
+    double squares = 0.0, farthest = 0.0;
+    for (std::size_t row = 0; row < rows; ++row) sum += static_cast<long double>(values[row * channels + k]);
+    const auto m = static_cast<double>(sum / static_cast<long double>(rows));
+    for (std::size_t row = 0; row < rows; ++row) {
+      const double d = static_cast<double>(values[row * channels + k]) - m;
+      squares += d * d;
+      farthest = std::max(farthest, std::abs(d));
+    }
+    const double variance = squares / static_cast<double>(rows), deviation = 1.0 / std::sqrt(variance + epsilon);
+    // A thread's terms are at most 2·farthest; each is rounded, and eight are added: (1 + 8) eps/2 of the largest of
+    // their sums, a share of the mean; squares, likewise, have one more rounding. Sixteen sums and then the tiles are
+    // merged in double, each time by the difference of two means. The result is rounded to T.
+    const double spread = 2.0 * farthest, eps = support::eps<T>;
+    const double merged = (16.0 + static_cast<double>(rows) / 64.0) * support::eps<double> * std::abs(m);
+    const double of_mean = 4.5 * eps * spread + merged + eps * std::abs(m);
+    const double of_variance = 10.0 * eps * spread * spread + 2.0 * spread * merged;
+    const double of_deviation = 0.5 * deviation * deviation * deviation * of_variance + eps * deviation;
+    check_near(means[k], m, of_mean);
+    check_near(inverses[k], deviation, of_deviation);
+    check_near(moved_mean[k], 0.75 + 0.25 * m, of_mean + eps);
+    const double unbiased = rows > 1 ? squares / static_cast<double>(rows - 1) : 1.0;
+    check_near(moved_variance[k], 0.75 + 0.25 * unbiased, of_variance + eps * (1.0 + unbiased));
+  }
+}
+
+TEST_CASE_TEMPLATE("implicit_gemm: statistics of the output", T, float, double) {
+  support::for_every_executor([](ms::Context& ctx) {
+    check_statistics<T>(ctx, {2, {5, 4}, 3, 5, {3, 2, 1}}, {});
+    check_statistics<T>(ctx, {1, {1, 1}, 2, 33, {1}}, {});
+  });
+  for (const auto& options : {ms::ContextOptions{}, gpu_blocks()}) {
+    ms::Context ctx(options);
+    for (const TileSize tile : tiles) {
+      check_statistics<T>(ctx, {3, {9, 8}, 4, 70, {3, 1, 1}}, {.tile = tile});
+      check_statistics<T>(ctx, {3, {9, 8}, 3, 9, {3, 1, 1}}, {.tile = tile}, T(1000));
+    }
+    check_statistics<T>(ctx, {3, {45, 41}, 1, 3, {3, 1, 1}}, {});  // two groups of tiles
+    check_statistics<T>(ctx, {2, {30, 41}, 2, 11, {3, 1, 1}}, {}, T(100));
+  }
+  ms::Context ctx({.seed = 1});
+  const Case c{5, {6, 7}, 5, 9, {3, 1, 1}};
+  const mk::detail::StoreBatchStatistics<T> unused{};
+  auto y = ms::zeros<T>(ctx, c.y());
+  CHECK_FALSE(mk::implicit_gemm::forward<T>(ctx, ms::zeros<T>(ctx, c.x()).view(), ms::zeros<T>(ctx, c.weight()).view(),
+                                            {}, c.window, y.view(), {.limit = 2 * 6 * 7 * 9}, &unused));
+}
+
 TEST_CASE_TEMPLATE("implicit_gemm: weight gradients accumulate", T, float, double) {
   ms::Context ctx({.seed = 1});
   check_case<T>(ctx, {2, {5, 6}, 3, 4, {3, 1, 1}, true}, {}, Accumulate::accumulate);
   check_case<T>(ctx, {2, {13, 16}, 4, 20, {3, 2, 1}, true}, {}, Accumulate::accumulate);
+  check_case<T>(ctx, {4, {22, 25}, 3, 9, {3, 1, 1}, true}, {}, Accumulate::accumulate);  // slabs in three groups
 }
 
 TEST_CASE_TEMPLATE("implicit_gemm: pointers that are not aligned", T, float, double) {
@@ -365,8 +475,8 @@ TEST_CASE("implicit_gemm: a NaN reaches what reads it and nothing else") {
 TEST_CASE("implicit_gemm: shapes that do not fit are named") {
   ms::Context ctx({.seed = 1});
   const auto x = ms::zeros<float>(ctx, {2, 6, 5, 3});
-  const auto weight = ms::zeros<float>(ctx, {4, 3, 3, 3});
-  const auto bias = ms::zeros<float>(ctx, {3});
+  auto weight = ms::zeros<float>(ctx, {4, 3, 3, 3});
+  auto bias = ms::zeros<float>(ctx, {3});
   auto y = ms::zeros<float>(ctx, {2, 6, 5, 4});
   auto small = ms::zeros<float>(ctx, {2, 4, 3, 4});
   auto matrix = ms::zeros<float>(ctx, {6, 5});
@@ -410,7 +520,19 @@ TEST_CASE("implicit_gemm: shapes that do not fit are named") {
   CHECK(shape_error([&] { mk::implicit_gemm_backward_data<float>(ctx, small, weight, window, dx.view()); }) ==
         "implicit_gemm_backward_data: dy has shape (2, 4, 3, 4); with dx (2, 6, 5, 3) and weight (4, 3, 3, 3) it must "
         "be (2, 6, 5, 4)");
+  CHECK(shape_error([&] {
+          mk::implicit_gemm_backward<float>(ctx, x, y, weight, window,
+                                            {.dweight = weight.view(), .dbias = bias.view()});
+        }) ==
+        "implicit_gemm_backward: dbias has shape (3), dy has shape (2, 6, 5, 4); dbias needs one element for each "
+        "column of dy");
+  CHECK(shape_error([&] {
+          mk::implicit_gemm_backward<float>(ctx, x, y, weight, window, {.dweight = weight.view(), .dx = y.view()});
+        }) == "implicit_gemm_backward: dx has shape (2, 6, 5, 4), x has shape (2, 6, 5, 3); they must be equal");
   auto dweight = ms::zeros<float>(ctx, {4, 3, 3, 2});
+  CHECK(
+      shape_error([&] { mk::implicit_gemm_backward<float>(ctx, x, y, weight, window, {.dweight = dweight.view()}); }) ==
+      "implicit_gemm_backward: dweight has shape (4, 3, 3, 2), weight has shape (4, 3, 3, 3); they must be equal");
   CHECK(shape_error([&] {
           mk::implicit_gemm_backward_weights<float>(ctx, x, y, window, Accumulate::overwrite, dweight.view());
         }) == "implicit_gemm_backward_weights: x has 3 channels, dweight expects 2; got (2, 6, 5, 3) and (4, 3, 3, 2)");

@@ -5,6 +5,7 @@
 
 #include <meristem/models/mlp.hpp>
 #include <meristem/nn/activation.hpp>
+#include <meristem/nn/conv2d.hpp>
 #include <meristem/nn/flatten.hpp>
 #include <meristem/nn/linear.hpp>
 #include <meristem/nn/loss.hpp>
@@ -185,6 +186,43 @@ TEST_CASE("sequential: the same gradients with and without the input gradient") 
   for (std::size_t i = 0; i < gradients.size() / 2; ++i) {
     support::check_same_bits(gradients[i], gradients[gradients.size() / 2 + i]);
   }
+}
+
+TEST_CASE_TEMPLATE("layers: the gradient at the input is added to a sum", T, float, double) {
+  support::for_every_executor([](ms::Context& ctx) {
+    const ms::Shape shape{2, 5, 4, 3};
+    const auto check = [&](ms::nn::Layer<T>& layer) {
+      const auto x = ms::from_host<T>(ctx, shape, support::normal_values<T>(shape.size(), 1));
+      const auto before = support::normal_values<T>(shape.size(), 2);
+      const ms::nn::Pass<T> pass{.input_gradient = true};
+      const auto trace = layer.forward(ctx, x, pass);
+      const ms::Shape out = trace.output.shape();
+      const auto gradient = support::normal_values<T>(out.size(), 3);
+      const auto dx =
+          ms::to_host(ctx, layer.backward(ctx, x, trace, ms::from_host<T>(ctx, out, gradient), pass).view());
+      const auto sum = ms::to_host(ctx, layer
+                                            .backward(ctx, x, trace, ms::from_host<T>(ctx, out, gradient), pass,
+                                                      ms::from_host<T>(ctx, shape, before))
+                                            .view());
+      std::vector<T> expected;
+      for (std::size_t i = 0; i < dx.size(); ++i) expected.push_back(before[i] + dx[i]);
+      support::check_same_bits(sum, expected);
+      CHECK(contains(message_of<ms::ShapeError>([&] {
+                       (void)layer.backward(ctx, x, trace, ms::from_host<T>(ctx, out, gradient), pass,
+                                            ms::from_host<T>(ctx, {3}, std::vector<T>(3)));
+                     }),
+                     "got a sum of shape (3) for an input of shape (2, 5, 4, 3); make the shapes equal"));
+    };
+    ms::nn::Linear<T> linear(ctx, 3, 4);
+    check(linear);
+    ms::nn::Conv2d<T> conv(ctx, 3, 2, {.kernel = 3, .padding = 1});
+    check(conv);
+    ms::nn::Sequential<T> net;
+    check(net);
+    net.template add<ms::nn::Conv2d<T>>("conv", ctx, 3, 4);
+    net.template add<ms::nn::ActivationLayer<T>>("f", ms::nn::Activation::relu);
+    check(net);
+  });
 }
 
 TEST_CASE("sequential: taps see each layer's input and the gradient at its output") {

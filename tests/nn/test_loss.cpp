@@ -101,6 +101,18 @@ TEST_CASE_TEMPLATE("objective: the gradient of every loss is that of its value",
     CHECK(loss_of(numbers, false).gradient.empty());
     CHECK((value.judged > 0) == one.judges);
     CHECK(value.correct <= value.judged);
+    // Left on the device it is the same, but for the user's function, which reads itself.
+    const auto output = ms::from_host<T>(ctx, {n, outputs}, numbers);
+    const nn::LossValue<T> unread = one.loss.template on_device<T>(ctx, output.view(), one.batch, true);
+    CHECK(unread.sums.empty() == (std::string(one.name) == "weighted"));
+    if (!unread.sums.empty()) {
+      const auto sums = ms::to_host(ctx, unread.sums)[0];
+      CHECK(sums.loss / static_cast<double>(unread.rows) == value.mean);
+      CHECK(sums.correct == value.correct);
+      CHECK(sums.bad_row == ms::kernels::LossSums::no_row);
+    }
+    CHECK(unread.judged == value.judged);
+    support::check_same_bits(ms::to_host(ctx, unread.gradient), ms::to_host(ctx, value.gradient));
     const std::vector<T> gradient = ms::to_host(ctx, value.gradient);
     for (std::size_t i = 0; i < numbers.size(); ++i) {
       // Central differences: third derivatives of order one.
@@ -149,6 +161,18 @@ TEST_CASE("objective: what a loss cannot serve is refused in a sentence") {
                  "not made for networks of float64"));
   CHECK(contains(message_of<ms::ShapeError>([&] { (void)nn::Objective(Careless{})(ctx, small.view(), floats); }),
                  "the gradient has shape"));
+}
+
+TEST_CASE("objective: a label that is neither 0 nor 1 is no answer to a question of yes and no") {
+  ms::Context ctx;
+  nn::Batch<float> batch;
+  batch.inputs = ms::zeros<float>(ctx, {3, 1});
+  batch.labels = ms::from_host<std::int32_t>(ctx, {3}, std::vector<std::int32_t>{0, 2, 1});
+  const auto output = ms::zeros<float>(ctx, {3, 1});
+  CHECK(support::message_of<ms::DataError>(
+            [&] { (void)nn::BinaryCrossEntropy{}(ctx, output.view(), nn::BatchView<float>(batch)); }) ==
+        "binary cross-entropy: label 1 is 2; it must be 0 or 1; give targets for probabilities, cross-entropy for more "
+        "classes");
 }
 
 TEST_CASE("batch source: a function that makes samples, and batches of any size") {

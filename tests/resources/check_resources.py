@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Compiles hot_kernels.cpp with nvcc and checks what ptxas reports: registers, shared memory, spills, local memory.
+"""Compiles hot_kernels.cpp with nvcc and checks what ptxas reports: registers, shared memory, spills, local memory; and
+how many accesses of 16 bytes the PTX of the hot kernels has.
 
-check_resources.py NVCC ARCHITECTURE REPOSITORY. Needs no GPU. Fails if a kernel of the list below is missing, or if any
-kernel of the file spills registers or keeps variables in local memory.
+check_resources.py NVCC ARCHITECTURE REPOSITORY. Needs no GPU. Fails if a kernel of the lists below is missing, if any
+kernel of the file spills registers or keeps variables in local memory, or if a vector access was lost.
 """
 
 from __future__ import annotations
@@ -17,9 +18,8 @@ from pathlib import Path
 # What training and growth spend their time in, by name, with a limit on registers some way above what they take. Blocks
 # resident on a multiprocessor are at most 65536 over registers times threads, so more registers hide less latency.
 HOT = [
-    ("convolution, forward", r"implicit_gemm_kernel<float, .*\)0>", 128),
-    ("convolution, gradient at the input", r"implicit_gemm_kernel<float, .*\)1>", 128),
-    ("convolution, gradient of the weight", r"implicit_gemm_kernel<float, .*\)2>", 128),
+    ("convolution, forward", r"implicit_gemm_forward_kernel<float", 128),
+    ("convolution, gradients", r"implicit_gemm_backward_kernel<float", 128),
     ("covariance and cross covariance", r"row_product_kernel<float", 128),
     ("offset products (patch statistics)", r"offset_products_kernel<float", 168),
     ("sums over channels", r"sum_channel_chunks<", 64),
@@ -38,6 +38,22 @@ HOT = [
     ("SGD with momentum", r"step_chunks<.*MomentumSgd<float>", 64),
     ("AdamW", r"optimizer_detail::AdamW<float>", 64),
 ]
+
+# Accesses of 16 bytes in the code of a kernel: from and to global memory, asynchronous copies included, and from shared
+# memory. Fewer say that the compiler lost sight of alignment or contiguity, and cost a kernel a multiple of its time.
+WIDE = [
+    ("convolution, forward, large tile", r"implicit_gemm_forward_kernel<float, .*Tile<128, 64, 8, 4>", (6, 8, 26)),
+    ("convolution, forward, medium tile", r"implicit_gemm_forward_kernel<float, .*Tile<64, 32, 4, 4>", (6, 4, 24)),
+    ("convolution, gradients", r"implicit_gemm_backward_kernel<float", (109, 25, 160)),
+    ("covariance and cross covariance", r"row_product_kernel<float", (2, 0, 8)),
+    ("offset products (patch statistics)", r"offset_products_kernel<float", (24, 20, 73)),
+]
+ACCESSES = (
+    ("loads", re.compile(r"\bld\.global\S*\.(?:v4\.\w32|v2\.\w64)\b"
+                         r"|\bcp\.async\.\S*\s+\[[^\]]*\], *\[[^\]]*\], *16\b")),
+    ("stores", re.compile(r"\bst\.global\S*\.(?:v4\.\w32|v2\.\w64)\b")),
+    ("of shared memory", re.compile(r"\bld\.shared\S*\.(?:v4\.\w32|v2\.\w64)\b")),
+)
 
 
 @dataclass
@@ -66,11 +82,37 @@ def parse(report: str) -> list[Kernel]:
             kernels[-1].registers = int(found[1])
             if shared := re.search(r"(\d+) bytes smem", line):
                 kernels[-1].shared = int(shared[1])
-    names = subprocess.run(["c++filt"], input="\n".join(k.name for k in kernels), text=True, capture_output=True,
-                           check=True).stdout.splitlines()
-    for kernel, name in zip(kernels, names, strict=True):
-        kernel.name = name.replace("meristem::gpu::", "")
+    for kernel, name in zip(kernels, demangled([k.name for k in kernels]), strict=True):
+        kernel.name = name
     return kernels
+
+
+def demangled(names: list[str]) -> list[str]:
+    """Names as people write them."""
+    run = subprocess.run(["c++filt"], input="\n".join(names), text=True, capture_output=True, check=True)
+    return [name.replace("meristem::gpu::", "") for name in run.stdout.splitlines()]
+
+
+def wide_accesses(ptx: str) -> dict[str, tuple[int, ...]]:
+    """How often the code of each kernel has each of ACCESSES."""
+    parts = re.split(r"^(?:\.visible |\.weak )?\.entry (\w+)", ptx, flags=re.MULTILINE)
+    counts = [tuple(len(pattern.findall(body)) for _, pattern in ACCESSES) for body in parts[2::2]]
+    return dict(zip(demangled(parts[1::2]), counts, strict=True))
+
+
+def lost_accesses(found: dict[str, tuple[int, ...]]) -> list[str]:
+    """Sentences; none if all is well."""
+    lost = []
+    for label, pattern, least in WIDE:
+        group = {name: counts for name, counts in found.items() if re.search(pattern, name)}
+        if not group:
+            lost.append(f"{label}: no kernel matches {pattern}; was it renamed? Mend the list in check_resources.py")
+        for name, counts in group.items():
+            told = ", ".join(f"{n} {what}" for (what, _), n in zip(ACCESSES, counts))
+            print(f"{label}: accesses of 16 bytes: {told}")
+            lost += [f"{label}: {n} {what} of 16 bytes, {at_least} there were: {name[:120]}"
+                     for (what, _), n, at_least in zip(ACCESSES, counts, least) if n < at_least]
+    return lost
 
 
 def problems(kernels: list[Kernel], hot: list[tuple[str, str, int]]) -> list[str]:
@@ -98,11 +140,13 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         command = [nvcc, "-std=c++20", f"-arch=sm_{architecture}", "-DNDEBUG", "-I", str(root / "include"), "-I",
                    str(root / "kernels"), "-x", "cu", "-cubin", "-Xptxas", "-v",
-                   str(root / "tests/resources/hot_kernels.cpp"), "-o", f"{folder}/hot.cubin"]
+                   "--keep", "--keep-dir", folder, str(root / "tests/resources/hot_kernels.cpp"), "-o",
+                   f"{folder}/hot.cubin"]
         run = subprocess.run(command, capture_output=True, text=True, check=False)
-    if run.returncode != 0:
-        print(f"nvcc failed:\n{run.stdout}{run.stderr}"[:4000])
-        return 1
+        if run.returncode != 0:
+            print(f"nvcc failed:\n{run.stdout}{run.stderr}"[:4000])
+            return 1
+        ptx = "".join(path.read_text() for path in sorted(Path(folder).glob("*.ptx")))
     kernels = parse(run.stdout + run.stderr)
     print(f"sm_{architecture}: {len(kernels)} kernels; the hot ones, largest number of registers of each")
     print(f"{'':<40} {'kernels':>7} {'registers':>9} {'shared':>7} {'spilled':>7} {'local':>6}")
@@ -111,7 +155,7 @@ def main() -> int:
         if group:
             print(f"{label:<40} {len(group):7} {max(k.registers for k in group):9} {max(k.shared for k in group):7} "
                   f"{max(k.spills for k in group):7} {max(k.stack for k in group):6}")
-    found = problems(kernels, HOT)
+    found = problems(kernels, HOT) + lost_accesses(wide_accesses(ptx))
     print("\n".join(found) if found else "no kernel spills or uses local memory")
     return 1 if found else 0
 

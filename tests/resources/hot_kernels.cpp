@@ -1,5 +1,6 @@
 // Everything a training step and a growth step launch, in float32, compiled for its report of registers and spills.
 // The second type is there where statistics are kept in it. Nothing here runs.
+#include <meristem/data/loader.hpp>
 #include <meristem/grow/statistics/patch_covariance.hpp>
 #include <meristem/grow/statistics/patch_cross_covariance.hpp>
 #include <meristem/kernels/covariance.cuh>
@@ -32,6 +33,9 @@ template class meristem::grow::PatchCovariance<float>;
 template class meristem::grow::PatchCrossCovariance<float>;
 
 namespace ms = meristem;
+
+// A training step makes batches of images that lie on the device.
+template class meristem::data::ImageBatches<float>;
 
 ms::nn::LossValue<float> losses(ms::Context& ctx, ms::View<const float> x, ms::View<const std::int32_t> labels) {
   return ms::nn::CrossEntropy{}(ctx, x, labels);

@@ -285,8 +285,8 @@ TEST_CASE("trainer: what goes wrong in steps that are not waited for holds the w
   });
   check_held(mislabelled, [&] {
     CHECK(message_of<ms::DataError>([&] { (void)trainer.metrics(); }) ==
-          "training: step 2: the label of row 3 is none of the logits' classes, numbered from 0; check the labels, or "
-          "give the last layer more outputs");
+          "training: step 2: the label of row 3 is out of range; classes are numbered from 0 to one less than the "
+          "network has outputs, binary labels are 0 and 1; check the labels, or give the last layer more outputs");
   });
   trainer.step(good);
   CHECK(trainer.metrics().samples == 7);
@@ -301,11 +301,41 @@ TEST_CASE("trainer: what goes wrong in steps that are not waited for holds the w
                  ms::concat("training: step 3: ", last.name, ": element 1 of ")));
 }
 
+TEST_CASE("trainer: a label that a binary loss does not know holds the weights") {
+  ms::Context ctx({.seed = 5});
+  auto net = ms::models::mlp<double>(ctx, {.inputs = 2, .hidden = {3}, .classes = 1});
+  ms::optim::Sgd sgd(net, {.learning_rate = 0.1});
+  ms::train::Trainer<double> trainer(ctx, net, sgd, ms::nn::BinaryCrossEntropy{});
+  const auto weights = [&] {
+    std::vector<std::vector<double>> values;
+    for (const auto* parameter : ms::nn::parameters(net)) values.push_back(ms::to_host(ctx, parameter->value));
+    return values;
+  };
+  const auto before = weights();
+  trainer.step(support::make_batch<double>(ctx, {3, 2}, {1, 2, 3, 4, 5, 6}, {0, 1, 2}));
+  CHECK(contains(message_of<ms::DataError>([&] { (void)trainer.metrics(); }),
+                 "training: step 1: the label of row 2 is out of range"));
+  CHECK(weights() == before);
+  CHECK(sgd.steps() == 0);
+  trainer.step(support::make_batch<double>(ctx, {3, 2}, {1, 2, 3, 4, 5, 6}, {0, 1, 1}));
+  CHECK(trainer.metrics().samples == 3);
+  CHECK(weights() != before);
+}
+
+// Reads its own sum, as a loss of somebody's own may.
+struct ReadSquares {
+  template <ms::Real T>
+  [[nodiscard]] ms::nn::LossValue<T> operator()(ms::Context& ctx, ms::View<const T> output,
+                                                const ms::nn::BatchView<T>& batch, bool with_gradient = true) const {
+    return ms::nn::SquaredError{}(ctx, output, batch, with_gradient);
+  }
+};
+
 TEST_CASE("trainer: losses that are read at once are summed and told at once") {
   ms::Context ctx({.seed = 5});
   auto net = small_net<double>(ctx);
   ms::optim::Sgd sgd(net, {.learning_rate = 0.01});
-  ms::train::Trainer<double> trainer(ctx, net, sgd, ms::nn::SquaredError{});
+  ms::train::Trainer<double> trainer(ctx, net, sgd, ReadSquares{});
   const auto inputs = random_batch<double>(ctx);
   const auto output = net.forward(ctx, inputs.inputs, {});
   const auto zero = ms::zeros<double>(ctx, output.output.shape());

@@ -5,6 +5,7 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <string>
 #include <vector>
 
@@ -301,6 +302,42 @@ TEST_CASE("a stream that was destroyed") {
   CHECK_TOLD(problems(), "gemm uses a stream");
   cublasDestroy(handle);
   cudaGetLastError();
+}
+
+TEST_CASE("a stream of another device than the thread's") {
+  setenv("VIRTUAL_GPU_DEVICES", "2", 1);
+  Device<float> x(32);
+  cudaStream_t stream = nullptr;
+  REQUIRE(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) == cudaSuccess);
+  CHECK(cudaSetDevice(2) == cudaErrorInvalidDevice);
+  CHECK(cudaSetDevice(1) == cudaSuccess);
+  fill<<<1, 32, 0, stream>>>(x.data, 0);
+  CHECK(cudaGetLastError() == cudaErrorInvalidResourceHandle);
+  CHECK_TOLD(problems(), "a launch uses a stream of device 0 while device 1 is the thread's");
+  CHECK(cudaSetDevice(0) == cudaSuccess);
+  fill<<<1, 32, 0, stream>>>(x.data, 0);
+  CHECK(told() == "");
+  cudaStreamDestroy(stream);
+  cudaGetLastError();
+  unsetenv("VIRTUAL_GPU_DEVICES");
+}
+
+TEST_CASE("TF32 rounds what it multiplies to ten bits, ties to even") {
+  // 1 + 2^-11 lies between 1 and 1 + 2^-10, 1 + 3·2^-11 between the latter and 1 + 2^-9.
+  Device<float> a(std::vector<float>{1.0f + 0x1p-11f, 1.0f + 0x3p-11f}), one_there(std::vector<float>{1.0f}), c(2);
+  cublasHandle_t handle = nullptr;
+  cublasCreate(&handle);
+  const float one = 1.0f, zero = 0.0f;
+  const auto product = [&](cublasMath_t math) {
+    cublasSetMathMode(handle, math);
+    CHECK(cublasSgemm(handle, CUBLAS_OP_N, CUBLAS_OP_N, 2, 1, 1, &one, a.data, 2, one_there.data, 1, &zero, c.data,
+                      2) == CUBLAS_STATUS_SUCCESS);
+    return c.values();
+  };
+  CHECK(product(CUBLAS_TF32_TENSOR_OP_MATH) == std::vector<float>{1.0f, 1.0f + 0x1p-9f});
+  CHECK(product(CUBLAS_DEFAULT_MATH) == std::vector<float>{1.0f + 0x1p-11f, 1.0f + 0x3p-11f});
+  CHECK(told() == "");
+  cublasDestroy(handle);
 }
 
 TEST_CASE("a matrix that is larger than its memory, or the host's") {

@@ -18,6 +18,7 @@ using namespace virtual_gpu;
 // Handles know the stream that they work on.
 struct cublasContext {
   cudaStream_t stream = nullptr;
+  cublasMath_t math = CUBLAS_DEFAULT_MATH;
 };
 struct cusolverDnContext {
   cudaStream_t stream = nullptr;
@@ -78,6 +79,21 @@ bool begins(cublasHandle_t handle, const char* call) {
   return is_stream(handle->stream, call);
 }
 
+/// Its elements with mantissas of ten bits, to the nearest, ties to even.
+std::vector<float> rounded_to_tf32(const Matrix<float>& matrix) {
+  std::vector<float> result(static_cast<std::size_t>(matrix.stride * std::max<s64>(matrix.columns, 1)));
+  for (s64 j = 0; j < matrix.columns; ++j) {
+    for (s64 i = 0; i < matrix.rows; ++i) {
+      const s64 at = j * matrix.stride + i;
+      std::uint32_t bits = 0;
+      std::memcpy(&bits, matrix.data + at, sizeof bits);
+      if ((bits & 0x7f800000u) != 0x7f800000u) bits = (bits + 0xfffu + (bits >> 13 & 1u)) & ~0x1fffu;
+      std::memcpy(&result[static_cast<std::size_t>(at)], &bits, sizeof bits);
+    }
+  }
+  return result;
+}
+
 template <class T>
 cublasStatus_t gemm(cublasHandle_t handle, cublasOperation_t ta, cublasOperation_t tb, int m, int n, int k,
                     const T* alpha, const T* a, int lda, const T* b, int ldb, const T* beta, T* c, int ldc) {
@@ -93,14 +109,17 @@ cublasStatus_t gemm(cublasHandle_t handle, cublasOperation_t ta, cublasOperation
   }
   if (*beta != 0) mc.reads();
   mc.writes();
-  const auto product = [&](auto function) {
-    function(CblasColMajor, transpose(ta), transpose(tb), m, n, k, *alpha, ma.data, lda, mb.data, ldb, *beta, mc.data,
-             ldc);
+  const auto product = [&](auto function, const T* of_a, const T* of_b) {
+    function(CblasColMajor, transpose(ta), transpose(tb), m, n, k, *alpha, of_a, lda, of_b, ldb, *beta, mc.data, ldc);
   };
   if constexpr (std::is_same_v<T, float>) {
-    product(cblas_sgemm);
+    if (handle->math == CUBLAS_TF32_TENSOR_OP_MATH && *alpha != 0) {
+      product(cblas_sgemm, rounded_to_tf32(ma).data(), rounded_to_tf32(mb).data());
+    } else {
+      product(cblas_sgemm, ma.data, mb.data);
+    }
   } else {
-    product(cblas_dgemm);
+    product(cblas_dgemm, ma.data, mb.data);
   }
   return CUBLAS_STATUS_SUCCESS;
 }
@@ -224,7 +243,10 @@ cublasStatus_t cublasSetStream_v2(cublasHandle_t handle, cudaStream_t stream) {
   return is_stream(stream, "cublasSetStream") ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_INVALID_VALUE;
 }
 
-cublasStatus_t cublasSetMathMode(cublasHandle_t, cublasMath_t) { return CUBLAS_STATUS_SUCCESS; }
+cublasStatus_t cublasSetMathMode(cublasHandle_t handle, cublasMath_t math) {
+  handle->math = math;
+  return CUBLAS_STATUS_SUCCESS;
+}
 const char* cublasGetStatusString(cublasStatus_t) { return "an error of cuBLAS on the virtual GPU"; }
 
 cublasStatus_t cublasSgemm_v2(cublasHandle_t h, cublasOperation_t ta, cublasOperation_t tb, int m, int n, int k,

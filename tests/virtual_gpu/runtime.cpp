@@ -45,7 +45,7 @@ struct Function {
 struct Runtime {
   std::vector<std::unique_ptr<Module>> modules;
   std::map<const void*, Function> functions;
-  std::set<cudaStream_t> streams{nullptr};
+  std::map<cudaStream_t, int> streams;  // and their devices
   std::set<cudaMemPool_t> pools;
   cudaError_t last_error = cudaSuccess;
   VirtualGpuCounts counts{};
@@ -85,6 +85,9 @@ void report_at_exit() {
         100.0 * static_cast<double>(executed) / static_cast<double>(kernel->code.size()), kernel->name.c_str());
   }
 }
+
+/// The calling thread's.
+thread_local int current_device = 0;
 
 /// What cudaGetLastError will return, too.
 cudaError_t failed(cudaError_t error) { return runtime().last_error = error; }
@@ -200,8 +203,15 @@ cudaError_t copy(void* to, std::size_t to_pitch, const void* from, std::size_t f
 VirtualGpuCounts& counts() { return runtime().counts; }
 
 bool is_stream(cudaStream_t stream, const char* call) {
-  if (runtime().streams.contains(stream)) return true;
-  problem(std::string(call) + " uses a stream that was destroyed or never created");
+  if (stream == nullptr) return true;
+  const auto found = runtime().streams.find(stream);
+  if (found == runtime().streams.end()) {
+    problem(std::string(call) + " uses a stream that was destroyed or never created");
+    return false;
+  }
+  if (found->second == current_device) return true;
+  problem(std::string(call) + " uses a stream of device " + std::to_string(found->second) + " while device " +
+          std::to_string(current_device) + " is the thread's");
   return false;
 }
 
@@ -290,16 +300,20 @@ cudaError_t cudaFuncSetAttribute(const void* host_function, cudaFuncAttribute at
 // The device and errors.
 
 cudaError_t cudaGetDeviceCount(int* count) {
-  *count = 1;
+  *count = setting("VIRTUAL_GPU_DEVICES", 1);
   return cudaSuccess;
 }
 
 cudaError_t cudaGetDevice(int* device) {
-  *device = 0;
+  *device = current_device;
   return cudaSuccess;
 }
 
-cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : failed(cudaErrorInvalidDevice); }
+cudaError_t cudaSetDevice(int device) {
+  if (device < 0 || device >= setting("VIRTUAL_GPU_DEVICES", 1)) return failed(cudaErrorInvalidDevice);
+  current_device = device;
+  return cudaSuccess;
+}
 
 // As an H200 says, but for its memory.
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
@@ -335,15 +349,15 @@ cudaError_t cudaGetLastError() { return std::exchange(runtime().last_error, cuda
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
   *stream = reinterpret_cast<cudaStream_t>(new char);
-  runtime().streams.insert(*stream);
+  runtime().streams[*stream] = current_device;
   return cudaSuccess;
 }
 
 // Its address is not given back, lest another stream gets it.
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
-  if (!is_stream(stream, "cudaStreamDestroy")) return failed(cudaErrorInvalidResourceHandle);
-  if (stream) runtime().streams.erase(stream);
-  return cudaSuccess;
+  if (stream == nullptr || runtime().streams.erase(stream) > 0) return cudaSuccess;
+  problem("cudaStreamDestroy uses a stream that was destroyed or never created");
+  return failed(cudaErrorInvalidResourceHandle);
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
@@ -366,6 +380,10 @@ cudaError_t cudaMemPoolCreate(cudaMemPool_t* pool, const cudaMemPoolProps*) {
 }
 
 cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t pool, cudaMemPoolAttr, void*) {
+  return runtime().pools.contains(pool) ? cudaSuccess : failed(cudaErrorInvalidValue);
+}
+
+cudaError_t cudaMemPoolTrimTo(cudaMemPool_t pool, std::size_t) {
   return runtime().pools.contains(pool) ? cudaSuccess : failed(cudaErrorInvalidValue);
 }
 

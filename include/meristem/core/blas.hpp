@@ -165,12 +165,13 @@ struct MirrorTriangle {
 ///
 /// op(a) has shape (m, k), op(b) (k, n), c (m, n); all row-major with contiguous rows, row stride at least the number
 /// of columns. c is overwritten if beta is 0, even where it holds NaN, else scaled and accumulated into. Any extent may
-/// be 0; k = 0 leaves beta c; alpha = 0 leaves a and b unread. c must not overlap a or b (not checked). Throws
-/// ShapeError.
+/// be 0; k = 0 leaves beta c; alpha = 0 leaves a and b unread. c must not overlap a or b (not checked). `precision` is
+/// of float32 numbers on a GPU. Throws ShapeError.
 template <Real T>
 void gemm(Context& ctx, Transpose transpose_a, Transpose transpose_b, std::type_identity_t<T> alpha,
           std::type_identity_t<View<const T>> a, std::type_identity_t<View<const T>> b, std::type_identity_t<T> beta,
-          View<T> c, SourceLocation where = SourceLocation::current()) {
+          View<T> c, [[maybe_unused]] MatmulPrecision precision = MatmulPrecision::full,
+          SourceLocation where = SourceLocation::current()) {
   const auto ma = detail::as_blas_matrix("gemm", "a", a, where);
   const auto mb = detail::as_blas_matrix("gemm", "b", b, where);
   const auto mc = detail::as_blas_matrix("gemm", "c", c, where);
@@ -189,7 +190,7 @@ void gemm(Context& ctx, Transpose transpose_a, Transpose transpose_b, std::type_
   // OpenBLAS's kernels for small matrices multiply NaN by alpha = 0 instead of leaving a and b unread.
   const int depth = alpha == T(0) ? 0 : k;
 #if MERISTEM_GPU
-  check_cublas(detail::for_type<T>(cublasSgemm, cublasDgemm)(ctx.blas(), detail::native(transpose_b),
+  check_cublas(detail::for_type<T>(cublasSgemm, cublasDgemm)(ctx.blas(precision), detail::native(transpose_b),
                                                              detail::native(transpose_a), n, m, depth, &alpha, mb.data,
                                                              mb.stride, ma.data, ma.stride, &beta, mc.data, mc.stride),
                "cublas gemm", where);

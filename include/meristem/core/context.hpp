@@ -22,7 +22,8 @@
 namespace meristem {
 inline namespace MERISTEM_BACKEND {
 
-/// How float32 matrix products are computed on the GPU. The CPU always computes in full precision.
+/// How the products of dense layers with float32 numbers are computed on the GPU. Convolutions, and all that growth
+/// measures and solves, are in full precision whatever it says, as is everything on the CPU.
 enum class MatmulPrecision {
   full,  ///< IEEE float32
   tf32,  ///< 10-bit mantissa inputs on tensor cores; a choice the user makes, never a default
@@ -74,23 +75,39 @@ class Context {
       check_cuda(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
       stream_ = std::shared_ptr<CUstream_st>(stream, [](cudaStream_t mine) { cudaStreamDestroy(mine); });
     }
-    cublasHandle_t blas = nullptr;
-    check_cublas(cublasCreate(&blas), "cublasCreate");
-    blas_.reset(blas);
-    check_cublas(cublasSetStream(blas, stream()), "cublasSetStream");
-    check_cublas(cublasSetMathMode(blas, options.numerics.matmul == MatmulPrecision::tf32 ? CUBLAS_TF32_TENSOR_OP_MATH
-                                                                                          : CUBLAS_DEFAULT_MATH),
-                 "cublasSetMathMode");
-    cusolverDnHandle_t solver = nullptr;
-    check_cusolver(cusolverDnCreate(&solver), "cusolverDnCreate");
-    solver_.reset(solver);
-    check_cusolver(cusolverDnSetStream(solver, stream()), "cusolverDnSetStream");
     memory_ = std::make_shared<Memory>(options.device, stream_);
   }
 
-  [[nodiscard]] cudaStream_t stream() const noexcept { return stream_.get(); }
-  [[nodiscard]] cublasHandle_t blas() const noexcept { return blas_.get(); }
-  [[nodiscard]] cusolverDnHandle_t solver() const noexcept { return solver_.get(); }
+  /// The stream that everything runs on. This and the two below make the Context's device the calling thread's, as CUDA
+  /// wants of whoever uses them.
+  [[nodiscard]] cudaStream_t stream() const {
+    detail::select_device(options_.device);
+    return stream_.get();
+  }
+  /// cuBLAS, made when it is first asked for, to compute with this precision.
+  [[nodiscard]] cublasHandle_t blas(MatmulPrecision precision = MatmulPrecision::full) {
+    const cudaStream_t mine = stream();
+    if (!blas_) {
+      cublasHandle_t blas = nullptr;
+      check_cublas(cublasCreate(&blas), "cublasCreate");
+      blas_.reset(blas);
+      check_cublas(cublasSetStream(blas, mine), "cublasSetStream");
+    }
+    const auto mode = precision == MatmulPrecision::tf32 ? CUBLAS_TF32_TENSOR_OP_MATH : CUBLAS_DEFAULT_MATH;
+    check_cublas(cublasSetMathMode(blas_.get(), mode), "cublasSetMathMode");
+    return blas_.get();
+  }
+  /// cuSOLVER, made when it is first asked for.
+  [[nodiscard]] cusolverDnHandle_t solver() {
+    const cudaStream_t mine = stream();
+    if (!solver_) {
+      cusolverDnHandle_t solver = nullptr;
+      check_cusolver(cusolverDnCreate(&solver), "cusolverDnCreate");
+      solver_.reset(solver);
+      check_cusolver(cusolverDnSetStream(solver, mine), "cusolverDnSetStream");
+    }
+    return solver_.get();
+  }
   [[nodiscard]] const cudaDeviceProp& properties() const noexcept { return properties_; }
 
   /// Waits until everything started so far is done; errors of kernels surface here.

@@ -14,6 +14,7 @@ inline namespace MERISTEM_BACKEND {
 
 inline void check_cuda(cudaError_t status, const char* what, SourceLocation where = SourceLocation::current()) {
   if (status == cudaSuccess) return;
+  cudaGetLastError();  // or the next launch would tell of it again
   throw CudaError(concat(what, " failed: ", cudaGetErrorString(status), " (", cudaGetErrorName(status), ")"), where);
 }
 

@@ -19,6 +19,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <string_view>
 #include <tuple>
 #include <utility>
@@ -122,6 +123,32 @@ void allow_shared_memory(const Context& ctx, std::size_t bytes) {
                                   static_cast<int>(bytes)),
              "cudaFuncSetAttribute");
 }
+
+/// An error of an earlier kernel would come back as this launch's: it is told as what it is.
+template <auto Kernel>
+void require_no_error_before() {
+  const cudaError_t status = cudaGetLastError();
+  if (status == cudaSuccess) return;
+  throw CudaError(concat("an error of a kernel or call before kernel ", kernel_name<Kernel>(), ": ",
+                         cudaGetErrorString(status), "; set MERISTEM_SYNC_LAUNCHES=1 to learn which kernel's"));
+}
+
+/// Whether each launch is waited for, so that an error names its kernel: MERISTEM_SYNC_LAUNCHES=1 in the environment.
+[[nodiscard]] inline bool waits_for_launches() {
+  static const bool waits = [] {
+    const char* const setting = std::getenv("MERISTEM_SYNC_LAUNCHES");
+    return setting != nullptr && std::string_view(setting) == "1";
+  }();
+  return waits;
+}
+
+template <auto Kernel>
+void wait_for_launch(cudaStream_t stream) {
+  const cudaError_t status = cudaStreamSynchronize(stream);
+  if (status == cudaSuccess) return;
+  cudaGetLastError();
+  throw CudaError(concat("kernel ", kernel_name<Kernel>(), ": ", cudaGetErrorString(status)));
+}
 #else
 template <auto Kernel, class... Args>
 void call_kernel(const void* arguments) {
@@ -141,13 +168,16 @@ void launch(Context& ctx, dim3 grid, dim3 block, std::size_t shared_bytes, Args.
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
 #if MERISTEM_GPU
   if (shared_bytes > (std::size_t{48} << 10)) detail::allow_shared_memory<Kernel>(ctx, shared_bytes);
-  Kernel<<<grid, block, shared_bytes, ctx.stream()>>>(args...);
+  const cudaStream_t stream = ctx.stream();
+  detail::require_no_error_before<Kernel>();
+  Kernel<<<grid, block, shared_bytes, stream>>>(args...);
   const cudaError_t status = cudaGetLastError();
   if (status != cudaSuccess) {
     throw CudaError(concat("kernel ", kernel_name<Kernel>(), " was not started with ", grid.x, "x", grid.y, "x", grid.z,
                            " blocks of ", block.x, "x", block.y, "x", block.z, " threads and ", shared_bytes,
                            " bytes of dynamic shared memory: ", cudaGetErrorString(status)));
   }
+  if (detail::waits_for_launches()) detail::wait_for_launch<Kernel>(stream);
 #else
   if (shared_bytes > host::dynamic_shared_limit) {
     throw LaunchError(concat("kernel ", kernel_name<Kernel>(), ": ", shared_bytes,

@@ -23,6 +23,19 @@
 namespace meristem {
 inline namespace MERISTEM_BACKEND {
 
+#if MERISTEM_GPU
+namespace detail {
+
+/// Makes `device` the calling thread's.
+inline void select_device(int device) {
+  int current = -1;
+  if (cudaGetDevice(&current) == cudaSuccess && current == device) return;
+  check_cuda(cudaSetDevice(device), "cudaSetDevice");
+}
+
+}  // namespace detail
+#endif
+
 /// Source of all tensor memory of one Context. Blocks are aligned to 256 bytes and handed out in stream order: a block
 /// released by one operation may be reused by the next one on the same stream. Blocks are kept and handed out again, so
 /// that work that repeats itself asks neither CUDA nor the C library for memory; with MERISTEM_MEMORY_CACHE=0 in the
@@ -33,7 +46,7 @@ class Memory {
 
 #if MERISTEM_GPU
   /// A private pool on `device`, used in the order of `stream`, that keeps freed memory until it is destroyed.
-  Memory(int device, std::shared_ptr<CUstream_st> stream) : stream_(std::move(stream)) {
+  Memory(int device, std::shared_ptr<CUstream_st> stream) : device_(device), stream_(std::move(stream)) {
     cudaMemPoolProps properties{};
     properties.allocType = cudaMemAllocationTypePinned;
     properties.location.type = cudaMemLocationTypeDevice;
@@ -81,6 +94,16 @@ class Memory {
     put_back(block, rounded);
   }
 
+  /// Gives back to the system what lies idle: for a program that needs the memory elsewhere. Waits for the device.
+  void trim() {
+    drop_cache();
+#if MERISTEM_GPU
+    detail::select_device(device_);
+    check_cuda(cudaStreamSynchronize(stream_.get()), "cudaStreamSynchronize");
+    check_cuda(cudaMemPoolTrimTo(pool_, 0), "cudaMemPoolTrimTo");
+#endif
+  }
+
   /// Waits until all work that was started in this memory's order is done.
   void synchronize() const noexcept {
 #if MERISTEM_GPU
@@ -115,6 +138,7 @@ class Memory {
   /// Null if there is no memory.
   void* obtain(std::size_t bytes) {
     void* block = nullptr;
+    detail::select_device(device_);
     const cudaError_t status = cudaMallocFromPoolAsync(&block, bytes, pool_, stream_.get());
     if (status == cudaErrorMemoryAllocation) {
       cudaGetLastError();  // or the next call would report it again
@@ -123,8 +147,11 @@ class Memory {
     check_cuda(status, "cudaMallocFromPoolAsync");
     return block;
   }
-  void give_back(void* block) noexcept { cudaFreeAsync(block, stream_.get()); }
+  void give_back(void* block) noexcept {
+    if (cudaSetDevice(device_) == cudaSuccess) cudaFreeAsync(block, stream_.get());
+  }
 
+  int device_;
   std::shared_ptr<CUstream_st> stream_;
   cudaMemPool_t pool_ = nullptr;
 #else
@@ -133,7 +160,9 @@ class Memory {
     void* block = nullptr;
     return posix_memalign(&block, alignment, bytes) == 0 ? block : nullptr;
   }
-  static void give_back(void* block) noexcept { std::free(block); }
+  static void give_back(void* block) noexcept {
+    std::free(block);
+  }
 #endif
 
   /// Null if there is no memory, also with all idle blocks freed.

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <limits>
 #include <span>
 #include <string>
@@ -99,6 +100,11 @@ class SolverCall {
     params_.reset(params);
   }
 
+  /// The library may still read the workspace of a call that an exception leaves behind.
+  ~SolverCall() {
+    if (std::uncaught_exceptions() > exceptions_) ctx_.memory()->synchronize();
+  }
+
   [[nodiscard]] cusolverDnParams_t params() const { return params_.get(); }
   [[nodiscard]] int* info() { return info_.data(); }
   [[nodiscard]] void* device(std::size_t bytes) {
@@ -111,6 +117,7 @@ class SolverCall {
     void operator()(cusolverDnParams_t params) const { cusolverDnDestroyParams(params); }
   };
   Context& ctx_;
+  const int exceptions_ = std::uncaught_exceptions();
   Tensor<int> info_;
   std::unique_ptr<std::remove_pointer_t<cusolverDnParams_t>, Destroy> params_;
   Buffer device_;

@@ -17,21 +17,12 @@ MERISTEM_INLINE void Augmentation::check(std::int64_t height, std::int64_t width
   }
 }
 
-MERISTEM_INLINE AugmentationDraw Augmentation::draw(std::uint64_t seed, std::int64_t epoch, std::int64_t index) const {
-  constexpr std::uint64_t stream = std::uint64_t{0x617567} << 40;
-  const Philox philox(seed, stream | static_cast<std::uint64_t>(epoch));
-  const Philox::Block random = philox.block(static_cast<std::uint64_t>(index));
-  const std::uint64_t places = 2 * static_cast<std::uint64_t>(crop_padding) + 1;
-  const auto offset = [&](std::uint32_t word) { return static_cast<int>(word * places >> 32) - crop_padding; };
-  return {.top = offset(random.word[0]), .left = offset(random.word[1]), .flip = flip && random.word[2] >> 31 != 0};
-}
-
 MERISTEM_INLINE void Augmentation::apply(const AugmentationDraw& drawn, const std::uint8_t* from, std::int64_t height,
                                          std::int64_t width, std::int64_t channels, std::uint8_t* to) const {
   for (std::int64_t y = 0; y < height; ++y) {
-    const std::int64_t source_y = source(y + drawn.top, height);
+    const std::int64_t source_y = inside(y + drawn.top, height);
     for (std::int64_t x = 0; x < width; ++x, to += channels) {
-      const std::int64_t source_x = source((drawn.flip ? width - 1 - x : x) + drawn.left, width);
+      const std::int64_t source_x = inside((drawn.flip ? width - 1 - x : x) + drawn.left, width);
       if (source_y < 0 || source_x < 0) {
         std::fill_n(to, channels, std::uint8_t{0});
       } else {
@@ -39,12 +30,6 @@ MERISTEM_INLINE void Augmentation::apply(const AugmentationDraw& drawn, const st
       }
     }
   }
-}
-
-MERISTEM_INLINE std::int64_t Augmentation::source(std::int64_t position, std::int64_t extent) const {
-  if (position >= 0 && position < extent) return position;
-  if (pad_mode == PadMode::zero) return -1;
-  return position < 0 ? -position : 2 * (extent - 1) - position;
 }
 
 }  // namespace meristem::data

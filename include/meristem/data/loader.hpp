@@ -1,7 +1,6 @@
 // One pass over a set of samples in batches; images are augmented and normalised on the way.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
@@ -21,6 +20,7 @@
 #include <meristem/core/philox.hpp>
 #include <meristem/core/tensor.hpp>
 #include <meristem/data/augmentation.hpp>
+#include <meristem/data/device_images.hpp>
 #include <meristem/data/image_set.hpp>
 #include <meristem/nn/batch.hpp>
 
@@ -54,6 +54,10 @@ class ImageBatches {
   explicit ImageBatches(const ImageSet& set, const Augmentation& augmentation = {}, std::uint64_t seed = 0,
                         std::int64_t epoch = 0);
 
+  /// The same of a set whose pixels are on the device: made there.
+  explicit ImageBatches(const DeviceImages& images, const Augmentation& augmentation = {}, std::uint64_t seed = 0,
+                        std::int64_t epoch = 0);
+
   /// The images at `indices`, in that order. Throws ArgumentError for an index out of range, DataError for a label that
   /// names no class.
   [[nodiscard]] nn::Batch<T> operator()(Context& ctx, std::span<const std::int64_t> indices) const;
@@ -62,14 +66,18 @@ class ImageBatches {
   /// The normalised value of each of the 256 pixel values, per channel.
   void fill_table();
 
+  /// The batch from images on the device.
+  [[nodiscard]] nn::Batch<T> gather(Context& ctx, std::span<const std::int64_t> indices, const Shape& shape) const;
+
   /// Writes the augmented, normalised images at `indices` one after the other, on the threads of the machine.
   void convert([[maybe_unused]] Context& ctx, std::span<const std::int64_t> indices, T* to) const;
 
   const ImageSet* set_;
+  const DeviceImages* device_ = nullptr;
   Augmentation augmentation_;
   std::uint64_t seed_;
   std::int64_t epoch_;
-  std::vector<std::array<T, 256>> table_;
+  std::vector<T> table_;  // (channels, 256)
 #if MERISTEM_GPU
   mutable std::vector<T> staging_;
 #endif
@@ -90,6 +98,9 @@ class Loader {
   /// Of images; throws DataError for an inconsistent set and ArgumentError for more padding than image, too.
   Loader(Context& ctx, const ImageSet& set, std::int64_t batch_size, const BatchOptions& options = {});
 
+  /// The same batches, made on the device.
+  Loader(Context& ctx, const DeviceImages& images, std::int64_t batch_size, const BatchOptions& options = {});
+
   /// Number of batches.
   [[nodiscard]] std::int64_t size() const;
 
@@ -106,7 +117,8 @@ class Loader {
   Loader(Context& ctx, nn::BatchSource<T> source, std::int64_t batch_size, const BatchOptions& options,
          const std::string& name, bool of_images);
 
-  static nn::BatchSource<T> images(Context& ctx, const ImageSet& set, const BatchOptions& options);
+  template <class Images>
+  static nn::BatchSource<T> source_of(Context& ctx, const Images& images, const BatchOptions& options);
 
   Context* ctx_;
   nn::BatchSource<T> source_;
@@ -148,6 +160,21 @@ class Loader<T>::Iterator {
 template <Real T>
 nn::Batch<T> ImageSet::batch(Context& ctx, std::span<const std::int64_t> indices) const {
   return ImageBatches<T>(*this)(ctx, indices);
+}
+
+template <Real T>
+nn::Batch<T> DeviceImages::batch(Context& ctx, std::span<const std::int64_t> indices) const {
+  return ImageBatches<T>(*this)(ctx, indices);
+}
+
+template <Real T>
+Loader<T> DeviceImages::batches(Context& ctx, std::int64_t batch_size) const& {
+  return Loader<T>(ctx, *this, batch_size);
+}
+
+template <Real T>
+Loader<T> DeviceImages::batches(Context& ctx, std::int64_t batch_size, const BatchOptions& options) const& {
+  return Loader<T>(ctx, *this, batch_size, options);
 }
 
 template <Real T>

@@ -4,8 +4,10 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <type_traits>
 #include <utility>
 
+#include <meristem/core/for_each.hpp>
 #include <meristem/data/loader.hpp>
 
 namespace meristem::data {
@@ -17,6 +19,44 @@ MERISTEM_INLINE std::vector<std::int64_t> epoch_order(std::int64_t size, std::ui
   const Philox philox(seed, stream | static_cast<std::uint64_t>(epoch));
   for (std::size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[philox.below(i, i)]);
   return order;
+}
+
+namespace detail {
+
+/// to = the pixels of the images at `indices`, cropped, flipped and normalised; their labels, too.
+template <class T>
+struct GatherImages {
+  const std::uint8_t* pixels;
+  const std::int32_t* labels;
+  const std::int64_t* indices;
+  const T* table;  ///< (channels, 256)
+  Augmentation augmentation;
+  std::uint64_t seed;
+  std::int64_t epoch;
+  std::int64_t height, width, channels;
+  T* to;
+  std::int32_t* label_to;
+  MERISTEM_HD void operator()(std::int64_t image, std::int64_t pixel) const {
+    const std::int64_t index = indices[image], size = height * width;
+    if (pixel == 0) label_to[image] = labels[index];
+    std::int64_t source = pixel;
+    if (augmentation.active()) {
+      const AugmentationDraw drawn = augmentation.draw(seed, epoch, index);
+      source = augmentation.source(drawn, pixel / width, pixel % width, height, width);
+    }
+    const std::uint8_t* const from = pixels + (index * size + source) * channels;
+    T* const out = to + (image * size + pixel) * channels;
+    for (std::int64_t c = 0; c < channels; ++c) out[c] = table[c * 256 + (source < 0 ? 0 : from[c])];
+  }
+};
+
+}  // namespace detail
+
+template <Real T>
+ImageBatches<T>::ImageBatches(const DeviceImages& images, const Augmentation& augmentation, std::uint64_t seed,
+                              std::int64_t epoch)
+    : ImageBatches(images.set(), augmentation, seed, epoch) {
+  device_ = &images;
 }
 
 template <Real T>
@@ -33,6 +73,7 @@ nn::Batch<T> ImageBatches<T>::operator()(Context& ctx, std::span<const std::int6
   std::vector<std::int32_t> labels;
   for (const std::int64_t image : indices) labels.push_back(set_->label(image));
   const Shape shape{std::ssize(indices), set_->height, set_->width, set_->channels};
+  if (device_ != nullptr) return gather(ctx, indices, shape);
   nn::Batch<T> batch;
 #if MERISTEM_GPU
   staging_.resize(static_cast<std::size_t>(shape.size()));
@@ -47,9 +88,22 @@ nn::Batch<T> ImageBatches<T>::operator()(Context& ctx, std::span<const std::int6
 }
 
 template <Real T>
+nn::Batch<T> ImageBatches<T>::gather(Context& ctx, std::span<const std::int64_t> indices, const Shape& shape) const {
+  nn::Batch<T> batch;
+  batch.inputs = meristem::empty<T>(ctx, shape);
+  batch.labels = meristem::empty<std::int32_t>(ctx, {shape[0]});
+  const auto chosen = from_host<std::int64_t>(ctx, {shape[0]}, indices);
+  const auto table = from_host<T>(ctx, {set_->channels, 256}, table_);
+  for_each(ctx, shape[0], set_->height * set_->width,
+           detail::GatherImages<T>{device_->pixels().data_handle(), device_->labels().data_handle(), chosen.data(),
+                                   table.data(), augmentation_, seed_, epoch_, set_->height, set_->width,
+                                   set_->channels, batch.inputs.data(), batch.labels.data()});
+  return batch;
+}
+
+template <Real T>
 void ImageBatches<T>::fill_table() {
   for (std::size_t c = 0; c < static_cast<std::size_t>(set_->channels); ++c) {
-    table_.emplace_back();
     for (std::size_t pixel = 0; pixel < 256; ++pixel) {
       const Normalization& norm = set_->normalization;
       const T value = static_cast<T>((static_cast<double>(pixel) / 255 - norm.mean[c]) / norm.stddev[c]);
@@ -57,7 +111,7 @@ void ImageBatches<T>::fill_table() {
         throw DataError(concat("normalization: channel ", c, " with mean ", norm.mean[c], " and stddev ",
                                norm.stddev[c], " turns pixels into numbers beyond ", dtype_name<T>));
       }
-      table_.back()[pixel] = value;
+      table_.push_back(value);
     }
   }
 }
@@ -67,6 +121,7 @@ void ImageBatches<T>::convert([[maybe_unused]] Context& ctx, std::span<const std
   const std::int64_t bytes = set_->image_bytes(), channels = set_->channels;
   const std::int64_t count = std::ssize(indices);
   const Augmentation& augmentation = augmentation_;
+  const T* const table = table_.data();
 #if defined(_OPENMP)
   const int wanted = ctx.executor().threads > 0 ? ctx.executor().threads : omp_get_max_threads();
 #pragma omp parallel num_threads(wanted)
@@ -86,7 +141,8 @@ void ImageBatches<T>::convert([[maybe_unused]] Context& ctx, std::span<const std
       }
       T* image = to + i * bytes;
       for (std::int64_t p = 0; p < bytes; p += channels) {
-        for (std::int64_t c = 0; c < channels; ++c) image[p + c] = table_[static_cast<std::size_t>(c)][pixels[p + c]];
+        const T* value = table;
+        for (std::int64_t c = 0; c < channels; ++c, value += 256) image[p + c] = value[pixels[p + c]];
       }
     }
   }
@@ -99,7 +155,11 @@ Loader<T>::Loader(Context& ctx, nn::BatchSource<T> source, std::int64_t batch_si
 
 template <Real T>
 Loader<T>::Loader(Context& ctx, const ImageSet& set, std::int64_t batch_size, const BatchOptions& options)
-    : Loader(ctx, images(ctx, set, options), batch_size, options, set.source, true) {}
+    : Loader(ctx, source_of(ctx, set, options), batch_size, options, set.source, true) {}
+
+template <Real T>
+Loader<T>::Loader(Context& ctx, const DeviceImages& images, std::int64_t batch_size, const BatchOptions& options)
+    : Loader(ctx, source_of(ctx, images, options), batch_size, options, images.set().source, true) {}
 
 template <Real T>
 std::int64_t Loader<T>::size() const {
@@ -143,9 +203,11 @@ Loader<T>::Loader(Context& ctx, nn::BatchSource<T> source, std::int64_t batch_si
 }
 
 template <Real T>
-nn::BatchSource<T> Loader<T>::images(Context& ctx, const ImageSet& set, const BatchOptions& options) {
-  set.check();
-  return {set.size(), ImageBatches<T>(set, options.augmentation, options.seed.value_or(ctx.seed()), options.epoch)};
+template <class Images>
+nn::BatchSource<T> Loader<T>::source_of(Context& ctx, const Images& images, const BatchOptions& options) {
+  if constexpr (std::is_same_v<Images, ImageSet>) images.check();
+  return {images.size(),
+          ImageBatches<T>(images, options.augmentation, options.seed.value_or(ctx.seed()), options.epoch)};
 }
 
 }  // namespace meristem::data

@@ -1,6 +1,7 @@
 // Batch normalisation, with the activation and the addition of a residual fused into it.
 #pragma once
 
+#include <meristem/kernels/batch_norm.cuh>
 #include <meristem/nn/activation.hpp>
 #include <meristem/nn/weighted_layer.hpp>
 
@@ -10,6 +11,13 @@ struct BatchNormOptions {
   double momentum = 0.1;                         ///< share of a batch in the running statistics, in [0, 1]
   double epsilon = 1e-5;                         ///< added to the variance; positive
   Activation activation = Activation::identity;  ///< identity or relu
+};
+
+/// The statistics of a batch, taken by the layer that wrote it.
+template <Real T>
+struct BatchMoments {
+  Tensor<T> mean;               ///< (channels); empty: not taken
+  Tensor<T> inverse_deviation;  ///< (channels)
 };
 
 /// y = act((x - mean) / √(variance + epsilon) · weight + bias [+ residual]), channel by channel on the last axis of any
@@ -37,9 +45,14 @@ class BatchNorm final : public NormLayer<T> {
   [[nodiscard]] Buffer<T>& running_variance() noexcept { return running_variance_; }
   [[nodiscard]] const Buffer<T>& running_variance() const noexcept { return running_variance_; }
 
-  /// y = act(bn(input) + residual) in one pass; residual has the input's shape, or is an empty view for none. Throws
-  /// ShapeError otherwise.
-  [[nodiscard]] Trace<T> forward_added(Context& ctx, View<const T> input, View<const T> residual, const Pass<T>& pass);
+  /// y = act(bn(input) + residual) in one pass; residual has the input's shape, or is an empty view for none. `moments`
+  /// are the input's, if they were taken. Throws ShapeError otherwise.
+  [[nodiscard]] Trace<T> forward_added(Context& ctx, View<const T> input, View<const T> residual, const Pass<T>& pass,
+                                       BatchMoments<T> moments = {});
+
+  /// What a kernel needs to take the statistics of the next input in training mode, into `moments`, which it makes: the
+  /// running ones move as they would in forward.
+  [[nodiscard]] kernels::BatchStatistics<T> take_moments(Context& ctx, const Pass<T>& pass, BatchMoments<T>& moments);
 
   /// The gradients of `forward_added`; residual_gradient is overwritten with the gradient at the residual, whether or
   /// not the one at the input is asked for.
@@ -50,7 +63,7 @@ class BatchNorm final : public NormLayer<T> {
   void describe(Description<T>& description) override;
 
   [[nodiscard]] Trace<T> do_forward(Context& ctx, View<const T> input, const Pass<T>& pass) override {
-    return normalise(ctx, input, {}, pass);
+    return normalise(ctx, input, {}, pass, {});
   }
 
   [[nodiscard]] Tensor<T> do_backward(Context& ctx, View<const T> input, const Trace<T>& trace,
@@ -62,7 +75,8 @@ class BatchNorm final : public NormLayer<T> {
 
   static Shape checked_shape(std::int64_t channels, const Options& options);
 
-  [[nodiscard]] Trace<T> normalise(Context& ctx, View<const T> input, View<const T> residual, const Pass<T>& pass);
+  [[nodiscard]] Trace<T> normalise(Context& ctx, View<const T> input, View<const T> residual, const Pass<T>& pass,
+                                   BatchMoments<T> moments);
 
   void differentiate(Context& ctx, View<const T> input, const Trace<T>& trace, View<const T> dy, const Pass<T>& pass,
                      View<T> dx, View<T> dresidual);

@@ -21,14 +21,23 @@ BatchNorm<T>::BatchNorm(Context& ctx, std::int64_t channels, const Options& opti
 }
 
 template <Real T>
-Trace<T> BatchNorm<T>::forward_added(Context& ctx, View<const T> input, View<const T> residual, const Pass<T>& pass) {
+Trace<T> BatchNorm<T>::forward_added(Context& ctx, View<const T> input, View<const T> residual, const Pass<T>& pass,
+                                     BatchMoments<T> moments) {
   return this->run_forward(ctx, input, pass, [&] {
     if (residual.rank() != 0 && residual.shape() != input.shape()) {
       throw ShapeError(concat(this->label(), ": residual of shape ", residual.shape(),
                               " cannot be added to the output of shape ", input.shape(), "; make the shapes equal"));
     }
-    return normalise(ctx, input, residual, pass);
+    return normalise(ctx, input, residual, pass, std::move(moments));
   });
+}
+
+template <Real T>
+kernels::BatchStatistics<T> BatchNorm<T>::take_moments(Context& ctx, const Pass<T>& pass, BatchMoments<T>& moments) {
+  moments = {Tensor<T>(ctx, {this->channels()}), Tensor<T>(ctx, {this->channels()})};
+  kernels::BatchStatistics<T> result{moments.mean, moments.inverse_deviation, options_.epsilon};
+  if (!pass.measuring) result.running = {running_mean_.value, running_variance_.value, options_.momentum};
+  return result;
 }
 
 template <Real T>
@@ -79,16 +88,18 @@ Shape BatchNorm<T>::checked_shape(std::int64_t channels, const Options& options)
 }
 
 template <Real T>
-Trace<T> BatchNorm<T>::normalise(Context& ctx, View<const T> input, View<const T> residual, const Pass<T>& pass) {
+Trace<T> BatchNorm<T>::normalise(Context& ctx, View<const T> input, View<const T> residual, const Pass<T>& pass,
+                                 BatchMoments<T> moments) {
   Trace<T> trace;
-  Tensor<T> mean(ctx, {this->channels()}), inverse_deviation(ctx, {this->channels()});
-  if (pass.mode == Mode::training) {
-    kernels::RunningStatistics<T> running;
-    if (!pass.measuring) running = {running_mean_.value, running_variance_.value, options_.momentum};
-    kernels::batch_norm_statistics<T>(ctx, input, options_.epsilon, mean, inverse_deviation, running);
-  } else {
+  auto& [mean, inverse_deviation] = moments;
+  if (pass.mode == Mode::evaluation) {
+    mean = Tensor<T>(ctx, {this->channels()});
+    inverse_deviation = Tensor<T>(ctx, {this->channels()});
     kernels::batch_norm_constants<T>(ctx, running_mean_.value, running_variance_.value, options_.epsilon, mean,
                                      inverse_deviation);
+  } else if (mean.empty()) {
+    const kernels::BatchStatistics<T> to = take_moments(ctx, pass, moments);
+    kernels::batch_norm_statistics<T>(ctx, input, to.epsilon, to.mean, to.inverse_deviation, to.running);
   }
   trace.storage = Tensor<T>(ctx, input.shape());
   trace.output = trace.storage.view();

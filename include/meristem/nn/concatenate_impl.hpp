@@ -79,13 +79,8 @@ Tensor<T> Concatenate<T>::do_backward(Context& ctx, View<const T> input, const T
     const View<T> to = part.view().as_matrix();
     kernels::copy_columns<T>(ctx, rows, first, to, 0, to.extent(1));
     first += to.extent(1);
-    Tensor<T> gradient = branches_[i]->backward(ctx, input, trace.children[i], std::move(part), pass);
-    if (!pass.input_gradient) continue;
-    if (i == 0) {
-      input_gradient = std::move(gradient);
-    } else {
-      kernels::axpy<T>(ctx, T(1), gradient, input_gradient.view());
-    }
+    input_gradient =
+        branches_[i]->backward(ctx, input, trace.children[i], std::move(part), pass, std::move(input_gradient));
   }
   return input_gradient;
 }

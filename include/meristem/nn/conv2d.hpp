@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include <meristem/core/window.hpp>
+#include <meristem/kernels/batch_norm.cuh>
 #include <meristem/nn/init.hpp>
 #include <meristem/nn/weighted_layer.hpp>
 
@@ -38,15 +39,27 @@ class Conv2d final : public WeightedLayer<T> {
 
   [[nodiscard]] std::int64_t multiply_adds(const Shape& input) const override;
 
+  /// `forward`, and the statistics of the output over images and positions.
+  [[nodiscard]] Trace<T> forward_statistics(Context& ctx, View<const T> input, const Pass<T>& pass,
+                                            const kernels::BatchStatistics<T>& statistics);
+
  protected:
   void describe(Description<T>& description) override;
 
-  [[nodiscard]] Trace<T> do_forward(Context& ctx, View<const T> input, const Pass<T>&) override;
+  [[nodiscard]] Trace<T> do_forward(Context& ctx, View<const T> input, const Pass<T>&) override {
+    return compute(ctx, input, nullptr);
+  }
 
   [[nodiscard]] Tensor<T> do_backward(Context& ctx, View<const T> input, const Trace<T>&, Tensor<T> output_gradient,
                                       const Pass<T>& pass) override;
 
+  [[nodiscard]] Tensor<T> do_backward_onto(Context& ctx, View<const T> input, const Trace<T>&,
+                                           Tensor<T> output_gradient, const Pass<T>& pass, Tensor<T> sum) override;
+
  private:
+  /// The output, and its statistics unless null.
+  [[nodiscard]] Trace<T> compute(Context& ctx, View<const T> input, const kernels::BatchStatistics<T>* statistics);
+
   using WeightedLayer<T>::weight_;
   using WeightedLayer<T>::bias_;
 

@@ -1,9 +1,10 @@
 // Definitions of conv2d.hpp.
 #pragma once
 
+#include <utility>
+
 #include <meristem/kernels/conv2d.cuh>
 #include <meristem/kernels/elementwise.cuh>
-#include <meristem/kernels/reduce.cuh>
 #include <meristem/nn/conv2d.hpp>
 
 namespace meristem::nn {
@@ -48,27 +49,52 @@ void Conv2d<T>::describe(Description<T>& description) {
 }
 
 template <Real T>
-Trace<T> Conv2d<T>::do_forward(Context& ctx, View<const T> input, const Pass<T>&) {
+Trace<T> Conv2d<T>::forward_statistics(Context& ctx, View<const T> input, const Pass<T>& pass,
+                                       const kernels::BatchStatistics<T>& statistics) {
+  return this->run_forward(ctx, input, pass, [&] { return compute(ctx, input, &statistics); });
+}
+
+template <Real T>
+Trace<T> Conv2d<T>::compute(Context& ctx, View<const T> input, const kernels::BatchStatistics<T>* statistics) {
   Trace<T> trace;
   trace.storage = Tensor<T>(ctx, output_shape(input.shape()));
   const View<const T> bias = this->has_bias() ? View<const T>(bias_.value.view()) : View<const T>();
-  kernels::conv2d_forward<T>(ctx, input, weight_.value, bias, window_, trace.storage);
-  trace.output = trace.storage.view();
+  const View<T> output = trace.storage.view();
+  if (statistics != nullptr) {
+    kernels::conv2d_forward_statistics<T>(ctx, input, weight_.value, bias, window_, output, *statistics);
+  } else {
+    kernels::conv2d_forward<T>(ctx, input, weight_.value, bias, window_, output);
+  }
+  trace.output = output;
   return trace;
 }
 
 template <Real T>
-Tensor<T> Conv2d<T>::do_backward(Context& ctx, View<const T> input, const Trace<T>&, Tensor<T> output_gradient,
+Tensor<T> Conv2d<T>::do_backward(Context& ctx, View<const T> input, const Trace<T>& trace, Tensor<T> output_gradient,
                                  const Pass<T>& pass) {
-  const View<const T> dy = output_gradient.view();
-  if (pass.gradients != GradientMode::ignore) {
-    const auto mode = this->accumulation(pass);
-    kernels::conv2d_backward_weights<T>(ctx, input, dy, window_, mode, weight_.gradient);
-    if (this->has_bias()) kernels::column_sums<T>(ctx, dy, bias_.gradient, mode);
+  return do_backward_onto(ctx, input, trace, std::move(output_gradient), pass, {});
+}
+
+template <Real T>
+Tensor<T> Conv2d<T>::do_backward_onto(Context& ctx, View<const T> input, const Trace<T>& trace,
+                                      Tensor<T> output_gradient, const Pass<T>& pass, Tensor<T> sum) {
+  if (!MERISTEM_GPU && !sum.empty()) {
+    return Layer<T>::do_backward_onto(ctx, input, trace, std::move(output_gradient), pass, std::move(sum));
   }
-  if (!pass.input_gradient) return {};
-  Tensor<T> dx(ctx, input.shape());
-  kernels::conv2d_backward_data<T>(ctx, dy, weight_.value, window_, dx);
+  const View<const T> dy = output_gradient.view();
+  kernels::ConvGradients<T> wanted;
+  wanted.mode = this->accumulation(pass);
+  Tensor<T> dx;
+  if (pass.input_gradient) {
+    wanted.dx_mode = sum.empty() ? kernels::Accumulate::overwrite : kernels::Accumulate::accumulate;
+    dx = sum.empty() ? Tensor<T>(ctx, input.shape()) : std::move(sum);
+    wanted.dx = dx;
+  }
+  if (pass.gradients != GradientMode::ignore) {
+    wanted.dweight = weight_.gradient;
+    if (this->has_bias()) wanted.dbias = bias_.gradient;
+  }
+  kernels::conv2d_backward<T>(ctx, input, dy, weight_.value, window_, wanted);
   return dx;
 }
 

@@ -127,10 +127,11 @@ class Layer {
 
   /// Gradients of parameters as `pass.gradients` says, and the gradient at the input if `pass.input_gradient`
   /// (otherwise an empty tensor). `input` and `trace` are those of the forward call; `output_gradient` has the shape of
-  /// the output and is consumed; taps are shown it first. Throws ArgumentError for a trace that forward did not leave
-  /// and for a pass that keeps none, ShapeError for a gradient of another shape.
+  /// the output and is consumed; taps are shown it first. With a `sum`, of the input's shape, which is consumed, that
+  /// and the gradient at the input are added up. Throws ArgumentError for a trace that forward did not leave and for a
+  /// pass that keeps none, ShapeError for a gradient of another shape.
   [[nodiscard]] Tensor<T> backward(Context& ctx, View<const T> input, const Trace<T>& trace, Tensor<T> output_gradient,
-                                   const Pass<T>& pass);
+                                   const Pass<T>& pass, Tensor<T> sum = {});
 
   /// What the layer says of itself; the layers inside have their paths then.
   [[nodiscard]] Description<T> description(bool with_fields = false);
@@ -155,6 +156,11 @@ class Layer {
   /// As `backward`, for a trace that `do_forward` left. It may write into the gradient that it is given.
   [[nodiscard]] virtual Tensor<T> do_backward(Context& ctx, View<const T> input, const Trace<T>& trace,
                                               Tensor<T> output_gradient, const Pass<T>& pass) = 0;
+
+  /// The same, for a pass that wants the gradient at the input, plus `sum`. For layers that can add where they compute
+  /// it; the others do so in a pass of its own.
+  [[nodiscard]] virtual Tensor<T> do_backward_onto(Context& ctx, View<const T> input, const Trace<T>& trace,
+                                                   Tensor<T> output_gradient, const Pass<T>& pass, Tensor<T> sum);
 
   /// What `forward` does around `run()`; for layers with more than one way to run.
   template <class Run>

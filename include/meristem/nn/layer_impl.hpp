@@ -4,6 +4,7 @@
 #include <set>
 #include <utility>
 
+#include <meristem/kernels/elementwise.cuh>
 #include <meristem/nn/layer.hpp>
 
 namespace meristem::nn {
@@ -80,9 +81,24 @@ std::int64_t Layer<T>::multiply_adds(const Shape& input) const {
 
 template <Real T>
 Tensor<T> Layer<T>::backward(Context& ctx, View<const T> input, const Trace<T>& trace, Tensor<T> output_gradient,
-                             const Pass<T>& pass) {
-  return run_backward(ctx, input, trace, output_gradient, pass,
-                      [&] { return do_backward(ctx, input, trace, std::move(output_gradient), pass); });
+                             const Pass<T>& pass, Tensor<T> sum) {
+  return run_backward(ctx, input, trace, output_gradient, pass, [&] {
+    if (!pass.input_gradient || sum.empty()) return do_backward(ctx, input, trace, std::move(output_gradient), pass);
+    if (sum.shape() != input.shape()) {
+      throw ShapeError(concat(label(), ": backward got a sum of shape ", sum.shape(), " for an input of shape ",
+                              input.shape(), "; make the shapes equal"));
+    }
+    return do_backward_onto(ctx, input, trace, std::move(output_gradient), pass, std::move(sum));
+  });
+}
+
+template <Real T>
+Tensor<T> Layer<T>::do_backward_onto(Context& ctx, View<const T> input, const Trace<T>& trace,
+                                     Tensor<T> output_gradient, const Pass<T>& pass, Tensor<T> sum) {
+  // To what was computed last: on the CPU that is still in its cache.
+  Tensor<T> dx = do_backward(ctx, input, trace, std::move(output_gradient), pass);
+  kernels::axpy<T>(ctx, T(1), sum, dx.view());
+  return dx;
 }
 
 template <Real T>

@@ -41,7 +41,8 @@ Trace<T> Linear<T>::do_forward(Context& ctx, View<const T> input, const Pass<T>&
   Trace<T> trace;
   trace.storage = Tensor<T>(ctx, output_shape(input.shape()));
   const View<T> output = trace.storage.view();
-  gemm(ctx, Transpose::no, Transpose::yes, T(1), input.as_matrix(), weight_.value.view(), T(0), output.as_matrix());
+  gemm(ctx, Transpose::no, Transpose::yes, T(1), input.as_matrix(), weight_.value.view(), T(0), output.as_matrix(),
+       ctx.options().numerics.matmul);
   if (this->has_bias()) kernels::add_bias<T>(ctx, bias_.value, output.as_matrix());
   trace.output = output;
   return trace;
@@ -54,14 +55,15 @@ Tensor<T> Linear<T>::do_backward(Context& ctx, View<const T> input, const Trace<
   const View<const T> dy = View<const T>(output_gradient).as_matrix();
   if (pass.gradients != GradientMode::ignore) {
     const T keep = pass.gradients == GradientMode::accumulate ? T(1) : T(0);
-    gemm(ctx, Transpose::yes, Transpose::no, T(1), dy, x, keep, weight_.gradient.view());
+    gemm(ctx, Transpose::yes, Transpose::no, T(1), dy, x, keep, weight_.gradient.view(), ctx.options().numerics.matmul);
     if (this->has_bias()) {
       kernels::column_sums<T>(ctx, dy, bias_.gradient, this->accumulation(pass));
     }
   }
   if (!pass.input_gradient) return {};
   Tensor<T> dx(ctx, input.shape());
-  gemm(ctx, Transpose::no, Transpose::no, T(1), dy, weight_.value.view(), T(0), dx.view().as_matrix());
+  gemm(ctx, Transpose::no, Transpose::no, T(1), dy, weight_.value.view(), T(0), dx.view().as_matrix(),
+       ctx.options().numerics.matmul);
   return dx;
 }
 

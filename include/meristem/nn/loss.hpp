@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <type_traits>
+#include <utility>
 
 #include <meristem/core/error.hpp>
 #include <meristem/core/tensor.hpp>
@@ -23,9 +24,10 @@ struct LossValue {
   std::int64_t correct = 0;  ///< answers that are right
   std::int64_t judged = 0;   ///< answers that are right or wrong: 0 for losses that know no right and wrong
   Tensor<T> gradient;        ///< of `mean`, in the shape of the output; empty if not asked for
-  /// Of a loss that has not been read (Objective::on_device): the sums (1) over `judged` rows that `mean` and `correct`
-  /// follow from; empty otherwise.
-  Tensor<kernels::ClassificationSums> sums = {};
+  /// Of a loss that has not been read (Objective::on_device): the sums (1) that `mean` and `correct` follow from; empty
+  /// otherwise.
+  Tensor<kernels::LossSums> sums = {};
+  std::int64_t rows = 0;  ///< what `sums.loss` is divided by
 };
 
 namespace detail {
@@ -42,6 +44,23 @@ template <Real T>
 template <Real T>
 [[nodiscard]] View<T> gradient_of(LossValue<T>& value, bool with_gradient) {
   return with_gradient ? value.gradient.view() : View<T>();
+}
+
+/// Reads a loss that was left on the device. Throws what `bad_row(row)` throws for a label out of range.
+template <Real T, class BadRow>
+[[nodiscard]] LossValue<T> read(Context& ctx, LossValue<T> value, const BadRow& bad_row) {
+  const kernels::LossSums sums = to_host(ctx, value.sums)[0];
+  if (sums.bad_row != kernels::LossSums::no_row) bad_row(sums.bad_row);
+  value.mean = sums.loss / static_cast<double>(value.rows);
+  value.correct = sums.correct;
+  value.sums = {};
+  return value;
+}
+
+/// The same for a loss without labels.
+template <Real T>
+[[nodiscard]] LossValue<T> read(Context& ctx, LossValue<T> value) {
+  return read(ctx, std::move(value), [](std::int64_t) {});
 }
 
 template <Real T>
@@ -77,10 +96,10 @@ struct CrossEntropy {
                                         const std::type_identity_t<BatchView<T>>& batch,
                                         bool with_gradient = true) const {
     if (batch.has_labels() || batch.size() == 0) return (*this)(ctx, logits, batch.labels, with_gradient);
-    return of_targets(ctx, logits, batch, with_gradient);
+    return detail::read(ctx, of_targets(ctx, logits, batch, with_gradient));
   }
 
-  /// The same, not read where a batch has labels: nothing waits for the device, and no label is checked.
+  /// The same, not read: nothing waits for the device, and no label is checked.
   template <Real T>
   [[nodiscard]] LossValue<T> on_device(Context& ctx, View<const T> logits,
                                        const std::type_identity_t<BatchView<T>>& batch,
@@ -89,7 +108,7 @@ struct CrossEntropy {
     LossValue<T> value = detail::room_for_gradient(ctx, logits, with_gradient);
     value.sums = kernels::softmax_cross_entropy_sums(ctx, logits, batch.labels, label_smoothing,
                                                      detail::gradient_of(value, with_gradient));
-    value.judged = batch.labels.size();
+    value.judged = value.rows = batch.labels.size();
     return value;
   }
 
@@ -99,9 +118,9 @@ struct CrossEntropy {
                                         bool with_gradient) const {
     if (!batch.has_targets()) throw DataError("cross-entropy: the batch has neither labels nor targets");
     LossValue<T> value = detail::room_for_gradient(ctx, logits, with_gradient);
-    value.mean = kernels::soft_cross_entropy<T>(ctx, logits, batch.targets, label_smoothing, value.correct,
-                                                detail::gradient_of(value, with_gradient));
-    value.judged = logits.size() / logits.extent(logits.rank() - 1);
+    value.sums = kernels::soft_cross_entropy_sums<T>(ctx, logits, batch.targets, label_smoothing,
+                                                     detail::gradient_of(value, with_gradient));
+    value.judged = value.rows = logits.size() / logits.extent(logits.rank() - 1);
     return value;
   }
 };
@@ -111,16 +130,31 @@ struct SquaredError {
   template <Real T>
   [[nodiscard]] LossValue<T> operator()(Context& ctx, View<const T> output, View<const std::type_identity_t<T>> target,
                                         bool with_gradient = true) const {
-    LossValue<T> value = detail::room_for_gradient(ctx, output, with_gradient);
-    value.mean = kernels::mse(ctx, output, target, detail::gradient_of(value, with_gradient));
-    return value;
+    return detail::read(ctx, sums_of(ctx, output, target, with_gradient));
   }
 
   template <Real T>
   [[nodiscard]] LossValue<T> operator()(Context& ctx, View<const T> output,
                                         const std::type_identity_t<BatchView<T>>& batch,
                                         bool with_gradient = true) const {
-    return (*this)(ctx, output, detail::required_targets("squared error", batch), with_gradient);
+    return detail::read(ctx, on_device(ctx, output, batch, with_gradient));
+  }
+
+  template <Real T>
+  [[nodiscard]] LossValue<T> on_device(Context& ctx, View<const T> output,
+                                       const std::type_identity_t<BatchView<T>>& batch,
+                                       bool with_gradient = true) const {
+    return sums_of(ctx, output, detail::required_targets("squared error", batch), with_gradient);
+  }
+
+ private:
+  template <Real T>
+  [[nodiscard]] LossValue<T> sums_of(Context& ctx, View<const T> output, const View<const T>& target,
+                                     bool with_gradient) const {
+    LossValue<T> value = detail::room_for_gradient(ctx, output, with_gradient);
+    value.sums = kernels::mse_sums(ctx, output, target, detail::gradient_of(value, with_gradient));
+    value.rows = output.extent(0);
+    return value;
   }
 };
 
@@ -132,9 +166,17 @@ struct Huber {
   [[nodiscard]] LossValue<T> operator()(Context& ctx, View<const T> output,
                                         const std::type_identity_t<BatchView<T>>& batch,
                                         bool with_gradient = true) const {
+    return detail::read(ctx, on_device(ctx, output, batch, with_gradient));
+  }
+
+  template <Real T>
+  [[nodiscard]] LossValue<T> on_device(Context& ctx, View<const T> output,
+                                       const std::type_identity_t<BatchView<T>>& batch,
+                                       bool with_gradient = true) const {
     LossValue<T> value = detail::room_for_gradient(ctx, output, with_gradient);
-    value.mean = kernels::huber<T>(ctx, output, detail::required_targets("Huber loss", batch), delta,
-                                   detail::gradient_of(value, with_gradient));
+    value.sums = kernels::huber_sums<T>(ctx, output, detail::required_targets("Huber loss", batch), delta,
+                                        detail::gradient_of(value, with_gradient));
+    value.rows = output.extent(0);
     return value;
   }
 };
@@ -147,19 +189,31 @@ struct BinaryCrossEntropy {
   [[nodiscard]] LossValue<T> operator()(Context& ctx, View<const T> output,
                                         const std::type_identity_t<BatchView<T>>& batch,
                                         bool with_gradient = true) const {
+    return detail::read(ctx, on_device(ctx, output, batch, with_gradient), [&](std::int64_t bad) {
+      const std::int32_t label = to_host(ctx, View<const std::int32_t>(batch.labels.data_handle() + bad, {1}))[0];
+      throw DataError(concat("binary cross-entropy: label ", bad, " is ", label,
+                             "; it must be 0 or 1; give targets for probabilities, cross-entropy for more classes"));
+    });
+  }
+
+  template <Real T>
+  [[nodiscard]] LossValue<T> on_device(Context& ctx, View<const T> output,
+                                       const std::type_identity_t<BatchView<T>>& batch,
+                                       bool with_gradient = true) const {
     LossValue<T> value = detail::room_for_gradient(ctx, output, with_gradient);
     Tensor<T> from_labels;
+    Tensor<std::int64_t> bad_label;
     View<const T> targets = batch.targets;
     if (batch.has_labels()) {
       from_labels = Tensor<T>(ctx, output.shape());
-      kernels::binary_targets<T>(ctx, batch.labels, from_labels);
+      bad_label = kernels::binary_targets<T>(ctx, batch.labels, from_labels);
       targets = from_labels;
     } else {
       targets = detail::required_targets("binary cross-entropy", batch);
     }
-    value.mean = kernels::binary_cross_entropy<T>(ctx, output, targets, value.correct,
-                                                  detail::gradient_of(value, with_gradient));
-    value.judged = output.extent(0);
+    value.sums = kernels::binary_cross_entropy_sums<T>(ctx, output, targets, detail::gradient_of(value, with_gradient),
+                                                       bad_label);
+    value.judged = value.rows = output.extent(0);
     return value;
   }
 };
@@ -183,10 +237,18 @@ struct PerSample {
   [[nodiscard]] LossValue<T> operator()(Context& ctx, View<const T> output,
                                         const std::type_identity_t<BatchView<T>>& batch,
                                         bool with_gradient = true) const {
+    return detail::read(ctx, on_device(ctx, output, batch, with_gradient));
+  }
+
+  template <Real T>
+  [[nodiscard]] LossValue<T> on_device(Context& ctx, View<const T> output,
+                                       const std::type_identity_t<BatchView<T>>& batch,
+                                       bool with_gradient = true) const {
     LossValue<T> value = detail::room_for_gradient(ctx, output, with_gradient);
-    value.mean =
-        kernels::sample_loss<F, T>(ctx, function, output, batch.has_targets() ? batch.targets : View<const T>(),
-                                   detail::gradient_of(value, with_gradient));
+    value.sums =
+        kernels::sample_loss_sums<F, T>(ctx, function, output, batch.has_targets() ? batch.targets : View<const T>(),
+                                        detail::gradient_of(value, with_gradient));
+    value.rows = output.extent(0);
     return value;
   }
 };
@@ -218,7 +280,8 @@ class Objective {
     return call(of<T>().now, ctx, output, batch, with_gradient);
   }
 
-  /// The same, not read if the loss can be left on the device (the cross-entropy of labels can): see LossValue::sums.
+  /// The same, not read if the loss can be left on the device: see LossValue::sums. The library's can, and one that has
+  /// an `on_device` of its own.
   template <Real T>
   [[nodiscard]] LossValue<T> on_device(Context& ctx, View<const T> output,
                                        const std::type_identity_t<BatchView<T>>& batch,

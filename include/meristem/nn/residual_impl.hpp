@@ -41,11 +41,13 @@ template <Real T>
 Trace<T> Residual<T>::do_forward(Context& ctx, View<const T> input, const Pass<T>& pass) {
   const std::size_t count = body_.size();
   BatchNorm<T>* const norm = adding_norm();
-  Trace<T> body = body_.forward_first(count > 0 ? count - 1 : 0, ctx, input, pass);
+  BatchMoments<T> moments;
+  Trace<T> body =
+      body_.forward_first(count > 0 ? count - 1 : 0, ctx, input, pass, norm != nullptr ? &moments : nullptr);
   Trace<T> shortcut = shortcut_.forward_first(shortcut_.size(), ctx, input, pass);
   Trace<T> trace;
   if (norm != nullptr) {
-    body.children.push_back(norm->forward_added(ctx, body.output, shortcut.output, pass));
+    body.children.push_back(norm->forward_added(ctx, body.output, shortcut.output, pass, std::move(moments)));
     body.output = body.children.back().output;
     trace.output = body.output;
     if (norm->activation() != activation_) {
@@ -96,10 +98,7 @@ Tensor<T> Residual<T>::do_backward(Context& ctx, View<const T> input, const Trac
   }
   shortcut_gradient =
       shortcut_.backward_first(shortcut_.size(), ctx, input, trace.children[1], std::move(shortcut_gradient), pass);
-  body_gradient = body_.backward_first(left, ctx, input, body, std::move(body_gradient), pass);
-  if (!pass.input_gradient) return {};
-  kernels::axpy<T>(ctx, T(1), shortcut_gradient, body_gradient.view());
-  return body_gradient;
+  return body_.backward_first(left, ctx, input, body, std::move(body_gradient), pass, std::move(shortcut_gradient));
 }
 
 template <Real T>

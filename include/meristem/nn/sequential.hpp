@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include <meristem/nn/batch_norm.hpp>
 #include <meristem/nn/layer.hpp>
 
 namespace meristem::nn {
@@ -62,13 +63,15 @@ class Sequential final : public Layer<T> {
 
   [[nodiscard]] std::int64_t multiply_adds(const Shape& input) const override;
 
-  /// `forward` of the first `count` layers alone, for a container that runs the others in its own way.
-  [[nodiscard]] Trace<T> forward_first(std::size_t count, Context& ctx, View<const T> input, const Pass<T>& pass);
+  /// `forward` of the first `count` layers alone, for a container that runs the others in its own way. `next` gets the
+  /// statistics that the layer before a BatchNorm took for it, if that is the layer after them; null: it need not.
+  [[nodiscard]] Trace<T> forward_first(std::size_t count, Context& ctx, View<const T> input, const Pass<T>& pass,
+                                       BatchMoments<T>* next = nullptr);
 
-  /// `backward` of the first `count` layers alone; `output_gradient` is that at the output of the last of them. The
-  /// trace may have more of them.
+  /// `backward` of the first `count` layers alone, onto `sum` if there is one; `output_gradient` is that at the output
+  /// of the last of them. The trace may have more of them.
   [[nodiscard]] Tensor<T> backward_first(std::size_t count, Context& ctx, View<const T> input, const Trace<T>& trace,
-                                         Tensor<T> output_gradient, const Pass<T>& pass);
+                                         Tensor<T> output_gradient, const Pass<T>& pass, Tensor<T> sum = {});
 
   /// The first layer that has parameters, or size(): the layers before it need no backward unless the input gradient is
   /// wanted.
@@ -82,7 +85,14 @@ class Sequential final : public Layer<T> {
   }
 
   [[nodiscard]] Tensor<T> do_backward(Context& ctx, View<const T> input, const Trace<T>& trace,
-                                      Tensor<T> output_gradient, const Pass<T>& pass) override;
+                                      Tensor<T> output_gradient, const Pass<T>& pass) override {
+    return backward_first(layers_.size(), ctx, input, trace, std::move(output_gradient), pass);
+  }
+
+  [[nodiscard]] Tensor<T> do_backward_onto(Context& ctx, View<const T> input, const Trace<T>& trace,
+                                           Tensor<T> output_gradient, const Pass<T>& pass, Tensor<T> sum) override {
+    return backward_first(layers_.size(), ctx, input, trace, std::move(output_gradient), pass, std::move(sum));
+  }
 
  private:
   struct Child {
@@ -91,6 +101,11 @@ class Sequential final : public Layer<T> {
   };
 
   void check_name(const std::string& name) const;
+
+  /// Runs layer `index`. `moments` are those of its input, if the layer before took them, and become those of its
+  /// output, if it takes them for a BatchNorm that follows among the first `readers` layers.
+  [[nodiscard]] Trace<T> run(std::size_t index, std::size_t readers, Context& ctx, View<const T> input,
+                             const Pass<T>& pass, BatchMoments<T>& moments);
 
   std::vector<Child> layers_;
   std::string reserved_, reserved_for_;

@@ -1,6 +1,8 @@
 // Definitions of sequential.hpp.
 #pragma once
 
+#include <meristem/kernels/elementwise.cuh>
+#include <meristem/nn/conv2d.hpp>
 #include <meristem/nn/sequential.hpp>
 
 namespace meristem::nn {
@@ -73,12 +75,29 @@ std::int64_t Sequential<T>::multiply_adds(const Shape& input) const {
 }
 
 template <Real T>
-Trace<T> Sequential<T>::forward_first(std::size_t count, Context& ctx, View<const T> input, const Pass<T>& pass) {
+Trace<T> Sequential<T>::run(std::size_t index, std::size_t readers, Context& ctx, View<const T> input,
+                            const Pass<T>& pass, BatchMoments<T>& moments) {
+  Layer<T>& layer = (*this)[index];
+  if (!moments.mean.empty()) {
+    return dynamic_cast<BatchNorm<T>&>(layer).forward_added(ctx, input, {}, pass, std::exchange(moments, {}));
+  }
+  auto* const conv = pass.mode == Mode::training ? dynamic_cast<Conv2d<T>*>(&layer) : nullptr;
+  auto* const norm = conv && index + 1 < readers ? dynamic_cast<BatchNorm<T>*>(&(*this)[index + 1]) : nullptr;
+  if (!norm || norm->channels() != conv->out_channels()) return layer.forward(ctx, input, pass);
+  const kernels::BatchStatistics<T> statistics = norm->take_moments(ctx, pass, moments);
+  return conv->forward_statistics(ctx, input, pass, statistics);
+}
+
+template <Real T>
+Trace<T> Sequential<T>::forward_first(std::size_t count, Context& ctx, View<const T> input, const Pass<T>& pass,
+                                      BatchMoments<T>* next) {
   Trace<T> trace;
+  BatchMoments<T> moments;
+  const std::size_t readers = next != nullptr ? count + 1 : count;
   trace.output = input;
   if (!pass.forward_only) trace.children.reserve(layers_.size());
   for (std::size_t i = 0; i < count; ++i) {
-    Trace<T> child = (*this)[i].forward(ctx, trace.output, pass);
+    Trace<T> child = run(i, readers, ctx, trace.output, pass, moments);
     trace.output = child.output;
     if (!pass.forward_only) {
       trace.children.push_back(std::move(child));
@@ -86,12 +105,13 @@ Trace<T> Sequential<T>::forward_first(std::size_t count, Context& ctx, View<cons
       trace.storage = std::move(child.storage);  // frees what this layer read
     }
   }
+  if (next != nullptr) *next = std::move(moments);
   return trace;
 }
 
 template <Real T>
 Tensor<T> Sequential<T>::backward_first(std::size_t count, Context& ctx, View<const T> input, const Trace<T>& trace,
-                                        Tensor<T> output_gradient, const Pass<T>& pass) {
+                                        Tensor<T> output_gradient, const Pass<T>& pass, Tensor<T> sum) {
   this->require_trace(trace.children.size() >= count);
   Tensor<T> gradient = std::move(output_gradient);
   const std::size_t first = pass.input_gradient ? 0 : first_with_work();
@@ -99,9 +119,11 @@ Tensor<T> Sequential<T>::backward_first(std::size_t count, Context& ctx, View<co
     const View<const T> layer_input = i == 0 ? input : trace.children[i - 1].output;
     Pass<T> inner = pass;
     inner.input_gradient = pass.input_gradient || i > first;
-    gradient = (*this)[i].backward(ctx, layer_input, trace.children[i], std::move(gradient), inner);
+    gradient = (*this)[i].backward(ctx, layer_input, trace.children[i], std::move(gradient), inner,
+                                   i == 0 ? std::move(sum) : Tensor<T>());
   }
   if (!pass.input_gradient) return {};
+  if (count == 0 && !sum.empty()) kernels::axpy<T>(ctx, T(1), sum, gradient.view());
   return gradient;
 }
 
@@ -118,12 +140,6 @@ void Sequential<T>::describe(Description<T>& description) {
   description.sequence();
   for (Child& child : layers_) description.child(child.name, *child.layer);
   description.layers_field("layers", *this);
-}
-
-template <Real T>
-Tensor<T> Sequential<T>::do_backward(Context& ctx, View<const T> input, const Trace<T>& trace,
-                                     Tensor<T> output_gradient, const Pass<T>& pass) {
-  return backward_first(layers_.size(), ctx, input, trace, std::move(output_gradient), pass);
 }
 
 template <Real T>

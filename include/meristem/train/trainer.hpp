@@ -74,8 +74,8 @@ struct StepSums {
 ///   for (const auto& batch : train.batches<float>(ctx, 128)) trainer.step(batch);
 ///   std::cout << trainer.metrics();
 ///
-/// Losses other than the cross-entropy of labels are read, and waited for, in every step. The network may be moved, and
-/// may grow between two steps.
+/// A loss of your own that is no `PerSample` and has no `on_device` is read, and waited for, in every step. The network
+/// may be moved, and may grow between two steps.
 template <Real T>
 class Trainer {
  public:

@@ -72,13 +72,13 @@ void require_network_of(nn::Layer<T>& network, const optim::Optimizer<T>& optimi
 /// Adds the loss of a step, unless one before failed.
 struct AddStepLoss {
   StepSums* sums;
-  const kernels::ClassificationSums* batch;
+  const kernels::LossSums* batch;
   double rows, samples;
   std::int64_t step;
   MERISTEM_HD void operator()(std::int64_t) const {
     if (sums->held != 0) return;
     const double mean = batch->loss / rows;
-    if (batch->bad_row == kernels::ClassificationSums::no_row && mean - mean == 0.0) {
+    if (batch->bad_row == kernels::LossSums::no_row && mean - mean == 0.0) {
       sums->loss += mean * samples;
       sums->correct += batch->correct;
       return;
@@ -136,7 +136,7 @@ void Trainer<T>::step(const std::type_identity_t<nn::BatchView<T>>& batch) {
     known_ += detail::metrics_of(value, batch.size());
   } else {
     for_each(*ctx_, 1,
-             detail::AddStepLoss{sums_.data(), value.sums.data(), static_cast<double>(value.judged),
+             detail::AddStepLoss{sums_.data(), value.sums.data(), static_cast<double>(value.rows),
                                  static_cast<double>(batch.size()), number});
     samples_ += batch.size();
     judged_ += value.judged;
@@ -154,10 +154,10 @@ Metrics Trainer<T>::metrics() {
   if (sums.held != 0) {
     optimizer_->set_steps(sums.bad_step - 1);
     const std::string where = concat("training: step ", sums.bad_step);
-    if (sums.bad_row != kernels::ClassificationSums::no_row) {
+    if (sums.bad_row != kernels::LossSums::no_row) {
       throw DataError(concat(where, ": the label of row ", sums.bad_row,
-                             " is none of the logits' classes, numbered from 0; check the labels, or give the last "
-                             "layer more outputs"));
+                             " is out of range; classes are numbered from 0 to one less than the network has outputs, "
+                             "binary labels are 0 and 1; check the labels, or give the last layer more outputs"));
     }
     network_->visit_parameters([&](nn::Parameter<T>& parameter) {
       kernels::check_finite(*ctx_, parameter.value.view(), concat(where, ": ", parameter.name));

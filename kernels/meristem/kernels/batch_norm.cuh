@@ -41,6 +41,15 @@ struct RunningStatistics {
   double momentum = 0.1;
 };
 
+/// Where the statistics of a batch go: see `batch_norm_statistics`.
+template <Real T>
+struct BatchStatistics {
+  View<T> mean;               ///< (channels)
+  View<T> inverse_deviation;  ///< (channels)
+  double epsilon = 1e-5;      ///< added to the variance
+  RunningStatistics<T> running = {};
+};
+
 /// What backward needs to know of forward.
 template <Real T>
 struct BatchNormForward {
@@ -54,30 +63,6 @@ struct BatchNormForward {
 };
 
 namespace detail {
-
-template <class T>
-struct StoreBatchStatistics {
-  T* mean;
-  T* inverse_deviation;
-  T* running_mean;
-  T* running_variance;
-  double momentum;
-  double epsilon;
-
-  MERISTEM_HD void operator()(std::int64_t, std::int64_t c, double rows, double batch_mean, double squares) const {
-    const double variance = rows > 0.0 ? squares / rows : 0.0;
-    mean[c] = static_cast<T>(batch_mean);
-    inverse_deviation[c] = static_cast<T>(1.0 / square_root(variance + epsilon));
-    if (running_mean == nullptr || !(rows > 0.0)) return;
-    running_mean[c] = move(running_mean[c], batch_mean);
-    // One row says nothing of the spread.
-    if (rows > 1.0) running_variance[c] = move(running_variance[c], squares / (rows - 1.0));
-  }
-  MERISTEM_HD T move(T from, double to) const {
-    const double old = static_cast<double>(from);
-    return static_cast<T>(old + momentum * (to - old));
-  }
-};
 
 template <class T>
 struct ConstantStatistics {
@@ -217,6 +202,29 @@ void with_flag(bool flag, Run&& run) {
 
 }  // namespace detail
 
+namespace detail {
+
+/// Throws ShapeError unless the statistics are of the columns of x.
+template <class T>
+[[nodiscard]] StoreBatchStatistics<T> store_statistics(const char* function, const BatchStatistics<T>& to,
+                                                       const View<const T>& x) {
+  require_columns(function, "mean", to.mean, "x", x);
+  require_columns(function, "inverse_deviation", to.inverse_deviation, "x", x);
+  const bool moves = to.running.mean.rank() != 0;
+  if (moves) {
+    require_columns(function, "running mean", to.running.mean, "x", x);
+    require_columns(function, "running variance", to.running.variance, "x", x);
+  }
+  return {to.mean.data_handle(),
+          to.inverse_deviation.data_handle(),
+          moves ? to.running.mean.data_handle() : nullptr,
+          moves ? to.running.variance.data_handle() : nullptr,
+          to.running.momentum,
+          to.epsilon};
+}
+
+}  // namespace detail
+
 /// mean and inverse_deviation (channels) = those of x over its rows, with the biased variance; `running`, if given,
 /// moves towards the batch's mean and its unbiased variance, as in PyTorch. With one row the variance is 0 and the
 /// running one stays as it is; with no row both stay, and mean and variance are 0. Throws ShapeError unless all are
@@ -225,20 +233,11 @@ template <Real T>
 void batch_norm_statistics(Context& ctx, View<const std::type_identity_t<T>> x, double epsilon, View<T> mean,
                            View<std::type_identity_t<T>> inverse_deviation,
                            const RunningStatistics<std::type_identity_t<T>>& running = {}) {
-  const char* const name = "batch_norm_statistics";
-  detail::require_columns(name, "mean", mean, "x", x);
-  detail::require_columns(name, "inverse_deviation", inverse_deviation, "x", x);
-  const bool moves = running.mean.rank() != 0;
-  if (moves) {
-    detail::require_columns(name, "running mean", running.mean, "x", x);
-    detail::require_columns(name, "running variance", running.variance, "x", x);
-  }
+  const auto store =
+      detail::store_statistics<T>("batch_norm_statistics", {mean, inverse_deviation, epsilon, running}, x);
   const View<const T> matrix = x.as_matrix();
-  detail::channel_sums(
-      ctx, detail::ChannelMoments<T>{x.data_handle()}, detail::ChannelCut(1, matrix.extent(0), matrix.extent(1)),
-      detail::StoreBatchStatistics<T>{mean.data_handle(), inverse_deviation.data_handle(),
-                                      moves ? running.mean.data_handle() : nullptr,
-                                      moves ? running.variance.data_handle() : nullptr, running.momentum, epsilon});
+  detail::channel_sums(ctx, detail::ChannelMoments<T>{x.data_handle()},
+                       detail::ChannelCut(1, matrix.extent(0), matrix.extent(1)), store);
 }
 
 /// mean = running_mean and inverse_deviation = 1 / √(running_variance + epsilon), all (channels): the statistics of

@@ -20,6 +20,7 @@
 #include <meristem/core/context.hpp>
 #include <meristem/core/launch.hpp>
 #include <meristem/core/tensor.hpp>
+#include <meristem/kernels/elementwise.cuh>
 
 namespace meristem::kernels::detail {
 
@@ -88,6 +89,31 @@ struct ChannelMoments {
     const double delta = other_a - a;
     a += delta * share;
     b += other_b + delta * delta * (na * share);
+  }
+};
+
+/// What is left of a batch's moments: the statistics of its normalisation.
+template <class T>
+struct StoreBatchStatistics {
+  T* mean;
+  T* inverse_deviation;
+  T* running_mean;  // or null
+  T* running_variance;
+  double momentum;
+  double epsilon;
+
+  MERISTEM_HD void operator()(std::int64_t, std::int64_t c, double rows, double batch_mean, double squares) const {
+    const double variance = rows > 0.0 ? squares / rows : 0.0;
+    mean[c] = static_cast<T>(batch_mean);
+    inverse_deviation[c] = static_cast<T>(1.0 / square_root(variance + epsilon));
+    if (running_mean == nullptr || !(rows > 0.0)) return;
+    running_mean[c] = move(running_mean[c], batch_mean);
+    // One row says nothing of the spread.
+    if (rows > 1.0) running_variance[c] = move(running_variance[c], squares / (rows - 1.0));
+  }
+  MERISTEM_HD T move(T from, double to) const {
+    const double old = static_cast<double>(from);
+    return static_cast<T>(old + momentum * (to - old));
   }
 };
 
@@ -242,10 +268,11 @@ __device__ void sum_channel_chunk(const Op& op, const ChannelCut& cut, std::int6
   }
 }
 
-/// Calls done(sample, col, rows, a, b) for `width` columns from `col`, with the results of all chunks merged. The three
-/// shared arrays hold most_lanes numbers; neighbouring threads share a column.
-template <class Op, class Done>
-__device__ void merge_channel_chunks(const Done& done, const ChannelCut& cut, std::int64_t sample, std::int64_t col,
+/// Calls done(sample, col, rows, a, b) for `width` columns from `col`, with the results of all chunks merged; the
+/// partial results of a chunk and the next are cut.cols apart. The three shared arrays hold most_lanes numbers;
+/// neighbouring threads share a column.
+template <class Op, class Done, class Cut>
+__device__ void merge_channel_chunks(const Done& done, const Cut& cut, std::int64_t sample, std::int64_t col,
                                      std::int64_t width, const double* partial_a, const double* partial_b,
                                      double* sum_n, double* sum_a, double* sum_b) {
   const double* const from_a = partial_a + sample * cut.chunks * cut.cols + col;

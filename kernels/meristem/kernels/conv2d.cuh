@@ -5,7 +5,7 @@
 //   x) dweight[k][ky][kx][c] = or +=    Σ dy[i][oy][ox][k] · x[i][oy·s - p + ky·d][ox·s - p + kx·d][c]   over i, oy, ox
 //
 //   x, dx: (n, H, W, C),  y, dy: (n, OH, OW, K) with (OH, OW) = window.output((H, W)),  weight: (K, ky, kx, C),
-//   bias: (K); x reads as 0 outside the map. The gradient of the bias is `column_sums` of dy (reduce.cuh).
+//   bias: (K); x reads as 0 outside the map. The gradient of the bias is the sum of dy over images and positions.
 //
 // Any extent may be 0 except the kernel's. Two paths compute each of them (`ConvPath`): implicit GEMM in CUDA, and
 // patches with BLAS. Equal inputs give equal bits, whatever the number of CPU threads.
@@ -27,6 +27,7 @@
 #include <meristem/core/tensor.hpp>
 #include <meristem/core/view.hpp>
 #include <meristem/core/window.hpp>
+#include <meristem/kernels/batch_norm.cuh>
 #include <meristem/kernels/elementwise.cuh>
 #include <meristem/kernels/implicit_gemm.cuh>
 #include <meristem/kernels/patches.cuh>
@@ -42,7 +43,7 @@ namespace meristem::kernels {
 enum class ConvPath {
   automatic,  ///< the CPU takes `blas`, the GPU `kernel`
   kernel,     ///< the implicit GEMM of implicit_gemm.cuh, in full precision; needs no scratch memory for patches
-  blas,       ///< patches and BLAS; on the GPU this follows the matmul precision of the Context
+  blas,       ///< patches and BLAS, in full precision too
 };
 
 namespace conv2d_detail {
@@ -182,6 +183,24 @@ void conv2d_forward(Context& ctx, View<const std::type_identity_t<T>> x, View<co
 #endif
 }
 
+/// The same, and the statistics of y over its images and positions, as `batch_norm_statistics` of y: by the kernel they
+/// are taken of what it has in registers.
+template <Real T>
+void conv2d_forward_statistics(Context& ctx, View<const std::type_identity_t<T>> x,
+                               View<const std::type_identity_t<T>> weight, View<const std::type_identity_t<T>> bias,
+                               const Window& window, View<T> y,
+                               const BatchStatistics<std::type_identity_t<T>>& statistics,
+                               ConvPath path = ConvPath::automatic) {
+  const auto store = detail::store_statistics<T>("conv2d_forward_statistics", statistics, y);
+  if (conv2d_detail::use_kernel(path)) {
+    if (implicit_gemm::forward<T>(ctx, x, weight, bias, window, y, {}, &store)) return;
+  } else {
+    conv2d_forward<T>(ctx, x, weight, bias, window, y, path);
+  }
+  batch_norm_statistics<T>(ctx, y, statistics.epsilon, statistics.mean, statistics.inverse_deviation,
+                           statistics.running);
+}
+
 /// dx = the gradient at the input for a gradient dy at the output.
 ///
 /// @param dy      (n, OH, OW, K)
@@ -230,6 +249,37 @@ void conv2d_backward_weights(Context& ctx, View<const std::type_identity_t<T>> x
 #else
   conv2d_host::backward_weights<T>(ctx, x, dy, window, mode, dweight);
 #endif
+}
+
+/// All gradients at once, those that `gradients` has views for: on a GPU in one launch, and the one at the input is
+/// added to what is there without another.
+///
+/// @param x       (n, H, W, C)
+/// @param dy      (n, OH, OW, K)
+/// @param weight  (K, ky, kx, C) with the window's kernel
+///
+/// All contiguous. Scratch memory as in the two functions above; on the CPU as much as dx where it is accumulated.
+/// Throws as `conv2d_forward` does.
+template <Real T>
+void conv2d_backward(Context& ctx, View<const std::type_identity_t<T>> x, View<const std::type_identity_t<T>> dy,
+                     View<const std::type_identity_t<T>> weight, const Window& window,
+                     const ConvGradients<T>& gradients, ConvPath path = ConvPath::automatic) {
+  if (conv2d_detail::use_kernel(path)) {
+    implicit_gemm_backward<T>(ctx, x, dy, weight, window, gradients);
+    return;
+  }
+  if (gradients.dweight.rank() != 0) {
+    conv2d_backward_weights<T>(ctx, x, dy, window, gradients.mode, gradients.dweight, path);
+  }
+  if (gradients.dbias.rank() != 0) column_sums<T>(ctx, dy, gradients.dbias, gradients.mode);
+  if (gradients.dx.rank() == 0) return;
+  if (gradients.dx_mode == Accumulate::overwrite) {
+    conv2d_backward_data<T>(ctx, dy, weight, window, gradients.dx, path);
+    return;
+  }
+  Tensor<T> dx(ctx, gradients.dx.shape());
+  conv2d_backward_data<T>(ctx, dy, weight, window, dx, path);
+  axpy<T>(ctx, T(1), dx, gradients.dx);
 }
 
 }  // namespace meristem::kernels

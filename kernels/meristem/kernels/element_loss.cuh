@@ -20,6 +20,7 @@
 #include <meristem/core/for_each.hpp>
 #include <meristem/core/tensor.hpp>
 #include <meristem/core/view.hpp>
+#include <meristem/kernels/loss_sums.cuh>
 #include <meristem/kernels/reduce.cuh>
 #include <meristem/kernels/require.hpp>
 
@@ -115,42 +116,66 @@ std::int64_t require_element_loss(const char* name, const View<const T>& output,
   return output.extent(0);
 }
 
+/// The sum (1) over samples, in device memory.
 template <class T, class Element>
-double element_loss(Context& ctx, const char* name, const Element& element, View<const T> output, View<const T> target,
-                    View<T> gradient) {
+Tensor<double> element_loss(Context& ctx, const char* name, const Element& element, View<const T> output,
+                            View<const T> target, View<T> gradient) {
   const std::int64_t n = require_element_loss(name, output, target, gradient);
-  return reduce(ctx,
-                ElementLoss<T, Element>(element, output.data_handle(), target.data_handle(), T(1) / static_cast<T>(n),
-                                        gradient.data_handle()),
-                output.size()) /
-         static_cast<double>(n);
+  return reduce_on_device(ctx,
+                          ElementLoss<T, Element>(element, output.data_handle(), target.data_handle(),
+                                                  T(1) / static_cast<T>(n), gradient.data_handle()),
+                          output.size());
 }
 
 }  // namespace detail
 
-/// The Huber loss above; the gradient is left out by passing `{}`. Waits for the device. Throws ShapeError unless all
-/// are contiguous and of equal shape, ArgumentError for a batch of 0 and a delta that is not positive and finite.
+/// The sum (1) over samples of the Huber loss above, in device memory; the gradient is left out by passing `{}`. Throws
+/// ShapeError unless all are contiguous and of equal shape, ArgumentError for a batch of 0 and a delta that is not
+/// positive and finite.
 template <Real T>
-[[nodiscard]] double huber(Context& ctx, View<const T> output, View<const std::type_identity_t<T>> target, double delta,
-                           View<std::type_identity_t<T>> gradient = {}) {
+[[nodiscard]] Tensor<LossSums> huber_sums(Context& ctx, View<const T> output,
+                                          View<const std::type_identity_t<T>> target, double delta,
+                                          View<std::type_identity_t<T>> gradient = {}) {
   if (!(delta > 0.0) || !std::isfinite(delta)) {
     throw ArgumentError(concat("huber: delta is ", delta, "; it must be positive and finite"));
   }
-  return detail::element_loss<T>(ctx, "huber", detail::HuberElement{delta}, output, target, gradient);
+  return detail::loss_sums(
+      ctx, detail::element_loss<T>(ctx, "huber", detail::HuberElement{delta}, output, target, gradient));
 }
 
-/// The binary cross-entropy above, of logits against targets in [0, 1], and the samples all of whose outputs lie on the
-/// right side of 0. Waits for the device. Throws as `huber`.
+/// The Huber loss above. Waits for the device. Otherwise as `huber_sums`.
+template <Real T>
+[[nodiscard]] double huber(Context& ctx, View<const T> output, View<const std::type_identity_t<T>> target, double delta,
+                           View<std::type_identity_t<T>> gradient = {}) {
+  const Tensor<LossSums> sums = huber_sums<T>(ctx, output, target, delta, gradient);
+  return to_host(ctx, sums)[0].loss / static_cast<double>(output.extent(0));
+}
+
+/// The sum (1) over samples of the binary cross-entropy above, of logits against targets in [0, 1], and the samples all
+/// of whose outputs lie on the right side of 0, in device memory; with them `bad_label` (1), if there is one. Throws as
+/// `huber_sums`.
+template <Real T>
+[[nodiscard]] Tensor<LossSums> binary_cross_entropy_sums(Context& ctx, View<const T> output,
+                                                         View<const std::type_identity_t<T>> target,
+                                                         View<std::type_identity_t<T>> gradient = {},
+                                                         const Tensor<std::int64_t>& bad_label = {}) {
+  const Tensor<double> loss = detail::element_loss<T>(ctx, "binary_cross_entropy", detail::BinaryCrossEntropyElement{},
+                                                      output, target, gradient);
+  const std::int64_t n = output.extent(0);
+  const detail::RightSides<T> right_sides(output.data_handle(), target.data_handle(), output.size() / n);
+  return detail::loss_sums(ctx, loss, detail::reduce_on_device(ctx, right_sides, n), bad_label);
+}
+
+/// The binary cross-entropy above, and the samples that are right. Waits for the device. Otherwise as
+/// `binary_cross_entropy_sums`.
 template <Real T>
 [[nodiscard]] double binary_cross_entropy(Context& ctx, View<const T> output,
                                           View<const std::type_identity_t<T>> target, std::int64_t& right,
                                           View<std::type_identity_t<T>> gradient = {}) {
-  const double mean = detail::element_loss<T>(ctx, "binary_cross_entropy", detail::BinaryCrossEntropyElement{}, output,
-                                              target, gradient);
-  const std::int64_t n = output.extent(0);
-  right = static_cast<std::int64_t>(
-      detail::reduce(ctx, detail::RightSides<T>(output.data_handle(), target.data_handle(), output.size() / n), n));
-  return mean;
+  const Tensor<LossSums> sums = binary_cross_entropy_sums<T>(ctx, output, target, gradient);
+  const LossSums read = to_host(ctx, sums)[0];
+  right = read.correct;
+  return read.loss / static_cast<double>(output.extent(0));
 }
 
 /// What the errors e = output - target of some samples add up to, over all outputs.
@@ -192,23 +217,18 @@ template <Real T>
   return detail::reduce(ctx, detail::ErrorSumsOp<T>{output.data_handle(), target.data_handle()}, output.size());
 }
 
-/// targets[i] = labels[i]. Waits for the device. Throws ShapeError unless both are contiguous and of one size,
-/// DataError for a label other than 0 and 1.
+/// targets[i] = labels[i]. Returns the index (1) of the first label other than 0 and 1, in device memory, or
+/// LossSums::no_row. Throws ShapeError unless both are contiguous and of one size.
 template <Real T>
-void binary_targets(Context& ctx, View<const std::int32_t> labels, View<T> targets) {
+Tensor<std::int64_t> binary_targets(Context& ctx, View<const std::int32_t> labels, View<T> targets) {
   detail::require_contiguous("binary_targets", "labels", labels);
   detail::require_contiguous("binary_targets", "targets", targets);
   if (labels.size() != targets.size()) {
     throw ShapeError(concat("binary_targets: labels have shape ", labels.shape(), ", targets ", targets.shape(),
                             "; one label is needed for each target"));
   }
-  const std::int64_t bad = detail::reduce(ctx, detail::NoBinaryLabel{{}, labels.data_handle()}, labels.size());
-  if (bad != detail::no_index) {
-    const std::int32_t label = to_host(ctx, View<const std::int32_t>(labels.data_handle() + bad, {1}))[0];
-    throw DataError(concat("binary_cross_entropy: label ", bad, " is ", label,
-                           "; it must be 0 or 1; give targets for probabilities, cross-entropy for more classes"));
-  }
   for_each(ctx, labels.size(), detail::ToTarget<T>{labels.data_handle(), targets.data_handle()});
+  return detail::reduce_on_device(ctx, detail::NoBinaryLabel{{}, labels.data_handle()}, labels.size());
 }
 
 }  // namespace meristem::kernels

@@ -11,8 +11,9 @@
 // the position and the channels of dy, both from first to last; so with m terms and unit roundoff u
 //   |error| <= (m + 2)·u·(Σ |terms| + |bias|).
 // backward_weights cuts the positions into slabs, adds one position after the other inside a slab of R positions in T,
-// then the slabs in their order in double: |error| <= (R + 3)·u·Σ |terms| + u·|dw|. The number of slabs follows from
-// the shapes alone and nothing is atomic: equal inputs give equal bits, for any block size.
+// then sixteen slabs and then those sums in their order in double: |error| <= (R + 4)·u·Σ |terms| + u·|dw|. The number
+// of slabs follows from the shapes alone and no number is added atomically: equal inputs give equal bits, for any block
+// size.
 //
 // The kernels compute with 32-bit indices. Batches of more than 2^30 elements are cut between images; one image, or
 // weights, of more than that are refused.
@@ -32,6 +33,7 @@
 #include <meristem/core/view.hpp>
 #include <meristem/core/window.hpp>
 #include <meristem/kernels/elementwise.cuh>
+#include <meristem/kernels/implicit_gemm_kernel.cuh>
 #include <meristem/kernels/implicit_gemm_places.cuh>
 #include <meristem/kernels/implicit_gemm_tile.cuh>
 #include <meristem/kernels/reduce.cuh>
@@ -39,18 +41,20 @@
 
 namespace meristem::kernels {
 
+/// The gradients of a convolution that are wanted; empty views for those that are not.
+template <Real T>
+struct ConvGradients {
+  View<T> dweight = {};                     ///< (K, kernel y, kernel x, C)
+  View<T> dbias = {};                       ///< (K), the sum of dy; only with dweight
+  Accumulate mode = Accumulate::overwrite;  ///< of these two
+  View<T> dx = {};                          ///< (n, H, W, C)
+  Accumulate dx_mode = Accumulate::overwrite;
+};
+
 namespace implicit_gemm {
 
 /// Most elements of a tensor that the kernel sees: sums of two indices and a tile still fit 31 bits.
 inline constexpr std::int64_t most_elements = std::int64_t{1} << 30;
-
-/// Which tile computes a product.
-enum class TileSize {
-  automatic,  ///< narrow up to 8 columns, medium for few rows, columns or tiles, else large
-  large,
-  medium,
-  narrow,
-};
 
 /// What tests and benchmarks choose. No choice changes the order of a sum in forward and backward_data.
 struct Options {
@@ -218,72 +222,42 @@ inline constexpr std::int64_t busy_blocks = 128;
   return slabs || tiles >= busy_blocks ? TileSize::large : TileSize::medium;
 }
 
-/// Launches the kernel on a product with `rows` rows in the largest of `classes` residue classes. `slabs(problem,
-/// tiles)` returns the number of slabs and may complete the problem.
-template <class T, Direction direction, class Slabs>
-void run(Context& ctx, Problem<T> problem, std::int64_t rows, std::int64_t classes, TileSize size, const Slabs& slabs) {
-  const auto with = [&]<class Tile>(Tile) {
-    problem.row_tiles = static_cast<int>((rows + Tile::rows - 1) / Tile::rows);
-    problem.column_tiles = (problem.columns + Tile::columns - 1) / Tile::columns;
-    const std::int64_t tiles = classes * problem.row_tiles * problem.column_tiles;
-    const auto count = static_cast<unsigned>(slabs(problem, tiles));
-    launch<implicit_gemm_kernel<T, Tile, direction>>(ctx, dim3(blocks_for(tiles, 1), count),
-                                                     block_threads(ctx, Tile::threads),
-                                                     shared_bytes<T, Tile, direction>, problem);
-  };
-  if (size == TileSize::automatic) {
-    size = choose_tile(rows, problem.columns, classes, direction == Direction::weights);
-  }
+/// Calls run(Tile) with the tile of that size.
+template <class Run>
+void with_tile(TileSize size, const Run& run) {
   if (size == TileSize::narrow) {
-    with(NarrowTile{});
+    run(NarrowTile{});
   } else if (size == TileSize::medium) {
-    with(MediumTile{});
+    run(MediumTile{});
   } else {
-    with(LargeTile{});
+    run(LargeTile{});
   }
 }
 
-struct OneSlab {
-  template <class P>
-  std::int64_t operator()(const P&, std::int64_t) const {
-    return 1;
-  }
-};
-
-/// dweight[i] = or += the sum of all slabs.
+/// Chooses the tile of a product with `rows` rows in the largest of `classes` residue classes, unless `size` says
+/// which. Returns how many tiles there are.
 template <class T>
-struct AddSlabs {
-  const T* products;
-  std::int64_t size;
-  std::int64_t slabs;
-  Accumulate mode;
-  T* dweight;
+[[nodiscard]] std::int64_t cut_into_tiles(Problem<T>& problem, std::int64_t rows, std::int64_t classes, bool slabs,
+                                          TileSize size) {
+  problem.tile = size == TileSize::automatic ? choose_tile(rows, problem.columns, classes, slabs) : size;
+  with_tile(problem.tile, [&]<class Tile>(Tile) {
+    problem.row_tiles = static_cast<int>((rows + Tile::rows - 1) / Tile::rows);
+    problem.column_tiles = (problem.columns + Tile::columns - 1) / Tile::columns;
+  });
+  return classes * problem.row_tiles * problem.column_tiles;
+}
 
-  MERISTEM_HD void operator()(std::int64_t i) const {
-    // Eight loads at a time are under way together; they are added one after the other.
-    constexpr int together = 8;
-    double total = 0.0;
-    std::int64_t slab = 0;
-    for (; slab + together <= slabs; slab += together) {
-      T part[together];
-      for (int j = 0; j < together; ++j) part[j] = products[(slab + j) * size + i];
-      for (int j = 0; j < together; ++j) total += static_cast<double>(part[j]);
-    }
-    for (; slab < slabs; ++slab) total += static_cast<double>(products[slab * size + i]);
-    if (mode == Accumulate::accumulate) total += static_cast<double>(dweight[i]);
-    dweight[i] = static_cast<T>(total);
-  }
-};
-
-/// implicit_gemm_forward with a choice of options.
+/// implicit_gemm_forward with a choice of options. Returns whether the statistics of y, if asked for, were stored: they
+/// are not if the batch had to be cut, or is empty.
 template <Real T>
-void forward(Context& ctx, View<const T> x, View<const T> weight, View<const T> bias, const Window& window, View<T> y,
-             const Options& options = {}) {
+bool forward(Context& ctx, View<const T> x, View<const T> weight, View<const T> bias, const Window& window, View<T> y,
+             const Options& options = {}, const detail::StoreBatchStatistics<T>* statistics = nullptr) {
   constexpr const char* name = "implicit_gemm_forward";
   const Sizes s = check(name, "x", x, "weight", weight, "y", y, window);
   const bool biased = bias.rank() != 0 && bias.size() != 0;
   if (biased) detail::require_columns(name, "bias", bias, "y", y);
-  if (y.empty()) return;
+  if (y.empty()) return false;
+  const bool with_statistics = statistics != nullptr && images_at_once(name, s, options.limit) >= s.images;
   Problem<T> problem{};
   problem.gather = gather_input(s);
   if (s.in > 0) problem.counting = counting<T>(problem.gather.channels, problem.gather.taps_x);
@@ -298,7 +272,149 @@ void forward(Context& ctx, View<const T> x, View<const T> weight, View<const T> 
     problem.out = y.slice(0, first, first + count).data_handle();
     problem.out_quads = quads_fit(problem.out, s.out);
     problem.images = static_cast<int>(count);
-    run<T, Direction::forward>(ctx, problem, count * s.output.size(), 1, options.tile, OneSlab{});
+    const std::int64_t tiles = cut_into_tiles(problem, count * s.output.size(), 1, false, options.tile);
+    Moments<T> moments{};
+    Tensor<double> partials;
+    if (with_statistics) {
+      partials = empty<double>(ctx, {2, problem.row_tiles, s.out});
+      const std::int64_t counters = std::int64_t{problem.column_tiles} * merge_counters(problem.row_tiles);
+      moments = {partials.data(), ctx.arrivals(counters), *statistics};
+    }
+    with_tile(problem.tile, [&]<class Tile>(Tile) {
+      launch<implicit_gemm_forward_kernel<T, Tile>>(ctx, dim3(blocks_for(tiles, 1)), block_threads(ctx, Tile::threads),
+                                                    shared_bytes<T, Tile, Direction::forward>, problem, moments);
+    });
+  });
+  return with_statistics;
+}
+
+/// The product of the data's gradient, but for what depends on the images.
+template <class T>
+[[nodiscard]] Problem<T> data_problem(const Sizes& s, const T* weight) {
+  Problem<T> problem{};
+  const Window& window = s.window;
+  problem.gather = gather_output(s);
+  problem.columns = static_cast<int>(s.in);
+  problem.patch = static_cast<int>(s.patch());
+  problem.matrix = weight;
+  problem.matrix_quads = quads_fit(weight, s.in);
+  problem.axis_y = data_axis(s.map.y, window.kernel.y, window.stride.y, window.padding.y, window.dilation.y);
+  problem.axis_x = data_axis(s.map.x, window.kernel.x, window.stride.x, window.padding.x, window.dilation.x);
+  problem.matrix_tap_y = static_cast<int>(problem.axis_y.period * window.kernel.x * s.in);
+  problem.matrix_tap_x = static_cast<int>(problem.axis_x.period * s.in);
+  if (s.out > 0) problem.counting = counting<T>(problem.gather.channels, 1);
+  return problem;
+}
+
+/// The product of the weights' gradient, but for what depends on the images.
+template <class T>
+[[nodiscard]] Problem<T> weights_problem(const Sizes& s) {
+  Problem<T> problem{};
+  problem.gather = gather_input(s);
+  problem.counting = counting<T>(problem.gather.positions_x, problem.gather.positions_y);
+  problem.columns = static_cast<int>(s.out);
+  problem.patch = static_cast<int>(s.patch());
+  return problem;
+}
+
+/// Cuts the sum over `positions` into slabs. Their products go to the tensor that is returned, or right to `dweight` if
+/// there is one slab; it is empty then.
+template <Real T>
+[[nodiscard]] Tensor<T> cut_into_slabs(Context& ctx, Problem<T>& problem, std::int64_t tiles, std::int64_t positions,
+                                       T* dweight, T* dbias, bool accumulate) {
+  // Several blocks for each multiprocessor of a large GPU.
+  constexpr std::int64_t target_blocks = 512;
+  constexpr std::int64_t most_slabs = 256;
+  constexpr std::int64_t least_slab = 64;
+  constexpr std::int64_t multiple = 16;
+  const std::int64_t wanted = std::min(
+      {std::max<std::int64_t>(1, target_blocks / tiles), most_slabs, (positions + least_slab - 1) / least_slab});
+  const std::int64_t slab = ((positions + wanted - 1) / wanted + multiple - 1) / multiple * multiple;
+  const std::int64_t slabs = (positions + slab - 1) / slab;
+  const std::int64_t weights = std::int64_t{problem.columns} * problem.patch;
+  const std::int64_t size = (weights + (dbias != nullptr ? problem.columns : 0) + 3) / 4 * 4;
+  problem.slab_depth = static_cast<int>(slab);
+  problem.slabs = static_cast<int>(slabs);
+  problem.slab_size = static_cast<int>(size);
+  problem.dweight = dweight;
+  problem.dbias = dbias;
+  problem.accumulate = accumulate;
+  problem.add = slabs == 1 && accumulate;
+  Tensor<T> products;
+  if (slabs > 1) {
+    products = empty<T>(ctx, {slabs, size});
+    problem.arrivals = ctx.arrivals(tiles * counters(problem.slabs));
+  }
+  problem.out = slabs > 1 ? products.data() : dweight;
+  problem.out_quads = quads_fit(problem.out, problem.patch) && quads_fit(dweight, problem.patch);
+  return products;
+}
+
+/// Launches the kernel; a problem without blocks is left out.
+template <Real T>
+void run_backward(Context& ctx, const Problem<T>& weights, std::int64_t weight_blocks, const Problem<T>& data,
+                  std::int64_t data_blocks) {
+  unsigned threads = 0;
+  std::size_t shared = 0;
+  const auto make_room = [&]<class Tile, Direction direction>(Tile, std::integral_constant<Direction, direction>) {
+    threads = std::max<unsigned>(threads, Tile::threads);
+    shared = std::max(shared, shared_bytes<T, Tile, direction>);
+  };
+  if (weight_blocks > 0) {
+    with_tile(weights.tile,
+              [&]<class Tile>(Tile tile) { make_room(tile, std::integral_constant<Direction, Direction::weights>()); });
+  }
+  if (data_blocks > 0) {
+    with_tile(data.tile,
+              [&]<class Tile>(Tile tile) { make_room(tile, std::integral_constant<Direction, Direction::data>()); });
+  }
+  launch<implicit_gemm_backward_kernel<T>>(ctx, dim3(blocks_for(weight_blocks + data_blocks, 1)),
+                                           block_threads(ctx, threads), shared, weights,
+                                           static_cast<int>(weight_blocks), data);
+}
+
+/// implicit_gemm_backward with a choice of options, for shapes that were checked.
+template <Real T>
+void backward(Context& ctx, const char* name, const Sizes& s, View<const T> x, View<const T> dy, View<const T> weight,
+              const ConvGradients<T>& gradients, const Options& options) {
+  const auto wanted = [](const View<T>& gradient) { return gradient.rank() != 0 && !gradient.empty(); };
+  const bool with_weights = wanted(gradients.dweight) && s.images > 0;
+  const bool with_data = wanted(gradients.dx), biased = wanted(gradients.dbias);
+  if (biased) detail::require_columns(name, "dbias", gradients.dbias, "dy", dy);
+  if (!with_weights) {
+    if (wanted(gradients.dweight) && gradients.mode == Accumulate::overwrite) fill(ctx, T(0), gradients.dweight);
+    if (biased) column_sums<T>(ctx, dy, gradients.dbias, gradients.mode);
+  }
+  if (!with_weights && !with_data) return;
+  Problem<T> weights = weights_problem<T>(s), data = data_problem<T>(s, weight.data_handle());
+  data.add = gradients.dx_mode == Accumulate::accumulate;
+  const std::int64_t largest_class = ((s.map.y - 1) / s.window.stride.y + 1) * ((s.map.x - 1) / s.window.stride.x + 1);
+  const std::int64_t classes = std::int64_t{data.axis_y.classes} * data.axis_x.classes;
+  for_batches(name, s, options.limit, [&](std::int64_t first, std::int64_t count) {
+    const T* const dy_data = dy.slice(0, first, first + count).data_handle();
+    std::int64_t weight_blocks = 0, data_blocks = 0;
+    Tensor<T> products;
+    if (with_weights) {
+      weights.source = x.slice(0, first, first + count).data_handle();
+      weights.source_quads = quads_fit(weights.source, s.in);
+      weights.matrix = dy_data;
+      weights.matrix_quads = quads_fit(dy_data, s.out);
+      weights.images = static_cast<int>(count);
+      const std::int64_t tiles = cut_into_tiles(weights, s.patch(), 1, true, options.tile);
+      products = cut_into_slabs<T>(ctx, weights, tiles, count * s.output.size(), gradients.dweight.data_handle(),
+                                   biased ? gradients.dbias.data_handle() : nullptr,
+                                   first > 0 || gradients.mode == Accumulate::accumulate);
+      weight_blocks = tiles * weights.slabs;
+    }
+    if (with_data) {
+      data.source = dy_data;
+      data.source_quads = quads_fit(dy_data, s.out);
+      data.out = gradients.dx.slice(0, first, first + count).data_handle();
+      data.out_quads = quads_fit(data.out, s.in);
+      data.images = static_cast<int>(count);
+      data_blocks = cut_into_tiles(data, count * largest_class, classes, false, options.tile);
+    }
+    run_backward(ctx, weights, weight_blocks, data, data_blocks);
   });
 }
 
@@ -308,28 +424,7 @@ void backward_data(Context& ctx, View<const T> dy, View<const T> weight, const W
                    const Options& options = {}) {
   constexpr const char* name = "implicit_gemm_backward_data";
   const Sizes s = check(name, "dx", dx, "weight", weight, "dy", dy, window);
-  if (dx.empty()) return;
-  Problem<T> problem{};
-  problem.gather = gather_output(s);
-  problem.columns = static_cast<int>(s.in);
-  problem.patch = static_cast<int>(s.patch());
-  problem.matrix = weight.data_handle();
-  problem.matrix_quads = quads_fit(weight.data_handle(), s.in);
-  problem.axis_y = data_axis(s.map.y, window.kernel.y, window.stride.y, window.padding.y, window.dilation.y);
-  problem.axis_x = data_axis(s.map.x, window.kernel.x, window.stride.x, window.padding.x, window.dilation.x);
-  problem.matrix_tap_y = static_cast<int>(problem.axis_y.period * window.kernel.x * s.in);
-  problem.matrix_tap_x = static_cast<int>(problem.axis_x.period * s.in);
-  if (s.out > 0) problem.counting = counting<T>(problem.gather.channels, 1);
-  const std::int64_t largest_class = ((s.map.y - 1) / window.stride.y + 1) * ((s.map.x - 1) / window.stride.x + 1);
-  const std::int64_t classes = std::int64_t{problem.axis_y.classes} * problem.axis_x.classes;
-  for_batches(name, s, options.limit, [&](std::int64_t first, std::int64_t count) {
-    problem.source = dy.slice(0, first, first + count).data_handle();
-    problem.source_quads = quads_fit(problem.source, s.out);
-    problem.out = dx.slice(0, first, first + count).data_handle();
-    problem.out_quads = quads_fit(problem.out, s.in);
-    problem.images = static_cast<int>(count);
-    run<T, Direction::data>(ctx, problem, count * largest_class, classes, options.tile, OneSlab{});
-  });
+  backward<T>(ctx, name, s, {}, dy, weight, {.dx = dx}, options);
 }
 
 /// implicit_gemm_backward_weights with a choice of options.
@@ -338,47 +433,18 @@ void backward_weights(Context& ctx, View<const T> x, View<const T> dy, const Win
                       View<T> dweight, const Options& options = {}) {
   constexpr const char* name = "implicit_gemm_backward_weights";
   const Sizes s = check(name, "x", x, "dweight", dweight, "dy", dy, window);
-  if (dweight.empty()) return;
-  if (s.images == 0) {
-    if (mode == Accumulate::overwrite) fill(ctx, T(0), dweight);
-    return;
-  }
-  Problem<T> problem{};
-  problem.gather = gather_input(s);
-  problem.counting = counting<T>(problem.gather.positions_x, problem.gather.positions_y);
-  problem.columns = static_cast<int>(s.out);
-  problem.patch = static_cast<int>(s.patch());
-  for_batches(name, s, options.limit, [&](std::int64_t first, std::int64_t count) {
-    problem.source = x.slice(0, first, first + count).data_handle();
-    problem.source_quads = quads_fit(problem.source, s.in);
-    problem.matrix = dy.slice(0, first, first + count).data_handle();
-    problem.matrix_quads = quads_fit(problem.matrix, s.out);
-    problem.images = static_cast<int>(count);
-    const std::int64_t positions = count * s.output.size();
-    const Accumulate mode_of_batch = first == 0 ? mode : Accumulate::accumulate;
-    Tensor<T> products;
-    run<T, Direction::weights>(ctx, problem, s.patch(), 1, options.tile, [&](Problem<T>& p, std::int64_t tiles) {
-      // Several blocks for each multiprocessor of a large GPU; the last addition is serial over the slabs.
-      constexpr std::int64_t target_blocks = 512;
-      constexpr std::int64_t most_slabs = 256;
-      constexpr std::int64_t least_slab = 64;
-      constexpr std::int64_t multiple = 16;
-      const std::int64_t wanted = std::min(
-          {std::max<std::int64_t>(1, target_blocks / tiles), most_slabs, (positions + least_slab - 1) / least_slab});
-      const std::int64_t slab = ((positions + wanted - 1) / wanted + multiple - 1) / multiple * multiple;
-      const std::int64_t slabs = (positions + slab - 1) / slab;
-      p.slab_depth = static_cast<int>(slab);
-      // A slab alone needs no addition.
-      const bool alone = slabs == 1 && mode_of_batch == Accumulate::overwrite;
-      if (!alone) products = empty<T>(ctx, {slabs, s.out, s.patch()});
-      p.out = alone ? dweight.data_handle() : products.data();
-      p.out_quads = quads_fit(p.out, s.patch());
-      return slabs;
-    });
-    if (products.empty()) return;
-    for_each(ctx, dweight.size(),
-             AddSlabs<T>{products.data(), dweight.size(), products.extent(0), mode_of_batch, dweight.data_handle()});
-  });
+  backward<T>(ctx, name, s, x, dy, {}, {.dweight = dweight, .mode = mode}, options);
+}
+
+/// implicit_gemm_backward with a choice of options.
+template <Real T>
+void backward(Context& ctx, View<const T> x, View<const T> dy, View<const T> weight, const Window& window,
+              const ConvGradients<T>& gradients, const Options& options = {}) {
+  constexpr const char* name = "implicit_gemm_backward";
+  const Sizes s = check(name, "x", x, "weight", weight, "dy", dy, window);
+  if (gradients.dweight.rank() != 0) detail::require_same_shape(name, "dweight", gradients.dweight, "weight", weight);
+  if (gradients.dx.rank() != 0) detail::require_same_shape(name, "dx", gradients.dx, "x", x);
+  backward<T>(ctx, name, s, x, dy, weight, gradients, options);
 }
 
 }  // namespace implicit_gemm
@@ -415,13 +481,28 @@ void implicit_gemm_backward_data(Context& ctx, View<const std::type_identity_t<T
 /// @param x        (n, H, W, C), the input of the convolution
 /// @param dy       (n, Ho, Wo, K), the gradient at its output
 /// @param dweight  (K, kernel y, kernel x, C)
-/// Everything is contiguous. Scratch memory: as many numbers as dweight or 512 tiles of 128 × 64 have, whichever is
-/// more. Throws ShapeError for shapes that do not fit, ArgumentError for an invalid window.
+/// Everything is contiguous. Scratch memory: as many numbers as 512 tiles of 128 × 64 have, and none if there is one
+/// slab. Throws ShapeError for shapes that do not fit, ArgumentError for an invalid window.
 template <Real T>
 void implicit_gemm_backward_weights(Context& ctx, View<const std::type_identity_t<T>> x,
                                     View<const std::type_identity_t<T>> dy, const Window& window, Accumulate mode,
                                     View<T> dweight) {
   implicit_gemm::backward_weights<T>(ctx, x, dy, window, mode, dweight);
+}
+
+/// All gradients at once: `gradients` says which, and whether they are overwritten or accumulated. dbias is the sum of
+/// dy over images and positions; its sums are cut into slabs as dweight's are.
+///
+/// @param x       (n, H, W, C), the input of the convolution
+/// @param dy      (n, Ho, Wo, K), the gradient at its output
+/// @param weight  (K, kernel y, kernel x, C)
+/// Everything is contiguous. Scratch memory as implicit_gemm_backward_weights. Throws ShapeError for shapes that do not
+/// fit, ArgumentError for an invalid window.
+template <Real T>
+void implicit_gemm_backward(Context& ctx, View<const std::type_identity_t<T>> x, View<const std::type_identity_t<T>> dy,
+                            View<const std::type_identity_t<T>> weight, const Window& window,
+                            const ConvGradients<T>& gradients) {
+  implicit_gemm::backward<T>(ctx, x, dy, weight, window, gradients);
 }
 
 }  // namespace meristem::kernels

@@ -21,6 +21,14 @@ enum class Direction { forward, data, weights };
 template <class T>
 inline constexpr int stage_depth = 64 / static_cast<int>(sizeof(T));
 
+/// Which tile computes a product.
+enum class TileSize {
+  automatic,  ///< narrow up to 8 columns, medium for few rows, columns or tiles, else large
+  large,
+  medium,
+  narrow,
+};
+
 /// A place in a map, or the way from one place to another.
 struct alignas(16) Site {
   int offset;
@@ -148,8 +156,10 @@ struct Problem {
   const T* matrix;    ///< the weights; for `weights` dy
   bool matrix_quads;
   const T* bias;  ///< null: none
-  T* out;
+  T* out;         ///< for `weights` with more than one slab these, each `slab_size` long
   bool out_quads;
+  bool add;       ///< to `out`: += instead of =
+  TileSize tile;  ///< of a launch that has a choice
   int images;
   int columns;
   int patch;  ///< numbers of a patch, taps · channels of the layer's input
@@ -161,7 +171,19 @@ struct Problem {
   int matrix_tap_x;
   Counting counting;  ///< of the depth: channel, tap x, tap y; for `weights` position x, position y, image
   int slab_depth;     ///< for `weights`: positions of a slab
+  int slabs;
+  int slab_size;       ///< the products of a slab, then its sums of dy, up to a multiple of four
+  T* dweight;          ///< for `weights` with more than one slab: what they add up to
+  bool accumulate;     ///< to `dweight`, and to `dbias`: += instead of =
+  T* dbias;            ///< for `weights`: the sums of dy; null: not wanted
+  unsigned* arrivals;  ///< for `weights` with more than one slab: `counters(slabs)` for each tile
 };
+
+/// Slabs that one block adds up.
+inline constexpr int slab_group = 16;
+
+/// Counters of a tile: one for each group of slabs and one for the groups.
+[[nodiscard]] MERISTEM_HD inline int counters(int slabs) { return (slabs - 1) / slab_group + 2; }
 
 /// What one block computes.
 template <class T>

@@ -1,4 +1,4 @@
-// The kernel behind implicit_gemm.cuh: one tile of a convolution's matrix product, whose patch matrix is never formed.
+// One tile of a convolution's matrix product, whose patch matrix is never formed: what a thread does of it.
 //
 //   forward   out[position, k]     = Σ_(tap, c) patch[position, (tap, c)] · w[k, tap, c]
 //   data      out[position, c]     = Σ_(tap, k) patch[position, (tap, k)] · w[k, tap, c]     patches of the gradient dy
@@ -103,6 +103,21 @@ MERISTEM_HD inline void load_quad(const T* from, T* values) {
   for (int j = 0; j < 4; ++j) values[j] = quad.at[j];
 }
 
+/// to[i] = or += values[i] for i < limit; `by_quads` if four may be moved at once.
+template <int Count, class T>
+MERISTEM_HD inline void store(const T* values, T* to, int limit, bool by_quads, bool add) {
+  if (Count == 4 && by_quads) {
+    Quad<T> quad;
+    if (add) quad = *reinterpret_cast<const Quad<T>*>(to);
+    for (int j = 0; j < Count; ++j) quad.at[j] = add ? quad.at[j] + values[j] : values[j];
+    *reinterpret_cast<Quad<T>*>(to) = quad;
+    return;
+  }
+  for (int j = 0; j < Count; ++j) {
+    if (j < limit) to[j] = add ? to[j] + values[j] : values[j];
+  }
+}
+
 /// Moves elements [column, column + 4) of a row of `columns` into registers, as far as the row goes.
 template <class T>
 MERISTEM_HD inline void load_columns(const T* row, int column, int columns, bool by_quads, T* values) {
@@ -127,6 +142,7 @@ struct Registers {
   T column_values[ColumnShare::held];
   Counter row_counter[row_counters];
   Counter column_counter;  ///< for `data`
+  T column_sum[4];         ///< for `weights`: of the columns that this thread loads
 };
 
 template <class T, class Tile, Direction direction>
@@ -136,6 +152,9 @@ MERISTEM_HD inline void start(const Problem<T>& problem, const Job<T>& job, int 
   using Rows = typename Own::RowShare;
   for (int i = 0; i < Tile::each_rows; ++i) {
     for (int j = 0; j < Tile::each_columns; ++j) own.total[i][j] = T(0);
+  }
+  if constexpr (direction == Direction::weights) {
+    for (int j = 0; j < 4; ++j) own.column_sum[j] = T(0);
   }
   if (job.begin >= job.end) return;
   if constexpr (direction == Direction::weights) {
@@ -243,8 +262,8 @@ MERISTEM_HD inline void fetch(const Problem<T>& problem, const Job<T>& job, cons
 
 /// Stores what `fetch` loaded to the stage's place in shared memory.
 template <class T, class Tile, Direction direction>
-MERISTEM_HD inline void put(const Problem<T>& problem, int thread, const Registers<T, Tile, direction>& own,
-                            Quad<T>* left, Quad<T>* right) {
+MERISTEM_HD inline void put(const Problem<T>& problem, int thread, Registers<T, Tile, direction>& own, Quad<T>* left,
+                            Quad<T>* right) {
   using Rows = typename Registers<T, Tile, direction>::RowShare;
   using Columns = typename Registers<T, Tile, direction>::ColumnShare;
   if constexpr (direction == Direction::weights) {
@@ -256,6 +275,10 @@ MERISTEM_HD inline void put(const Problem<T>& problem, int thread, const Registe
     Columns::put_along(right, own.column_values, thread, problem.matrix_quads);
   } else {
     Columns::put_across(right, own.column_values, thread);
+  }
+  if constexpr (direction == Direction::weights) {
+    static_assert(Columns::quads_each == 1);
+    for (int j = 0; j < 4; ++j) own.column_sum[j] += own.column_values[j];
   }
 }
 
@@ -299,8 +322,15 @@ MERISTEM_HD inline void multiply(const Quad<T>* left, const Quad<T>* right, int 
   }
 }
 
-/// Writes (=) this thread's sums: (row, column) of the product to its position in the map and channel, for `weights` to
-/// column · patch + row of the slab.
+/// An element of the product with the bias, if there is one.
+template <class T>
+MERISTEM_HD inline T biased(const Problem<T>& problem, const Job<T>& job, int column, T value) {
+  const int at = job.first_column + column;
+  return problem.bias != nullptr && at < problem.columns ? value + problem.bias[at] : value;
+}
+
+/// Writes (= or +=) this thread's sums: (row, column) of the product to its position in the map and channel, for
+/// `weights` to column · patch + row of the slab.
 template <class T, class Tile, Direction direction>
 MERISTEM_HD inline void finish(const Problem<T>& problem, const Job<T>& job, const Site* sites, int slab, int thread,
                                const Registers<T, Tile, direction>& own) {
@@ -309,106 +339,28 @@ MERISTEM_HD inline void finish(const Problem<T>& problem, const Job<T>& job, con
   for (int h = 0; h < Micro<Tile>::row_quads; ++h) {
     const int first_row = job.first_row + micro.row_quad(h) * 4;
     if constexpr (direction == Direction::weights) {
-      T* const out = problem.out + static_cast<std::int64_t>(slab) * problem.patch * problem.columns;
+      T* const out = problem.out + static_cast<std::int64_t>(slab) * problem.slab_size;
       for (int j = 0; j < Tile::each_columns; ++j) {
-        if (first_column + j >= problem.columns) continue;
-        T* const to = out + ((first_column + j) * problem.patch + first_row);
-        if (problem.out_quads) {
-          Quad<T> quad;
-          for (int i = 0; i < 4; ++i) quad.at[i] = own.total[4 * h + i][j];
-          if (first_row < job.rows) *reinterpret_cast<Quad<T>*>(to) = quad;
-        } else {
-          for (int i = 0; i < 4; ++i) {
-            if (first_row + i < job.rows) to[i] = own.total[4 * h + i][j];
-          }
-        }
+        if (first_column + j >= problem.columns || first_row >= job.rows) continue;
+        T values[4];
+        for (int i = 0; i < 4; ++i) values[i] = own.total[4 * h + i][j];
+        store<4>(values, out + ((first_column + j) * problem.patch + first_row), job.rows - first_row,
+                 problem.out_quads, problem.add);
       }
     } else {
       for (int i = 0; i < 4; ++i) {
         const int target = sites[micro.row_quad(h) * 4 + i].target;
-        if (target < 0) continue;
-        T* const to = problem.out + (target * problem.columns + first_column);
+        if (target < 0 || first_column >= problem.columns) continue;
         T values[Tile::each_columns];
         for (int j = 0; j < Tile::each_columns; ++j) {
           values[j] = own.total[4 * h + i][j];
-          if (direction == Direction::forward && problem.bias != nullptr && first_column + j < problem.columns) {
-            values[j] += problem.bias[first_column + j];
-          }
+          if (direction == Direction::forward) values[j] = biased(problem, job, micro.column() + j, values[j]);
         }
-        if (Tile::each_columns == 4 && problem.out_quads) {
-          Quad<T> quad;
-          for (int j = 0; j < Tile::each_columns; ++j) quad.at[j] = values[j];
-          if (first_column < problem.columns) *reinterpret_cast<Quad<T>*>(to) = quad;
-        } else {
-          for (int j = 0; j < Tile::each_columns; ++j) {
-            if (first_column + j < problem.columns) to[j] = values[j];
-          }
-        }
+        store<Tile::each_columns>(values, problem.out + (target * problem.columns + first_column),
+                                  problem.columns - first_column, problem.out_quads,
+                                  direction == Direction::data && problem.add);
       }
     }
-  }
-}
-
-/// Dynamic shared memory that the kernel wants: on the CPU it holds the registers.
-template <class T, class Tile, Direction direction>
-inline constexpr std::size_t shared_bytes = MERISTEM_GPU ? 0
-                                                         : sizeof(Registers<T, Tile, direction>) *
-                                                               static_cast<std::size_t>(Tile::threads);
-
-/// Grid: (tiles of all residue classes, slabs). On the GPU a block has Tile::threads threads. On the CPU it may have
-/// any number: they share what that many threads would do, and the bits do not change.
-template <class T, class Tile, Direction direction>
-__global__ void __launch_bounds__(Tile::threads, Tile::resident(sizeof(T))) implicit_gemm_kernel(Problem<T> problem) {
-  using Own = Registers<T, Tile, direction>;
-  constexpr int left_stage = Own::RowShare::stage;
-  constexpr int right_stage = Own::ColumnShare::stage;
-  constexpr int depth = stage_depth<T>;
-  MERISTEM_SHARED(Quad<T>, left, [2 * left_stage]);
-  MERISTEM_SHARED(Quad<T>, right, [2 * right_stage]);
-  MERISTEM_SHARED(Site, sites, [Tile::rows]);
-  const int thread = static_cast<int>(threadIdx.x);
-#if MERISTEM_GPU
-  constexpr int threads = Tile::threads;
-  constexpr int parts = 1;
-  Own own[1];
-#else
-  const int threads = static_cast<int>(blockDim.x);
-  const int parts = thread < Tile::threads ? (Tile::threads - thread - 1) / threads + 1 : 0;
-  // A thread of the executor may stand for many, and its stack is small.
-  MERISTEM_DYNAMIC_SHARED(Own, own);
-#endif
-  const int slab = static_cast<int>(blockIdx.y);
-  const Job<T> job = open_job<T, Tile, direction>(problem, static_cast<int>(blockIdx.x), slab);
-  if (job.first_row >= job.rows) return;
-  for (int row = thread; row < Tile::rows; row += threads) {
-    sites[row] = site_of_row<T, direction>(problem, job, job.first_row + row);
-  }
-  __syncthreads();
-  for (int part = 0; part < parts; ++part) {
-    const int t = thread + part * threads;
-    Own& mine = own[MERISTEM_GPU ? 0 : t];
-    start<T, Tile, direction>(problem, job, t, mine);
-    if (job.begin >= job.end) continue;
-    fetch<T, Tile, direction>(problem, job, &sites[0], job.begin, t, mine);
-    put<T, Tile, direction>(problem, t, mine, &left[0], &right[0]);
-  }
-  int stage = 0;
-  for (int k = job.begin; k < job.end; k += depth) {
-    __syncthreads();
-    const bool more = job.end - k > depth;
-    for (int part = 0; part < parts; ++part) {
-      const int t = thread + part * threads;
-      Own& mine = own[MERISTEM_GPU ? 0 : t];
-      if (more) fetch<T, Tile, direction>(problem, job, &sites[0], k + depth, t, mine);
-      multiply<T, Tile, direction>(&left[stage * left_stage], &right[stage * right_stage], t, mine);
-      if (more)
-        put<T, Tile, direction>(problem, t, mine, &left[(1 - stage) * left_stage], &right[(1 - stage) * right_stage]);
-    }
-    stage = 1 - stage;
-  }
-  for (int part = 0; part < parts; ++part) {
-    const int t = thread + part * threads;
-    finish<T, Tile, direction>(problem, job, &sites[0], slab, t, own[MERISTEM_GPU ? 0 : t]);
   }
 }
 

@@ -13,6 +13,7 @@
 #include <meristem/core/context.hpp>
 #include <meristem/core/error.hpp>
 #include <meristem/core/view.hpp>
+#include <meristem/kernels/loss_sums.cuh>
 #include <meristem/kernels/reduce.cuh>
 #include <meristem/kernels/require.hpp>
 
@@ -49,31 +50,37 @@ struct SquaredErrorGradient : SumOp {
 
 }  // namespace detail
 
-/// The loss above; gradient (as prediction, which it may be) is overwritten, or left out by passing `{}`. Squares are
-/// summed in double. Waits for the device. Throws ShapeError unless all are contiguous and of equal shape,
-/// ArgumentError for a batch of 0.
+/// The sum (1) over samples of the loss above, in device memory; gradient (as prediction, which it may be) is
+/// overwritten, or left out by passing `{}`. Squares are summed in double. Throws ShapeError unless all are contiguous
+/// and of equal shape, ArgumentError for a batch of 0.
 template <class T>
-[[nodiscard]] double mse(Context& ctx, View<T> prediction,
-                         View<const std::type_identity_t<std::remove_const_t<T>>> target,
-                         View<std::type_identity_t<std::remove_const_t<T>>> gradient = {}) {
+[[nodiscard]] Tensor<LossSums> mse_sums(Context& ctx, View<T> prediction,
+                                        View<const std::type_identity_t<std::remove_const_t<T>>> target,
+                                        View<std::type_identity_t<std::remove_const_t<T>>> gradient = {}) {
   using Element = std::remove_const_t<T>;
   detail::require_same_shape("mse", "prediction", prediction, "target", target);
   if (prediction.rank() == 0) throw ShapeError("mse: prediction has rank 0; its first axis must be the batch");
   const std::int64_t n = prediction.extent(0);
   if (n == 0) throw ArgumentError("mse: got a batch of 0 samples; a mean needs at least one");
-  double total = 0.0;
-  if (gradient.data_handle() == nullptr) {
-    total = detail::reduce(ctx, detail::SquaredError<Element>(prediction.data_handle(), target.data_handle()),
-                           prediction.size());
-  } else {
+  if (gradient.data_handle() != nullptr) {
     detail::require_same_shape("mse", "prediction", prediction, "gradient", gradient);
-    total = detail::reduce(
-        ctx,
-        detail::SquaredErrorGradient<Element>(prediction.data_handle(), target.data_handle(),
-                                              Element(2) / static_cast<Element>(n), gradient.data_handle()),
-        prediction.size());
   }
-  return total / static_cast<double>(n);
+  if (gradient.data_handle() == nullptr) {
+    const detail::SquaredError<Element> terms(prediction.data_handle(), target.data_handle());
+    return detail::loss_sums(ctx, detail::reduce_on_device(ctx, terms, prediction.size()));
+  }
+  const detail::SquaredErrorGradient<Element> terms(prediction.data_handle(), target.data_handle(),
+                                                    Element(2) / static_cast<Element>(n), gradient.data_handle());
+  return detail::loss_sums(ctx, detail::reduce_on_device(ctx, terms, prediction.size()));
+}
+
+/// The loss above. Waits for the device. Otherwise as `mse_sums`.
+template <class T>
+[[nodiscard]] double mse(Context& ctx, View<T> prediction,
+                         View<const std::type_identity_t<std::remove_const_t<T>>> target,
+                         View<std::type_identity_t<std::remove_const_t<T>>> gradient = {}) {
+  const Tensor<LossSums> sums = mse_sums(ctx, prediction, target, gradient);
+  return to_host(ctx, sums)[0].loss / static_cast<double>(prediction.extent(0));
 }
 
 }  // namespace meristem::kernels

@@ -127,10 +127,21 @@ template <class Op>
   return total;
 }
 
-/// The combination (1) of op.term(i) for i in [0, count), count > 0.
 template <class Op>
-[[nodiscard]] Tensor<typename Op::Value> reduced(Context& ctx, const Op& op, std::int64_t count) {
+struct StoreIdentity {
+  typename Op::Value* value;
+  MERISTEM_HD void operator()(std::int64_t) const { *value = Op::identity(); }
+};
+
+/// The combination (1) of op.term(i) for i in [0, count), in device memory.
+template <class Op>
+[[nodiscard]] Tensor<typename Op::Value> reduce_on_device(Context& ctx, const Op& op, std::int64_t count) {
   using Value = typename Op::Value;
+  if (count == 0) {
+    Tensor<Value> nothing(ctx, {1});
+    for_each(ctx, 1, StoreIdentity<Op>{nothing.data()});
+    return nothing;
+  }
   constexpr std::int64_t least = 4096, most_blocks = 1024;
   const std::int64_t segment = least * ((count - 1) / (least * most_blocks) + 1);
   const std::int64_t blocks = (count - 1) / segment + 1;
@@ -143,7 +154,7 @@ template <class Op>
 /// The same on the host, for any count; waits for the device.
 template <class Op>
 typename Op::Value reduce(Context& ctx, const Op& op, std::int64_t count) {
-  return count == 0 ? Op::identity() : to_host(ctx, reduced<Op>(ctx, op, count))[0];
+  return count == 0 ? Op::identity() : to_host(ctx, reduce_on_device<Op>(ctx, op, count))[0];
 }
 
 /// *total += *term
@@ -357,7 +368,7 @@ void add_dot(Context& ctx, View<T> x, View<U> y, double* total) {
   detail::require_same_shape("add_dot", "x", x, "y", y);
   if (x.empty()) return;
   const Tensor<double> sum =
-      detail::reduced(ctx, detail::Dot<std::remove_const_t<T>>(x.data_handle(), y.data_handle()), x.size());
+      detail::reduce_on_device(ctx, detail::Dot<std::remove_const_t<T>>(x.data_handle(), y.data_handle()), x.size());
   for_each(ctx, 1, detail::AddValue{sum.data(), total});
 }
 

@@ -19,6 +19,7 @@
 #include <meristem/core/tensor.hpp>
 #include <meristem/core/view.hpp>
 #include <meristem/kernels/elementwise.cuh>
+#include <meristem/kernels/loss_sums.cuh>
 #include <meristem/kernels/reduce.cuh>
 #include <meristem/kernels/require.hpp>
 
@@ -83,14 +84,14 @@ struct SoftCrossEntropyRow {
 
 }  // namespace detail
 
-/// The mean over samples of `function(output, target, outputs, gradient)`: pointers to a sample's numbers (target is
-/// null without targets), how many outputs it has, and where its gradient goes, null if it is not wanted. The function
-/// is a functor with a const MERISTEM_HD operator(). Waits for the device. Throws ShapeError unless all are contiguous
+/// The sum (1) over samples, in device memory, of `function(output, target, outputs, gradient)`: pointers to a sample's
+/// numbers (target is null without targets), how many outputs it has, and where its gradient goes, null if it is not
+/// wanted. The function is a functor with a const MERISTEM_HD operator(). Throws ShapeError unless all are contiguous
 /// and agree in the number of samples, ArgumentError for a batch of 0.
 template <class F, Real T>
-[[nodiscard]] double sample_loss(Context& ctx, const F& function, View<const T> output,
-                                 View<const std::type_identity_t<T>> target,
-                                 View<std::type_identity_t<T>> gradient = {}) {
+[[nodiscard]] Tensor<LossSums> sample_loss_sums(Context& ctx, const F& function, View<const T> output,
+                                                View<const std::type_identity_t<T>> target,
+                                                View<std::type_identity_t<T>> gradient = {}) {
   const char* const name = "sample_loss";
   detail::require_contiguous(name, "output", output);
   const std::int64_t n = output.rank() > 0 ? output.extent(0) : 0;
@@ -109,18 +110,28 @@ template <class F, Real T>
            detail::SampleLoss<T, F>{function, output.data_handle(), target.data_handle(), output.size() / n,
                                     has_target ? target.size() / n : 0, gradient.data_handle(), losses.data()});
   if (gradient.data_handle() != nullptr) scale<T>(ctx, T(1) / static_cast<T>(n), gradient);
-  return sum(ctx, std::as_const(losses).view()) / static_cast<double>(n);
+  return detail::loss_sums(ctx, detail::reduce_on_device(ctx, detail::Sum<double>(losses.data()), n));
 }
 
-/// Cross-entropy -Σ q log softmax(logits) of logits (..., classes) against targets q of the same shape, which count as
-/// they are: probabilities, or weights of any sum. `right`: rows whose largest logit is at the largest target. With
-/// label smoothing s each target becomes (1 - s) q + s / classes. The mean is over rows. Waits for the device. Throws
-/// ShapeError unless all are contiguous and of equal shape, ArgumentError for no rows, no classes and a smoothing
-/// outside [0, 1).
+/// The mean over samples of the same. Waits for the device.
+template <class F, Real T>
+[[nodiscard]] double sample_loss(Context& ctx, const F& function, View<const T> output,
+                                 View<const std::type_identity_t<T>> target,
+                                 View<std::type_identity_t<T>> gradient = {}) {
+  const Tensor<LossSums> sums = sample_loss_sums<F, T>(ctx, function, output, target, gradient);
+  return to_host(ctx, sums)[0].loss / static_cast<double>(output.extent(0));
+}
+
+/// The sums (1) over rows, in device memory, of the cross-entropy -Σ q log softmax(logits) of logits (..., classes)
+/// against targets q of the same shape, which count as they are: probabilities, or weights of any sum. Right are rows
+/// whose largest logit is at the largest target. With label smoothing s each target becomes (1 - s) q + s / classes.
+/// The gradient is that of the mean over rows. Throws ShapeError unless all are contiguous and of equal shape,
+/// ArgumentError for no rows, no classes and a smoothing outside [0, 1).
 template <Real T>
-[[nodiscard]] double soft_cross_entropy(Context& ctx, View<const T> logits, View<const std::type_identity_t<T>> targets,
-                                        double label_smoothing, std::int64_t& right,
-                                        View<std::type_identity_t<T>> gradient = {}) {
+[[nodiscard]] Tensor<LossSums> soft_cross_entropy_sums(Context& ctx, View<const T> logits,
+                                                       View<const std::type_identity_t<T>> targets,
+                                                       double label_smoothing,
+                                                       View<std::type_identity_t<T>> gradient = {}) {
   const char* const name = "soft_cross_entropy";
   detail::require_same_shape(name, "logits", logits, "targets", targets);
   if (gradient.data_handle() != nullptr) detail::require_same_shape(name, "logits", logits, "gradient", gradient);
@@ -136,8 +147,19 @@ template <Real T>
            detail::SoftCrossEntropyRow<T>{logits.data_handle(), targets.data_handle(), classes, label_smoothing,
                                           T(1) / static_cast<T>(rows), gradient.data_handle(), losses.data(),
                                           rights.data()});
-  right = static_cast<std::int64_t>(sum(ctx, std::as_const(rights).view()));
-  return sum(ctx, std::as_const(losses).view()) / static_cast<double>(rows);
+  return detail::loss_sums(ctx, detail::reduce_on_device(ctx, detail::Sum<double>(losses.data()), rows),
+                           detail::reduce_on_device(ctx, detail::Sum<double>(rights.data()), rows));
+}
+
+/// The mean over rows of the same, and the rows that are right. Waits for the device.
+template <Real T>
+[[nodiscard]] double soft_cross_entropy(Context& ctx, View<const T> logits, View<const std::type_identity_t<T>> targets,
+                                        double label_smoothing, std::int64_t& right,
+                                        View<std::type_identity_t<T>> gradient = {}) {
+  const Tensor<LossSums> sums = soft_cross_entropy_sums<T>(ctx, logits, targets, label_smoothing, gradient);
+  const LossSums read = to_host(ctx, sums)[0];
+  right = read.correct;
+  return read.loss / static_cast<double>(logits.size() / logits.extent(logits.rank() - 1));
 }
 
 }  // namespace meristem::kernels

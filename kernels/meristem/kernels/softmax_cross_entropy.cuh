@@ -23,6 +23,7 @@
 #include <meristem/core/launch.hpp>
 #include <meristem/core/tensor.hpp>
 #include <meristem/core/view.hpp>
+#include <meristem/kernels/loss_sums.cuh>
 #include <meristem/kernels/reduce.cuh>
 #include <meristem/kernels/require.hpp>
 
@@ -34,27 +35,15 @@ struct ClassificationLoss {
   std::int64_t correct = 0;  ///< rows whose label is the first largest logit
 };
 
-/// What it adds up to over some rows.
-struct ClassificationSums {
-  /// Of `bad_row` where there is none.
-  static constexpr std::int64_t no_row = detail::no_index;
-
-  double loss;           ///< Σ of the rows' cross-entropies, in nats
-  std::int64_t correct;  ///< rows whose label is the first largest logit
-  std::int64_t bad_row;  ///< the first row whose label is out of range; the sums leave such rows out
-};
-
 namespace detail {
 
-using RowsLoss = ClassificationSums;
-
-struct RowsLossOp {
-  using Value = RowsLoss;
-  MERISTEM_HD static RowsLoss identity() { return {0.0, 0, no_index}; }
-  MERISTEM_HD static RowsLoss combine(RowsLoss a, RowsLoss b) {
+struct LossSumsOp {
+  using Value = LossSums;
+  MERISTEM_HD static LossSums identity() { return {0.0, 0, no_index}; }
+  MERISTEM_HD static LossSums combine(LossSums a, LossSums b) {
     return {a.loss + b.loss, a.correct + b.correct, MinIndexOp::combine(a.bad_row, b.bad_row)};
   }
-  __device__ static RowsLoss shuffle_down(unsigned mask, RowsLoss value, int offset) {
+  __device__ static LossSums shuffle_down(unsigned mask, LossSums value, int offset) {
     const unsigned delta = static_cast<unsigned>(offset);
     return {__shfl_down_sync(mask, value.loss, delta), __shfl_down_sync(mask, value.correct, delta),
             __shfl_down_sync(mask, value.bad_row, delta)};
@@ -142,13 +131,13 @@ struct RowArgmaxOp {
 template <class T>
 __global__ void softmax_cross_entropy_rows(const T* logits, const std::int32_t* labels, std::int64_t rows,
                                            std::int64_t classes, double smoothing, std::int64_t rows_per_block,
-                                           T* dlogits, RowsLoss* partials) {
-  MERISTEM_SHARED(RowsLoss, shared, [warp_lanes]);
+                                           T* dlogits, LossSums* partials) {
+  MERISTEM_SHARED(LossSums, shared, [warp_lanes]);
   const RowLanes my(rows, rows_per_block);
   const T other_target = static_cast<T>(smoothing / static_cast<double>(classes));
   const T label_target = static_cast<T>(1.0 - smoothing + smoothing / static_cast<double>(classes));
   const T row_weight = T(1) / static_cast<T>(rows);
-  RowsLoss total = RowsLossOp::identity();
+  LossSums total = LossSumsOp::identity();
   for (std::int64_t row = my.first_row; row < my.last_row; row += my.row_step) {
     const std::int64_t label = labels[row];
     if (label < 0 || label >= classes) {
@@ -194,7 +183,7 @@ __global__ void softmax_cross_entropy_rows(const T* logits, const std::int32_t* 
       total.correct += miss ? 0 : 1;
     }
   }
-  total = reduce_block<RowsLossOp>(total, shared);
+  total = reduce_block<LossSumsOp>(total, shared);
   if (threadIdx.x == 0) partials[blockIdx.x] = total;
 }
 
@@ -268,7 +257,7 @@ View<T> as_rows(const char* function, const View<T>& logits) {
 /// are contiguous and fit together.
 template <class T>
 requires Real<std::remove_const_t<T>>
-[[nodiscard]] Tensor<ClassificationSums> softmax_cross_entropy_sums(
+[[nodiscard]] Tensor<LossSums> softmax_cross_entropy_sums(
     Context& ctx, View<T> logits, View<const std::int32_t> labels, double label_smoothing,
     View<std::type_identity_t<std::remove_const_t<T>>> dlogits = {}) {
   using Element = std::remove_const_t<T>;
@@ -287,12 +276,12 @@ requires Real<std::remove_const_t<T>>
   if (dlogits.data_handle() != nullptr) detail::require_same_shape(name, "logits", logits, "dlogits", dlogits);
 
   const detail::RowGrid grid(rows);
-  Tensor<ClassificationSums> partials(ctx, {grid.blocks});
+  Tensor<LossSums> partials(ctx, {grid.blocks});
   launch<detail::softmax_cross_entropy_rows<Element>>(
       ctx, dim3(static_cast<unsigned>(grid.blocks)), block_threads(ctx, detail::RowGrid::threads), 0,
       matrix.data_handle(), labels.data_handle(), rows, classes, label_smoothing, grid.rows_per_block,
       dlogits.data_handle(), partials.data());
-  return detail::combined<detail::RowsLossOp>(ctx, std::move(partials));
+  return detail::combined<detail::LossSumsOp>(ctx, std::move(partials));
 }
 
 /// The mean of the above, and how many rows are right. Waits for the device. Throws as `softmax_cross_entropy_sums`,
@@ -301,9 +290,8 @@ template <class T>
 requires Real<std::remove_const_t<T>> ClassificationLoss
 softmax_cross_entropy(Context& ctx, View<T> logits, View<const std::int32_t> labels, double label_smoothing,
                       View<std::type_identity_t<std::remove_const_t<T>>> dlogits = {}) {
-  const ClassificationSums total =
-      to_host(ctx, softmax_cross_entropy_sums(ctx, logits, labels, label_smoothing, dlogits))[0];
-  if (total.bad_row != ClassificationSums::no_row) {
+  const LossSums total = to_host(ctx, softmax_cross_entropy_sums(ctx, logits, labels, label_smoothing, dlogits))[0];
+  if (total.bad_row != LossSums::no_row) {
     const std::int32_t label = to_host(ctx, View<const std::int32_t>(labels.data_handle() + total.bad_row, {1}))[0];
     throw DataError(concat("softmax_cross_entropy: the label of row ", total.bad_row, " is ", label,
                            ", but the logits have ", logits.extent(logits.rank() - 1),

@@ -1,0 +1,49 @@
+// What the losses of a batch add up to, in device memory until somebody asks.
+#pragma once
+
+#include <cstdint>
+#include <utility>
+
+#include <meristem/core/config.hpp>
+#include <meristem/core/context.hpp>
+#include <meristem/core/for_each.hpp>
+#include <meristem/core/tensor.hpp>
+#include <meristem/kernels/reduce.cuh>
+
+namespace meristem::kernels {
+
+/// What a loss adds up to over some rows.
+struct LossSums {
+  /// Of `bad_row` where there is none.
+  static constexpr std::int64_t no_row = detail::no_index;
+
+  double loss;           ///< Σ of the rows' losses
+  std::int64_t correct;  ///< rows whose answer is right
+  std::int64_t bad_row;  ///< the first row whose label is out of range; the sums leave such rows out, or mean nothing
+};
+
+namespace detail {
+
+struct StoreLossSums {
+  const double* loss;
+  const double* correct;        // or null
+  const std::int64_t* bad_row;  // or null
+  LossSums* sums;
+  MERISTEM_HD void operator()(std::int64_t) const {
+    *sums = {*loss, correct != nullptr ? static_cast<std::int64_t>(*correct) : 0,
+             bad_row != nullptr ? *bad_row : LossSums::no_row};
+  }
+};
+
+/// The sums (1) of a loss that were found one by one, each (1); empty tensors for those that are not there.
+[[nodiscard]] inline Tensor<LossSums> loss_sums(Context& ctx, const Tensor<double>& loss,
+                                                const Tensor<double>& correct = {},
+                                                const Tensor<std::int64_t>& bad_row = {}) {
+  Tensor<LossSums> sums(ctx, {1});
+  for_each(ctx, 1, StoreLossSums{loss.data(), correct.data(), bad_row.data(), sums.data()});
+  return sums;
+}
+
+}  // namespace detail
+
+}  // namespace meristem::kernels
