@@ -8,7 +8,7 @@
 #include <vector>
 
 #include <meristem/core/tensor.hpp>
-#include <meristem/kernels/softmax_cross_entropy.cuh>
+#include <meristem/kernels/loss_sums.cuh>
 #include <meristem/nn/batch.hpp>
 #include <meristem/nn/layer.hpp>
 #include <meristem/nn/loss.hpp>
@@ -38,7 +38,7 @@ class SearchPass {
     std::int64_t samples = 0;
     const bool first_time = batches_ == 0;
     struct Unread {
-      Tensor<kernels::ClassificationSums> sums;
+      Tensor<kernels::LossSums> sums;
       double rows, samples;
     };
     std::vector<Unread> unread;
@@ -50,11 +50,11 @@ class SearchPass {
       if (value.sums.empty()) {
         total += static_cast<double>(count) * value.mean;
       } else {
-        unread.push_back({std::move(value.sums), static_cast<double>(value.judged), static_cast<double>(count)});
+        unread.push_back({std::move(value.sums), static_cast<double>(value.rows), static_cast<double>(count)});
       }
     };
     const auto mean = [&] {
-      std::vector<View<const kernels::ClassificationSums>> views;
+      std::vector<View<const kernels::LossSums>> views;
       for (const Unread& each : unread) views.push_back(each.sums.view());
       if (!views.empty()) {
         const auto there = to_host(ctx, views);
