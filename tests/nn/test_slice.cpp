@@ -139,7 +139,7 @@ TEST_CASE("slice: a network of two inputs trains and grows on both sides") {
       }
       if (!grows || epoch != 60) continue;
       CHECK(ms::grow::find_sites<float>(net).size() == sites.size());
-      ms::grow::Grower<float> grower(net, adamw, {.max_units = 4, .loss = loss});
+      ms::grow::Grower<float> grower(net, adamw, {.how_many = {.at_most = 4}, .loss = loss});
       const ms::grow::GrowthReport report = grower.grow(ctx, set);
       CHECK(report.added() > 0);
       for (const auto& site : report.sites) CHECK(std::find(sites.begin(), sites.end(), site.name) != sites.end());
