@@ -1,7 +1,7 @@
 // What the headers of grow/units declare, for float and double.
 #include <meristem/grow/units/depth_impl.hpp>
-#include <meristem/grow/units/edit_impl.hpp>
 #include <meristem/grow/units/depth_places_impl.hpp>
+#include <meristem/grow/units/edit_impl.hpp>
 #include <meristem/grow/units/find_sites_impl.hpp>
 #include <meristem/grow/units/insertion_impl.hpp>
 #include <meristem/grow/units/make_edit_impl.hpp>
@@ -31,7 +31,7 @@ namespace meristem::grow {
   template Edit<T> make_edit<T>(Context & ctx, const Site<T>& site, const Insertion& insertion, double gamma);       \
   template Removed<T> prune<T>(Context & ctx, const Site<T>& site, const std::vector<std::int64_t>& units,           \
                                nn::Layer<T>& network, optim::Optimizer<T>* optimizer);                               \
-  template void put_back<T>(Context & ctx, Removed<T> && removed, nn::Layer<T> & network,                             \
+  template void put_back<T>(Context & ctx, Removed<T> && removed, nn::Layer<T> & network,                            \
                             optim::Optimizer<T> * optimizer);                                                        \
   template std::vector<double> unit_norms<T>(Context & ctx, const Site<T>& site);                                    \
   template class detail::NormInputs<T>;                                                                              \

@@ -13,8 +13,8 @@
 namespace grow_amplitude_test {
 
 namespace ms = meristem;
-using ms::grow::line_search;
 using ms::grow::Amplitude;
+using ms::grow::line_search;
 using ms::grow::detail::LineSearchResult;
 using support::contains;
 using support::message_of;

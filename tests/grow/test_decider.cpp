@@ -193,6 +193,26 @@ TEST_CASE("decider: of the sites that a rule leaves, the best one grows") {
   CHECK(grown(without) != best);
 }
 
+TEST_CASE("decider: a growth step that fails is not taken, and its turn comes again") {
+  Task task;
+  bool fails = true;
+  ms::grow::Grower<float> grower(task.net, task.sgd,
+                                 {.where = Where::round_robin,
+                                  .how_many = HowMany::fixed(1),
+                                  .statistics_samples = 50,
+                                  .search_samples = 20,
+                                  .rule = Decider([&](Candidate& one) {
+                                    CHECK(one.growth_step == 0);
+                                    if (fails) throw ms::DataError("not now");
+                                  })});
+  const auto state = grower.state();
+  CHECK_THROWS_AS((void)grower.grow(task.ctx, task.images), ms::DataError);
+  CHECK(grower.state() == state);
+  fails = false;
+  CHECK(grower.grow(task.ctx, task.images).sites.at(0).name == "layer1");
+  CHECK(grower.state() != state);
+}
+
 TEST_SUITE_END();
 
 }  // namespace grow_decider_test

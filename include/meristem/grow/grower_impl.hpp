@@ -46,11 +46,8 @@ GrowthReport Grower<T>::grow(Context& ctx, const std::type_identity_t<Source>& t
       if (after_site) after_site(report.sites.back());
     }
   }
-  if (picks_best(options().where)) step.settle(report);
-  ++growing_.steps;
+  step.finish(report);
   when.grown(report.added(), when.times() ? step.latency() : 0.0);
-  report.parameters = nn::parameter_count(*growing_.network);
-  report.operations = step.operations();
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return report;
 }

@@ -80,16 +80,14 @@ class GrowthStep {
   /// Chooses the amplitude of candidate `index`, and inserts its units if that is accepted.
   SiteReport edit(Turn<T>& turn, std::size_t index);
 
-  /// Sites that were compared are reported with the size of the network once the best has grown.
-  void settle(GrowthReport& report) const;
+  /// The growth step is taken. Sites that were compared are reported with the network's size once the best has grown.
+  void finish(GrowthReport& report);
 
   /// Seconds that one sample takes.
   [[nodiscard]] double latency();
 
   /// Reports of all sites with what was measured; nothing is chosen.
   [[nodiscard]] std::vector<SiteReport> probe();
-
-  [[nodiscard]] double operations() const noexcept { return operations_; }
 
  private:
   /// By layer, which of its inputs each one was.
@@ -142,6 +140,7 @@ class GrowthStep {
   std::shared_ptr<const Replay> replay_;
   Decider decider_;
   std::unique_ptr<EmptyBlocks<T>> blocks_;
+  std::size_t next_turn_ = 0;
   double operations_ = 0.0;
 };
 

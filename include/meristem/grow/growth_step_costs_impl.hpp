@@ -74,7 +74,12 @@ std::size_t GrowthStep<T>::block_of(const Site<T>& site) const {
 }
 
 template <Real T>
-void GrowthStep<T>::settle(GrowthReport& report) const {
+void GrowthStep<T>::finish(GrowthReport& report) {
+  ++grower_.steps;
+  grower_.next_turn = next_turn_;
+  report.operations = operations_;
+  report.parameters = parameters();
+  if (!picks_best(options_.where)) return;
   for (SiteReport& site : report.sites) {
     site.parameters = parameters();
     site.multiply_adds = multiply_adds();

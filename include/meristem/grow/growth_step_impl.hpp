@@ -15,7 +15,7 @@ namespace meristem::grow::detail {
 
 template <Real T>
 GrowthStep<T>::GrowthStep(Context& ctx, Growing<T>& grower, const Source& set)
-    : ctx_(ctx), grower_(grower), options_(grower.options), set_(set) {
+    : ctx_(ctx), grower_(grower), options_(grower.options), set_(set), next_turn_(grower.next_turn) {
   (void)network();  // Before the sites' layers are looked at, which are gone with it.
   if (set.size() == grower.chosen_from) return;
   if (set.size() < 1) throw DataError("Grower: the training set is empty; growth needs samples to measure on");
@@ -66,7 +66,7 @@ std::vector<Turn<T>> GrowthStep<T>::plan(GrowthReport& report) {
   if (turns.empty() && replay_) report.sites = replay_->step().sites;
   if (where == Where::round_robin && !replay_ && !turns.empty()) {
     const std::size_t turn = grower_.next_turn % turns.size();
-    grower_.next_turn = (turn + 1) % turns.size();
+    next_turn_ = (turn + 1) % turns.size();
     std::swap(turns.front(), turns[turn]);
     turns.resize(1);
   }

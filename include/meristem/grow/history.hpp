@@ -37,6 +37,45 @@ struct History {
   void save(const std::string& path) const;
 };
 
+namespace detail {
+
+/// Calls use(key, member) for all that a history has of a site, in the order of a line.
+template <class Report, class Use>
+void for_each_member(Report& site, Use&& use) {
+  use("site", site.name);
+  use("width", site.width);
+  use("asked", site.asked);
+  use("found", site.found);
+  use("added", site.added);
+  use("samples", site.samples);
+  use("goal_norm2", site.goal_norm2);
+  use("bottleneck", site.bottleneck);
+  use("best_move_decrease", site.best_move_decrease);
+  use("threshold", site.threshold);
+  use("damping", site.damping);
+  use("ridge_used", site.ridge_used);
+  use("lambda_error", site.lambda_error);
+  use("gain", site.gain);
+  use("slope", site.slope);
+  use("gamma", site.gamma);
+  use("predicted", site.predicted);
+  use("loss_before", site.loss_before);
+  use("loss_after", site.loss_after);
+  use("evaluations", site.evaluations);
+  use("parameters", site.parameters);
+  use("multiply_adds", site.multiply_adds);
+  use("accuracy", site.accuracy);
+  use("seconds", site.seconds);
+  use("stream", site.stream);
+  use("block", site.block);
+  use("new_parameters", site.new_parameters);
+  use("new_multiply_adds", site.new_multiply_adds);
+  use("note", site.note);
+  use("lambda", site.lambda);
+}
+
+}  // namespace detail
+
 }  // namespace meristem::grow
 
 #if !defined(MERISTEM_COMPILED)

@@ -15,6 +15,7 @@ class JsonLine {
  public:
   void add(std::string_view key, std::string_view text);
   void add(std::string_view key, std::int64_t number);
+  void add(std::string_view key, int number) { add(key, std::int64_t{number}); }
   void add(std::string_view key, double number);
   void add(std::string_view key, const std::vector<double>& numbers);
   [[nodiscard]] std::string finished() const { return text_ + '}'; }
@@ -112,36 +113,7 @@ MERISTEM_INLINE std::string History::json_lines(std::size_t index) const {
     line.add("operations", step.operations);
     line.add("all_seconds", step.seconds);
     line.add("all_parameters", step.parameters);
-    line.add("site", site.name);
-    line.add("width", site.width);
-    line.add("asked", site.asked);
-    line.add("found", site.found);
-    line.add("added", site.added);
-    line.add("samples", site.samples);
-    line.add("goal_norm2", site.goal_norm2);
-    line.add("bottleneck", site.bottleneck);
-    line.add("best_move_decrease", site.best_move_decrease);
-    line.add("threshold", site.threshold);
-    line.add("damping", site.damping);
-    line.add("ridge_used", site.ridge_used);
-    line.add("lambda_error", site.lambda_error);
-    line.add("gain", site.gain);
-    line.add("slope", site.slope);
-    line.add("gamma", site.gamma);
-    line.add("predicted", site.predicted);
-    line.add("loss_before", site.loss_before);
-    line.add("loss_after", site.loss_after);
-    line.add("evaluations", static_cast<std::int64_t>(site.evaluations));
-    line.add("parameters", site.parameters);
-    line.add("multiply_adds", site.multiply_adds);
-    line.add("accuracy", site.accuracy);
-    line.add("seconds", site.seconds);
-    line.add("stream", site.stream);
-    line.add("block", site.block);
-    line.add("new_parameters", site.new_parameters);
-    line.add("new_multiply_adds", site.new_multiply_adds);
-    line.add("note", site.note);
-    line.add("lambda", site.lambda);
+    detail::for_each_member(site, [&](const char* key, const auto& member) { line.add(key, member); });
     lines += line.finished() + '\n';
   }
   return lines;

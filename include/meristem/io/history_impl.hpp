@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <set>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -22,6 +24,12 @@ class HistoryLine {
   [[nodiscard]] std::int64_t count(const char* key) const;
   [[nodiscard]] double number(const char* key) const { return as_number(find(key), key); }
   [[nodiscard]] std::vector<double> numbers(const char* key) const;
+
+  void read(const char* key, std::string& member) const { member = text(key); }
+  void read(const char* key, std::int64_t& member) const { member = count(key); }
+  void read(const char* key, int& member) const { member = static_cast<int>(count(key)); }
+  void read(const char* key, double& member) const { member = number(key); }
+  void read(const char* key, std::vector<double>& member) const { member = numbers(key); }
 
   [[noreturn]] void refuse(const std::string& why) const;
 
@@ -110,44 +118,16 @@ MERISTEM_INLINE grow::History read_history(std::istream& lines, const std::strin
       report.seconds = line.number("all_seconds");
       history.add(line.count("epoch"), line.count("step"), std::move(report));
     } else if (growth + 1 != std::ssize(history.steps)) {
-      line.refuse(concat("belongs to growth step ", growth, ", but step ", history.steps.size() - 1, " lacks ",
-                         missing, missing == 1 ? " site" : " sites"));
+      line.refuse(concat("belongs to growth step ", growth, ", but step ", history.steps.size() - 1, " lacks ", missing,
+                         missing == 1 ? " site" : " sites"));
     }
     --missing;
     grow::SiteReport site;
-    site.name = line.text("site");
-    site.width = line.count("width");
-    site.asked = line.count("asked");
-    site.found = line.count("found");
-    site.added = line.count("added");
-    site.samples = line.count("samples");
-    site.goal_norm2 = line.number("goal_norm2");
-    site.bottleneck = line.number("bottleneck");
-    site.best_move_decrease = line.number("best_move_decrease");
-    site.threshold = line.number("threshold");
-    site.damping = line.number("damping");
-    site.ridge_used = line.number("ridge_used");
-    site.lambda_error = line.number("lambda_error");
-    site.gain = line.number("gain");
-    site.slope = line.number("slope");
-    site.gamma = line.number("gamma");
-    site.predicted = line.number("predicted");
-    site.loss_before = line.number("loss_before");
-    site.loss_after = line.number("loss_after");
-    site.evaluations = static_cast<int>(line.count("evaluations"));
-    site.parameters = line.count("parameters");
-    site.multiply_adds = line.count("multiply_adds");
-    site.accuracy = line.number("accuracy");
-    site.seconds = line.number("seconds");
     // Histories of version 0.1 before depth growth lack these.
-    if (line.has("block")) {
-      site.stream = line.text("stream");
-      site.block = line.text("block");
-      site.new_parameters = line.count("new_parameters");
-      site.new_multiply_adds = line.count("new_multiply_adds");
-    }
-    site.note = line.text("note");
-    site.lambda = line.numbers("lambda");
+    const std::set<std::string_view> added_later{"stream", "block", "new_parameters", "new_multiply_adds"};
+    grow::detail::for_each_member(site, [&](const char* key, auto& member) {
+      if (line.has("block") || !added_later.contains(key)) line.read(key, member);
+    });
     history.steps.back().sites.push_back(std::move(site));
   }
   if (missing > 0) {

@@ -71,7 +71,7 @@ struct Candidate {
 /// - `choose(std::vector<Candidate>&) const`, of all that were measured in the same passes which get how many of the
 ///   units found. Those that lower the loss most stay.
 ///
-/// `a & b` asks `a`, then `b`.
+/// `Decider(a) & b` asks `a`, then `b`.
 class Decider {
  public:
   /// Leaves everything as it is.
