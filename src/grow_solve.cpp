@@ -30,9 +30,11 @@ MERISTEM_INSTANTIATE(double)
 
 namespace meristem::grow::detail {
 
-#define MERISTEM_INSTANTIATE(T)                                                          \
-  template std::vector<double> diagonal<T>(Context & ctx, View<const T> a);              \
-  template void require_finite<T>(Context & ctx, const std::vector<Named<T>>& matrices); \
+#define MERISTEM_INSTANTIATE(T)                                                                           \
+  template class WhitenedInputs<T>;                                                                       \
+  template void damp_known<T>(Context & ctx, double share, Tensor<T>& a, std::vector<double>& variances); \
+  template std::vector<double> diagonal<T>(Context & ctx, View<const T> a);                               \
+  template void require_finite<T>(Context & ctx, const std::vector<Named<T>>& matrices);                  \
   template Extents require_moments<T>(Context & ctx, const Moments<T>& moments, bool with_fisher);
 
 MERISTEM_INSTANTIATE(float)
