@@ -153,6 +153,7 @@ template <Real T>
   static_cast<void>(ctx);
   static_cast<void>(where);
   Factorization result;
+  const DeviceAccess access;
   result.info = for_type<T>(LAPACKE_spotrf_work, LAPACKE_dpotrf_work)(
       LAPACK_COL_MAJOR, triangle == Triangle::lower ? 'U' : 'L', a.rows, a.data, a.stride);
   for (std::int64_t i = 0; i < a.rows; ++i) result.diagonal.push_back(static_cast<double>(a.data[i * step]));
@@ -263,6 +264,7 @@ void syevd(Context& ctx, View<T> a, std::type_identity_t<View<T>> values, EigenJ
 #else
   Tensor<T> work(ctx, {work_size});
   Tensor<lapack_int> integer_work(ctx, {integer_work_size});
+  const detail::DeviceAccess access;
   const std::int64_t info = detail::for_type<T>(LAPACKE_ssyevd_work, LAPACKE_dsyevd_work)(
       LAPACK_COL_MAJOR, job == EigenJob::vectors ? 'V' : 'N', 'U', matrix.rows, matrix.data, matrix.stride,
       values.data_handle(), work.data(), static_cast<lapack_int>(work_size), integer_work.data(),
