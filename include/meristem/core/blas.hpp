@@ -196,6 +196,7 @@ void gemm(Context& ctx, Transpose transpose_a, Transpose transpose_b, std::type_
                "cublas gemm", where);
 #else
   static_cast<void>(ctx);
+  const detail::DeviceAccess access;
   detail::for_type<T>(cblas_sgemm, cblas_dgemm)(CblasColMajor, detail::native(transpose_b), detail::native(transpose_a),
                                                 n, m, depth, alpha, mb.data, mb.stride, ma.data, ma.stride, beta,
                                                 mc.data, mc.stride);
@@ -229,6 +230,7 @@ void syrk(Context& ctx, Triangle triangle, Transpose transpose, std::type_identi
                "cublas syrk", where);
 #else
   static_cast<void>(ctx);
+  const detail::DeviceAccess access;
   detail::for_type<T>(cblas_ssyrk, cblas_dsyrk)(CblasColMajor, fill, operation, n, k, alpha, ma.data, ma.stride, beta,
                                                 mc.data, mc.stride);
 #endif
@@ -260,6 +262,7 @@ void trsm(Context& ctx, Side side, Triangle triangle, Transpose transpose, std::
                "cublas trsm", where);
 #else
   static_cast<void>(ctx);
+  const detail::DeviceAccess access;
   detail::for_type<T>(cblas_strsm, cblas_dtrsm)(CblasColMajor, native_side, fill, detail::native(transpose),
                                                 CblasNonUnit, mb.columns, mb.rows, alpha, ma.data, ma.stride, mb.data,
                                                 mb.stride);

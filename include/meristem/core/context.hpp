@@ -173,6 +173,7 @@ class Context {
 #if MERISTEM_GPU
       check_cuda(cudaMemsetAsync(arrivals_.data(), 0, arrivals_.bytes(), stream()), "cudaMemsetAsync");
 #else
+      const detail::DeviceAccess access;
       std::memset(arrivals_.data(), 0, arrivals_.bytes());
 #endif
     }

@@ -148,6 +148,7 @@ template <class F>
 /// than forward, calls it for single indices in that order. An index stands for `weight` elements.
 template <class Run>
 void split_range(const Context& ctx, std::int64_t size, const Run& run, [[maybe_unused]] std::int64_t weight = 1) {
+  const DeviceAccess access;
   const ExecutorOptions& options = ctx.executor();
   if (options.order != ThreadOrder::forward) {
     const host::Permutation order(size, options.order, options.order_seed);

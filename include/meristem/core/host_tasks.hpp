@@ -6,6 +6,7 @@
 
 #include <meristem/core/config.hpp>
 #include <meristem/core/context.hpp>
+#include <meristem/core/device_access.hpp>
 #if defined(_OPENMP)
 #include <omp.h>
 #endif
@@ -52,6 +53,7 @@ class OneBlasThread {
 /// Calls task(i, worker) for 0 <= i < tasks, each on one thread, worker < workers_for(ctx, tasks).
 template <class Task>
 void for_tasks(const Context& ctx, std::int64_t tasks, const Task& task) {
+  const detail::DeviceAccess access;
   [[maybe_unused]] const int workers = workers_for(ctx, tasks);
 #if defined(_OPENMP) && !MERISTEM_TSAN
   // Inside a parallel region OpenBLAS stays on the calling thread by itself.

@@ -184,6 +184,7 @@ void launch(Context& ctx, dim3 grid, dim3 block, std::size_t shared_bytes, Args.
                              " bytes of dynamic shared memory; no GPU has more than ", host::dynamic_shared_limit,
                              " per block"));
   }
+  const detail::DeviceAccess access;
   const std::tuple<Args...> arguments(std::move(args)...);
   host::run_grid({&detail::call_kernel<Kernel, Args...>, &arguments, kernel_name<Kernel>(), grid, block, shared_bytes,
                   ctx.executor()},

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include <meristem/core/config.hpp>
+#include <meristem/core/device_access.hpp>
 #include <meristem/core/error.hpp>
 #if MERISTEM_GPU
 #include <meristem/core/cuda_check.hpp>
@@ -157,11 +158,19 @@ class Memory {
 #else
   /// Null if there is no memory.
   static void* obtain(std::size_t bytes) {
+#if MERISTEM_DEVICE_GUARD
+    return detail::GuardedMemory::instance().allocate(bytes);
+#else
     void* block = nullptr;
     return posix_memalign(&block, alignment, bytes) == 0 ? block : nullptr;
+#endif
   }
   static void give_back(void* block) noexcept {
+#if MERISTEM_DEVICE_GUARD
+    detail::GuardedMemory::instance().release(block);
+#else
     std::free(block);
+#endif
   }
 #endif
 

@@ -161,6 +161,7 @@ class Decompositions {
     for_each(ctx, a.rows + 1, WriteOutcome<T>{a.data, step, call.info(), outcome});
 #else
     static_cast<void>(ctx);
+    const DeviceAccess access;
     outcome[0] = for_type<T>(LAPACKE_spotrf_work, LAPACKE_dpotrf_work)(
         LAPACK_COL_MAJOR, triangle == Triangle::lower ? 'U' : 'L', a.rows, a.data, a.stride);
     for (std::int64_t i = 0; i < a.rows; ++i) outcome[1 + i] = static_cast<double>(a.data[i * step]);
@@ -190,6 +191,7 @@ class Decompositions {
     const auto [work_size, integer_work_size] = eigen_workspace(n, job, where);
     Tensor<T> work(ctx, {work_size});
     Tensor<lapack_int> integer_work(ctx, {integer_work_size});
+    const DeviceAccess access;
     // On such a matrix the iteration may not end.
     bool finite = true;
     for (std::int64_t i = 0; i < n; ++i) finite = finite && all_finite(a.data + i * a.stride, i + 1);

@@ -91,6 +91,7 @@ inline void copy_bytes([[maybe_unused]] Context& ctx, void* to, const void* from
 #if MERISTEM_GPU
   check_cuda(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, ctx.stream()), "cudaMemcpyAsync");
 #else
+  const DeviceAccess access;
   std::memmove(to, from, bytes);
 #endif
 }
@@ -101,6 +102,7 @@ inline void fill_bytes([[maybe_unused]] Context& ctx, void* to, int value, std::
 #if MERISTEM_GPU
   check_cuda(cudaMemsetAsync(to, value, bytes, ctx.stream()), "cudaMemsetAsync");
 #else
+  const DeviceAccess access;
   std::memset(to, value, bytes);
 #endif
 }

@@ -81,6 +81,7 @@ nn::Batch<T> ImageBatches<T>::operator()(Context& ctx, std::span<const std::int6
   batch.inputs = from_host<T>(ctx, shape, staging_);
 #else
   batch.inputs = meristem::empty<T>(ctx, shape);
+  const meristem::detail::DeviceAccess access;
   convert(ctx, indices, batch.inputs.data());
 #endif
   batch.labels = from_host<std::int32_t>(ctx, {std::ssize(indices)}, labels);

@@ -179,6 +179,7 @@ void conv2d_forward(Context& ctx, View<const std::type_identity_t<T>> x, View<co
 #if MERISTEM_GPU
   conv2d_detail::patches_forward<T>(ctx, x, weight, bias, window, y);
 #else
+  const meristem::detail::DeviceAccess access;
   conv2d_host::forward<T>(ctx, x, weight, bias, window, y);
 #endif
 }
@@ -222,6 +223,7 @@ void conv2d_backward_data(Context& ctx, View<const std::type_identity_t<T>> dy,
 #if MERISTEM_GPU
   conv2d_detail::patches_backward_data<T>(ctx, dy, weight, window, dx);
 #else
+  const meristem::detail::DeviceAccess access;
   conv2d_host::backward_data<T>(ctx, dy, weight, window, dx);
 #endif
 }
@@ -247,6 +249,7 @@ void conv2d_backward_weights(Context& ctx, View<const std::type_identity_t<T>> x
 #if MERISTEM_GPU
   conv2d_detail::patches_backward_weights<T>(ctx, x, dy, window, mode, dweight);
 #else
+  const meristem::detail::DeviceAccess access;
   conv2d_host::backward_weights<T>(ctx, x, dy, window, mode, dweight);
 #endif
 }
