@@ -140,7 +140,7 @@ struct Pictures {
   std::int64_t filter_count = 0;  ///< of which `filters` shows the first
   std::vector<Image> filters;
   std::vector<meristem::grow::Diagnosis> units;  ///< how they fare, by layer and growth step
-  double learning_rate = 0.0;                        ///< of the last step
+  double learning_rate = 0.0;                    ///< of the last step
 };
 
 /// Whoever wants to know. What is not overridden is not of interest.

@@ -55,7 +55,8 @@ inline ms::nn::Sequential<float> build(ms::Context& ctx, const Task& task, std::
       const std::int64_t start = std::max<std::int64_t>(1, std::llround(static_cast<double>(outer) / 16.0));
       options.hidden.insert(options.hidden.end(), 2, start + steps * each);
     }
-    if (widths == ms::grow::Widths::all) options.channels = (c + 3) / 4 + (c - (c + 3) / 4) * steps / std::max<std::int64_t>(of, 1);
+    if (widths == ms::grow::Widths::all)
+      options.channels = (c + 3) / 4 + (c - (c + 3) / 4) * steps / std::max<std::int64_t>(of, 1);
     return ms::models::resnet18<float>(ctx, options);
   }
   const std::int64_t extra = steps * task.units;
@@ -73,8 +74,8 @@ inline void shrink_and_perturb(ms::Context& ctx, ms::nn::Layer<float>& network, 
     if (perturb == 0.0) return;
     ms::Tensor<float> noise(ctx, shape);
     const double fan_in = static_cast<double>(shape.size() / shape[0]);
-    ms::kernels::fill_normal<float>(ctx, ctx.next_random_stream(), 0.0f, static_cast<float>(perturb * std::sqrt(2.0 / fan_in)),
-                                    noise.view());
+    ms::kernels::fill_normal<float>(ctx, ctx.next_random_stream(), 0.0f,
+                                    static_cast<float>(perturb * std::sqrt(2.0 / fan_in)), noise.view());
     ms::kernels::axpy<float>(ctx, 1.0f, noise, parameter.value.view());
   });
 }

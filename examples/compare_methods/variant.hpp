@@ -20,8 +20,8 @@ struct Variant {
 
   meristem::grow::Widths widths = meristem::grow::Widths::hidden;  ///< of a resnet18
   std::vector<std::int64_t> grow_after;                            ///< epochs after which it grows, ascending
-  std::int64_t hold = 0;                    ///< epochs before the rate falls
-  double learning_rate = 0.05;              ///< at its peak
+  std::int64_t hold = 0;                                           ///< epochs before the rate falls
+  double learning_rate = 0.05;                                     ///< at its peak
   meristem::optim::GrowthRate growth_rate;  ///< of new units; steps of rewarm count epochs until the training begins
   std::optional<double> damping;
   meristem::grow::Amplitude amplitude;
@@ -131,7 +131,9 @@ namespace detail {
       {"gamma", [&](auto& value, auto& what) { result.amplitude.fixed = detail::number(value, what); }},
       {"first", [&](auto& value, auto& what) { result.amplitude.first_decrease = detail::number(value, what); }},
       {"evaluations",
-       [&](auto& value, auto& what) { result.amplitude.most_evaluations = static_cast<int>(detail::whole(value, what)); }},
+       [&](auto& value, auto& what) {
+         result.amplitude.most_evaluations = static_cast<int>(detail::whole(value, what));
+       }},
       {"move", [&](auto& value, auto& what) { result.move_weights = detail::whole(value, what) != 0; }},
       {"significance", [&](auto& value, auto& what) { result.significance = detail::number(value, what); }},
       {"samples", [&](auto& value, auto& what) { result.statistics_samples = detail::whole(value, what); }},

@@ -210,18 +210,20 @@ inline void csv(Bytes input) {
 using Target = void (*)(Bytes);
 
 inline const std::map<std::string, Target>& targets() {
-  static const std::map<std::string, Target> all = {{"cifar", cifar},
+  static const std::map<std::string, Target> all = {
+    {"cifar", cifar},
 #if __has_include(<csv.h>)
-                                                    {"csv", csv},
+    {"csv", csv},
 #endif
-                                                    {"npy", npy},
-                                                    {"safetensors", safetensors},
-                                                    {"checkpoint", checkpoint},
-                                                    {"model", model},
-                                                    {"history", history},
-                                                    {"architecture", architecture},
-                                                    {"image", image},
-                                                    {"image_folder", image_folder}};
+    {"npy", npy},
+    {"safetensors", safetensors},
+    {"checkpoint", checkpoint},
+    {"model", model},
+    {"history", history},
+    {"architecture", architecture},
+    {"image", image},
+    {"image_folder", image_folder}
+  };
   return all;
 }
 
