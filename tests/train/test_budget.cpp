@@ -114,8 +114,7 @@ TEST_CASE("budget: a training step, an evaluation batch and a growth step of a R
   for (const double significance : {1.0, 1e-6}) {
     ms::grow::Grower grower(net, sgd,
                             {.where = ms::grow::Where::together,
-                             .max_units = 1,
-                             .significance = significance,
+                             .how_many = {.at_most = 1, .significance = significance},
                              .statistics_samples = 8,
                              .search_samples = 8,
                              .batch_size = 8});

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include <meristem/core/config.hpp>
 #include <meristem/core/context.hpp>

@@ -6,19 +6,10 @@
 #include <utility>
 
 #include <meristem/grow/measure/side_by_side.hpp>
+#include <meristem/kernels/columns.cuh>
 #include <meristem/kernels/elementwise.cuh>
 
 namespace meristem::grow::detail {
-
-/// A matrix into some of the columns of a wider one.
-struct IntoColumns {
-  const double* from;
-  double* to;
-  std::int64_t columns, all, first;
-  MERISTEM_HD void operator()(std::int64_t row, std::int64_t column) const {
-    to[row * all + first + column] = from[row * columns + column];
-  }
-};
 
 template <class MatrixOf>
 [[nodiscard]] Tensor<double> columns_of(Context& ctx, const std::vector<SiteMoments>& all, MatrixOf&& matrix_of) {
@@ -32,7 +23,7 @@ template <class MatrixOf>
   for (const SiteMoments& one : all) {
     const Tensor<double>& matrix = matrix_of(one);
     const std::int64_t width = matrix.extent(1);
-    for_each(ctx, matrix.extent(0), width, IntoColumns{matrix.data(), result.data(), width, columns, at});
+    kernels::copy_columns<double>(ctx, matrix, 0, result.view(), at, width);
     at += width;
   }
   return result;

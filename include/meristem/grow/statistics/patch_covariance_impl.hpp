@@ -8,6 +8,7 @@
 #include <meristem/core/blas.hpp>
 #include <meristem/core/launch.hpp>
 #include <meristem/grow/statistics/patch_covariance.hpp>
+#include <meristem/kernels/columns.cuh>
 #include <meristem/kernels/elementwise.cuh>
 
 namespace meristem::grow::detail {
@@ -22,17 +23,6 @@ struct BiasOfPatches {
   WindowAxis y, x;
 
   MERISTEM_HD void operator()(std::int64_t i) const;
-};
-
-/// to(i, j) = from(i, j) for matrices of different row strides.
-struct CopyMatrix {
-  const double* from;
-  std::int64_t from_stride;
-  double* to;
-  std::int64_t to_stride;
-  MERISTEM_HD void operator()(std::int64_t i, std::int64_t j) const {
-    to[i * to_stride + j] = from[i * from_stride + j];
-  }
 };
 
 MERISTEM_INLINE void BiasOfPatches::operator()(std::int64_t i) const {
@@ -127,7 +117,7 @@ Tensor<double> PatchCovariance<T>::mean(Context& ctx) {
     symmetrize(ctx, Triangle::lower, features.view());
     if (!geometry_.bias) return features;
     result = Tensor<double>(ctx, {order, order});
-    for_each(ctx, p, p, detail::CopyMatrix{features.data(), p, result.data(), order});
+    kernels::copy_columns<double>(ctx, features, 0, result.view().slice(0, 0, p), 0, p);
   }
   const Tensor<double> map_mean = map_sum_.scaled(ctx, factor);
   const Tensor<double> wy = device_weights(ctx, weight_y_), wx = device_weights(ctx, weight_x_);
