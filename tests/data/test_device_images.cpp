@@ -80,6 +80,9 @@ TEST_CASE("device images: what does not fit is told as for the set") {
         "noise: there is no image 4 in a set of 4");
   CHECK(message_of<ms::ArgumentError>([&] { (void)images.batches(ctx, 2, {.augmentation = {.crop_padding = 3}}); }) ==
         "augmentation: crop_padding is 3 for images of 3 x 3; it must be less than both");
+  ms::Context other;
+  CHECK(message_of<ms::ArgumentError>([&] { (void)images.batch(other, std::vector<std::int64_t>{0}); }) ==
+        "noise: the images are in the memory of another Context; make DeviceImages with this one");
   CHECK(ms::data::DeviceImages::fits(ctx, set) == (MERISTEM_GPU != 0));
   set.labels[1] = 3;
   CHECK(support::contains(message_of<ms::DataError>([&] { ms::data::DeviceImages(ctx, set); }), "image 1 has label 3"));

@@ -173,6 +173,28 @@ TEST_CASE("grow whitening: rounding that outweighs the ridge raises it, and in t
   CHECK(changed.lambda[0] == doctest::Approx(std::sqrt(2 / 2.008)));
 }
 
+TEST_CASE("grow whitening: of a matrix that a share does not make positive definite it is 0, without waiting") {
+  ms::Context ctx;
+  const Dense x(2, 2, std::vector<double>{1, 2, 3, 4});
+  const auto whitened = [&](double off_diagonal) {
+    const Dense s(2, 2, std::vector<double>{1, off_diagonal, off_diagonal, 1});
+    const auto there = to_tensor<double>(ctx, s), rows = to_tensor<double>(ctx, x);
+    ms::detail::Decompositions calls;
+    const auto w = Whitening<double>::damped(ctx, there.view(), 0.01, calls);
+    const auto product = w.times_transposed(ctx, rows.view());
+    return ms::to_host(ctx, product);
+  };
+  CHECK(whitened(2) == std::vector<double>{0, 0, 0, 0});
+  // By hand: s + I / 100 = l lᵀ with l = [√1.01 ., 0.5 / √1.01 √(1.01 - 0.25 / 1.01)]; rows are l⁻¹ x.
+  const std::vector<double> fine = whitened(0.5);
+  const double a = std::sqrt(1.01), b = 0.5 / a, c = std::sqrt(1.01 - b * b);
+  for (std::size_t i = 0; i < 2; ++i) {
+    const double first = x(static_cast<std::int64_t>(i), 0) / a;
+    CHECK(fine[2 * i] == doctest::Approx(first).epsilon(1e-14));
+    CHECK(fine[2 * i + 1] == doctest::Approx((x(static_cast<std::int64_t>(i), 1) - b * first) / c).epsilon(1e-13));
+  }
+}
+
 TEST_SUITE_END();
 
 }  // namespace grow_whitening_test

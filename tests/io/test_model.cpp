@@ -692,6 +692,10 @@ TEST_CASE("onnx: what ONNX has no words for is refused, with the layer") {
   CHECK(contains(complaint(scale, {3}),
                  "scale (Scale): layers of this kind cannot be exported to ONNX; add the kind with its nodes to an "
                  "io::LayerKinds and hand that over, or put layers of the library in its place"));
+  Net lines;
+  lines.add<Slice<float>>("lines", 0, ms::Shape{2, 3});
+  CHECK(contains(complaint(lines, {6}),
+                 "lines (Slice): ONNX export takes (n, features) and maps (n, H, W, channels); got (1, 2, 3)"));
   // With its nodes in the registry it can be, wherever it stands.
   ms::io::LayerKinds<float> kinds;
   kinds.add("Scale", {}, [](ms::io::OnnxLayer<float>& onnx) {

@@ -126,6 +126,29 @@ TEST_CASE_TEMPLATE("objective: the gradient of every loss is that of its value",
   }
 }
 
+TEST_CASE("objective: a loss on the device says what its sum is divided by") {
+  ms::Context ctx;
+  struct Forgetful {
+    nn::LossValue<float> operator()(ms::Context& c, ms::View<const float> output, const nn::BatchView<float>& batch,
+                                    bool with_gradient) const {
+      return nn::SquaredError{}(c, output, batch, with_gradient);
+    }
+    nn::LossValue<float> on_device(ms::Context& c, ms::View<const float> output, const nn::BatchView<float>& batch,
+                                   bool with_gradient) const {
+      nn::LossValue<float> value = nn::SquaredError{}.on_device(c, output, batch, with_gradient);
+      value.rows = 0;
+      return value;
+    }
+  };
+  const auto output = ms::zeros<float>(ctx, {2, 1}), targets = ms::zeros<float>(ctx, {2, 1});
+  const nn::Objective loss = Forgetful{};
+  const nn::BatchView<float> batch{.inputs = output.view(), .targets = targets.view()};
+  CHECK(loss(ctx, output.view(), batch).mean == 0.0);
+  CHECK(message_of<ms::ArgumentError>([&] { (void)loss.on_device<float>(ctx, output.view(), batch); }) ==
+        "objective: the loss is left on the device as a sum over 0 rows; set LossValue::rows to what the sum is "
+        "divided by");
+}
+
 TEST_CASE("objective: answers of every position count for sequences of labels") {
   ms::Context ctx;
   // Two samples of three tokens, two classes; the last token of the second is wrong.

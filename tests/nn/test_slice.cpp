@@ -69,6 +69,9 @@ TEST_CASE("slice: takes its numbers of each row, and side_by_side puts them ther
             (j < 12 ? maps[static_cast<std::size_t>(i * 12 + j)] : vector[static_cast<std::size_t>(i * 5 + j - 12)]));
     }
   }
+  const auto none = ms::zeros<double>(ctx, {0, 2, 3, 2}), nothing = ms::zeros<double>(ctx, {0, 5});
+  const std::array<ms::View<const double>, 2> empty{none.view(), nothing.view()};
+  CHECK(nn::side_by_side<double>(ctx, empty).shape() == ms::Shape{0, 17});
   nn::Slice<double> first(0, {2, 3, 2}), second(12, {5}), middle(4, {1, 4});
   const auto read = [&](nn::Slice<double>& slice) {
     return ms::to_host(ctx, slice.forward(ctx, rows, {.mode = nn::Mode::evaluation}).output);

@@ -285,7 +285,7 @@ TEST_CASE("trainer: what goes wrong in steps that are not waited for holds the w
   });
   check_held(mislabelled, [&] {
     CHECK(message_of<ms::DataError>([&] { (void)trainer.metrics(); }) ==
-          "training: step 2: the label of row 3 is out of range; classes are numbered from 0 to one less than the "
+          "training: step 2: label 3 of the batch is out of range; classes are numbered from 0 to one less than the "
           "network has outputs, binary labels are 0 and 1; check the labels, or give the last layer more outputs");
   });
   trainer.step(good);
@@ -314,7 +314,7 @@ TEST_CASE("trainer: a label that a binary loss does not know holds the weights")
   const auto before = weights();
   trainer.step(support::make_batch<double>(ctx, {3, 2}, {1, 2, 3, 4, 5, 6}, {0, 1, 2}));
   CHECK(contains(message_of<ms::DataError>([&] { (void)trainer.metrics(); }),
-                 "training: step 1: the label of row 2 is out of range"));
+                 "training: step 1: label 2 of the batch is out of range"));
   CHECK(weights() == before);
   CHECK(sgd.steps() == 0);
   trainer.step(support::make_batch<double>(ctx, {3, 2}, {1, 2, 3, 4, 5, 6}, {0, 1, 1}));

@@ -22,8 +22,8 @@
 namespace meristem {
 inline namespace MERISTEM_BACKEND {
 
-/// How the products of dense layers with float32 numbers are computed on the GPU. Convolutions, and all that growth
-/// measures and solves, are in full precision whatever it says, as is everything on the CPU.
+/// How the products of dense layers with float32 numbers are computed on the GPU. Convolutions, and
+/// growth's statistics and solver, are in full precision whatever it says, as is everything on the CPU.
 enum class MatmulPrecision {
   full,  ///< IEEE float32
   tf32,  ///< 10-bit mantissa inputs on tensor cores; a choice the user makes, never a default

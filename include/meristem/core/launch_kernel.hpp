@@ -167,8 +167,8 @@ void launch(Context& ctx, dim3 grid, dim3 block, std::size_t shared_bytes, Args.
   detail::check_launch_shape(kernel_name<Kernel>(), grid, block);
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
 #if MERISTEM_GPU
+  const cudaStream_t stream = ctx.stream();  // makes the context's device the current one
   if (shared_bytes > (std::size_t{48} << 10)) detail::allow_shared_memory<Kernel>(ctx, shared_bytes);
-  const cudaStream_t stream = ctx.stream();
   detail::require_no_error_before<Kernel>();
   Kernel<<<grid, block, shared_bytes, stream>>>(args...);
   const cudaError_t status = cudaGetLastError();

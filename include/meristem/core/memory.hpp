@@ -149,7 +149,11 @@ class Memory {
     return block;
   }
   void give_back(void* block) noexcept {
+    int current = device_;
+    const bool known = cudaGetDevice(&current) == cudaSuccess;
     if (cudaSetDevice(device_) == cudaSuccess) cudaFreeAsync(block, stream_.get());
+    // Tensors end anywhere, also where the caller works on another device.
+    if (known && current != device_) cudaSetDevice(current);
   }
 
   int device_;

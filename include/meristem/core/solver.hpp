@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <exception>
 #include <limits>
+#include <memory>
 #include <span>
 #include <string>
 #include <type_traits>
@@ -155,9 +156,10 @@ class Decompositions {
     check_cusolver(cusolverDnXpotrf_bufferSize(ctx.solver(), call.params(), fill, a.rows, type, a.data, a.stride, type,
                                                &device_bytes, &host_bytes),
                    "cusolverDnXpotrf_bufferSize", where);
-    check_cusolver(cusolverDnXpotrf(ctx.solver(), call.params(), fill, a.rows, type, a.data, a.stride, type,
-                                    call.device(device_bytes), device_bytes, host(host_bytes), host_bytes, call.info()),
-                   "cusolverDnXpotrf", where);
+    check_cusolver(
+        cusolverDnXpotrf(ctx.solver(), call.params(), fill, a.rows, type, a.data, a.stride, type,
+                         call.device(device_bytes), device_bytes, host(ctx, host_bytes), host_bytes, call.info()),
+        "cusolverDnXpotrf", where);
     for_each(ctx, a.rows + 1, WriteOutcome<T>{a.data, step, call.info(), outcome});
 #else
     static_cast<void>(ctx);
@@ -184,7 +186,7 @@ class Decompositions {
                    "cusolverDnXsyevd_bufferSize", where);
     check_cusolver(cusolverDnXsyevd(ctx.solver(), call.params(), mode, CUBLAS_FILL_MODE_UPPER, n, type, a.data,
                                     a.stride, type, values, type, call.device(device_bytes), device_bytes,
-                                    host(host_bytes), host_bytes, call.info()),
+                                    host(ctx, host_bytes), host_bytes, call.info()),
                    "cusolverDnXsyevd", where);
     for_each(ctx, n + 1, WriteOutcome<T>{values, 1, call.info(), outcome});
 #else
@@ -207,10 +209,23 @@ class Decompositions {
 #endif
   }
 
- private:
 #if MERISTEM_GPU
-  [[nodiscard]] void* host(std::size_t bytes) { return bytes > 0 ? host_.emplace_back(bytes).data() : nullptr; }
+  Decompositions() = default;
+  Decompositions(const Decompositions&) = delete;
+  Decompositions& operator=(const Decompositions&) = delete;
+  /// The library may still use the workspaces of calls that an exception leaves behind.
+  ~Decompositions() {
+    if (memory_ && std::uncaught_exceptions() > exceptions_) memory_->synchronize();
+  }
 
+ private:
+  [[nodiscard]] void* host(Context& ctx, std::size_t bytes) {
+    memory_ = ctx.memory();
+    return bytes > 0 ? host_.emplace_back(bytes).data() : nullptr;
+  }
+
+  const int exceptions_ = std::uncaught_exceptions();
+  std::shared_ptr<Memory> memory_;
   std::vector<std::vector<unsigned char>> host_;
 #endif
 };
@@ -263,15 +278,6 @@ template <Real T>
 [[nodiscard]] std::int64_t try_potrf(Context& ctx, Triangle triangle, View<T> a,
                                      SourceLocation where = SourceLocation::current()) {
   return detail::cholesky("try_potrf", ctx, triangle, a, where).info;
-}
-
-/// As `try_potrf`, and the diagonal (n) of the factor on the host, which is read anyway.
-template <Real T>
-[[nodiscard]] std::int64_t try_potrf(Context& ctx, Triangle triangle, View<T> a, std::vector<double>& diagonal,
-                                     SourceLocation where = SourceLocation::current()) {
-  detail::Factorization result = detail::cholesky("try_potrf", ctx, triangle, a, where);
-  diagonal = std::move(result.diagonal);
-  return result.info;
 }
 
 /// As `try_potrf`, but throws SolverError with the order of the failing minor.

@@ -12,8 +12,8 @@
 namespace meristem::data {
 
 /// The pixels and labels of a set on the device. Its batches are those of the set, to the last bit; a launch gathers,
-/// crops, flips and normalises them, and nothing but indices leaves the host. It refers to the set, which must outlive
-/// it and keep its pixels.
+/// crops, flips and normalises them, and nothing but indices and a table of what each byte stands for leaves the host.
+/// It refers to the set, which must outlive it and keep its pixels, and serves the Context it was made with.
 class DeviceImages {
  public:
   /// Copies the set: `set.pixels.size()` bytes, and 4 for each label. Throws DataError for an inconsistent set.
@@ -22,6 +22,9 @@ class DeviceImages {
   /// Whether that is worth it: on a GPU, if the set takes at most a quarter of its memory. On the CPU there is nothing
   /// to gain.
   [[nodiscard]] static bool fits(const Context& ctx, const ImageSet& set);
+
+  /// Throws ArgumentError for a Context whose memory the pixels are not in.
+  void require_context(const Context& ctx) const;
 
   [[nodiscard]] const ImageSet& set() const { return *set_; }
   [[nodiscard]] std::int64_t size() const { return set_->size(); }

@@ -11,6 +11,12 @@ MERISTEM_INLINE DeviceImages::DeviceImages(Context& ctx, const ImageSet& set) : 
   labels_ = from_host<std::int32_t>(ctx, {set.size()}, set.labels);
 }
 
+MERISTEM_INLINE void DeviceImages::require_context(const Context& ctx) const {
+  if (size() == 0 || pixels_.memory() == ctx.memory().get()) return;
+  throw ArgumentError(
+      concat(set_->source, ": the images are in the memory of another Context; make DeviceImages with this one"));
+}
+
 MERISTEM_INLINE bool DeviceImages::fits([[maybe_unused]] const Context& ctx, [[maybe_unused]] const ImageSet& set) {
 #if MERISTEM_GPU
   return set.pixels.size() <= ctx.properties().totalGlobalMem / 4;

@@ -90,6 +90,7 @@ nn::Batch<T> ImageBatches<T>::operator()(Context& ctx, std::span<const std::int6
 
 template <Real T>
 nn::Batch<T> ImageBatches<T>::gather(Context& ctx, std::span<const std::int64_t> indices, const Shape& shape) const {
+  device_->require_context(ctx);
   nn::Batch<T> batch;
   batch.inputs = meristem::empty<T>(ctx, shape);
   batch.labels = meristem::empty<std::int32_t>(ctx, {shape[0]});

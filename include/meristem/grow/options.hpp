@@ -25,8 +25,8 @@ struct GrowerOptions {
   Method method = tiny();
   When when = {};  ///< read by Grower::grow_when_due and, for its ends, by Grower::over
   Where where = Where::all;
-  /// Whether streams, which skip connections tie together, grow as well as hidden layers. In a growth step a stream
-  /// gets units from one of its sources, the one that gains most by the rule for where to grow.
+  /// Whether streams, which skip connections tie together, grow as well as hidden layers. The sources of a stream share
+  /// its new channels: of the units of all of them those go in that lower the loss most.
   Widths widths = Widths::hidden;
   /// Whether residual blocks join at the places that `find_places` finds; an empty one is the identity. At most
   /// one does in a growth step: that of the place which is worth most, norms and biases paid for. Where the rule picks

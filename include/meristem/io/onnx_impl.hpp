@@ -187,10 +187,8 @@ std::string OnnxLayer<T>::slice(const nn::Description<T>& told) {
   const std::string row = node("Slice", {input_, shape_constant({told.first}),
                                          shape_constant({told.first + told.shape.size()}), shape_constant({1})});
   if (told.shape.rank() == 1) return row;
-  std::vector<std::int64_t> shape{0};
-  for (int axis = 0; axis < told.shape.rank(); ++axis) shape.push_back(told.shape[axis]);
-  const std::string y = node("Reshape", {row, shape_constant(shape)});
-  return told.shape.rank() == 3 ? transposed(y, {0, 3, 1, 2}) : y;
+  const std::string maps = node("Reshape", {row, shape_constant({0, told.shape[0], told.shape[1], told.shape[2]})});
+  return transposed(maps, {0, 3, 1, 2});
 }
 
 template <Real T>
@@ -244,15 +242,17 @@ OnnxGraph OnnxWriter<T>::run(nn::Layer<T>& network, const Shape& sample) {
 template <Real T>
 auto OnnxWriter<T>::write(nn::Layer<T>& layer, const Value& x) -> Value {
   const Shape shape = layer.output_shape(x.shape);
-  if (x.shape.rank() != 2 && x.shape.rank() != 4) {
+  nn::Description<T> told = layer.description();
+  for (const Shape& each : {x.shape, shape}) {
+    // Of a sequence the layer that gives such a shape is named.
+    if (each.rank() == 2 || each.rank() == 4 || told.op == nn::Operator::sequence) continue;
     throw ArgumentError(
-        concat(layer.label(), ": ONNX export takes (n, features) and maps (n, H, W, channels); got ", x.shape));
+        concat(layer.label(), ": ONNX export takes (n, features) and maps (n, H, W, channels); got ", each));
   }
   if (shape.size() == 0) {
     throw ArgumentError(concat(layer.label(), ": its output of shape ", shape, " is empty; ONNX has no such layers"));
   }
   OnnxLayer<T> nodes(*ctx_, target_, layer, x.name, x.shape);
-  nn::Description<T> told = layer.description();
   if (const auto* kind = kinds_->find(kind_of(layer, told)); kind && kind->onnx) {
     return {kind->onnx(nodes), shape};
   }

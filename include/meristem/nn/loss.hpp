@@ -76,7 +76,7 @@ template <Real T>
 /// [0, classes) or, where a batch has none, against targets of the logits' shape: probabilities of the classes. With
 /// label smoothing ε the target is 1 - ε + ε/classes at the label and ε/classes elsewhere (C. Szegedy et al., 2016).
 /// An answer is right if the largest logit is at the label.
-struct CrossEntropy {
+struct CrossEntropy final {
   double label_smoothing = 0.0;
 
   template <Real T>
@@ -126,7 +126,7 @@ struct CrossEntropy {
 };
 
 /// Mean over samples of the squared distance Σ (output - target)².
-struct SquaredError {
+struct SquaredError final {
   template <Real T>
   [[nodiscard]] LossValue<T> operator()(Context& ctx, View<const T> output, View<const std::type_identity_t<T>> target,
                                         bool with_gradient = true) const {
@@ -159,7 +159,7 @@ struct SquaredError {
 };
 
 /// Mean over samples of Σ e²/2 where |e| ≤ delta, else Σ delta (|e| - delta/2), e = output - target (P. Huber, 1964).
-struct Huber {
+struct Huber final {
   double delta = 1.0;
 
   template <Real T>
@@ -184,7 +184,7 @@ struct Huber {
 /// Mean over samples of Σ -t log p - (1 - t) log(1 - p), p = 1 / (1 + exp(-output)), against targets t in [0, 1] or
 /// labels 0 and 1, one for each output. An answer is right if all outputs of the sample lie on the side of 0 on which
 /// their targets lie of 1/2.
-struct BinaryCrossEntropy {
+struct BinaryCrossEntropy final {
   template <Real T>
   [[nodiscard]] LossValue<T> operator()(Context& ctx, View<const T> output,
                                         const std::type_identity_t<BatchView<T>>& batch,
@@ -281,7 +281,7 @@ class Objective {
   }
 
   /// The same, not read if the loss can be left on the device: see LossValue::sums. The library's can, and one that has
-  /// an `on_device` of its own.
+  /// an `on_device` of its own. Throws ArgumentError for sums over no rows.
   template <Real T>
   [[nodiscard]] LossValue<T> on_device(Context& ctx, View<const T> output,
                                        const std::type_identity_t<BatchView<T>>& batch,
@@ -315,6 +315,10 @@ class Objective {
                            bool with_gradient) {
     if (!loss) throw ArgumentError(concat("objective: the loss is not made for networks of ", dtype_name<T>));
     LossValue<T> value = loss(ctx, output, batch, with_gradient);
+    if (!value.sums.empty() && value.rows < 1) {
+      throw ArgumentError(concat("objective: the loss is left on the device as a sum over ", value.rows,
+                                 " rows; set LossValue::rows to what the sum is divided by"));
+    }
     if (with_gradient && value.gradient.shape() != output.shape()) {
       throw ShapeError(concat("objective: the gradient has shape ", value.gradient.shape(), " for outputs of shape ",
                               output.shape(), "; they must be equal"));

@@ -54,21 +54,20 @@ Tensor<T> Slice<T>::do_backward(Context& ctx, View<const T> input, const Trace<T
 template <Real T>
 Tensor<T> side_by_side(Context& ctx, std::span<const View<const T>> inputs) {
   if (inputs.empty()) throw ArgumentError("side_by_side: there are no inputs");
-  const auto samples = [](View<const T> input) { return input.rank() > 0 ? input.extent(0) : 0; };
-  const std::int64_t n = samples(inputs.front());
+  const std::int64_t n = inputs.front().rank() > 0 ? inputs.front().extent(0) : 0;
+  const auto columns_of = [](View<const T> input) { return input.shape().with(0, 1).size(); };
   std::int64_t features = 0;
   for (const View<const T>& input : inputs) {
     if (input.rank() == 0 || input.extent(0) != n) {
       throw ShapeError(concat("side_by_side: inputs of shapes ", inputs.front().shape(), " and ", input.shape(),
                               "; their first axes are the samples and must agree"));
     }
-    features += n > 0 ? input.size() / n : 0;
+    features += columns_of(input);
   }
   Tensor<T> result(ctx, {n, features});
   std::int64_t first = 0;
   for (const View<const T>& input : inputs) {
-    if (n == 0) break;
-    const std::int64_t columns = input.size() / n;
+    const std::int64_t columns = columns_of(input);
     kernels::copy_columns<T>(ctx, input.reshape({n, columns}), 0, result.view(), first, columns);
     first += columns;
   }

@@ -220,7 +220,7 @@ template <Real T>
 /// targets[i] = labels[i]. Returns the index (1) of the first label other than 0 and 1, in device memory, or
 /// LossSums::no_row. Throws ShapeError unless both are contiguous and of one size.
 template <Real T>
-Tensor<std::int64_t> binary_targets(Context& ctx, View<const std::int32_t> labels, View<T> targets) {
+[[nodiscard]] Tensor<std::int64_t> binary_targets(Context& ctx, View<const std::int32_t> labels, View<T> targets) {
   detail::require_contiguous("binary_targets", "labels", labels);
   detail::require_contiguous("binary_targets", "targets", targets);
   if (labels.size() != targets.size()) {

@@ -1,7 +1,7 @@
 // Two-dimensional convolution as a matrix product whose patch matrix is never formed, by hand-written tile kernels.
 //
 //   forward            y[n, j, k]   = bias[k] + Σ_(t, c) x[n, j·stride - padding + t·dilation, c] · w[k, t, c]
-//   backward_data      dx[n, i, c]  = Σ_(j, t: j·stride - padding + t·dilation = i) Σ_k dy[n, j, k] · w[k, t, c]
+//   backward_data      dx[n, i, c]  = or += Σ_(j, t: j·stride - padding + t·dilation = i) Σ_k dy[n, j, k] · w[k, t, c]
 //   backward_weights   dw[k, t, c]  = or += Σ_(n, j) dy[n, j, k] · x[n, j·stride - padding + t·dilation, c]
 //
 // with positions i, j and taps t along both axes. Maps are (images, height, width, channels), weights are (out, kernel

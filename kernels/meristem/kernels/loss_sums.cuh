@@ -19,7 +19,8 @@ struct LossSums {
 
   double loss;           ///< Σ of the rows' losses
   std::int64_t correct;  ///< rows whose answer is right
-  std::int64_t bad_row;  ///< the first row whose label is out of range; the sums leave such rows out, or mean nothing
+  /// The first label that is out of range, counted through the batch; the sums leave its row out, or mean nothing.
+  std::int64_t bad_row;
 };
 
 namespace detail {

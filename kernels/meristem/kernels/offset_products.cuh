@@ -192,8 +192,9 @@ void with_kernel(Context& ctx, View<const T> a, View<const T> b, std::span<const
 /// to add (+=) the result of products[i], (channels, offsets, channels of b), over that many positions of the slab's
 /// maps; it is called from several threads, but never at the same time for the same i and slab.
 ///
-/// a (n, Ha, Wa, A) and b (n, Hb, Wb, B) are contiguous; b may be a. Scratch memory: about four megabytes, or a
-/// sample for each slab. Throws ShapeError for maps that do not fit each other.
+/// a (n, Ha, Wa, A) and b (n, Hb, Wb, B) are contiguous; b may be a. Scratch memory: by BLAS about four megabytes,
+/// or a sample for each slab; by the kernel a matrix of A·B numbers for each slab of each product and offset, all at
+/// once. Throws ShapeError for maps that do not fit each other.
 template <Real T, class Target>
 void accumulate_offset_products(Context& ctx, View<const std::type_identity_t<T>> a,
                                 View<const std::type_identity_t<T>> b, std::span<const OffsetProduct> products,

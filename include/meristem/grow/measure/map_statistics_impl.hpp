@@ -112,6 +112,7 @@ void MapStatistics<T>::merge(Context& ctx, const MapStatistics& other) {
     if (mine) mine->merge(ctx, *theirs);
   };
   if (seen_again_ == 0 && other.seen_again_ == 0) {
+    s1_ = {};
     join(s_, other.s_);
     join(m_, other.m_);
     join(fisher_, other.fisher_);

@@ -82,13 +82,13 @@ struct AddRidge {
   }
 };
 
-/// The lower triangle of a becomes that of the identity, unless the decomposition that made it succeeded.
+/// The lower triangle of a becomes that of ∞ I, whose inverse is 0, unless the decomposition that made it succeeded.
 template <class T>
-struct IdentityUnless {
+struct InfiniteUnless {
   const double* outcome;
   View<T> a;
   MERISTEM_HD void operator()(std::int64_t i, std::int64_t j) const {
-    if (outcome[0] != 0.0 && j <= i) a(i, j) = i == j ? T(1) : T(0);
+    if (outcome[0] != 0.0 && j <= i) a(i, j) = i == j ? static_cast<T>(HUGE_VAL) : T(0);
   }
 };
 

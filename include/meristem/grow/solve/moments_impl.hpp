@@ -107,6 +107,8 @@ Extents require_moments(Context& ctx, const Moments<T>& moments, bool with_fishe
 
 template <Real T>
 void damp_known(Context& ctx, double share, Tensor<T>& a, std::vector<double>& variances) {
+  if (!(share >= 0.0) || std::isinf(share))
+    throw ArgumentError(concat("damp: the share is ", share, "; it is 0 or more"));
   const auto p = static_cast<std::int64_t>(variances.size());
   if (p == 0 || share == 0.0) return;
   const double largest = *std::max_element(variances.begin(), variances.end());
@@ -129,10 +131,8 @@ namespace meristem::grow {
 
 template <Real T>
 void damp(Context& ctx, double share, Tensor<T>& a) {
-  if (!(share >= 0.0) || std::isinf(share))
-    throw ArgumentError(concat("damp: the share is ", share, "; it is 0 or more"));
-  if (detail::require_square("damp: the matrix", a) == 0 || share == 0.0) return;
-  std::vector<double> variances = detail::diagonal<T>(ctx, a.view());
+  std::vector<double> variances;
+  if (detail::require_square("damp: the matrix", a) > 0 && share != 0.0) variances = detail::diagonal<T>(ctx, a.view());
   detail::damp_known(ctx, share, a, variances);
 }
 

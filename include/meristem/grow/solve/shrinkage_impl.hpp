@@ -110,8 +110,8 @@ struct Products {
 
 /// The share whose solutions explain most. For each, `explain(whitening, products, calls)` is given the whitening of
 /// s + share I and writes for the solution A of each half the parts, `terms` of them, of its inner product with the
-/// other half's cross moment to products(0, half, ·), and of its squared norm to products(1, half, ·). Nothing is read
-/// before all shares are done: where a factor breaks down the solution explains little or is not a number.
+/// other half's cross moment to products(0, half, ·), and of its squared norm to products(1, half, ·), which are read
+/// when all shares are done. Where a factor breaks down the solution is 0 and explains nothing.
 template <Real U, class Explain>
 [[nodiscard]] double validated_damping(Context& ctx, View<const U> s, std::int64_t terms, Explain&& explain) {
   constexpr auto shares = static_cast<std::int64_t>(damping_shares.size());

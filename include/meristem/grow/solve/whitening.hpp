@@ -64,7 +64,7 @@ class Whitening {
   }
 
   /// W = L⁻¹ with L Lᵀ = s + share I, for s (p, p) of unit diagonal, or 0 where there is nothing. Waits for nothing:
-  /// where rounding outweighs the share and the factorisation breaks down, W is the identity.
+  /// where rounding outweighs the share and the factorisation breaks down, W is 0.
   [[nodiscard]] static Whitening damped(Context& ctx, View<const T> s, double share,
                                         meristem::detail::Decompositions& calls) {
     const std::int64_t p = s.extent(0);
@@ -76,7 +76,7 @@ class Whitening {
     for_each(ctx, p, p, detail::AddRidge<T>{s, static_cast<T>(share), result.matrix_.view()});
     Tensor<double> outcome(ctx, {1 + p});
     calls.factorize(ctx, Triangle::lower, result.matrix_.view(), outcome.data());
-    for_each(ctx, p, p, detail::IdentityUnless<T>{outcome.data(), result.matrix_.view()});
+    for_each(ctx, p, p, detail::InfiniteUnless<T>{outcome.data(), result.matrix_.view()});
     return result;
   }
 
