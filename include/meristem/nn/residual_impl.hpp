@@ -43,8 +43,8 @@ Trace<T> Residual<T>::do_forward(Context& ctx, View<const T> input, const Pass<T
   BatchNorm<T>* const norm = adding_norm();
   BatchMoments<T> moments;
   Trace<T> body =
-      body_.forward_first(count > 0 ? count - 1 : 0, ctx, input, pass, norm != nullptr ? &moments : nullptr);
-  Trace<T> shortcut = shortcut_.forward_first(shortcut_.size(), ctx, input, pass);
+      body_.forward_range(0, count > 0 ? count - 1 : 0, ctx, input, pass, norm != nullptr ? &moments : nullptr);
+  Trace<T> shortcut = shortcut_.forward_range(0, shortcut_.size(), ctx, input, pass);
   Trace<T> trace;
   if (norm != nullptr) {
     body.children.push_back(norm->forward_added(ctx, body.output, shortcut.output, pass, std::move(moments)));

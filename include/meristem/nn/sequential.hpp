@@ -63,10 +63,14 @@ class Sequential final : public Layer<T> {
 
   [[nodiscard]] std::int64_t multiply_adds(const Shape& input) const override;
 
-  /// `forward` of the first `count` layers alone, for a container that runs the others in its own way. `next` gets the
-  /// statistics that the layer before a BatchNorm took for it, if that is the layer after them; null: it need not.
-  [[nodiscard]] Trace<T> forward_first(std::size_t count, Context& ctx, View<const T> input, const Pass<T>& pass,
-                                       BatchMoments<T>* next = nullptr);
+  /// `forward` of layers `first` to `last - 1` alone, whose traces are the first ones then. `next` gets the statistics
+  /// that the layer before a BatchNorm took for it, if that is layer `last`; null: it need not.
+  [[nodiscard]] Trace<T> forward_range(std::size_t first, std::size_t last, Context& ctx, View<const T> input,
+                                       const Pass<T>& pass, BatchMoments<T>* next = nullptr);
+
+  /// Whether in training mode layer `index` takes the statistics for a BatchNorm behind it. Passes that are cut between
+  /// the two may round otherwise than a whole one.
+  [[nodiscard]] bool takes_statistics(std::size_t index);
 
   /// `backward` of the first `count` layers alone, onto `sum` if there is one; `output_gradient` is that at the output
   /// of the last of them. The trace may have more of them.
@@ -81,7 +85,7 @@ class Sequential final : public Layer<T> {
   void describe(Description<T>& description) override;
 
   [[nodiscard]] Trace<T> do_forward(Context& ctx, View<const T> input, const Pass<T>& pass) override {
-    return forward_first(layers_.size(), ctx, input, pass);
+    return forward_range(0, layers_.size(), ctx, input, pass);
   }
 
   [[nodiscard]] Tensor<T> do_backward(Context& ctx, View<const T> input, const Trace<T>& trace,
@@ -103,9 +107,9 @@ class Sequential final : public Layer<T> {
   void check_name(const std::string& name) const;
 
   /// Runs layer `index`. `moments` are those of its input, if the layer before took them, and become those of its
-  /// output, if it takes them for a BatchNorm that follows among the first `readers` layers.
-  [[nodiscard]] Trace<T> run(std::size_t index, std::size_t readers, Context& ctx, View<const T> input,
-                             const Pass<T>& pass, BatchMoments<T>& moments);
+  /// output, if it takes them for a BatchNorm that follows before layer `end`.
+  [[nodiscard]] Trace<T> run(std::size_t index, std::size_t end, Context& ctx, View<const T> input, const Pass<T>& pass,
+                             BatchMoments<T>& moments);
 
   std::vector<Child> layers_;
   std::string reserved_, reserved_for_;

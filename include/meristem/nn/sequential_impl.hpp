@@ -75,29 +75,38 @@ std::int64_t Sequential<T>::multiply_adds(const Shape& input) const {
 }
 
 template <Real T>
-Trace<T> Sequential<T>::run(std::size_t index, std::size_t readers, Context& ctx, View<const T> input,
-                            const Pass<T>& pass, BatchMoments<T>& moments) {
+bool Sequential<T>::takes_statistics(std::size_t index) {
+  if (index + 1 >= layers_.size()) return false;
+  const auto* const conv = dynamic_cast<Conv2d<T>*>(&(*this)[index]);
+  const auto* const norm = conv ? dynamic_cast<BatchNorm<T>*>(&(*this)[index + 1]) : nullptr;
+  return norm && norm->channels() == conv->out_channels();
+}
+
+template <Real T>
+Trace<T> Sequential<T>::run(std::size_t index, std::size_t end, Context& ctx, View<const T> input, const Pass<T>& pass,
+                            BatchMoments<T>& moments) {
   Layer<T>& layer = (*this)[index];
   if (!moments.mean.empty()) {
     return dynamic_cast<BatchNorm<T>&>(layer).forward_added(ctx, input, {}, pass, std::exchange(moments, {}));
   }
-  auto* const conv = pass.mode == Mode::training ? dynamic_cast<Conv2d<T>*>(&layer) : nullptr;
-  auto* const norm = conv && index + 1 < readers ? dynamic_cast<BatchNorm<T>*>(&(*this)[index + 1]) : nullptr;
-  if (!norm || norm->channels() != conv->out_channels()) return layer.forward(ctx, input, pass);
-  const kernels::BatchStatistics<T> statistics = norm->take_moments(ctx, pass, moments);
-  return conv->forward_statistics(ctx, input, pass, statistics);
+  if (pass.mode != Mode::training || index + 1 >= end || !takes_statistics(index)) {
+    return layer.forward(ctx, input, pass);
+  }
+  auto& norm = dynamic_cast<BatchNorm<T>&>((*this)[index + 1]);
+  const kernels::BatchStatistics<T> statistics = norm.take_moments(ctx, pass, moments);
+  return dynamic_cast<Conv2d<T>&>(layer).forward_statistics(ctx, input, pass, statistics);
 }
 
 template <Real T>
-Trace<T> Sequential<T>::forward_first(std::size_t count, Context& ctx, View<const T> input, const Pass<T>& pass,
-                                      BatchMoments<T>* next) {
+Trace<T> Sequential<T>::forward_range(std::size_t first, std::size_t last, Context& ctx, View<const T> input,
+                                      const Pass<T>& pass, BatchMoments<T>* next) {
   Trace<T> trace;
   BatchMoments<T> moments;
-  const std::size_t readers = next != nullptr ? count + 1 : count;
+  const std::size_t end = next != nullptr ? last + 1 : last;
   trace.output = input;
-  if (!pass.forward_only) trace.children.reserve(layers_.size());
-  for (std::size_t i = 0; i < count; ++i) {
-    Trace<T> child = run(i, readers, ctx, trace.output, pass, moments);
+  if (!pass.forward_only) trace.children.reserve(last - first);
+  for (std::size_t i = first; i < last; ++i) {
+    Trace<T> child = run(i, end, ctx, trace.output, pass, moments);
     trace.output = child.output;
     if (!pass.forward_only) {
       trace.children.push_back(std::move(child));

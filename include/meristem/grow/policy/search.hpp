@@ -12,13 +12,14 @@
 #include <meristem/nn/batch.hpp>
 #include <meristem/nn/layer.hpp>
 #include <meristem/nn/loss.hpp>
+#include <meristem/nn/sequential.hpp>
 
 namespace meristem::grow {
 
 namespace detail {
 
-/// Forward passes of a network in training mode that leave no trace in it (Pass::measuring), restarted at the top-level
-/// layer that holds the site: a layer of a sequence, which may be a whole residual block. Other networks run in full.
+/// Forward passes of a network in training mode that leave no trace in it (Pass::measuring), restarted at the layer of
+/// a Sequential that holds the site, which may be a whole residual block. Other networks run in full.
 /// Losses have the same bits as those of full passes.
 template <Real T>
 class SearchPass {
@@ -67,8 +68,8 @@ class SearchPass {
     const auto resume = [&](const Kept& kept) {
       const nn::BatchView<T> batch = kept.batch;
       const View<const T> flow = start_ == 0 ? batch.inputs : kept.flow.view();
-      count_rest(flow.shape(), batch.size());
-      run_rest(ctx, flow, pass, [&](View<const T> output) { add(output, batch, batch.size()); });
+      count_layers(start_, sequence_->size(), flow.shape(), batch.size());
+      add(sequence_->forward_range(start_, sequence_->size(), ctx, flow, pass).output, batch, batch.size());
     };
     if (complete_) {
       for (const Kept& kept : kept_) resume(kept);
@@ -79,21 +80,16 @@ class SearchPass {
       if (first_time) ++batches_;
       if (index < kept_.size()) return resume(kept_[index++]);
       const std::int64_t count = batch.size();
-      if (layers_.empty()) {
+      if (sequence_ == nullptr) {
         multiply_adds_ += count * network_->multiply_adds(batch.inputs.shape().with(0, 1));
         const nn::Trace<T> trace = network_->forward(ctx, batch.inputs, pass);
         add(trace.output, batch, count);
         return;
       }
       // Layers before the change are shown to nobody: nothing about them changes.
-      const nn::Pass<T> silent{.measuring = true};
-      std::vector<nn::Trace<T>> traces;
-      View<const T> flow = batch.inputs;
-      for (std::size_t i = 0; i < start_; ++i) {
-        multiply_adds_ += count * layers_[i]->multiply_adds(flow.shape().with(0, 1));
-        traces.push_back(layers_[i]->forward(ctx, flow, silent));
-        flow = traces.back().output;
-      }
+      const nn::Trace<T> before = sequence_->forward_range(0, start_, ctx, batch.inputs, {.measuring = true});
+      const View<const T> flow = before.output;
+      count_layers(0, start_, batch.inputs.shape(), count);
       const std::int64_t numbers = batch.inputs.size() + (start_ == 0 ? 0 : flow.size());
       const std::int64_t bytes = numbers * static_cast<std::int64_t>(sizeof(T));
       if (first_time && index == kept_.size() && bytes <= bytes_left_) {
@@ -108,8 +104,8 @@ class SearchPass {
       } else {
         bytes_left_ = -1;
       }
-      count_rest(flow.shape(), count);
-      run_rest(ctx, flow, pass, [&](View<const T> output) { add(output, batch, count); });
+      count_layers(start_, sequence_->size(), flow.shape(), count);
+      add(sequence_->forward_range(start_, sequence_->size(), ctx, flow, pass).output, batch, count);
     });
     complete_ = kept_.size() == batches_ && batches_ > 0;
     return mean();
@@ -128,21 +124,12 @@ class SearchPass {
 
   static bool holds(nn::Layer<T>& layer, const nn::Layer<T>& wanted);
 
-  void count_rest(const Shape& flow, std::int64_t samples);
-
-  template <class Use>
-  void run_rest(Context& ctx, View<const T> flow, const nn::Pass<T>& pass, Use&& use) {
-    std::vector<nn::Trace<T>> traces;
-    for (std::size_t i = start_; i < layers_.size(); ++i) {
-      traces.push_back(layers_[i]->forward(ctx, flow, pass));
-      flow = traces.back().output;
-    }
-    use(flow);
-  }
+  /// Multiply-adds of layers `first` to `last - 1` for so many samples of an input of this shape.
+  void count_layers(std::size_t first, std::size_t last, const Shape& input, std::int64_t samples);
 
   nn::Layer<T>* network_;
   std::int64_t bytes_left_;
-  std::vector<nn::Layer<T>*> layers_;  // of a Sequential that holds the changing layer
+  nn::Sequential<T>* sequence_ = nullptr;  // the network, if it is one that holds the changing layer
   std::size_t start_ = 0;
   std::vector<Kept> kept_;
   std::size_t batches_ = 0;

@@ -8,12 +8,11 @@ namespace meristem::grow {
 template <Real T>
 detail::SearchPass<T>::SearchPass(nn::Layer<T>& network, const nn::Layer<T>& changing, std::int64_t most_bytes)
     : network_(&network), bytes_left_(most_bytes) {
-  if (network.description().op != nn::Operator::sequence) return;
-  const std::vector<nn::Layer<T>*> layers = network.children();
-  for (std::size_t i = 0; i < layers.size(); ++i) {
-    if (!holds(*layers[i], changing)) continue;
-    layers_ = layers;
-    start_ = i;
+  auto* const sequence = dynamic_cast<nn::Sequential<T>*>(&network);
+  for (std::size_t i = 0; sequence != nullptr && i < sequence->size(); ++i) {
+    if (!holds((*sequence)[i], changing)) continue;
+    sequence_ = sequence;
+    start_ = i > 0 && sequence->takes_statistics(i - 1) ? i - 1 : i;
     return;
   }
 }
@@ -28,11 +27,13 @@ bool detail::SearchPass<T>::holds(nn::Layer<T>& layer, const nn::Layer<T>& wante
 }
 
 template <Real T>
-void detail::SearchPass<T>::count_rest(const Shape& flow, std::int64_t samples) {
-  Shape shape = flow.with(0, 1);
-  for (std::size_t i = start_; i < layers_.size(); ++i) {
-    multiply_adds_ += samples * layers_[i]->multiply_adds(shape);
-    shape = layers_[i]->output_shape(shape);
+void detail::SearchPass<T>::count_layers(std::size_t first, std::size_t last, const Shape& input,
+                                         std::int64_t samples) {
+  Shape shape = input.with(0, 1);
+  for (std::size_t i = first; i < last; ++i) {
+    nn::Layer<T>& layer = (*sequence_)[i];
+    multiply_adds_ += samples * layer.multiply_adds(shape);
+    shape = layer.output_shape(shape);
   }
 }
 
