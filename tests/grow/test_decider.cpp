@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -11,6 +12,7 @@
 #include <meristem/data/loader.hpp>
 #include <meristem/data/synthetic.hpp>
 #include <meristem/grow/grower.hpp>
+#include <meristem/grow/history.hpp>
 #include <meristem/models/mlp.hpp>
 #include <meristem/optim/sgd.hpp>
 #include <meristem/train/trainer.hpp>
@@ -53,10 +55,22 @@ struct Task {
       ms::models::mlp<float>(ctx, {.inputs = images.image_bytes(), .hidden = {3, 3, 2}, .classes = images.classes()});
   ms::optim::Sgd<float> sgd{net, {.learning_rate = 0.02}};
 
-  std::vector<GrowthReport> grow(GrowerOptions options, int steps = 1) {
+  void train() {
     for (const auto& batch : images.batches<float>(ctx, 20, {.shuffle = true})) {
       ms::train::step<float>(ctx, net, batch, sgd);
     }
+  }
+
+  std::vector<float> outputs() {
+    std::vector<float> all;
+    for (const auto& batch : images.batches<float>(ctx, images.size())) {
+      all = ms::to_host(ctx, net.forward(ctx, batch.inputs, {.measuring = true}).output);
+    }
+    return all;
+  }
+
+  std::vector<GrowthReport> grow(GrowerOptions options, int steps = 1) {
+    train();
     options.statistics_samples = 120;
     options.search_samples = 40;
     options.amplitude.least_relative_decrease = 0.0;
@@ -148,6 +162,62 @@ TEST_CASE("decider: a rule for all candidates keeps the units that lower the los
     };
     const std::size_t best = gain(0) > gain(1) ? (gain(0) > gain(2) ? 0 : 2) : (gain(1) > gain(2) ? 1 : 2);
     CHECK(report.sites[best].added == std::min<std::int64_t>(3, all.sites[best].found));
+  }
+}
+
+TEST_CASE("decider: units that belong together are chosen again where a rule leaves fewer of them") {
+  struct Case {
+    ms::grow::Method method;
+    std::int64_t most, added;
+    bool block;
+  };
+  // Pairs come in twos.
+  for (const Case& one : {Case{ms::grow::net2wider(0.0), 2, 2, false}, Case{ms::grow::paired(), 3, 2, false},
+                          Case{ms::grow::paired(), 3, 2, true}, Case{ms::grow::paired(), 1, 0, false}}) {
+    CAPTURE(one.method->name());
+    CAPTURE(one.most);
+    CAPTURE(one.block);
+    GrowerOptions options{.method = one.method,
+                          .where = one.block ? Where::best_gain : Where::together,
+                          .depth = one.block,
+                          .how_many = HowMany::fixed(4),
+                          .statistics_samples = 120,
+                          .search_samples = 40,
+                          .rule = Decider([&](std::vector<Candidate>& all) {
+                            for (Candidate& site : all) {
+                              CHECK(site.units == 4);
+                              site.at_most(site.report.block.empty() == one.block ? 0 : one.most);
+                            }
+                          })};
+    if (one.block) options.widths = ms::grow::Widths::all;
+    const auto grown = [&](Task& task) {
+      task.train();
+      return ms::grow::Grower<float>(task.net, task.sgd, options).grow(task.ctx, task.images);
+    };
+    Task task, same, replayed;
+    const GrowthReport report = grown(task);
+    std::int64_t sites = 0;
+    for (const auto& site : report.sites) {
+      CAPTURE(site.name);
+      CHECK(site.found == 4);
+      sites += site.added > 0 ? 1 : 0;
+      if (site.added > 0) CHECK(site.added == one.added);
+    }
+    CHECK(sites == (one.added == 0 ? 0 : one.block ? 1 : 3));
+    same.train();
+    const std::vector<float> before = same.outputs(), after = task.outputs();
+    // Sums of some hundred products in another order, in single precision.
+    double most = 0.0, size = 0.0;
+    for (std::size_t i = 0; i < before.size(); ++i) {
+      most = std::max(most, std::abs(static_cast<double>(before[i]) - after[i]));
+      size = std::max(size, std::abs(static_cast<double>(before[i])));
+    }
+    CHECK(most < 1e-5 * size);
+    ms::grow::History history;
+    history.add(1, 10, report);
+    options.replay = std::make_shared<const ms::grow::History>(history);
+    CHECK(grown(replayed).added() == report.added());
+    CHECK(replayed.outputs() == after);
   }
 }
 

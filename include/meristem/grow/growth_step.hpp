@@ -74,8 +74,8 @@ class GrowthStep {
   /// Measures the sites of a turn, and finds units. Throws NumericError that names the site.
   void measure(Turn<T>& turn);
 
-  /// Which of the units found stay. `report`: of the turns before.
-  void decide(Turn<T>& turn, const GrowthReport& report) const;
+  /// Which of the units found stay. `report`: of the turns before. Throws as `measure`.
+  void decide(Turn<T>& turn, const GrowthReport& report);
 
   /// Chooses the amplitude of candidate `index`, and inserts its units if that is accepted.
   SiteReport edit(Turn<T>& turn, std::size_t index);
@@ -125,6 +125,10 @@ class GrowthStep {
                   std::vector<Candidate>& candidates, std::vector<Proposal>& proposals);
   std::vector<Proposal> run(const std::vector<Site<T>>& sites, const MeasurementOptions& options, std::int64_t count,
                             const typename Measurer<T>::Limit& limit);
+
+  [[nodiscard]] MeasurementOptions measurement_options() const;
+  /// Lets the method choose again for a proposal of units that belong together, at most so many this time.
+  void choose_again(const Site<T>& site, std::int64_t most, Proposal& proposal);
 
   SiteReport insert(const Site<T>& site, Candidate& candidate, Proposal& proposal);
   SiteReport insert_block(const Site<T>& site, Candidate& candidate, Proposal& proposal);

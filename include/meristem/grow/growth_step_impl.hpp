@@ -117,7 +117,7 @@ void GrowthStep<T>::measure_places(Turn<T>& turn) {
 }
 
 template <Real T>
-void GrowthStep<T>::decide(Turn<T>& turn, const GrowthReport& report) const {
+void GrowthStep<T>::decide(Turn<T>& turn, const GrowthReport& report) {
   decider_.choose(turn.candidates);
   if (turn.places && !replay_ && !picks_best(options_.where)) {
     Deepens rule{.by_work = options_.budget.short_of_work()};
@@ -133,9 +133,33 @@ void GrowthStep<T>::decide(Turn<T>& turn, const GrowthReport& report) const {
     Proposal& proposal = turn.proposals[i];
     one.units = std::clamp<std::int64_t>(one.units, 0, proposal.insertion.units);
     const bool fewer = one.units < proposal.insertion.units;
-    if (fewer && one.units > 0) keep_best(proposal, one.units);
+    if (fewer && one.units > 0) {
+      if (proposal.together) {
+        choose_again(turn.sites[i], one.units, proposal);
+        one.units = proposal.insertion.units;
+      } else {
+        keep_best(proposal, one.units);
+      }
+    }
     if (fewer || one.units == 0) proposal.report.note = joined(one.why, proposal.report.note);
   }
+}
+
+template <Real T>
+void GrowthStep<T>::choose_again(const Site<T>& site, std::int64_t most, Proposal& proposal) {
+  const std::size_t block = blocks_ ? block_of(site) : 0;
+  const bool opens = blocks_ && block < blocks_->size();
+  if (opens) blocks_->open(block);
+  SiteReport report = std::move(proposal.report);
+  const auto limit = [most](const Site<T>&, std::int64_t, const Choice*) { return most; };
+  proposal = std::move(run({site}, measurement_options(), report.samples, limit).front());
+  if (opens) blocks_->close(block);
+  if (site.tied()) leave_weights(proposal);
+  report.gain = proposal.report.gain;
+  report.slope = proposal.report.slope;
+  report.note = std::move(proposal.report.note);
+  report.seconds += proposal.report.seconds;
+  proposal.report = std::move(report);
 }
 
 template <Real T>
@@ -304,12 +328,7 @@ void GrowthStep<T>::measure_on(std::int64_t count, const std::vector<std::size_t
     if (!choice) asked[now[at]] = one.units;
     return one.units;
   };
-  const MeasurementOptions options{.method = options_.method,
-                                   .fan_out = options_.fan_out,
-                                   .damping = options_.damping,
-                                   .significance = options_.how_many.significance,
-                                   .move_weights = options_.move_weights};
-  std::vector<Proposal> found = run(shown, options, count, limit);
+  std::vector<Proposal> found = run(shown, measurement_options(), count, limit);
   for (std::size_t j = 0; j < now.size(); ++j) {
     Candidate& one = candidates[now[j]];
     if (shown[j].tied()) leave_weights(found[j]);
@@ -329,6 +348,15 @@ void GrowthStep<T>::measure_on(std::int64_t count, const std::vector<std::size_t
     one.unit_slopes = found[j].unit_slopes;
     proposals[now[j]] = std::move(found[j]);
   }
+}
+
+template <Real T>
+MeasurementOptions GrowthStep<T>::measurement_options() const {
+  return {.method = options_.method,
+          .fan_out = options_.fan_out,
+          .damping = options_.damping,
+          .significance = options_.how_many.significance,
+          .move_weights = options_.move_weights};
 }
 
 template <Real T>

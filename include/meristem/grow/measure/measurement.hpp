@@ -70,6 +70,8 @@ struct Proposal {
   /// The network's outputs stay what they are, in training and evaluation mode, up to rounding: no running statistics
   /// have to follow.
   bool preserves_function = false;
+  /// The units belong together: none of them can be left out, see Choice.
+  bool together = false;
 };
 
 /// Gathers the statistics of one site in passes over the same samples, lets the method choose units, and proposes:

@@ -220,6 +220,7 @@ Proposal Measurement<T>::propose() {
   proposal.homogeneous = moments_.homogeneous;
   proposal.search_amplitude = choice_.search_amplitude;
   proposal.preserves_function = choice_.preserves_function;
+  proposal.together = choice_.together;
   return proposal;
 }
 
