@@ -51,9 +51,15 @@ struct Together {
 struct Task {
   ms::Context ctx{{.seed = 3}};
   ms::data::ImageSet images = ms::data::synthetic({.images = 200});
-  ms::nn::Sequential<float> net =
-      ms::models::mlp<float>(ctx, {.inputs = images.image_bytes(), .hidden = {3, 3, 2}, .classes = images.classes()});
-  ms::optim::Sgd<float> sgd{net, {.learning_rate = 0.02}};
+  ms::nn::Sequential<float> net;
+  ms::optim::Sgd<float> sgd;
+
+  explicit Task(ms::nn::Activation activation = ms::nn::Activation::relu)
+      : net(ms::models::mlp<float>(ctx, {.inputs = images.image_bytes(),
+                                         .hidden = {3, 3, 2},
+                                         .classes = images.classes(),
+                                         .activation = activation})),
+        sgd(net, {.learning_rate = 0.02}) {}
 
   void train() {
     for (const auto& batch : images.batches<float>(ctx, 20, {.shuffle = true})) {
@@ -162,6 +168,58 @@ TEST_CASE("decider: a rule for all candidates keeps the units that lower the los
     };
     const std::size_t best = gain(0) > gain(1) ? (gain(0) > gain(2) ? 0 : 2) : (gain(1) > gain(2) ? 1 : 2);
     CHECK(report.sites[best].added == std::min<std::int64_t>(3, all.sites[best].found));
+  }
+}
+
+TEST_CASE("decider: what a candidate gains is that of the units it is left") {
+  // The move gains 10, the units 1, 5 and 2.
+  Candidate known{.report = {.slope = 18.0, .found = 3},
+                  .unit = {.parameters = 4, .multiply_adds = 2},
+                  .fixed = {.parameters = 2, .multiply_adds = 1},
+                  .move_slope = 10.0,
+                  .unit_slopes = {1.0, 5.0, 2.0},
+                  .units = 3};
+  CHECK(known.slope() == 18.0);
+  CHECK(known.gain_per_cost(false) == 18.0 / 14.0);
+  known.at_most(2);
+  CHECK(known.slope() == 17.0);
+  CHECK(known.gain_per_cost(false) == 17.0 / 10.0);
+  CHECK(known.gain_per_cost(true) == 17.0 / 5.0);
+  Candidate unknown = known;
+  unknown.report.slope = 19.0;
+  unknown.unit_slopes.clear();
+  CHECK(unknown.slope() == 16.0);
+  known.at_most(0);
+  CHECK(known.slope() == 0.0);
+  // Three units of 3 each against one of 7 and one of 1.
+  const Candidate many{.report = {.slope = 9.0, .found = 3}, .unit_slopes = {3.0, 3.0, 3.0}, .units = 3};
+  const Candidate one{.report = {.slope = 8.0, .found = 2}, .unit_slopes = {7.0, 1.0}, .units = 2};
+  for (const std::int64_t most : {1, 3}) {
+    std::vector<Candidate> all{many, one};
+    for (Candidate& each : all) each.at_most(most);
+    ms::grow::detail::Best{Where::best_gain}.choose(all);
+    CHECK((all[0].units > 0) == (most == 3));
+    CHECK((all[1].units > 0) == (most == 1));
+  }
+}
+
+TEST_CASE("decider: a site grows with the slope that its candidate had") {
+  for (const auto activation : {ms::nn::Activation::relu, ms::nn::Activation::tanh}) {
+    Task task(activation);
+    std::map<std::string, double> slopes;
+    const auto report = task.grow({.where = Where::together, .rule = Decider([&](std::vector<Candidate>& all) {
+                                                               for (Candidate& one : all) {
+                                                                 CHECK(one.unit_slopes.empty() ==
+                                                                       (activation == ms::nn::Activation::tanh));
+                                                                 one.at_most(2);
+                                                                 slopes[one.report.name] = one.slope();
+                                                               }
+                                                             })})[0];
+    for (const auto& site : report.sites) {
+      CAPTURE(site.name);
+      CHECK(site.found > 2);
+      CHECK(site.slope == doctest::Approx(slopes.at(site.name)).epsilon(1e-12));
+    }
   }
 }
 

@@ -345,6 +345,7 @@ void GrowthStep<T>::measure_on(std::int64_t count, const std::vector<std::size_t
     if (!one.why.empty()) report.note = std::exchange(one.why, {});
     one.report = report;
     one.units = report.found;
+    one.move_slope = found[j].move_slope;
     one.unit_slopes = found[j].unit_slopes;
     proposals[now[j]] = std::move(found[j]);
   }

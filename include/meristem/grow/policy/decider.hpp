@@ -2,10 +2,12 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <limits>
 #include <memory>
+#include <numeric>
 #include <optional>
 #include <string>
 #include <type_traits>
@@ -34,6 +36,7 @@ struct Candidate {
   Cost unit = {};                        ///< what one more unit adds to the network
   Cost fixed = {};                       ///< what its residual block brings beside the units, if that is not there yet
   bool solved = false;                   ///< whether its units are found
+  double move_slope = 0.0;               ///< the part of the report's slope that the move of today's weights has
   std::vector<double> unit_slopes = {};  ///< what each unit lowers the loss by per γ; empty where that is not measured
 
   // Decided.
@@ -53,12 +56,27 @@ struct Candidate {
   /// Whose width it is: the site's name, of a stream that of its first source.
   [[nodiscard]] const std::string& width_name() const { return report.stream.empty() ? report.name : report.stream; }
 
+  /// What its `units` best units and the move of today's weights lower the loss by per γ. Where units are not measured
+  /// one by one, each has an equal share of what all of them gain; 0 for none.
+  [[nodiscard]] double slope() const {
+    if (units <= 0) return 0.0;
+    if (units >= report.found) return report.slope;
+    if (unit_slopes.empty()) {
+      const double share = static_cast<double>(units) / static_cast<double>(report.found);
+      return move_slope + share * (report.slope - move_slope);
+    }
+    std::vector<double> best = unit_slopes;
+    std::sort(best.begin(), best.end(), std::greater<>());
+    best.resize(std::min(best.size(), static_cast<std::size_t>(units)));
+    return std::accumulate(best.begin(), best.end(), move_slope);
+  }
+
   /// Slope per parameter, or per multiply-add, of everything that `units` units bring; -∞ for none.
   [[nodiscard]] double gain_per_cost(bool by_work) const {
     if (units <= 0) return -std::numeric_limits<double>::infinity();
     const std::int64_t each = by_work ? unit.multiply_adds : unit.parameters;
     const std::int64_t once = by_work ? fixed.multiply_adds : fixed.parameters;
-    return report.slope / (static_cast<double>(units) * static_cast<double>(each) + static_cast<double>(once));
+    return slope() / (static_cast<double>(units) * static_cast<double>(each) + static_cast<double>(once));
   }
 };
 

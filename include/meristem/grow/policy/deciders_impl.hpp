@@ -22,7 +22,7 @@ MERISTEM_INLINE void Shares::choose(std::vector<Candidate>& candidates) const {
     std::vector<std::pair<double, Candidate*>> units;
     for (Candidate* const one : members) {
       most = std::max(most, one->report.asked);
-      if (one->report.slope > best->report.slope) best = one;
+      if (one->slope() > best->slope()) best = one;
       measured = measured && std::ssize(one->unit_slopes) == one->units;
       for (const double slope : one->unit_slopes) units.emplace_back(slope, one);
     }
@@ -47,7 +47,7 @@ MERISTEM_INLINE void Shares::choose(std::vector<Candidate>& candidates) const {
 MERISTEM_INLINE void Best::choose(std::vector<Candidate>& candidates) const {
   if (!picks_best(where)) return;
   const auto worth = [&](const Candidate& one) {
-    if (one.units > 0 && where == Where::best_gain) return one.report.slope;
+    if (where == Where::best_gain) return one.slope();
     return one.gain_per_cost(where == Where::best_gain_per_flop);
   };
   const Candidate* best = nullptr;
