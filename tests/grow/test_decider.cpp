@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -28,6 +29,7 @@ using ms::grow::GrowthReport;
 using ms::grow::HowMany;
 using ms::grow::Where;
 using support::contains;
+using support::message_of;
 
 namespace {
 
@@ -35,7 +37,7 @@ namespace {
 struct Together {
   std::int64_t most;
 
-  void operator()(std::vector<Candidate>& candidates) const {
+  void operator()(std::span<Candidate> candidates) const {
     std::vector<Candidate*> order;
     for (Candidate& one : candidates) order.push_back(&one);
     std::stable_sort(order.begin(), order.end(),
@@ -98,7 +100,7 @@ TEST_CASE("decider: functions and objects of any kind decide, one after the othe
     std::vector<std::string>* asked;
     void consider(Candidate& one) const { one.considered = one.report.name != "a", asked->push_back("consider"); }
     void limit(Candidate& one) const { one.at_most(5), asked->push_back("limit"); }
-    void choose(std::vector<Candidate>& all) const { all.back().at_most(0, "last"), asked->push_back("choose"); }
+    void choose(std::span<Candidate> all) const { all.back().at_most(0, "last"), asked->push_back("choose"); }
   };
   const auto even = [&](Candidate& one) { one.at_most(one.units / 2 * 2), asked.push_back("even"); };
   const Decider both = Decider(Everything{&asked}) & even, other = Decider(even) & Everything{&asked};
@@ -171,6 +173,14 @@ TEST_CASE("decider: a rule for all candidates keeps the units that lower the los
   }
 }
 
+TEST_CASE("decider: a rule that changes the order of the candidates is refused") {
+  Task task;
+  const auto reversed = [](std::span<Candidate> all) { std::reverse(all.begin(), all.end()); };
+  CHECK(contains(message_of<ms::ArgumentError>(
+                     [&] { (void)task.grow({.where = Where::together, .rule = Decider(reversed)}); }),
+                 "a rule put the candidate layer3 in the place of layer1; leave the candidates in their order"));
+}
+
 TEST_CASE("decider: what a candidate gains is that of the units it is left") {
   // The move gains 10, the units 1, 5 and 2.
   Candidate known{.report = {.slope = 18.0, .found = 3},
@@ -207,7 +217,7 @@ TEST_CASE("decider: a site grows with the slope that its candidate had") {
   for (const auto activation : {ms::nn::Activation::relu, ms::nn::Activation::tanh}) {
     Task task(activation);
     std::map<std::string, double> slopes;
-    const auto report = task.grow({.where = Where::together, .rule = Decider([&](std::vector<Candidate>& all) {
+    const auto report = task.grow({.where = Where::together, .rule = Decider([&](std::span<Candidate> all) {
                                                                for (Candidate& one : all) {
                                                                  CHECK(one.unit_slopes.empty() ==
                                                                        (activation == ms::nn::Activation::tanh));
@@ -241,7 +251,7 @@ TEST_CASE("decider: units that belong together are chosen again where a rule lea
                           .how_many = HowMany::fixed(4),
                           .statistics_samples = 120,
                           .search_samples = 40,
-                          .rule = Decider([&](std::vector<Candidate>& all) {
+                          .rule = Decider([&](std::span<Candidate> all) {
                             for (Candidate& site : all) {
                               CHECK(site.units == 4);
                               site.at_most(site.report.block.empty() == one.block ? 0 : one.most);
@@ -312,7 +322,7 @@ TEST_CASE("decider: of the sites that a rule leaves, the best one grows") {
   const std::string best = grown(free);
   Task second;
   const GrowthReport without =
-      second.grow({.where = Where::best_gain, .rule = Decider([&](std::vector<Candidate>& all) {
+      second.grow({.where = Where::best_gain, .rule = Decider([&](std::span<Candidate> all) {
                                                 for (Candidate& one : all) {
                                                   if (one.report.name == best) one.at_most(0, "not this one");
                                                 }

@@ -74,7 +74,8 @@ class GrowthStep {
   /// Measures the sites of a turn, and finds units. Throws NumericError that names the site.
   void measure(Turn<T>& turn);
 
-  /// Which of the units found stay. `report`: of the turns before. Throws as `measure`.
+  /// Which of the units found stay. `report`: of the turns before. Throws as `measure`, and
+  /// ArgumentError for a rule that changed the order of the candidates.
   void decide(Turn<T>& turn, const GrowthReport& report);
 
   /// Chooses the amplitude of candidate `index`, and inserts its units if that is accepted.

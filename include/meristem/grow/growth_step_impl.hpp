@@ -119,6 +119,11 @@ void GrowthStep<T>::measure_places(Turn<T>& turn) {
 template <Real T>
 void GrowthStep<T>::decide(Turn<T>& turn, const GrowthReport& report) {
   decider_.choose(turn.candidates);
+  for (std::size_t i = 0; i < turn.sites.size(); ++i) {
+    if (turn.candidates[i].report.name == turn.sites[i].name) continue;
+    throw ArgumentError(concat("growth: a rule put the candidate ", turn.candidates[i].report.name, " in the place of ",
+                               turn.sites[i].name, "; leave the candidates in their order, and sort pointers to them"));
+  }
   if (turn.places && !replay_ && !picks_best(options_.where)) {
     Deepens rule{.by_work = options_.budget.short_of_work()};
     for (const SiteReport& site : report.sites) {

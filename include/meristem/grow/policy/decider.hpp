@@ -9,6 +9,7 @@
 #include <memory>
 #include <numeric>
 #include <optional>
+#include <span>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -81,13 +82,13 @@ struct Candidate {
 };
 
 /// Decides about candidates; any object is one that has some of these members, and any function that takes a
-/// `Candidate&`, for `limit`, or a `std::vector<Candidate>&`, for `choose`:
+/// `Candidate&`, for `limit`, or a `std::span<Candidate>`, for `choose`:
 ///
 /// - `consider(Candidate&) const`, before anything is measured: whether the site takes part, and on how many samples;
 /// - `limit(Candidate&) const`, how many units it may get: before they are found, and once more, `solved`, when
 ///   `report.found` are. For fewer than these the method chooses again;
-/// - `choose(std::vector<Candidate>&) const`, of all that were measured in the same passes which get how many of the
-///   units found. Those that lower the loss most stay.
+/// - `choose(std::span<Candidate>) const`, of all that were measured in the same passes which get how many of the
+///   units found. Those that lower the loss most stay. The candidates keep their order: sort pointers to them.
 ///
 /// `Decider(a) & b` asks `a`, then `b`.
 class Decider {
@@ -99,19 +100,19 @@ class Decider {
   Decider(Rule rule) requires(!std::is_same_v<Rule, Decider>) {  // NOLINT: implicit on purpose
     constexpr bool considers = requires(const Rule& r, Candidate& c) { r.consider(c); };
     constexpr bool limits = requires(const Rule& r, Candidate& c) { r.limit(c); };
-    constexpr bool chooses = requires(const Rule& r, std::vector<Candidate>& all) { r.choose(all); };
+    constexpr bool chooses = requires(const Rule& r, std::span<Candidate> all) { r.choose(all); };
     constexpr bool one = std::is_invocable_v<const Rule&, Candidate&>;
-    constexpr bool several = std::is_invocable_v<const Rule&, std::vector<Candidate>&>;
+    constexpr bool several = std::is_invocable_v<const Rule&, std::span<Candidate>>;
     static_assert(considers || limits || chooses || one || several,
-                  "a rule is a function of a Candidate& or a std::vector<Candidate>&, or has one of the members "
+                  "a rule is a function of a Candidate& or a std::span<Candidate>, or has one of the members "
                   "consider, limit and choose, all const");
     const auto kept = std::make_shared<const Rule>(std::move(rule));
     Functions made;
     if constexpr (considers) made.consider = [kept](Candidate& c) { kept->consider(c); };
     if constexpr (limits) made.limit = [kept](Candidate& c) { kept->limit(c); };
-    if constexpr (chooses) made.choose = [kept](std::vector<Candidate>& all) { kept->choose(all); };
+    if constexpr (chooses) made.choose = [kept](std::span<Candidate> all) { kept->choose(all); };
     if constexpr (one && !limits) made.limit = [kept](Candidate& c) { (*kept)(c); };
-    if constexpr (several && !chooses) made.choose = [kept](std::vector<Candidate>& all) { (*kept)(all); };
+    if constexpr (several && !chooses) made.choose = [kept](std::span<Candidate> all) { (*kept)(all); };
     rules_.push_back(std::move(made));
   }
 
@@ -125,7 +126,7 @@ class Decider {
       if (rule.limit) rule.limit(candidate);
     }
   }
-  void choose(std::vector<Candidate>& candidates) const {
+  void choose(std::span<Candidate> candidates) const {
     for (const Functions& rule : rules_) {
       if (rule.choose) rule.choose(candidates);
     }
@@ -139,7 +140,7 @@ class Decider {
  private:
   struct Functions {
     std::function<void(Candidate&)> consider, limit;
-    std::function<void(std::vector<Candidate>&)> choose;
+    std::function<void(std::span<Candidate>)> choose;
   };
 
   std::vector<Functions> rules_;
