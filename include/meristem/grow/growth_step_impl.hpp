@@ -299,7 +299,7 @@ void GrowthStep<T>::measure_sites(const std::vector<Site<T>>& sites, std::vector
       const SiteReport& report = proposals[i].report;
       const double lambda = report.lambda.empty() ? 0.0 : report.lambda.front();
       if (candidates[i].samples == unlimited && count < most && report.threshold > 0.0 && report.asked > 0 &&
-          judge(lambda, report.lambda_error, options_.how_many.significance, count, most) == Evidence::open) {
+          judge(lambda, report.lambda_error, options_.how_many.least_significance(), count, most) == Evidence::open) {
         counts[i] = count > most / 2 ? most : 2 * count;
         candidates[i] = candidate(sites[i]);
         later.push_back(i);
@@ -345,7 +345,7 @@ void GrowthStep<T>::measure_on(std::int64_t count, const std::vector<std::size_t
     report.asked = asked[now[j]];
     report.found = found[j].insertion.units;
     report.samples = count;
-    const double c = options_.how_many.significance;
+    const double c = options_.how_many.least_significance();
     if (c > 0.0) report.lambda_error = report.threshold / c;
     if (!one.why.empty()) report.note = std::exchange(one.why, {});
     one.report = report;
@@ -361,7 +361,7 @@ MeasurementOptions GrowthStep<T>::measurement_options() const {
   return {.method = options_.method,
           .fan_out = options_.fan_out,
           .damping = options_.damping,
-          .significance = options_.how_many.significance,
+          .significance = options_.how_many.least_significance(),
           .move_weights = options_.move_weights};
 }
 
