@@ -11,10 +11,12 @@
 #include <vector>
 
 #include <meristem/data/loader.hpp>
+#include <meristem/data/sample_set.hpp>
 #include <meristem/data/synthetic.hpp>
 #include <meristem/grow/grower.hpp>
 #include <meristem/grow/history.hpp>
 #include <meristem/models/mlp.hpp>
+#include <meristem/nn/loss.hpp>
 #include <meristem/optim/sgd.hpp>
 #include <meristem/train/trainer.hpp>
 #include <support/check.hpp>
@@ -145,6 +147,39 @@ TEST_CASE("decider: a limit of one's own holds before the units are found, and a
   CHECK(report.sites[1].added == 1);
   CHECK(report.sites[2].added > 1);
   CHECK(asked["layer2"] == std::vector<bool>{false, true});
+}
+
+TEST_CASE("decider: a limit by what was found holds where random features alone are found") {
+  // x² has no linear part on symmetric inputs.
+  const std::int64_t n = 400;
+  ms::data::SampleSet<double> set{.inputs = support::normal_values<double>(n / 2, 5), .input = {1}, .target = {1}};
+  for (std::size_t i = 0; i < static_cast<std::size_t>(n / 2); ++i) set.inputs.push_back(-set.inputs[i]);
+  for (const double x : set.inputs) set.targets.push_back(x * x);
+  for (const bool limited : {false, true}) {
+    ms::Context ctx({.seed = 3});
+    auto net = ms::models::mlp<double>(ctx, {.inputs = 1, .hidden = {1}, .classes = 1});
+    // No hidden unit is active, so that the constant alone is learned.
+    for (auto* parameter : ms::nn::parameters(net)) parameter->value = ms::zeros<double>(ctx, parameter->value.shape());
+    ms::optim::Sgd<double> sgd(net, {.learning_rate = 0.02});
+    std::vector<std::int64_t> found;
+    const auto rule = [&](Candidate& one) {
+      if (!one.solved) return;
+      found.push_back(one.report.found);
+      if (limited) one.at_most(2);
+    };
+    const auto site = ms::grow::Grower<double>(net, sgd,
+                                               {.how_many = {.at_most = 8},
+                                                .statistics_samples = n,
+                                                .search_samples = n / 4,
+                                                .rule = Decider(rule),
+                                                .loss = ms::nn::SquaredError{}})
+                          .grow(ctx, set)
+                          .sites.at(0);
+    CAPTURE(site.note);
+    CHECK(found == std::vector<std::int64_t>{0});
+    CHECK(contains(site.note, "random features"));
+    CHECK((limited ? site.found == 2 : site.found > 2));
+  }
 }
 
 TEST_CASE("decider: a rule for all candidates keeps the units that lower the loss most") {

@@ -86,7 +86,7 @@ struct Candidate {
 ///
 /// - `consider(Candidate&) const`, before anything is measured: whether the site takes part, and on how many samples;
 /// - `limit(Candidate&) const`, how many units it may get: before they are found, and once more, `solved`, when
-///   `report.found` are. For fewer than these the method chooses again;
+///   `report.found` are. For fewer than these the method chooses again; random features may still fill up to the limit;
 /// - `choose(std::span<Candidate>) const`, of all that were measured in the same passes which get how many of the
 ///   units found. Those that lower the loss most stay. The candidates keep their order: sort pointers to them.
 ///
