@@ -138,6 +138,8 @@ TEST_CASE("decider: a limit of one's own holds before the units are found, and a
                                    asked[one.report.name].push_back(one.solved);
                                    CHECK(one.growth_step == 0);
                                    CHECK(one.unit.parameters == one.fan_in + one.fan_out);
+                                   // Between vectors each weight is used once, and a bias costs nothing.
+                                   CHECK(one.unit.multiply_adds == one.unit.parameters - 1);
                                    CHECK(one.report.lambda.empty() != one.solved);
                                    if (one.report.name == "layer1") one.at_most(0, "it is wide enough");
                                    if (one.solved && one.report.name == "layer2") one.at_most(1);

@@ -105,7 +105,8 @@ class GrowthStep {
   /// Of one forward pass of one sample.
   [[nodiscard]] std::int64_t multiply_adds() const { return network().multiply_adds(*grower_.input_shape); }
   [[nodiscard]] bool work_counts() const {
-    return options_.budget.limits_multiply_adds() || options_.where == Where::best_gain_per_flop;
+    return options_.budget.limits_multiply_adds() || options_.where == Where::best_gain_per_flop ||
+           !options_.rule.empty();
   }
 
   [[nodiscard]] Candidate candidate(const Site<T>& site) const;

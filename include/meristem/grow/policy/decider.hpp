@@ -25,7 +25,8 @@ namespace meristem::grow {
 struct Candidate {
   struct Cost {
     std::int64_t parameters = 0;
-    std::int64_t multiply_adds = 0;  ///< of one forward pass of one sample; 0 where nothing depends on it
+    /// Of one forward pass of one sample; 0 where neither a rule nor a budget depends on it.
+    std::int64_t multiply_adds = 0;
   };
 
   std::int64_t growth_step = 0;  ///< growth steps that the Grower has taken before this one
@@ -115,6 +116,9 @@ class Decider {
     if constexpr (several && !chooses) made.choose = [kept](std::span<Candidate> all) { (*kept)(all); };
     rules_.push_back(std::move(made));
   }
+
+  /// Whether it leaves everything as it is.
+  [[nodiscard]] bool empty() const noexcept { return rules_.empty(); }
 
   void consider(Candidate& candidate) const {
     for (const Functions& rule : rules_) {
