@@ -374,6 +374,41 @@ TEST_CASE("decider: a growth step in which every site is left out is taken, writ
   CHECK(replayed.outputs() == task.outputs());
 }
 
+TEST_CASE("decider: a place for a block is considered as a site is") {
+  struct Sizes {
+    std::map<std::string, Candidate>* seen;
+    std::int64_t widest;
+    void consider(Candidate& one) const {
+      (*seen)[one.report.name] = one;
+      one.considered = !one.report.block.empty() && one.fan_out <= widest;
+    }
+  };
+  std::map<std::string, Candidate> seen;
+  Task task;
+  const std::int64_t parameters = ms::nn::parameter_count(task.net);
+  const auto report =
+      task.grow({.where = Where::best_gain, .widths = ms::grow::Widths::all, .depth = true, .rule = Sizes{&seen, 2}})[0];
+  REQUIRE(seen.size() == 6);
+  std::map<std::string, std::int64_t> widths;
+  for (const auto& [name, one] : seen) {
+    CAPTURE(name);
+    CHECK(one.report.parameters == parameters);
+    CHECK(one.report.multiply_adds > 0);
+    if (one.report.block.empty()) continue;
+    CHECK(one.report.width == 0);
+    // With a bias; what goes out is added to what comes in.
+    CHECK(one.fan_in == one.fan_out + 1);
+    widths[name] = one.fan_out;
+  }
+  // Behind hidden layers of 3, 3 and 2 units.
+  REQUIRE(widths.size() == 3);
+  REQUIRE(report.sites.size() == 1);
+  CHECK(widths.at(report.sites[0].name) == 2);
+  std::int64_t sum = 0;
+  for (const auto& [name, width] : widths) sum += width;
+  CHECK(sum == 8);
+}
+
 TEST_CASE("decider: of the sites that a rule leaves, the best one grows") {
   Task first;
   const GrowthReport free = first.grow({.where = Where::best_gain})[0];

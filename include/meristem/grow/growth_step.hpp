@@ -116,7 +116,7 @@ class GrowthStep {
   /// Which of the blocks that are looked at has the site, or how many there are.
   [[nodiscard]] std::size_t block_of(const Site<T>& site) const;
 
-  /// Makes empty blocks for the places that take part, and adds their sites to the turn, measured.
+  /// Makes empty blocks, and adds the sites of those that take part to the turn, measured.
   void measure_places(Turn<T>& turn);
 
   /// Measures sites on as many samples as it takes.

@@ -82,30 +82,26 @@ void GrowthStep<T>::measure(Turn<T>& turn) {
 
 template <Real T>
 void GrowthStep<T>::measure_places(Turn<T>& turn) {
-  std::vector<Place<T>> found;
-  for (Place<T>& place : find_places(network(), options_.widths)) {
-    Candidate block;
-    block.growth_step = static_cast<std::int64_t>(grower_.steps);
-    block.report.block = place.name;
-    block.report.name = concat(place.name, ".", place.names.first);
-    decider_.consider(block);
-    if (block.considered) found.push_back(std::move(place));
+  blocks_ = std::make_unique<EmptyBlocks<T>>(ctx_, find_places(network(), options_.widths));
+  std::vector<Site<T>> sites;
+  std::vector<Candidate> candidates;
+  for (const Site<T>& site : blocks_->sites()) {
+    Candidate block = candidate(site);
+    if (!block.considered) continue;
+    require_served(site, options_.method);
+    sites.push_back(site);
+    candidates.push_back(std::move(block));
   }
-  if (replay_ && found.empty()) {
+  if (replay_ && sites.empty()) {
     throw ArgumentError(concat("replay: growth step ", grower_.steps, " has a block ", replay_->block()->block,
                                ", for which there is no place here; start from the same network with the same widths"));
   }
-  if (found.empty()) return;
-  blocks_ = std::make_unique<EmptyBlocks<T>>(ctx_, std::move(found));
-  const std::vector<Site<T>> sites = blocks_->sites();
-  for (const Site<T>& site : sites) require_served(site, options_.method);
-  blocks_->open();
+  if (sites.empty()) return;
+  for (const Site<T>& site : sites) blocks_->open(block_of(site));
   if (work_counts()) {
     const nn::Batch<T> one = set_.batch(ctx_, std::span(grower_.samples.search).first(1));
     (void)network().forward(ctx_, one.inputs, {.measuring = true, .taps = &grower_.shapes});
   }
-  std::vector<Candidate> candidates;
-  for (const Site<T>& site : sites) candidates.push_back(candidate(site));
   std::vector<Proposal> proposals;
   measure_sites(sites, candidates, proposals);
   blocks_->close();

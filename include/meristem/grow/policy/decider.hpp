@@ -35,7 +35,7 @@ struct Candidate {
   SiteReport report = {};
   std::int64_t fan_in = 0;               ///< p, the bias included
   std::int64_t fan_out = 0;              ///< q, of a stream that of its widest reader
-  Cost unit = {};                        ///< what one more unit adds to the network
+  Cost unit = {};                        ///< what one more unit adds to the network; from `limit` on
   Cost fixed = {};                       ///< what its residual block brings beside the units, if that is not there yet
   bool solved = false;                   ///< whether its units are found
   double move_slope = 0.0;               ///< the part of the report's slope that the move of today's weights has
