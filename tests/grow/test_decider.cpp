@@ -219,9 +219,9 @@ TEST_CASE("decider: a rule for all candidates keeps the units that lower the los
 TEST_CASE("decider: a rule that changes the order of the candidates is refused") {
   Task task;
   const auto reversed = [](std::span<Candidate> all) { std::reverse(all.begin(), all.end()); };
-  CHECK(contains(message_of<ms::ArgumentError>(
-                     [&] { (void)task.grow({.where = Where::together, .rule = Decider(reversed)}); }),
-                 "a rule put the candidate layer3 in the place of layer1; leave the candidates in their order"));
+  CHECK(contains(
+      message_of<ms::ArgumentError>([&] { (void)task.grow({.where = Where::together, .rule = Decider(reversed)}); }),
+      "a rule put the candidate layer3 in the place of layer1; leave the candidates in their order"));
 }
 
 TEST_CASE("decider: what a candidate gains is that of the units it is left") {
@@ -355,6 +355,30 @@ TEST_CASE("decider: a site that a rule leaves out is not measured, and the ampli
   CHECK(reports[1].sites[0].samples == 50);
 }
 
+TEST_CASE("decider: in round robin every site has its turn, whatever a rule leaves out in between") {
+  struct Alternate {
+    void consider(Candidate& one) const {
+      one.considered = (one.report.name == "layer1") == (one.growth_step % 2 == 0);
+    }
+  };
+  struct AllBut {
+    std::string name;
+    void consider(Candidate& one) const { one.considered = one.report.name != name; }
+  };
+  const auto visited = [](const Decider& rule, int steps) {
+    Task task;
+    std::vector<std::string> names;
+    for (const auto& report : task.grow({.where = Where::round_robin, .rule = rule}, steps)) {
+      REQUIRE(report.sites.size() == 1);
+      names.push_back(report.sites[0].name);
+    }
+    return names;
+  };
+  CHECK(visited(Alternate{}, 6) ==
+        std::vector<std::string>{"layer1", "layer2", "layer1", "layer3", "layer1", "layer2"});
+  CHECK(visited(AllBut{"layer2"}, 4) == std::vector<std::string>{"layer1", "layer3", "layer1", "layer3"});
+}
+
 TEST_CASE("decider: a growth step in which every site is left out is taken, written down and replayed") {
   struct OddSteps {
     void consider(Candidate& one) const { one.considered = one.growth_step % 2 == 1; }
@@ -386,8 +410,8 @@ TEST_CASE("decider: a place for a block is considered as a site is") {
   std::map<std::string, Candidate> seen;
   Task task;
   const std::int64_t parameters = ms::nn::parameter_count(task.net);
-  const auto report =
-      task.grow({.where = Where::best_gain, .widths = ms::grow::Widths::all, .depth = true, .rule = Sizes{&seen, 2}})[0];
+  const auto report = task.grow(
+      {.where = Where::best_gain, .widths = ms::grow::Widths::all, .depth = true, .rule = Sizes{&seen, 2}})[0];
   REQUIRE(seen.size() == 6);
   std::map<std::string, std::int64_t> widths;
   for (const auto& [name, one] : seen) {
@@ -418,12 +442,12 @@ TEST_CASE("decider: of the sites that a rule leaves, the best one grows") {
   };
   const std::string best = grown(free);
   Task second;
-  const GrowthReport without =
-      second.grow({.where = Where::best_gain, .rule = Decider([&](std::span<Candidate> all) {
-                                                for (Candidate& one : all) {
-                                                  if (one.report.name == best) one.at_most(0, "not this one");
-                                                }
-                                              })})[0];
+  const GrowthReport without = second.grow({.where = Where::best_gain, .rule = Decider([&](std::span<Candidate> all) {
+                                                                         for (Candidate& one : all) {
+                                                                           if (one.report.name == best)
+                                                                             one.at_most(0, "not this one");
+                                                                         }
+                                                                       })})[0];
   CHECK(without.added() > 0);
   CHECK(grown(without) != best);
 }

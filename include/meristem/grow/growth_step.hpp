@@ -36,8 +36,9 @@ struct Growing {
   GrowerOptions options;
   Measurer<T> measurer;
   std::vector<Site<T>> sites = {};
-  std::size_t next_turn = 0;  // of Where::round_robin
-  std::size_t steps = 0;      // growth steps taken
+  std::size_t steps = 0;  // growth steps taken
+  /// Of Where::round_robin: by the names of turns, how many growth steps were taken when they came last.
+  std::map<std::string, std::size_t> turns = {};
   std::int64_t chosen_from = -1;
   ChosenSamples samples = {};
   std::int64_t samples_in_use = -1;
@@ -53,6 +54,16 @@ struct Turn {
   std::vector<Candidate> candidates = {};
   std::vector<Proposal> proposals = {};
 };
+
+/// That of the site or stream; empty for the places of blocks.
+template <Real T>
+[[nodiscard]] const std::string& name_of_turn(const Site<T>& site) {
+  return site.stream.empty() ? site.name : site.stream;
+}
+template <Real T>
+[[nodiscard]] std::string name_of_turn(const Turn<T>& turn) {
+  return turn.sites.empty() ? std::string() : name_of_turn(turn.sites.front());
+}
 
 /// Measures, decides and edits, turn by turn.
 template <Real T>
@@ -146,7 +157,7 @@ class GrowthStep {
   std::shared_ptr<const Replay> replay_;
   Decider decider_;
   std::unique_ptr<EmptyBlocks<T>> blocks_;
-  std::size_t next_turn_ = 0;
+  std::optional<std::string> turn_;  // that of Where::round_robin
   double operations_ = 0.0;
 };
 

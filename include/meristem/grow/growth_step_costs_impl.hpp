@@ -76,7 +76,7 @@ std::size_t GrowthStep<T>::block_of(const Site<T>& site) const {
 template <Real T>
 void GrowthStep<T>::finish(GrowthReport& report) {
   ++grower_.steps;
-  grower_.next_turn = next_turn_;
+  if (turn_) grower_.turns[*turn_] = grower_.steps;
   report.operations = operations_;
   report.parameters = parameters();
   if (!picks_best(options_.where)) return;

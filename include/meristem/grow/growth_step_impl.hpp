@@ -15,7 +15,7 @@ namespace meristem::grow::detail {
 
 template <Real T>
 GrowthStep<T>::GrowthStep(Context& ctx, Growing<T>& grower, const Source& set)
-    : ctx_(ctx), grower_(grower), options_(grower.options), set_(set), next_turn_(grower.next_turn) {
+    : ctx_(ctx), grower_(grower), options_(grower.options), set_(set) {
   (void)network();  // Before the sites' layers are looked at, which are gone with it.
   if (set.size() == grower.chosen_from) return;
   if (set.size() < 1) throw DataError("Grower: the training set is empty; growth needs samples to measure on");
@@ -65,10 +65,15 @@ std::vector<Turn<T>> GrowthStep<T>::plan(GrowthReport& report) {
   std::erase_if(turns, [](const Turn<T>& turn) { return turn.sites.empty() && !turn.places; });
   if (turns.empty() && replay_) report.sites = replay_->step().sites;
   if (where == Where::round_robin && !replay_ && !turns.empty()) {
-    const std::size_t turn = grower_.next_turn % turns.size();
-    next_turn_ = (turn + 1) % turns.size();
-    std::swap(turns.front(), turns[turn]);
+    // The one that came longest ago, as a rule may leave out others at every growth step.
+    const auto last = [&](const Turn<T>& turn) {
+      const auto found = grower_.turns.find(name_of_turn(turn));
+      return found == grower_.turns.end() ? 0 : found->second;
+    };
+    const auto earlier = [&](const Turn<T>& a, const Turn<T>& b) { return last(a) < last(b); };
+    std::swap(turns.front(), *std::min_element(turns.begin(), turns.end(), earlier));
     turns.resize(1);
+    turn_ = name_of_turn(turns.front());
   }
   return turns;
 }

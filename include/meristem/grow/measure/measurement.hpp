@@ -82,7 +82,8 @@ class Measurement {
   /// What the next pass has to show.
   enum class Batches { none, one, all };
   /// Most units the site may get, before they are found (`found` is null) and, if any may be, once more when they are,
-  /// none included: for fewer than those the method chooses again. `taps` is the number of weights by which an output of the consumer reads one unit.
+  /// none included: for fewer than those the method chooses again. `taps` is the number of weights by which an output
+  /// of the consumer reads one unit.
   using Limit = std::function<std::int64_t(std::int64_t taps, const Choice* found)>;
 
   /// `known_covariance`, if not null, is S from an earlier measurement on the same samples. The context has to outlive
