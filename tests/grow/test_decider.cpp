@@ -452,6 +452,31 @@ TEST_CASE("decider: of the sites that a rule leaves, the best one grows") {
   CHECK(grown(without) != best);
 }
 
+TEST_CASE("decider: where sites are compared, all of them are told of once the best has grown") {
+  for (const Where where : {Where::best_gain, Where::together}) {
+    Task task;
+    task.train();
+    ms::grow::Grower<float> grower(task.net, task.sgd,
+                                   {.where = where,
+                                    .sites = {"layer1", "layer3"},
+                                    .how_many = HowMany::fixed(2),
+                                    .statistics_samples = 120,
+                                    .search_samples = 40,
+                                    .rule = Decider([](std::span<Candidate> all) { all[0].at_most(0); })});
+    const std::int64_t before = ms::nn::parameter_count(task.net);
+    std::vector<std::int64_t> sizes;
+    const auto report = grower.grow(task.ctx, task.images, [&](ms::grow::SiteReport& site) {
+      CHECK(site.parameters == ms::nn::parameter_count(task.net));
+      sizes.push_back(site.parameters);
+    });
+    REQUIRE(report.sites.size() == 2);
+    CHECK(report.sites[1].added == 2);
+    REQUIRE(sizes.size() == 2);
+    CHECK((sizes[0] > before) == (where == Where::best_gain));
+    CHECK(sizes[1] > before);
+  }
+}
+
 TEST_CASE("decider: a growth step that fails is not taken, and its turn comes again") {
   Task task;
   bool fails = true;

@@ -22,7 +22,8 @@ template <Real T>
 class Grower {
  public:
   using Source = nn::BatchSource<T>;
-  /// Called after each site with its report, which it may complete.
+  /// Called after each site with its report, which it may complete; where sites are compared, for all of them once the
+  /// best has grown.
   using AfterSite = std::function<void(SiteReport&)>;
 
   /// The network may be moved meanwhile; the optimiser must outlive the Grower. Throws ArgumentError for an optimiser

@@ -38,13 +38,20 @@ GrowthReport Grower<T>::grow(Context& ctx, const std::type_identity_t<Source>& t
   const auto start = std::chrono::steady_clock::now();
   When& when = growing_.options.when;
   GrowthReport report{.method = options().method->name()};
+  const bool compares = picks_best(options().where);
   detail::GrowthStep<T> step(ctx, growing_, training_set);
   for (detail::Turn<T>& turn : step.plan(report)) {
     step.measure(turn);
     step.decide(turn, report);
     for (std::size_t i = 0; i < turn.sites.size(); ++i) {
       report.sites.push_back(step.edit(turn, i));
-      if (after_site) after_site(report.sites.back());
+      if (after_site && !compares) after_site(report.sites.back());
+    }
+  }
+  if (compares) {
+    step.report_size(report);
+    for (SiteReport& site : report.sites) {
+      if (after_site) after_site(site);
     }
   }
   step.finish(report);

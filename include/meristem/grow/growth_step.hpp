@@ -92,7 +92,10 @@ class GrowthStep {
   /// Chooses the amplitude of candidate `index`, and inserts its units if that is accepted.
   SiteReport edit(Turn<T>& turn, std::size_t index);
 
-  /// The growth step is taken. Sites that were compared are reported with the network's size once the best has grown.
+  /// Reports sites that were compared with the network's size once the best has grown.
+  void report_size(GrowthReport& report) const;
+
+  /// The growth step is taken.
   void finish(GrowthReport& report);
 
   /// Seconds that one sample takes.
