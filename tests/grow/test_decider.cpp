@@ -157,7 +157,7 @@ TEST_CASE("decider: a limit of one's own holds before the units are found, and a
 TEST_CASE("decider: a limit by what was found holds where random features alone are found") {
   // x² has no linear part on symmetric inputs.
   const std::int64_t n = 400;
-  ms::data::SampleSet<double> set{.input = {1}, .target = {1}};
+  ms::data::SampleSet<double> set{.inputs = {}, .input = {1}, .target = {1}};
   for (std::int64_t i = 0; i < n; ++i) {
     const double x = (static_cast<double>(2 * i + 1) / static_cast<double>(n)) - 1.0;
     set.inputs.push_back(x);
@@ -226,7 +226,7 @@ TEST_CASE("decider: a rule that changes the order of the candidates is refused")
 
 TEST_CASE("decider: what a candidate gains is that of the units it is left") {
   // The move gains 10, the units 1, 5 and 2.
-  Candidate known{.report = {.slope = 18.0, .found = 3},
+  Candidate known{.report = {.name = "known", .slope = 18.0, .found = 3},
                   .unit = {.parameters = 4, .multiply_adds = 2},
                   .fixed = {.parameters = 2, .multiply_adds = 1},
                   .move_slope = 10.0,
@@ -245,8 +245,9 @@ TEST_CASE("decider: what a candidate gains is that of the units it is left") {
   known.at_most(0);
   CHECK(known.slope() == 0.0);
   // Three units of 3 each against one of 7 and one of 1.
-  const Candidate many{.report = {.slope = 9.0, .found = 3}, .unit_slopes = {3.0, 3.0, 3.0}, .units = 3};
-  const Candidate one{.report = {.slope = 8.0, .found = 2}, .unit_slopes = {7.0, 1.0}, .units = 2};
+  const Candidate many{
+      .report = {.name = "many", .slope = 9.0, .found = 3}, .unit_slopes = {3.0, 3.0, 3.0}, .units = 3};
+  const Candidate one{.report = {.name = "one", .slope = 8.0, .found = 2}, .unit_slopes = {7.0, 1.0}, .units = 2};
   for (const std::int64_t most : {1, 3}) {
     std::vector<Candidate> all{many, one};
     for (Candidate& each : all) each.at_most(most);

@@ -107,6 +107,10 @@ class Decider {
     static_assert(considers || limits || chooses || one || several,
                   "a rule is a function of a Candidate& or a std::span<Candidate>, or has one of the members "
                   "consider, limit and choose, all const");
+    constexpr bool unused = (requires { &Rule::consider; } && !considers) || (requires { &Rule::limit; } && !limits) ||
+                            (requires { &Rule::choose; } && !chooses);
+    static_assert(!unused,
+                  "consider and limit of a rule take a Candidate&, choose a std::span<Candidate>; all are const");
     const auto kept = std::make_shared<const Rule>(std::move(rule));
     Functions made;
     if constexpr (considers) made.consider = [kept](Candidate& c) { kept->consider(c); };
