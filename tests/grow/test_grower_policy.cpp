@@ -211,10 +211,10 @@ TEST_CASE("grower policy: target widths are reached, never exceeded, and told") 
   const auto set = checks(200);
   Trained t(set);
   GrowerOptions options = lenient();
-  options.how_many = HowMany::fixed(2) & HowMany{.significance = 0.0, .targets = {{"layer1", 3}, {"layer3", 4}}} &
-                     HowMany{.significance = 0.0, .target = [](const ms::grow::Candidate& site) {
-                               return site.report.name == "layer2" ? 3 : 100;
-                             }};
+  options.how_many = HowMany::fixed(2) & HowMany::up_to({{"layer1", 3}, {"layer3", 4}}) &
+                     HowMany::up_to([](const ms::grow::Candidate& site) {
+                       return std::int64_t{site.report.name == "layer2" ? 3 : 100};
+                     });
   Grower grower(t.net, t.sgd, options);
   for (int round = 0; round < 4; ++round) {
     const auto report = grower.grow(t.ctx, set);

@@ -159,6 +159,28 @@ TEST_CASE("history: one line per site, strict JSON") {
   CHECK(contains(message_of<ms::ArgumentError>([] { (void)sample().json_lines(2); }), "no growth step 2 among 2"));
 }
 
+TEST_CASE("history: a growth step without sites is a line") {
+  ms::grow::History history = sample();
+  ms::grow::GrowthReport empty{.method = "tiny", .where = "all", .parameters = 7, .seconds = 0.5, .operations = 12.0};
+  history.add(7, 350, empty);
+  history.add(8, 400, history.steps[1]);
+  const auto line = nlohmann::json::parse(history.json_lines(2));
+  CHECK(line["growth"] == 2);
+  CHECK(line["sites"] == 0);
+  CHECK(!line.contains("site"));
+  std::stringstream text;
+  history.write_json_lines(text);
+  const ms::grow::History back = ms::io::read_history(text);
+  REQUIRE(back.steps.size() == 4);
+  CHECK(back.steps[2].sites.empty());
+  CHECK(back.steps[2].epoch == 7);
+  CHECK(back.steps[2].step == 350);
+  CHECK(back.steps[2].method == "tiny");
+  CHECK(back.steps[2].parameters == 7);
+  CHECK(back.steps[2].operations == 12.0);
+  CHECK(back.steps[3].sites.size() == 1);
+}
+
 TEST_CASE("history: saved to a file and loaded") {
   const auto path = std::filesystem::temp_directory_path() / "meristem_test_history.jsonl";
   sample().save(path.string());
@@ -195,6 +217,7 @@ TEST_CASE("history: text that is no history is refused, and the line is named") 
   CHECK(contains(refused(with("\"lambda\":[1e+300,", "\"lambda\":{\"a\":1},\"x\":[")),
                  "has no list of numbers at 'lambda'"));
   CHECK(contains(refused(with("\"sites\":2", "\"sites\":0")), "has 0 sites"));
+  CHECK(contains(refused(with("\"sites\":2", "\"sites\":-1")), "has -1 sites"));
   // A history from before networks grew in depth.
   std::string old = first + second;
   for (const char* key : {"stream", "block", "new_parameters", "new_multiply_adds"}) {

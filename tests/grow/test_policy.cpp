@@ -168,8 +168,17 @@ TEST_CASE("how many: the smallest limit counts") {
   CHECK(most(HowMany::of_width(0.5) & HowMany::fixed(100), layer) == 5);
   CHECK((HowMany::significant(1.5) & HowMany::significant(1.0)).significance == 1.5);
   CHECK((HowMany::explaining(0.9) & HowMany::explaining(0.5)).explained == 0.5);
-  CHECK(HowMany().significance == 1.0);
-  CHECK(HowMany::fixed(1).significance == 0.0);
+  CHECK(HowMany().least_significance() == 1.0);
+  CHECK(HowMany::fixed(1).least_significance() == 0.0);
+  // What says nothing about significance leaves it alone.
+  const HowMany limit = HowMany::up_to({{"layer1", 12}});
+  for (const HowMany& joined : {HowMany::fixed(2) & limit, limit & HowMany::fixed(2)}) {
+    CHECK(joined.least_significance() == 0.0);
+    CHECK(joined.insist);
+  }
+  CHECK((limit & HowMany::of_width(0.5)).least_significance() == 1.0);
+  CHECK((HowMany::significant(0.5) & limit).least_significance() == 0.5);
+  CHECK((HowMany::fixed(2) & HowMany::significant()).least_significance() == 1.0);
   // The target of a stream goes by its first source.
   ms::grow::Candidate source{.report = {.name = "block.conv2", .width = 10, .stream = "stem"}};
   HowMany::up_to({{"stem", 12}, {"block.conv2", 11}}).limit(source);

@@ -22,7 +22,8 @@ template <Real T>
 class Grower {
  public:
   using Source = nn::BatchSource<T>;
-  /// Called after each site with its report, which it may complete.
+  /// Called after each site with its report, which it may complete; where sites are compared, for all of them once the
+  /// best has grown.
   using AfterSite = std::function<void(SiteReport&)>;
 
   /// The network may be moved meanwhile; the optimiser must outlive the Grower. Throws ArgumentError for an optimiser
@@ -37,8 +38,9 @@ class Grower {
 
   /// One growth step, measured on samples of `training_set`. Rejected growth leaves the network as it was to the last
   /// bit, and no growth draws random numbers from the context. Throws NumericError that names the site for statistics
-  /// that are not finite, ArgumentError for a budget of multiply-adds without room for a single unit at the first step
-  /// and if the network is gone, DataError for a replay that finds other units than its history.
+  /// that are not finite, ArgumentError for a budget of multiply-adds without room for a single unit at the first step,
+  /// for a rule that changed the order of the candidates and if the network is gone, DataError for a replay that finds
+  /// other units than its history.
   GrowthReport grow(Context& ctx, const std::type_identity_t<Source>& training_set, const AfterSite& after_site = {});
 
   /// A growth step, if GrowerOptions::when says that one is due and growth is not over; ask once per epoch or step,

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstddef>
 #include <limits>
 
 #include <meristem/grow/grower.hpp>
@@ -37,13 +38,20 @@ GrowthReport Grower<T>::grow(Context& ctx, const std::type_identity_t<Source>& t
   const auto start = std::chrono::steady_clock::now();
   When& when = growing_.options.when;
   GrowthReport report{.method = options().method->name()};
+  const bool compares = picks_best(options().where);
   detail::GrowthStep<T> step(ctx, growing_, training_set);
   for (detail::Turn<T>& turn : step.plan(report)) {
     step.measure(turn);
     step.decide(turn, report);
     for (std::size_t i = 0; i < turn.sites.size(); ++i) {
       report.sites.push_back(step.edit(turn, i));
-      if (after_site) after_site(report.sites.back());
+      if (after_site && !compares) after_site(report.sites.back());
+    }
+  }
+  if (compares) {
+    step.report_size(report);
+    for (SiteReport& site : report.sites) {
+      if (after_site) after_site(site);
     }
   }
   step.finish(report);
@@ -91,8 +99,13 @@ void Grower<T>::set_budget(const Budget& budget) {
 
 template <Real T>
 std::vector<double> Grower<T>::state() const {
-  std::vector<double> numbers{static_cast<double>(sites().size()), static_cast<double>(growing_.next_turn),
-                              static_cast<double>(growing_.steps)};
+  std::vector<double> numbers{static_cast<double>(sites().size()), static_cast<double>(growing_.steps)};
+  const auto last = [&](const std::string& turn) {
+    const auto found = growing_.turns.find(turn);
+    numbers.push_back(found == growing_.turns.end() ? 0.0 : static_cast<double>(found->second));
+  };
+  for (const Site<T>& site : sites()) last(detail::name_of_turn(site));
+  last("");
   const std::vector<double> when = options().when.state();
   numbers.insert(numbers.end(), when.begin(), when.end());
   return numbers;
@@ -100,13 +113,17 @@ std::vector<double> Grower<T>::state() const {
 
 template <Real T>
 void Grower<T>::restore(const std::vector<double>& numbers) {
-  if (numbers.size() < 3 || numbers[0] != static_cast<double>(sites().size())) {
+  const std::size_t own = sites().size() + 3;
+  if (numbers.size() < own || numbers[0] != static_cast<double>(sites().size())) {
     throw ArgumentError(concat("Grower: the ", numbers.size(), " saved numbers are not those of a Grower with ",
                                sites().size(), " sites; restore it with the same network and sites"));
   }
-  growing_.options.when.restore({numbers.begin() + 3, numbers.end()});
-  growing_.next_turn = static_cast<std::size_t>(numbers[1]);
-  growing_.steps = static_cast<std::size_t>(numbers[2]);
+  growing_.options.when.restore({numbers.begin() + static_cast<std::ptrdiff_t>(own), numbers.end()});
+  growing_.steps = static_cast<std::size_t>(numbers[1]);
+  for (std::size_t i = 0; i + 2 < own; ++i) {
+    const std::string turn = i < sites().size() ? detail::name_of_turn(sites()[i]) : std::string();
+    growing_.turns[turn] = static_cast<std::size_t>(numbers[i + 2]);
+  }
 }
 
 }  // namespace meristem::grow

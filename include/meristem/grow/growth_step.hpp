@@ -36,8 +36,9 @@ struct Growing {
   GrowerOptions options;
   Measurer<T> measurer;
   std::vector<Site<T>> sites = {};
-  std::size_t next_turn = 0;  // of Where::round_robin
-  std::size_t steps = 0;      // growth steps taken
+  std::size_t steps = 0;  // growth steps taken
+  /// Of Where::round_robin: by the names of turns, how many growth steps were taken when they came last.
+  std::map<std::string, std::size_t> turns = {};
   std::int64_t chosen_from = -1;
   ChosenSamples samples = {};
   std::int64_t samples_in_use = -1;
@@ -53,6 +54,16 @@ struct Turn {
   std::vector<Candidate> candidates = {};
   std::vector<Proposal> proposals = {};
 };
+
+/// That of the site or stream; empty for the places of blocks.
+template <Real T>
+[[nodiscard]] const std::string& name_of_turn(const Site<T>& site) {
+  return site.stream.empty() ? site.name : site.stream;
+}
+template <Real T>
+[[nodiscard]] std::string name_of_turn(const Turn<T>& turn) {
+  return turn.sites.empty() ? std::string() : name_of_turn(turn.sites.front());
+}
 
 /// Measures, decides and edits, turn by turn.
 template <Real T>
@@ -74,13 +85,17 @@ class GrowthStep {
   /// Measures the sites of a turn, and finds units. Throws NumericError that names the site.
   void measure(Turn<T>& turn);
 
-  /// Which of the units found stay. `report`: of the turns before.
-  void decide(Turn<T>& turn, const GrowthReport& report) const;
+  /// Which of the units found stay. `report`: of the turns before. Throws as `measure`, and
+  /// ArgumentError for a rule that changed the order of the candidates.
+  void decide(Turn<T>& turn, const GrowthReport& report);
 
   /// Chooses the amplitude of candidate `index`, and inserts its units if that is accepted.
   SiteReport edit(Turn<T>& turn, std::size_t index);
 
-  /// The growth step is taken. Sites that were compared are reported with the network's size once the best has grown.
+  /// Reports sites that were compared with the network's size once the best has grown.
+  void report_size(GrowthReport& report) const;
+
+  /// The growth step is taken.
   void finish(GrowthReport& report);
 
   /// Seconds that one sample takes.
@@ -104,7 +119,8 @@ class GrowthStep {
   /// Of one forward pass of one sample.
   [[nodiscard]] std::int64_t multiply_adds() const { return network().multiply_adds(*grower_.input_shape); }
   [[nodiscard]] bool work_counts() const {
-    return options_.budget.limits_multiply_adds() || options_.where == Where::best_gain_per_flop;
+    return options_.budget.limits_multiply_adds() || options_.where == Where::best_gain_per_flop ||
+           !options_.rule.empty();
   }
 
   [[nodiscard]] Candidate candidate(const Site<T>& site) const;
@@ -114,7 +130,7 @@ class GrowthStep {
   /// Which of the blocks that are looked at has the site, or how many there are.
   [[nodiscard]] std::size_t block_of(const Site<T>& site) const;
 
-  /// Makes empty blocks for the places that take part, and adds their sites to the turn, measured.
+  /// Makes empty blocks, and adds the sites of those that take part to the turn, measured.
   void measure_places(Turn<T>& turn);
 
   /// Measures sites on as many samples as it takes.
@@ -125,6 +141,10 @@ class GrowthStep {
                   std::vector<Candidate>& candidates, std::vector<Proposal>& proposals);
   std::vector<Proposal> run(const std::vector<Site<T>>& sites, const MeasurementOptions& options, std::int64_t count,
                             const typename Measurer<T>::Limit& limit);
+
+  [[nodiscard]] MeasurementOptions measurement_options() const;
+  /// Lets the method choose again for a proposal of units that belong together, at most so many this time.
+  void choose_again(const Site<T>& site, std::int64_t most, Proposal& proposal);
 
   SiteReport insert(const Site<T>& site, Candidate& candidate, Proposal& proposal);
   SiteReport insert_block(const Site<T>& site, Candidate& candidate, Proposal& proposal);
@@ -140,7 +160,7 @@ class GrowthStep {
   std::shared_ptr<const Replay> replay_;
   Decider decider_;
   std::unique_ptr<EmptyBlocks<T>> blocks_;
-  std::size_t next_turn_ = 0;
+  std::optional<std::string> turn_;  // that of Where::round_robin
   double operations_ = 0.0;
 };
 

@@ -74,16 +74,19 @@ std::size_t GrowthStep<T>::block_of(const Site<T>& site) const {
 }
 
 template <Real T>
-void GrowthStep<T>::finish(GrowthReport& report) {
-  ++grower_.steps;
-  grower_.next_turn = next_turn_;
-  report.operations = operations_;
-  report.parameters = parameters();
-  if (!picks_best(options_.where)) return;
+void GrowthStep<T>::report_size(GrowthReport& report) const {
   for (SiteReport& site : report.sites) {
     site.parameters = parameters();
     site.multiply_adds = multiply_adds();
   }
+}
+
+template <Real T>
+void GrowthStep<T>::finish(GrowthReport& report) {
+  ++grower_.steps;
+  if (turn_) grower_.turns[*turn_] = grower_.steps;
+  report.operations = operations_;
+  report.parameters = parameters();
 }
 
 }  // namespace meristem::grow::detail

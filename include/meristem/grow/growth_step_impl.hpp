@@ -15,7 +15,7 @@ namespace meristem::grow::detail {
 
 template <Real T>
 GrowthStep<T>::GrowthStep(Context& ctx, Growing<T>& grower, const Source& set)
-    : ctx_(ctx), grower_(grower), options_(grower.options), set_(set), next_turn_(grower.next_turn) {
+    : ctx_(ctx), grower_(grower), options_(grower.options), set_(set) {
   (void)network();  // Before the sites' layers are looked at, which are gone with it.
   if (set.size() == grower.chosen_from) return;
   if (set.size() < 1) throw DataError("Grower: the training set is empty; growth needs samples to measure on");
@@ -65,10 +65,15 @@ std::vector<Turn<T>> GrowthStep<T>::plan(GrowthReport& report) {
   std::erase_if(turns, [](const Turn<T>& turn) { return turn.sites.empty() && !turn.places; });
   if (turns.empty() && replay_) report.sites = replay_->step().sites;
   if (where == Where::round_robin && !replay_ && !turns.empty()) {
-    const std::size_t turn = grower_.next_turn % turns.size();
-    next_turn_ = (turn + 1) % turns.size();
-    std::swap(turns.front(), turns[turn]);
+    // The one that came longest ago, as a rule may leave out others at every growth step.
+    const auto last = [&](const Turn<T>& turn) {
+      const auto found = grower_.turns.find(name_of_turn(turn));
+      return found == grower_.turns.end() ? 0 : found->second;
+    };
+    const auto earlier = [&](const Turn<T>& a, const Turn<T>& b) { return last(a) < last(b); };
+    std::swap(turns.front(), *std::min_element(turns.begin(), turns.end(), earlier));
     turns.resize(1);
+    turn_ = name_of_turn(turns.front());
   }
   return turns;
 }
@@ -82,30 +87,26 @@ void GrowthStep<T>::measure(Turn<T>& turn) {
 
 template <Real T>
 void GrowthStep<T>::measure_places(Turn<T>& turn) {
-  std::vector<Place<T>> found;
-  for (Place<T>& place : find_places(network(), options_.widths)) {
-    Candidate block;
-    block.growth_step = static_cast<std::int64_t>(grower_.steps);
-    block.report.block = place.name;
-    block.report.name = concat(place.name, ".", place.names.first);
-    decider_.consider(block);
-    if (block.considered) found.push_back(std::move(place));
+  blocks_ = std::make_unique<EmptyBlocks<T>>(ctx_, find_places(network(), options_.widths));
+  std::vector<Site<T>> sites;
+  std::vector<Candidate> candidates;
+  for (const Site<T>& site : blocks_->sites()) {
+    Candidate block = candidate(site);
+    if (!block.considered) continue;
+    require_served(site, options_.method);
+    sites.push_back(site);
+    candidates.push_back(std::move(block));
   }
-  if (replay_ && found.empty()) {
+  if (replay_ && sites.empty()) {
     throw ArgumentError(concat("replay: growth step ", grower_.steps, " has a block ", replay_->block()->block,
                                ", for which there is no place here; start from the same network with the same widths"));
   }
-  if (found.empty()) return;
-  blocks_ = std::make_unique<EmptyBlocks<T>>(ctx_, std::move(found));
-  const std::vector<Site<T>> sites = blocks_->sites();
-  for (const Site<T>& site : sites) require_served(site, options_.method);
-  blocks_->open();
+  if (sites.empty()) return;
+  for (const Site<T>& site : sites) blocks_->open(block_of(site));
   if (work_counts()) {
     const nn::Batch<T> one = set_.batch(ctx_, std::span(grower_.samples.search).first(1));
     (void)network().forward(ctx_, one.inputs, {.measuring = true, .taps = &grower_.shapes});
   }
-  std::vector<Candidate> candidates;
-  for (const Site<T>& site : sites) candidates.push_back(candidate(site));
   std::vector<Proposal> proposals;
   measure_sites(sites, candidates, proposals);
   blocks_->close();
@@ -117,8 +118,13 @@ void GrowthStep<T>::measure_places(Turn<T>& turn) {
 }
 
 template <Real T>
-void GrowthStep<T>::decide(Turn<T>& turn, const GrowthReport& report) const {
+void GrowthStep<T>::decide(Turn<T>& turn, const GrowthReport& report) {
   decider_.choose(turn.candidates);
+  for (std::size_t i = 0; i < turn.sites.size(); ++i) {
+    if (turn.candidates[i].report.name == turn.sites[i].name) continue;
+    throw ArgumentError(concat("growth: a rule put the candidate ", turn.candidates[i].report.name, " in the place of ",
+                               turn.sites[i].name, "; leave the candidates in their order, and sort pointers to them"));
+  }
   if (turn.places && !replay_ && !picks_best(options_.where)) {
     Deepens rule{.by_work = options_.budget.short_of_work()};
     for (const SiteReport& site : report.sites) {
@@ -133,9 +139,33 @@ void GrowthStep<T>::decide(Turn<T>& turn, const GrowthReport& report) const {
     Proposal& proposal = turn.proposals[i];
     one.units = std::clamp<std::int64_t>(one.units, 0, proposal.insertion.units);
     const bool fewer = one.units < proposal.insertion.units;
-    if (fewer && one.units > 0) keep_best(proposal, one.units);
+    if (fewer && one.units > 0) {
+      if (proposal.together) {
+        choose_again(turn.sites[i], one.units, proposal);
+        one.units = proposal.insertion.units;
+      } else {
+        keep_best(proposal, one.units);
+      }
+    }
     if (fewer || one.units == 0) proposal.report.note = joined(one.why, proposal.report.note);
   }
+}
+
+template <Real T>
+void GrowthStep<T>::choose_again(const Site<T>& site, std::int64_t most, Proposal& proposal) {
+  const std::size_t block = blocks_ ? block_of(site) : 0;
+  const bool opens = blocks_ && block < blocks_->size();
+  if (opens) blocks_->open(block);
+  SiteReport report = std::move(proposal.report);
+  const auto limit = [most](const Site<T>&, std::int64_t, const Choice*) { return most; };
+  proposal = std::move(run({site}, measurement_options(), report.samples, limit).front());
+  if (opens) blocks_->close(block);
+  if (site.tied()) leave_weights(proposal);
+  report.gain = proposal.report.gain;
+  report.slope = proposal.report.slope;
+  report.note = std::move(proposal.report.note);
+  report.seconds += proposal.report.seconds;
+  proposal.report = std::move(report);
 }
 
 template <Real T>
@@ -270,7 +300,7 @@ void GrowthStep<T>::measure_sites(const std::vector<Site<T>>& sites, std::vector
       const SiteReport& report = proposals[i].report;
       const double lambda = report.lambda.empty() ? 0.0 : report.lambda.front();
       if (candidates[i].samples == unlimited && count < most && report.threshold > 0.0 && report.asked > 0 &&
-          judge(lambda, report.lambda_error, options_.how_many.significance, count, most) == Evidence::open) {
+          judge(lambda, report.lambda_error, options_.how_many.least_significance(), count, most) == Evidence::open) {
         counts[i] = count > most / 2 ? most : 2 * count;
         candidates[i] = candidate(sites[i]);
         later.push_back(i);
@@ -304,12 +334,7 @@ void GrowthStep<T>::measure_on(std::int64_t count, const std::vector<std::size_t
     if (!choice) asked[now[at]] = one.units;
     return one.units;
   };
-  const MeasurementOptions options{.method = options_.method,
-                                   .fan_out = options_.fan_out,
-                                   .damping = options_.damping,
-                                   .significance = options_.how_many.significance,
-                                   .move_weights = options_.move_weights};
-  std::vector<Proposal> found = run(shown, options, count, limit);
+  std::vector<Proposal> found = run(shown, measurement_options(), count, limit);
   for (std::size_t j = 0; j < now.size(); ++j) {
     Candidate& one = candidates[now[j]];
     if (shown[j].tied()) leave_weights(found[j]);
@@ -321,14 +346,24 @@ void GrowthStep<T>::measure_on(std::int64_t count, const std::vector<std::size_t
     report.asked = asked[now[j]];
     report.found = found[j].insertion.units;
     report.samples = count;
-    const double c = options_.how_many.significance;
+    const double c = options_.how_many.least_significance();
     if (c > 0.0) report.lambda_error = report.threshold / c;
     if (!one.why.empty()) report.note = std::exchange(one.why, {});
     one.report = report;
     one.units = report.found;
+    one.move_slope = found[j].move_slope;
     one.unit_slopes = found[j].unit_slopes;
     proposals[now[j]] = std::move(found[j]);
   }
+}
+
+template <Real T>
+MeasurementOptions GrowthStep<T>::measurement_options() const {
+  return {.method = options_.method,
+          .fan_out = options_.fan_out,
+          .damping = options_.damping,
+          .significance = options_.how_many.least_significance(),
+          .move_weights = options_.move_weights};
 }
 
 template <Real T>

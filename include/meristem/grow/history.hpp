@@ -27,7 +27,8 @@ struct History {
   }
 
   /// One line for every site of every growth step, the step's own numbers repeated in each. Keys as in SiteReport and
-  /// GrowthReport; `growth` counts the growth steps, `sites` says of how many lines each consists.
+  /// GrowthReport; `growth` counts the growth steps, `sites` says of how many lines each consists. One in which a rule
+  /// left out every site is a line of its own numbers alone, `sites` 0.
   void write_json_lines(std::ostream& out) const;
 
   /// The lines of growth step `index`, to append to a file as training goes on. Throws ArgumentError if there is none.

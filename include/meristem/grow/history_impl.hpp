@@ -101,8 +101,7 @@ MERISTEM_INLINE std::string History::json_lines(std::size_t index) const {
     throw ArgumentError(concat("history: there is no growth step ", index, " among ", steps.size()));
   }
   const GrowthReport& step = steps[index];
-  std::string lines;
-  for (const SiteReport& site : step.sites) {
+  const auto start = [&] {
     detail::JsonLine line;
     line.add("growth", static_cast<std::int64_t>(index));
     line.add("epoch", step.epoch);
@@ -113,6 +112,12 @@ MERISTEM_INLINE std::string History::json_lines(std::size_t index) const {
     line.add("operations", step.operations);
     line.add("all_seconds", step.seconds);
     line.add("all_parameters", step.parameters);
+    return line;
+  };
+  if (step.sites.empty()) return start().finished() + '\n';
+  std::string lines;
+  for (const SiteReport& site : step.sites) {
+    detail::JsonLine line = start();
     detail::for_each_member(site, [&](const char* key, const auto& member) { line.add(key, member); });
     lines += line.finished() + '\n';
   }

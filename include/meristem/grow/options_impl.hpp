@@ -28,7 +28,7 @@ MERISTEM_INLINE void require_options(const GrowerOptions& options) {
   options.budget.require_valid();
   options.amplitude.require_valid();
   options.how_many.require_valid();
-  if (options.first_samples > 0 && options.how_many.significance == 0.0) {
+  if (options.first_samples > 0 && options.how_many.least_significance() == 0.0) {
     throw ArgumentError(
         "Grower: from first_samples on, how many there have to be follows from the threshold on the singular values, "
         "and a significance of 0 sets none; give how_many a significance, or no first_samples");

@@ -109,7 +109,9 @@ MERISTEM_INLINE grow::History read_history(std::istream& lines, const std::strin
         line.refuse(concat("belongs to growth step ", growth, ", but step ", history.steps.size(), " is next"));
       }
       missing = line.count("sites");
-      if (missing < 1) line.refuse(concat("says that its growth step has ", missing, " sites"));
+      if (missing < 0 || (missing == 0 && line.has("site"))) {
+        line.refuse(concat("says that its growth step has ", missing, " sites"));
+      }
       grow::GrowthReport report;
       report.method = line.text("method");
       report.where = line.text("where");
@@ -117,6 +119,7 @@ MERISTEM_INLINE grow::History read_history(std::istream& lines, const std::strin
       report.operations = line.number("operations");
       report.seconds = line.number("all_seconds");
       history.add(line.count("epoch"), line.count("step"), std::move(report));
+      if (missing == 0) continue;
     } else if (growth + 1 != std::ssize(history.steps)) {
       line.refuse(concat("belongs to growth step ", growth, ", but step ", history.steps.size() - 1, " lacks ", missing,
                          missing == 1 ? " site" : " sites"));

@@ -70,6 +70,8 @@ struct Proposal {
   /// The network's outputs stay what they are, in training and evaluation mode, up to rounding: no running statistics
   /// have to follow.
   bool preserves_function = false;
+  /// The units belong together: none of them can be left out, see Choice.
+  bool together = false;
 };
 
 /// Gathers the statistics of one site in passes over the same samples, lets the method choose units, and proposes:
@@ -79,8 +81,9 @@ class Measurement {
  public:
   /// What the next pass has to show.
   enum class Batches { none, one, all };
-  /// Most units the site may get, before they are found (`found` is null) and once more when they are: for fewer the
-  /// method chooses again. `taps` is the number of weights by which an output of the consumer reads one unit.
+  /// Most units the site may get, before they are found (`found` is null) and, if any may be, once more when they are,
+  /// none included: for fewer than those the method chooses again. `taps` is the number of weights by which an output
+  /// of the consumer reads one unit.
   using Limit = std::function<std::int64_t(std::int64_t taps, const Choice* found)>;
 
   /// `known_covariance`, if not null, is S from an earlier measurement on the same samples. The context has to outlive

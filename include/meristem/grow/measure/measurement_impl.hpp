@@ -220,6 +220,7 @@ Proposal Measurement<T>::propose() {
   proposal.homogeneous = moments_.homogeneous;
   proposal.search_amplitude = choice_.search_amplitude;
   proposal.preserves_function = choice_.preserves_function;
+  proposal.together = choice_.together;
   return proposal;
 }
 
@@ -317,8 +318,8 @@ void Measurement<T>::solve(Context& ctx, Tensor<double>* covariance) {
   moments_.norm_channels = now.norm;
   if (covariance && needs_.inputs && !known_covariance_) *covariance = clone(ctx, moments_.moments.s);
   choice_ = options_.method->choose(ctx, moments_);
-  // Candidates that are still to be refined may be more.
-  if (const std::int64_t found = std::min(choice_.insertion.units, moments_.max_units); found > 0) {
+  // Candidates that are still to be refined may be more; where there are none, features may still become units.
+  if (const std::int64_t found = std::min(choice_.insertion.units, moments_.max_units); moments_.max_units > 0) {
     moments_.max_units = std::min(moments_.max_units, limit_(taps(), &choice_));
     if (moments_.max_units < found) choice_ = options_.method->choose(ctx, moments_);
   }

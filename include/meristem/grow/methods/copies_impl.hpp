@@ -33,6 +33,7 @@ MERISTEM_INLINE Choice Net2Wider::choose(Context& ctx, const SiteMoments& site) 
   choice.search_amplitude = false;
   choice.choose_signs = false;
   choice.preserves_function = options_.noise == 0.0;
+  choice.together = true;
   Insertion& insertion = choice.insertion;
   insertion.units = units;
   insertion.copies.assign(source.begin(), source.end());
@@ -69,6 +70,7 @@ MERISTEM_INLINE Choice Paired::choose(Context& ctx, const SiteMoments& site) con
   choice.all_taps = true;
   choice.search_amplitude = false;
   choice.preserves_function = true;
+  choice.together = true;
   Insertion& insertion = choice.insertion;
   if (!options_.transfer || site.width == 0) {
     s = 1.0;

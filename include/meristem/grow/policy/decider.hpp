@@ -2,11 +2,14 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <limits>
 #include <memory>
+#include <numeric>
 #include <optional>
+#include <span>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -22,7 +25,8 @@ namespace meristem::grow {
 struct Candidate {
   struct Cost {
     std::int64_t parameters = 0;
-    std::int64_t multiply_adds = 0;  ///< of one forward pass of one sample; 0 where nothing depends on it
+    /// Of one forward pass of one sample; 0 where neither a rule nor a budget depends on it.
+    std::int64_t multiply_adds = 0;
   };
 
   std::int64_t growth_step = 0;  ///< growth steps that the Grower has taken before this one
@@ -31,9 +35,10 @@ struct Candidate {
   SiteReport report = {};
   std::int64_t fan_in = 0;               ///< p, the bias included
   std::int64_t fan_out = 0;              ///< q, of a stream that of its widest reader
-  Cost unit = {};                        ///< what one more unit adds to the network
+  Cost unit = {};                        ///< what one more unit adds to the network; from `limit` on
   Cost fixed = {};                       ///< what its residual block brings beside the units, if that is not there yet
   bool solved = false;                   ///< whether its units are found
+  double move_slope = 0.0;               ///< the part of the report's slope that the move of today's weights has
   std::vector<double> unit_slopes = {};  ///< what each unit lowers the loss by per γ; empty where that is not measured
 
   // Decided.
@@ -53,23 +58,38 @@ struct Candidate {
   /// Whose width it is: the site's name, of a stream that of its first source.
   [[nodiscard]] const std::string& width_name() const { return report.stream.empty() ? report.name : report.stream; }
 
+  /// What its `units` best units and the move of today's weights lower the loss by per γ. Where units are not measured
+  /// one by one, each has an equal share of what all of them gain; 0 for none.
+  [[nodiscard]] double slope() const {
+    if (units <= 0) return 0.0;
+    if (units >= report.found) return report.slope;
+    if (unit_slopes.empty()) {
+      const double share = static_cast<double>(units) / static_cast<double>(report.found);
+      return move_slope + share * (report.slope - move_slope);
+    }
+    std::vector<double> best = unit_slopes;
+    std::sort(best.begin(), best.end(), std::greater<>());
+    best.resize(std::min(best.size(), static_cast<std::size_t>(units)));
+    return std::accumulate(best.begin(), best.end(), move_slope);
+  }
+
   /// Slope per parameter, or per multiply-add, of everything that `units` units bring; -∞ for none.
   [[nodiscard]] double gain_per_cost(bool by_work) const {
     if (units <= 0) return -std::numeric_limits<double>::infinity();
     const std::int64_t each = by_work ? unit.multiply_adds : unit.parameters;
     const std::int64_t once = by_work ? fixed.multiply_adds : fixed.parameters;
-    return report.slope / (static_cast<double>(units) * static_cast<double>(each) + static_cast<double>(once));
+    return slope() / (static_cast<double>(units) * static_cast<double>(each) + static_cast<double>(once));
   }
 };
 
 /// Decides about candidates; any object is one that has some of these members, and any function that takes a
-/// `Candidate&`, for `limit`, or a `std::vector<Candidate>&`, for `choose`:
+/// `Candidate&`, for `limit`, or a `std::span<Candidate>`, for `choose`:
 ///
 /// - `consider(Candidate&) const`, before anything is measured: whether the site takes part, and on how many samples;
 /// - `limit(Candidate&) const`, how many units it may get: before they are found, and once more, `solved`, when
-///   `report.found` are. For fewer than these the method chooses again;
-/// - `choose(std::vector<Candidate>&) const`, of all that were measured in the same passes which get how many of the
-///   units found. Those that lower the loss most stay.
+///   `report.found` are. For fewer than these the method chooses again; random features may still fill up to the limit;
+/// - `choose(std::span<Candidate>) const`, of all that were measured in the same passes which get how many of the
+///   units found. Those that lower the loss most stay. The candidates keep their order: sort pointers to them.
 ///
 /// `Decider(a) & b` asks `a`, then `b`.
 class Decider {
@@ -81,21 +101,28 @@ class Decider {
   Decider(Rule rule) requires(!std::is_same_v<Rule, Decider>) {  // NOLINT: implicit on purpose
     constexpr bool considers = requires(const Rule& r, Candidate& c) { r.consider(c); };
     constexpr bool limits = requires(const Rule& r, Candidate& c) { r.limit(c); };
-    constexpr bool chooses = requires(const Rule& r, std::vector<Candidate>& all) { r.choose(all); };
+    constexpr bool chooses = requires(const Rule& r, std::span<Candidate> all) { r.choose(all); };
     constexpr bool one = std::is_invocable_v<const Rule&, Candidate&>;
-    constexpr bool several = std::is_invocable_v<const Rule&, std::vector<Candidate>&>;
+    constexpr bool several = std::is_invocable_v<const Rule&, std::span<Candidate>>;
     static_assert(considers || limits || chooses || one || several,
-                  "a rule is a function of a Candidate& or a std::vector<Candidate>&, or has one of the members "
+                  "a rule is a function of a Candidate& or a std::span<Candidate>, or has one of the members "
                   "consider, limit and choose, all const");
+    constexpr bool unused = (requires { &Rule::consider; } && !considers) || (requires { &Rule::limit; } && !limits) ||
+                            (requires { &Rule::choose; } && !chooses);
+    static_assert(!unused,
+                  "consider and limit of a rule take a Candidate&, choose a std::span<Candidate>; all are const");
     const auto kept = std::make_shared<const Rule>(std::move(rule));
     Functions made;
     if constexpr (considers) made.consider = [kept](Candidate& c) { kept->consider(c); };
     if constexpr (limits) made.limit = [kept](Candidate& c) { kept->limit(c); };
-    if constexpr (chooses) made.choose = [kept](std::vector<Candidate>& all) { kept->choose(all); };
+    if constexpr (chooses) made.choose = [kept](std::span<Candidate> all) { kept->choose(all); };
     if constexpr (one && !limits) made.limit = [kept](Candidate& c) { (*kept)(c); };
-    if constexpr (several && !chooses) made.choose = [kept](std::vector<Candidate>& all) { (*kept)(all); };
+    if constexpr (several && !chooses) made.choose = [kept](std::span<Candidate> all) { (*kept)(all); };
     rules_.push_back(std::move(made));
   }
+
+  /// Whether it leaves everything as it is.
+  [[nodiscard]] bool empty() const noexcept { return rules_.empty(); }
 
   void consider(Candidate& candidate) const {
     for (const Functions& rule : rules_) {
@@ -107,7 +134,7 @@ class Decider {
       if (rule.limit) rule.limit(candidate);
     }
   }
-  void choose(std::vector<Candidate>& candidates) const {
+  void choose(std::span<Candidate> candidates) const {
     for (const Functions& rule : rules_) {
       if (rule.choose) rule.choose(candidates);
     }
@@ -121,7 +148,7 @@ class Decider {
  private:
   struct Functions {
     std::function<void(Candidate&)> consider, limit;
-    std::function<void(std::vector<Candidate>&)> choose;
+    std::function<void(std::span<Candidate>)> choose;
   };
 
   std::vector<Functions> rules_;

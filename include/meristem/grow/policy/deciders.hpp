@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -19,14 +20,14 @@ namespace meristem::grow::detail {
 /// most, as many as one source may get. Where a method does not say what each unit brings, those of the source that
 /// gains most stay.
 struct Shares {
-  void choose(std::vector<Candidate>& candidates) const;
+  void choose(std::span<Candidate> candidates) const;
 };
 
 /// Leaves its units to the candidate that gains most by the rule, if the rule is one that compares.
 struct Best {
   Where where = Where::all;
 
-  void choose(std::vector<Candidate>& candidates) const;
+  void choose(std::span<Candidate> candidates) const;
 };
 
 /// Of blocks that are not there yet, leaves its units to the one that gains most for what it costs, if that is more
@@ -35,7 +36,7 @@ struct Deepens {
   double slope = 0.0, paid = 0.0;  ///< of the widths
   bool by_work = false;            ///< paid are multiply-adds, not parameters
 
-  void choose(std::vector<Candidate>& candidates) const;
+  void choose(std::span<Candidate> candidates) const;
 };
 
 /// Decides as one growth step of a history did.
@@ -58,7 +59,7 @@ class Replay {
   void consider(Candidate& candidate) const;
   void limit(Candidate& candidate) const;
   /// Throws DataError for a candidate with other units than recorded.
-  void choose(std::vector<Candidate>& candidates) const;
+  void choose(std::span<Candidate> candidates) const;
 
  private:
   /// What is recorded of a candidate that grew; null for one that did not.

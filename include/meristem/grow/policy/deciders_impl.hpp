@@ -10,7 +10,7 @@
 
 namespace meristem::grow::detail {
 
-MERISTEM_INLINE void Shares::choose(std::vector<Candidate>& candidates) const {
+MERISTEM_INLINE void Shares::choose(std::span<Candidate> candidates) const {
   std::map<std::string, std::vector<Candidate*>> streams;
   for (Candidate& one : candidates) {
     if (!one.report.stream.empty() && one.units > 0) streams[one.report.stream].push_back(&one);
@@ -22,7 +22,7 @@ MERISTEM_INLINE void Shares::choose(std::vector<Candidate>& candidates) const {
     std::vector<std::pair<double, Candidate*>> units;
     for (Candidate* const one : members) {
       most = std::max(most, one->report.asked);
-      if (one->report.slope > best->report.slope) best = one;
+      if (one->slope() > best->slope()) best = one;
       measured = measured && std::ssize(one->unit_slopes) == one->units;
       for (const double slope : one->unit_slopes) units.emplace_back(slope, one);
     }
@@ -44,10 +44,10 @@ MERISTEM_INLINE void Shares::choose(std::vector<Candidate>& candidates) const {
   }
 }
 
-MERISTEM_INLINE void Best::choose(std::vector<Candidate>& candidates) const {
+MERISTEM_INLINE void Best::choose(std::span<Candidate> candidates) const {
   if (!picks_best(where)) return;
   const auto worth = [&](const Candidate& one) {
-    if (one.units > 0 && where == Where::best_gain) return one.report.slope;
+    if (where == Where::best_gain) return one.slope();
     return one.gain_per_cost(where == Where::best_gain_per_flop);
   };
   const Candidate* best = nullptr;
@@ -62,7 +62,7 @@ MERISTEM_INLINE void Best::choose(std::vector<Candidate>& candidates) const {
   }
 }
 
-MERISTEM_INLINE void Deepens::choose(std::vector<Candidate>& candidates) const {
+MERISTEM_INLINE void Deepens::choose(std::span<Candidate> candidates) const {
   const Candidate* best = nullptr;
   for (const Candidate& one : candidates) {
     if (one.units > 0 && (!best || one.gain_per_cost(by_work) > best->gain_per_cost(by_work))) best = &one;
@@ -141,7 +141,7 @@ MERISTEM_INLINE void Replay::limit(Candidate& candidate) const {
   candidate.gamma = past.gamma;
 }
 
-MERISTEM_INLINE void Replay::choose(std::vector<Candidate>& candidates) const {
+MERISTEM_INLINE void Replay::choose(std::span<Candidate> candidates) const {
   for (Candidate& one : candidates) {
     const SiteReport& past = *recorded(one);
     if (one.units < past.added) {

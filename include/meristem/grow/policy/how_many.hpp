@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -17,15 +18,15 @@
 namespace meristem::grow {
 
 /// A decider: limits on the number of units; the smallest counts. `a & b` joins two of them: the smaller limit, the
-/// larger significance, and what either insists on.
+/// larger significance of those that are given, and what either insists on.
 struct HowMany {
   std::int64_t at_most = unlimited;  ///< per site and growth step
   double share_of_width = 0.0;       ///< if positive: at most this share of today's units, rounded up, at least 1
   double share_of_outputs = 0.0;     ///< if positive: at most this share of the consumer's outputs, rounded up
   /// The fewest leading units whose Σ λ² is at least this share of that of all significant ones; 1 keeps all.
   double explained = 1.0;
-  /// c of the threshold on λ below which a unit is noise; 0 keeps every unit that is not rounding error.
-  double significance = 1.0;
+  /// c of the threshold on λ below which a unit is noise; 0 keeps every unit that is not rounding error, none means 1.
+  std::optional<double> significance = std::nullopt;
   /// Where no amplitude lowers the loss enough, the units go in at one that next to nothing depends on, for training to
   /// make use of; otherwise that site gets none.
   bool insist = false;
@@ -55,7 +56,7 @@ struct HowMany {
     result.share_of_width = smaller_positive(a.share_of_width, b.share_of_width);
     result.share_of_outputs = smaller_positive(a.share_of_outputs, b.share_of_outputs);
     result.explained = std::min(a.explained, b.explained);
-    result.significance = std::max(a.significance, b.significance);
+    result.significance = std::max(a.significance, b.significance);  // None is the least of all.
     result.insist = a.insist || b.insist;
     for (const auto& [name, width] : b.targets) {
       const auto [at, added] = result.targets.emplace(name, width);
@@ -70,6 +71,8 @@ struct HowMany {
     }
     return result;
   }
+
+  [[nodiscard]] double least_significance() const noexcept { return significance.value_or(1.0); }
 
   /// Throws ArgumentError for a number outside its range.
   void require_valid() const;

@@ -20,7 +20,7 @@ MERISTEM_INLINE void HowMany::require_valid() const {
   refuse_below_zero("share_of_width", share_of_width);
   refuse_below_zero("share_of_outputs", share_of_outputs);
   if (!(explained > 0.0 && explained <= 1.0)) refuse("explained", explained, "lie in (0, 1]");
-  refuse_below_zero("significance", significance);
+  refuse_below_zero("significance", least_significance());
   for (const auto& [name, width] : targets) {
     if (width < 1) refuse(("the target width of " + name).c_str(), static_cast<double>(width), "be at least 1");
   }

@@ -22,7 +22,7 @@ template <Real T>
 [[nodiscard]] std::vector<std::vector<std::size_t>> turns_of(const std::vector<Site<T>>& sites);
 
 /// Leaves a proposal those of its units that lower the loss most, `count` of them, or the first ones where that was not
-/// measured.
+/// measured, with an equal share of the slope each; not for units that belong together.
 void keep_best(detail::Proposal& proposal, std::int64_t count);
 
 /// Takes the move of today's weights out of a proposal. In a stream it would be made for all readers at once, give

@@ -66,7 +66,11 @@ MERISTEM_INLINE void keep_best(detail::Proposal& proposal, std::int64_t count) {
   kept.resize(static_cast<std::size_t>(count));
   std::sort(kept.begin(), kept.end());
   keep(proposal.insertion, kept);
-  if (slopes.empty()) return;
+  if (slopes.empty()) {
+    const double share = static_cast<double>(count) / static_cast<double>(units);
+    proposal.report.slope = proposal.move_slope + share * (proposal.report.slope - proposal.move_slope);
+    return;
+  }
   const std::vector<double> all = std::exchange(slopes, {});
   for (const std::int64_t unit : kept) slopes.push_back(all[static_cast<std::size_t>(unit)]);
   proposal.report.slope = proposal.move_slope + std::accumulate(slopes.begin(), slopes.end(), 0.0);

@@ -16,7 +16,7 @@ enum class Where {
   all,                      ///< every site in the order data flows, each measured after the ones before it have grown
   together,                 ///< every site, all measured in the same passes, then grown in the order data flows
   best_gain,                ///< the one with the largest gain
-  round_robin,              ///< one site a step, in turn
+  round_robin,              ///< one site or stream a step, the one whose turn came longest ago
   best_gain_per_parameter,  ///< the one with the largest gain per parameter that its units add
   best_gain_per_flop,       ///< the one with the largest gain per multiply-add that its units add to a forward pass
 };

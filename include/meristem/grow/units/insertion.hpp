@@ -93,7 +93,8 @@ template <Real T>
 [[nodiscard]] std::vector<double> balanced_split(Context& ctx, const Site<T>& site, const Insertion& insertion,
                                                  double gamma);
 
-/// Leaves those units alone, in that order, and the move of today's weights. Throws ArgumentError for an index out of
+/// Leaves those units alone, in that order, and the move of today's weights. What units do together, like copies that
+/// share a fan-out, does not follow. Throws ArgumentError for an index out of
 /// range.
 void keep(Insertion& insertion, const std::vector<std::int64_t>& units);
 
