@@ -1,6 +1,7 @@
 // Definitions of onnx.hpp.
 #pragma once
 
+#include <array>
 #include <cmath>
 #include <cstddef>
 
@@ -243,7 +244,8 @@ template <Real T>
 auto OnnxWriter<T>::write(nn::Layer<T>& layer, const Value& x) -> Value {
   const Shape shape = layer.output_shape(x.shape);
   nn::Description<T> told = layer.description();
-  for (const Shape& each : {x.shape, shape}) {
+  const std::array<Shape, 2> shapes{x.shape, shape};  // nvcc 13 does not compile a list of them in the loop
+  for (const Shape& each : shapes) {
     // Of a sequence the layer that gives such a shape is named.
     if (each.rank() == 2 || each.rank() == 4 || told.op == nn::Operator::sequence) continue;
     throw ArgumentError(
