@@ -179,6 +179,7 @@ TEST_CASE("decider: a limit by what was found holds where random features alone 
                                                {.how_many = {.at_most = 8},
                                                 .statistics_samples = n,
                                                 .search_samples = n / 4,
+                                                .damping = 0.0,  // or some of the constant is left
                                                 .rule = Decider(rule),
                                                 .loss = ms::nn::SquaredError{}})
                           .grow(ctx, set)
@@ -265,13 +266,13 @@ TEST_CASE("decider: a site grows with the slope that its candidate had") {
                                                                for (Candidate& one : all) {
                                                                  CHECK(one.unit_slopes.empty() ==
                                                                        (activation == ms::nn::Activation::tanh));
-                                                                 one.at_most(2);
+                                                                 one.at_most(1);
                                                                  slopes[one.report.name] = one.slope();
                                                                }
                                                              })})[0];
     for (const auto& site : report.sites) {
       CAPTURE(site.name);
-      CHECK(site.found > 2);
+      CHECK(site.found > 1);
       CHECK(site.slope == doctest::Approx(slopes.at(site.name)).epsilon(1e-12));
     }
   }

@@ -190,8 +190,11 @@ TEST_CASE("grower of streams: every rule for where, with what units cost") {
                                        [&](const auto& known) { return known.name == site.name; });
           REQUIRE(it != grower.sites().end());
           const std::int64_t cost = it->parameters_per_unit(it->consumer.window().kernel.size());
-          CHECK(ms::nn::parameter_count(t.net) == parameters + site.added * cost);
-          parameters = ms::nn::parameter_count(t.net);
+          // Sites that are compared are told of once the best has grown.
+          if (site.added > 0 || !ms::grow::picks_best(where)) {
+            CHECK(ms::nn::parameter_count(t.net) == parameters + site.added * cost);
+            parameters = ms::nn::parameter_count(t.net);
+          }
           if (site.added == 0) {
             CHECK(site.note != "");
             return;

@@ -55,7 +55,7 @@ struct Turn {
   std::vector<Proposal> proposals = {};
 };
 
-/// That of the site or stream; empty for the places of blocks.
+/// That of the site or stream; empty for the places of blocks, which have one turn together.
 template <Real T>
 [[nodiscard]] const std::string& name_of_turn(const Site<T>& site) {
   return site.stream.empty() ? site.name : site.stream;
@@ -85,8 +85,8 @@ class GrowthStep {
   /// Measures the sites of a turn, and finds units. Throws NumericError that names the site.
   void measure(Turn<T>& turn);
 
-  /// Which of the units found stay. `report`: of the turns before. Throws as `measure`, and
-  /// ArgumentError for a rule that changed the order of the candidates.
+  /// Which of the units found stay. `report`: of the turns before. Throws as `measure`, and ArgumentError for a rule
+  /// that changed the order of the candidates.
   void decide(Turn<T>& turn, const GrowthReport& report);
 
   /// Chooses the amplitude of candidate `index`, and inserts its units if that is accepted.

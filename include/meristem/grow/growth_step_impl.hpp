@@ -118,57 +118,6 @@ void GrowthStep<T>::measure_places(Turn<T>& turn) {
 }
 
 template <Real T>
-void GrowthStep<T>::decide(Turn<T>& turn, const GrowthReport& report) {
-  decider_.choose(turn.candidates);
-  for (std::size_t i = 0; i < turn.sites.size(); ++i) {
-    if (turn.candidates[i].report.name == turn.sites[i].name) continue;
-    throw ArgumentError(concat("growth: a rule put the candidate ", turn.candidates[i].report.name, " in the place of ",
-                               turn.sites[i].name, "; leave the candidates in their order, and sort pointers to them"));
-  }
-  if (turn.places && !replay_ && !picks_best(options_.where)) {
-    Deepens rule{.by_work = options_.budget.short_of_work()};
-    for (const SiteReport& site : report.sites) {
-      if (site.added == 0) continue;
-      rule.slope += site.slope;
-      rule.paid += static_cast<double>(rule.by_work ? site.new_multiply_adds : site.new_parameters);
-    }
-    rule.choose(turn.candidates);
-  }
-  for (std::size_t i = 0; i < turn.candidates.size(); ++i) {
-    Candidate& one = turn.candidates[i];
-    Proposal& proposal = turn.proposals[i];
-    one.units = std::clamp<std::int64_t>(one.units, 0, proposal.insertion.units);
-    const bool fewer = one.units < proposal.insertion.units;
-    if (fewer && one.units > 0) {
-      if (proposal.together) {
-        choose_again(turn.sites[i], one.units, proposal);
-        one.units = proposal.insertion.units;
-      } else {
-        keep_best(proposal, one.units);
-      }
-    }
-    if (fewer || one.units == 0) proposal.report.note = joined(one.why, proposal.report.note);
-  }
-}
-
-template <Real T>
-void GrowthStep<T>::choose_again(const Site<T>& site, std::int64_t most, Proposal& proposal) {
-  const std::size_t block = blocks_ ? block_of(site) : 0;
-  const bool opens = blocks_ && block < blocks_->size();
-  if (opens) blocks_->open(block);
-  SiteReport report = std::move(proposal.report);
-  const auto limit = [most](const Site<T>&, std::int64_t, const Choice*) { return most; };
-  proposal = std::move(run({site}, measurement_options(), report.samples, limit).front());
-  if (opens) blocks_->close(block);
-  if (site.tied()) leave_weights(proposal);
-  report.gain = proposal.report.gain;
-  report.slope = proposal.report.slope;
-  report.note = std::move(proposal.report.note);
-  report.seconds += proposal.report.seconds;
-  proposal.report = std::move(report);
-}
-
-template <Real T>
 SiteReport GrowthStep<T>::edit(Turn<T>& turn, std::size_t index) {
   const Site<T> site = turn.sites[index];
   Candidate& candidate = turn.candidates[index];

@@ -106,7 +106,7 @@ struct Choice {
   bool search_amplitude = true;
   /// The network's outputs stay what they are, in training and evaluation mode, up to rounding.
   bool preserves_function = false;
-  /// The units belong together, as pairs that cancel or copies that share a fan-out: for fewer the method chooses again.
+  /// The units belong together, as pairs that cancel or copies that share a fan-out: for fewer the method chooses anew.
   bool together = false;
   std::string note;  ///< why there are no units, or what was out of the ordinary
 };
