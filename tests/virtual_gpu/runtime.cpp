@@ -202,14 +202,14 @@ cudaError_t copy(void* to, std::size_t to_pitch, const void* from, std::size_t f
 
 VirtualGpuCounts& counts() { return runtime().counts; }
 
-bool is_stream(cudaStream_t stream, const char* call) {
+bool is_stream(cudaStream_t stream, const char* call, bool of_any_device) {
   if (stream == nullptr) return true;
   const auto found = runtime().streams.find(stream);
   if (found == runtime().streams.end()) {
     problem(std::string(call) + " uses a stream that was destroyed or never created");
     return false;
   }
-  if (found->second == current_device) return true;
+  if (of_any_device || found->second == current_device) return true;
   problem(std::string(call) + " uses a stream of device " + std::to_string(found->second) + " while device " +
           std::to_string(current_device) + " is the thread's");
   return false;
@@ -361,12 +361,12 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
-  if (!is_stream(stream, "cudaStreamSynchronize")) return failed(cudaErrorInvalidResourceHandle);
+  if (!is_stream(stream, "cudaStreamSynchronize", true)) return failed(cudaErrorInvalidResourceHandle);
   return synchronized();
 }
 
 cudaError_t cudaStreamQuery(cudaStream_t stream) {
-  return is_stream(stream, "cudaStreamQuery") ? cudaSuccess : failed(cudaErrorInvalidResourceHandle);
+  return is_stream(stream, "cudaStreamQuery", true) ? cudaSuccess : failed(cudaErrorInvalidResourceHandle);
 }
 
 cudaError_t cudaDeviceSynchronize() { return synchronized(); }

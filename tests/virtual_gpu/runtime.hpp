@@ -8,6 +8,6 @@ namespace virtual_gpu {
 
 [[nodiscard]] VirtualGpuCounts& counts();
 /// Whether a stream lives; if not, that is a problem, told with the name of the call.
-[[nodiscard]] bool is_stream(cudaStream_t stream, const char* call);
+[[nodiscard]] bool is_stream(cudaStream_t stream, const char* call, bool of_any_device = false);
 
 }  // namespace virtual_gpu
