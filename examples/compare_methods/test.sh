@@ -52,5 +52,8 @@ grep -q "there is no growth method 'magic'" message || fail "said of magic: $(ca
 if "$program" --methods tiny:colour=red --out third 2>message; then fail "an unknown setting was accepted"; fi
 grep -q "'colour=red' in 'tiny:colour=red' is no setting=value; settings are damping" message ||
   fail "said of colour: $(cat message)"
+if "$program" --methods tiny:gamma=0.1:first=0.05 --out third 2>message; then fail "two amplitudes were accepted"; fi
+grep -q "'tiny:gamma=0.1:first=0.05': amplitude.fixed leaves nothing to search for" message ||
+  fail "said of two amplitudes: $(cat message)"
 if "$program" --grow-after 3/2 --out third 2>message; then fail "epochs out of order were accepted"; fi
 grep -q "give epochs in order" message || fail "said of 3/2: $(cat message)"

@@ -153,5 +153,10 @@ namespace detail {
     }
     found->second(words[i].substr(equals + 1), meristem::concat(found->first, " in '", text, "'"));
   }
+  try {
+    result.amplitude.require_valid();
+  } catch (const meristem::ArgumentError& error) {
+    throw meristem::ArgumentError(meristem::concat("'", text, "': ", error.message()));
+  }
   return result;
 }

@@ -129,7 +129,7 @@ template <auto Kernel>
 void require_no_error_before() {
   const cudaError_t status = cudaGetLastError();
   if (status == cudaSuccess) return;
-  throw CudaError(concat("an error of a kernel or call before kernel ", kernel_name<Kernel>(), ": ",
+  throw CudaError(concat("an error of a kernel or call, maybe of your own, before kernel ", kernel_name<Kernel>(), ": ",
                          cudaGetErrorString(status), "; set MERISTEM_SYNC_LAUNCHES=1 to learn which kernel's"));
 }
 

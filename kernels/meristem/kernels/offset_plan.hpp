@@ -38,7 +38,6 @@ struct OffsetPlan {
   std::vector<Group> groups;
   Extent2 spread = 0;      ///< how far the offsets of a group lie apart, at most
   std::vector<int> place;  ///< for each offset given: its place among the products, -1 where there is nothing to add
-  int products = 0;        ///< different offsets that add something
 };
 
 /// `offsets` in runs of at most `longest_run`, these in groups of at most `most_runs`; equal offsets once, those that
@@ -55,7 +54,6 @@ struct OffsetPlan {
   }
   std::sort(sorted.begin(), sorted.end(), [](Extent2 a, Extent2 b) { return a.y != b.y ? a.y < b.y : a.x < b.x; });
   sorted.erase(std::unique(sorted.begin(), sorted.end()), sorted.end());
-  plan.products = static_cast<int>(sorted.size());
   for (const Extent2& offset : offsets) {
     const auto at = std::find(sorted.begin(), sorted.end(), offset);
     plan.place.push_back(at == sorted.end() ? -1 : static_cast<int>(at - sorted.begin()));

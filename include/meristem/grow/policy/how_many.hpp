@@ -32,7 +32,8 @@ struct HowMany {
   bool insist = false;
   /// Widths by site name, of a stream by that of its first source, never exceeded; others are not limited.
   std::map<std::string, std::int64_t> targets = {};
-  /// Width that a site never exceeds, by a function of its name and sizes.
+  /// Width that a site never exceeds, by a function of its name (of a stream that of its first source:
+  /// `Candidate::width_name`) and sizes.
   std::function<std::int64_t(const Candidate&)> target = {};
 
   /// n units, significant or not, fewer only if the statistics show no more.
