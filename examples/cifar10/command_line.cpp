@@ -93,6 +93,22 @@ Accepts share(double& target, const std::string& standard) {
           }};
 }
 
+/// A number of units, or a fraction of the channels that the next layer puts out.
+Accepts units(std::optional<Units>& target) {
+  return {"a whole number ",
+          "from 1 to 65536, or a share up to 1 of the channels that the next layer puts out, such as 1/4", "",
+          [&target](const std::string& text) {
+            const std::size_t slash = text.find('/');
+            const auto count = parse_number<std::int64_t>(text.substr(0, slash), 1, 65536);
+            const auto of = slash == std::string::npos ? std::optional<std::int64_t>(0)
+                                                       : parse_number<std::int64_t>(text.substr(slash + 1), 1, 65536);
+            if (!count || !of || (*of > 0 && *count > *of)) return false;
+            const std::int64_t common = *of > 0 ? std::gcd(*count, *of) : 1;
+            target = Units{*count / common, *of / common};
+            return true;
+          }};
+}
+
 /// Different names of layers with only commas between.
 Accepts layer_names(std::vector<std::string>& target) {
   return {"names of layers ", "such as stage1.block1.conv1, each once, only commas between", "",
@@ -236,9 +252,8 @@ CommandLine::CommandLine(Options& o, std::vector<std::string> methods)
       "what a unit feeds of the next convolution: all taps of its kernel or the one in the centre");
   add("--grow-after", "N,N-N,...", epochs(o.grow_after), "epochs after which to grow",
       "a third and half of them; with an mlp each of the first two thirds");
-  add("--units", "N", number<std::int64_t>(o.units, 1, 65536),
-      "units added to a layer in one growth step, fewer with a significance",
-      "8 with an mlp, else a quarter of the channels that the next convolution puts out");
+  add("--units", "N", units(o.units), "units added to a layer in one growth step, fewer with a significance",
+      "8 with an mlp, else 1/4");
   add("--significance", "X", number(o.significance, 0.0, 1000.0),
       "units weaker than this many times the noise are not added", "1 with an mlp, else 0");
   add("--damping", "X", number(o.damping, 0.0, 1e6),
@@ -426,7 +441,6 @@ std::map<std::string, std::string> CommandLine::settings(const Options& o) {
     char digits[40];
     return std::string(digits, std::to_chars(digits, digits + sizeof digits, value, std::chars_format::general).ptr);
   };
-  const auto maybe = [](const auto& value) { return value ? concat(*value) : std::string("its default"); };
   return {{"--image-size", concat(o.image_size.value_or(32))},
           {"--images", concat(o.images)},
           {"--model", o.model},
@@ -454,7 +468,7 @@ std::map<std::string, std::string> CommandLine::settings(const Options& o) {
           {"--grow-layers", o.layers.empty() ? "its default" : list(o.layers)},
           {"--fan-out", o.fan_out},
           {"--grow-after", as_ranges(o.growth_epochs())},
-          {"--units", o.is_mlp() ? concat(o.units.value_or(8)) : maybe(o.units)},
+          {"--units", o.units_each_step().text()},
           {"--significance", exact(o.least_significance())},
           {"--damping", o.damping ? exact(*o.damping) : "its default"},
           {"--statistics-samples", concat(o.statistics_samples.value_or(o.is_mlp() ? 10'000 : 2'000))},

@@ -66,8 +66,10 @@ ms::grow::GrowerOptions grower_options(const Options& o) {
   if (o.automatic) options.when = ms::grow::When::until_empty(1);
   options.sites = o.layers;
   options.fan_out = o.fan_out == "centre" ? ms::grow::FanOut::centre : ms::grow::FanOut::full;
+  const Units each = o.units_each_step();
   ms::grow::HowMany rule =
-      o.is_mlp() || o.units ? ms::grow::HowMany::fixed(o.units.value_or(8)) : ms::grow::HowMany::of_outputs(1.0 / 4);
+      each.of > 0 ? ms::grow::HowMany::of_outputs(static_cast<double>(each.count) / static_cast<double>(each.of))
+                  : ms::grow::HowMany::fixed(each.count);
   rule.significance = o.least_significance();
   // With a threshold only what stands out of the noise and lowers the loss.
   rule.insist = rule.significance == 0.0 && !o.automatic;

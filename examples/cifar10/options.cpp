@@ -52,11 +52,10 @@ std::string Options::growth_plan() const {
   const std::vector<std::int64_t> when = growth_epochs();
   if (when.empty()) return "none: no growth step falls into these epochs (--epochs, --grow-after)";
   const char* const depth = grow == "all" ? "widths and depth, " : grow == "depth" ? "depth, " : "";
-  std::string most = "1/4 of what a layer feeds";
-  if (is_mlp() || units) {
-    const std::int64_t count = units.value_or(8);
-    most = concat(count, count == 1 ? " unit" : " units", " a layer");
-  }
+  const Units each = units_each_step();
+  const std::string most = each.text() + (each.of > 0       ? " of what a layer feeds"
+                                          : each.count == 1 ? " unit a layer"
+                                                            : " units a layer");
   if (automatic) {
     return concat(method, ", widths and depth, from the smallest network, after each of epochs ", as_ranges(when),
                   " as long as ", max_operations, " operations allow");

@@ -9,6 +9,14 @@
 
 namespace cifar10 {
 
+/// How many units a layer gets in one growth step: a number, or a share of the channels that the next layer puts out.
+struct Units {
+  std::int64_t count = 0;  ///< units, or the numerator of the share
+  std::int64_t of = 0;     ///< the denominator of the share, or 0
+
+  [[nodiscard]] std::string text() const { return std::to_string(count) + (of > 0 ? "/" + std::to_string(of) : ""); }
+};
+
 struct Options {
   std::string data;
   std::optional<std::int64_t> image_size;
@@ -36,7 +44,7 @@ struct Options {
   std::vector<std::string> layers;
   std::string fan_out = "full";
   std::optional<std::vector<std::int64_t>> grow_after;
-  std::optional<std::int64_t> units;
+  std::optional<Units> units;
   std::optional<double> significance, damping;
   std::optional<std::int64_t> statistics_samples;
   std::optional<std::int64_t> search_samples;
@@ -55,6 +63,8 @@ struct Options {
   /// Epochs after which the network grows, ascending; never after the last one, which would leave it untrained. By
   /// default a perceptron grows after each of the first two thirds, others after a third and after half of them.
   [[nodiscard]] std::vector<std::int64_t> growth_epochs() const;
+  /// By default 8 for a perceptron, else a quarter of what the next layer puts out.
+  [[nodiscard]] Units units_each_step() const { return units.value_or(is_mlp() ? Units{8} : Units{1, 4}); }
   /// Epochs before the learning rate falls; with and without growth the same, so that runs can be compared.
   [[nodiscard]] std::int64_t hold_epochs() const;
   /// By default a perceptron takes what stands out of the noise, others the number that was asked for.
