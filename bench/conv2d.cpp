@@ -13,7 +13,7 @@
 
 #include <meristem/kernels/conv2d.cuh>
 
-#include "support.hpp"
+#include "main.hpp"
 
 namespace {
 
@@ -118,5 +118,3 @@ BENCHMARK_CAPTURE(resnet18, kernel, mk::ConvPath::kernel)->Apply(widths);
 #endif
 
 }  // namespace
-
-int main(int argc, char** argv) { return bench::run(argc, argv); }

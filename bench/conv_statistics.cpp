@@ -21,7 +21,7 @@
 #include <meristem/kernels/reduce.cuh>
 
 #include "conv_work.hpp"
-#include "support.hpp"
+#include "main.hpp"
 
 namespace {
 
@@ -103,7 +103,7 @@ void train_step(benchmark::State& state) {
   });
 }
 
-void shapes(benchmark::internal::Benchmark* bench) {
+void layer_shapes(benchmark::internal::Benchmark* bench) {
   bench->Apply(bench::rows)->ArgNames({"n", "c", "h"});
   bench->Args({128, 64, 32})->Args({128, 128, 16})->Args({128, 256, 8})->Args({128, 512, 4});
 }
@@ -118,8 +118,8 @@ void narrow_shapes(benchmark::internal::Benchmark* bench) {
 constexpr Set centre{true, true, true, FanOut::centre}, full{true, true, true, FanOut::full};
 
 #define MERISTEM_STATISTICS(name, ...)                                                           \
-  BENCHMARK_CAPTURE(statistics, name##_offsets, __VA_ARGS__, PatchPath::offsets)->Apply(shapes); \
-  BENCHMARK_CAPTURE(statistics, name##_patches, __VA_ARGS__, PatchPath::patches)->Apply(shapes)
+  BENCHMARK_CAPTURE(statistics, name##_offsets, __VA_ARGS__, PatchPath::offsets)->Apply(layer_shapes); \
+  BENCHMARK_CAPTURE(statistics, name##_patches, __VA_ARGS__, PatchPath::patches)->Apply(layer_shapes)
 
 MERISTEM_STATISTICS(S_centre, Set{true, false, false, FanOut::centre});
 MERISTEM_STATISTICS(S_full, Set{true, false, false, FanOut::full});
@@ -132,12 +132,10 @@ BENCHMARK_CAPTURE(statistics, set_full_offsets, full, PatchPath::offsets)
     ->Apply(bench::rows)
     ->ArgNames({"n", "c", "h"})
     ->Args({8, 64, 32});
-BENCHMARK(train_step)->Apply(shapes);
+BENCHMARK(train_step)->Apply(layer_shapes);
 
 BENCHMARK_CAPTURE(statistics, narrow_set_full_offsets, full, PatchPath::offsets)->Apply(narrow_shapes);
 BENCHMARK_CAPTURE(statistics, narrow_set_full_patches, full, PatchPath::patches)->Apply(narrow_shapes);
 BENCHMARK(train_step)->Name("narrow_train_step")->Apply(narrow_shapes);
 
 }  // namespace
-
-int main(int argc, char** argv) { return bench::run(argc, argv); }

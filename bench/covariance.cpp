@@ -9,7 +9,7 @@
 #include <meristem/kernels/covariance.cuh>
 #include <meristem/kernels/cross_covariance.cuh>
 
-#include "support.hpp"
+#include "main.hpp"
 
 namespace {
 
@@ -59,5 +59,3 @@ BENCHMARK_CAPTURE(cross_covariance, kernel, mk::CovariancePath::kernel)->Apply(m
 #endif
 
 }  // namespace
-
-int main(int argc, char** argv) { return bench::run(argc, argv); }

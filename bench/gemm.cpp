@@ -10,7 +10,7 @@
 
 #include <meristem/core/blas.hpp>
 
-#include "support.hpp"
+#include "main.hpp"
 
 namespace {
 
@@ -67,5 +67,3 @@ BENCHMARK_TEMPLATE(syrk, double)->Name("syrk/float64")->Apply(syrk_shapes);
 BENCHMARK(copy)->Apply(bench::rows)->ArgName("MiB")->Arg(1)->Arg(64);
 
 }  // namespace
-
-int main(int argc, char** argv) { return bench::run(argc, argv); }

@@ -28,7 +28,7 @@
 #include <meristem/train/trainer.hpp>
 
 #include "conv_work.hpp"
-#include "support.hpp"
+#include "main.hpp"
 
 namespace {
 
@@ -211,5 +211,3 @@ void mlp_moments(benchmark::State& state) {
 BENCHMARK(mlp_moments)->Name("growth_step/mlp_moments")->Apply(bench::rows);
 
 }  // namespace
-
-int main(int argc, char** argv) { return bench::run(argc, argv); }

@@ -26,7 +26,7 @@
 #include <meristem/nn/pooling.hpp>
 #include <meristem/nn/residual.hpp>
 
-#include "support.hpp"
+#include "main.hpp"
 
 namespace {
 
@@ -154,5 +154,3 @@ void squared_error(benchmark::State& state) {
 BENCHMARK(squared_error)->Name("layers/squared_error")->Apply(bench::rows);
 
 }  // namespace
-
-int main(int argc, char** argv) { return bench::run(argc, argv); }

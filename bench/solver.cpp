@@ -27,7 +27,7 @@
 #include <meristem/grow/solve/solve.hpp>
 #include <meristem/grow/solve/units.hpp>
 
-#include "support.hpp"
+#include "main.hpp"
 
 namespace {
 
@@ -36,7 +36,7 @@ using bench::context;
 using bench::normal_matrix;
 using ms::Transpose;
 
-enum class Data { features, condition, half_rank, scales };
+enum class Spectrum { features, condition, half_rank, scales };
 
 ms::Tensor<double> product(Transpose ta, const ms::Tensor<double>& a, Transpose tb, const ms::Tensor<double>& b,
                            double alpha = 1.0) {
@@ -55,12 +55,12 @@ ms::Tensor<double> with_columns(const ms::Tensor<double>& a, Scale&& scale) {
 }
 
 /// Inputs of a layer, n samples of p features.
-ms::Tensor<double> inputs(std::int64_t n, std::int64_t p, Data data) {
+ms::Tensor<double> inputs(std::int64_t n, std::int64_t p, Spectrum spectrum) {
   const double last = static_cast<double>(p - 1);
-  switch (data) {
-    case Data::features:
+  switch (spectrum) {
+    case Spectrum::features:
       return normal_matrix<double>({n, p}, 1, 0.5);
-    case Data::condition: {
+    case Spectrum::condition: {
       auto basis =
           product(Transpose::yes, normal_matrix<double>({p, p}, 5), Transpose::no, normal_matrix<double>({p, p}, 5));
       ms::Tensor<double> values(context(), {p});
@@ -69,12 +69,12 @@ ms::Tensor<double> inputs(std::int64_t n, std::int64_t p, Data data) {
           with_columns(normal_matrix<double>({n, p}, 1), [&](double j) { return std::pow(10.0, -3.0 * j / last); });
       return product(Transpose::no, scaled, Transpose::no, basis);
     }
-    case Data::half_rank: {
+    case Spectrum::half_rank: {
       const auto mixed = product(Transpose::no, normal_matrix<double>({n, p / 2}, 1), Transpose::no,
                                  normal_matrix<double>({p / 2, p}, 5));
       return with_columns(mixed, [](double j) { return std::fmod(j, 8.0) == 0.0 ? 0.0 : 1.0; });
     }
-    case Data::scales:
+    case Spectrum::scales:
       return with_columns(normal_matrix<double>({n, p}, 1, 0.5),
                           [&](double j) { return std::pow(10.0, -3.0 + 5.0 * j / last); });
   }
@@ -88,9 +88,9 @@ struct Problem {
   ms::Tensor<float> s32, n32;
   std::vector<double> lambda;
 
-  Problem(std::int64_t p, Data data) {
+  Problem(std::int64_t p, Spectrum spectrum) {
     const std::int64_t samples = (p > 2000 ? 2 : 4) * p;
-    const auto x = inputs(samples, p, data);
+    const auto x = inputs(samples, p, spectrum);
     const auto into = normal_matrix<double>({p, 32}, 2), out = normal_matrix<double>({32, p}, 3);
     auto v = normal_matrix<double>({samples, p}, 4);
     const auto hidden = product(Transpose::no, x, Transpose::no, into, 1.0 / std::sqrt(static_cast<double>(p)));
@@ -125,12 +125,12 @@ struct Problem {
   }
 };
 
-const Problem& problem(std::int64_t p, Data data) {
-  static std::map<std::pair<std::int64_t, Data>, std::unique_ptr<Problem>> all;
-  auto& one = all[{p, data}];
+const Problem& problem(std::int64_t p, Spectrum spectrum) {
+  static std::map<std::pair<std::int64_t, Spectrum>, std::unique_ptr<Problem>> all;
+  auto& one = all[{p, spectrum}];
   if (!one) {
     all.clear();  // one at a time: the largest takes a gigabyte
-    return *(all[{p, data}] = std::make_unique<Problem>(p, data));
+    return *(all[{p, spectrum}] = std::make_unique<Problem>(p, spectrum));
   }
   return *one;
 }
@@ -141,8 +141,8 @@ bench::Work work_of(std::int64_t p, std::int64_t units) {
           2.0 * order * order * sizeof(float)};
 }
 
-void new_units(benchmark::State& state, std::int64_t p, std::int64_t units, Data data, ms::grow::Route route) {
-  const Problem& given = problem(p, data);
+void new_units(benchmark::State& state, std::int64_t p, std::int64_t units, Spectrum spectrum, ms::grow::Route route) {
+  const Problem& given = problem(p, spectrum);
   ms::grow::Units<float> result;
   bench::measure(state, work_of(p, units), [&] {
     result = ms::grow::new_units<float>(context(), given.s32.view(), ms::View<const float>(given.n32),
@@ -153,14 +153,14 @@ void new_units(benchmark::State& state, std::int64_t p, std::int64_t units, Data
 }
 
 void cholesky(benchmark::State& state) {
-  new_units(state, state.range(0), 64, Data::features, ms::grow::Route::cholesky);
+  new_units(state, state.range(0), 64, Spectrum::features, ms::grow::Route::cholesky);
 }
-void eigen(benchmark::State& state) { new_units(state, state.range(0), 64, Data::features, ms::grow::Route::eigen); }
+void eigen(benchmark::State& state) { new_units(state, state.range(0), 64, Spectrum::features, ms::grow::Route::eigen); }
 
 #if !MERISTEM_GPU
 /// gromo's compute_optimal_added_parameters with its threshold of 1e-6, in the calls that PyTorch makes.
-void lapack_eigh_svd(benchmark::State& state, std::int64_t order, std::int64_t units, Data data) {
-  const Problem& given = problem(order, data);
+void lapack_eigh_svd(benchmark::State& state, std::int64_t order, std::int64_t units, Spectrum spectrum) {
+  const Problem& given = problem(order, spectrum);
   const auto p = static_cast<lapack_int>(order);
   const auto size = static_cast<std::size_t>(order * order);
   ms::Context& ctx = context();
@@ -240,13 +240,13 @@ BENCHMARK(eigen)->Name("new_units/eigen")->Apply(orders);
 BENCHMARK(solve)->Name("solve/cholesky")->Apply(bench::rows)->ArgName("p")->Arg(257)->Arg(1025)->Arg(3073);
 
 #define MERISTEM_HARD(name)                                                                  \
-  BENCHMARK_CAPTURE(new_units, name, 288, 32, Data::name, ms::grow::Route::cholesky)         \
+  BENCHMARK_CAPTURE(new_units, name, 288, 32, Spectrum::name, ms::grow::Route::cholesky)         \
       ->Name("hard/" #name "/cholesky")                                                      \
       ->Apply(bench::rows);                                                                  \
-  BENCHMARK_CAPTURE(new_units, name##_float, 577, 32, Data::name, ms::grow::Route::cholesky) \
+  BENCHMARK_CAPTURE(new_units, name##_float, 577, 32, Spectrum::name, ms::grow::Route::cholesky) \
       ->Name("hard/" #name "/cholesky/p:577")                                                \
       ->Apply(bench::rows);                                                                  \
-  BENCHMARK_CAPTURE(new_units, name##_eigen, 288, 32, Data::name, ms::grow::Route::eigen)    \
+  BENCHMARK_CAPTURE(new_units, name##_eigen, 288, 32, Spectrum::name, ms::grow::Route::eigen)    \
       ->Name("hard/" #name "/eigen")                                                         \
       ->Apply(bench::rows)
 
@@ -256,10 +256,10 @@ MERISTEM_HARD(half_rank);
 MERISTEM_HARD(scales);
 
 #if !MERISTEM_GPU
-void lapack(benchmark::State& state) { lapack_eigh_svd(state, state.range(0), 64, Data::features); }
+void lapack(benchmark::State& state) { lapack_eigh_svd(state, state.range(0), 64, Spectrum::features); }
 BENCHMARK(lapack)->Name("new_units/lapack_eigh_svd")->Apply(orders);
 #define MERISTEM_HARD_LAPACK(name)                              \
-  BENCHMARK_CAPTURE(lapack_eigh_svd, name, 288, 32, Data::name) \
+  BENCHMARK_CAPTURE(lapack_eigh_svd, name, 288, 32, Spectrum::name) \
       ->Name("hard/" #name "/lapack_eigh_svd")                  \
       ->Apply(bench::rows)
 MERISTEM_HARD_LAPACK(features);
@@ -269,5 +269,3 @@ MERISTEM_HARD_LAPACK(scales);
 #endif
 
 }  // namespace
-
-int main(int argc, char** argv) { return bench::run(argc, argv); }

@@ -11,7 +11,7 @@
 #include <meristem/optim/sgd.hpp>
 #include <meristem/train/trainer.hpp>
 
-#include "support.hpp"
+#include "main.hpp"
 
 namespace {
 
@@ -84,5 +84,3 @@ void mlp(benchmark::State& state) {
 BENCHMARK(mlp)->Name("train_step/mlp")->Apply(bench::rows);
 
 }  // namespace
-
-int main(int argc, char** argv) { return bench::run(argc, argv); }
