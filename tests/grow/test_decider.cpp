@@ -54,10 +54,29 @@ struct Together {
   }
 };
 
+/// Every fourth pixel of synthetic images.
+ms::data::ImageSet small_images() {
+  ms::data::ImageSet images = ms::data::synthetic({.images = 200});
+  std::vector<std::uint8_t> pixels;
+  for (std::int64_t i = 0; i < images.size(); ++i) {
+    const auto image = images.image(i);
+    for (std::int64_t y = 0; y < images.height; y += 4) {
+      for (std::int64_t x = 0; x < images.width; x += 4) {
+        const auto pixel = image.subspan(static_cast<std::size_t>((y * images.width + x) * images.channels),
+                                         static_cast<std::size_t>(images.channels));
+        pixels.insert(pixels.end(), pixel.begin(), pixel.end());
+      }
+    }
+  }
+  images.pixels = std::move(pixels);
+  images.height /= 4, images.width /= 4;
+  return images;
+}
+
 /// Growth steps of a small perceptron by some options.
 struct Task {
   ms::Context ctx{{.seed = 3}};
-  ms::data::ImageSet images = ms::data::synthetic({.images = 200});
+  ms::data::ImageSet images = small_images();
   ms::nn::Sequential<float> net;
   ms::optim::Sgd<float> sgd;
 

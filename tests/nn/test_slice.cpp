@@ -123,8 +123,8 @@ TEST_CASE("slice: what is refused") {
 
 TEST_CASE("slice: a network of two inputs trains and grows on both sides") {
   // y = the mean of the map's first channel times the first number of the vector.
-  ms::data::SampleSet<float> set{.inputs = support::normal_values<float>(400 * 30, 7), .input = {30}};
-  for (std::size_t i = 0; i < 400; ++i) {
+  ms::data::SampleSet<float> set{.inputs = support::normal_values<float>(200 * 30, 7), .input = {30}};
+  for (std::size_t i = 0; i < 200; ++i) {
     double mean = 0.0;
     for (std::size_t pixel = 0; pixel < 12; ++pixel) mean += set.inputs[i * 30 + 2 * pixel] / 12.0;
     set.targets.push_back(static_cast<float>(3.0 * mean * set.inputs[i * 30 + 25]));
@@ -136,18 +136,18 @@ TEST_CASE("slice: a network of two inputs trains and grows on both sides") {
     ms::Context ctx({.seed = 2});
     auto net = two_inputs<float>(ctx);
     ms::optim::AdamW<float> adamw(net, {.learning_rate = 0.01, .weight_decay = 0.0});
-    for (int epoch = 0; epoch < 120; ++epoch) {
+    for (int epoch = 0; epoch < 100; ++epoch) {
       for (const auto& batch : ms::data::Loader<float>(ctx, set, 50, {.shuffle = true, .epoch = epoch})) {
         ms::train::step(ctx, net, batch, adamw, loss);
       }
-      if (!grows || epoch != 60) continue;
+      if (!grows || epoch != 40) continue;
       CHECK(ms::grow::find_sites<float>(net).size() == sites.size());
       ms::grow::Grower<float> grower(net, adamw, {.how_many = {.at_most = 4}, .loss = loss});
       const ms::grow::GrowthReport report = grower.grow(ctx, set);
       CHECK(report.added() > 0);
       for (const auto& site : report.sites) CHECK(std::find(sites.begin(), sites.end(), site.name) != sites.end());
     }
-    return ms::train::evaluate(ctx, net, set, 400, loss).loss;
+    return ms::train::evaluate(ctx, net, set, 200, loss).loss;
   };
   const double small = trained(false), grown = trained(true);
   CAPTURE(small);
