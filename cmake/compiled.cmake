@@ -1,5 +1,5 @@
-# meristem::compiled, for programs compiled by g++ or clang++, and meristem::compiled_cuda, for programs with .cu files: the
-# library for float and double, compiled once. Programs that link one of them read declarations alone.
+# meristem::compiled, for programs on the CPU, and meristem::compiled_cuda, for programs on the GPU: the library for float
+# and double, compiled once. Programs that link one of them read declarations alone. nvcc is for what starts kernels.
 file(GLOB compiled_sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/src/*.cpp")
 if(NOT TARGET meristem::io)
   list(FILTER compiled_sources EXCLUDE REGEX "/io\\.cpp$")
@@ -31,6 +31,7 @@ if(MERISTEM_WITH_CUDA)
   endif()
   meristem_units(compiled_cuda_sources cu ${compiled_cuda_unit} ${compiled_sources})
   meristem_compiled_library(meristem_compiled_cuda compiled_cuda meristem::cuda ${compiled_cuda_sources})
+  target_compile_definitions(meristem_compiled_cuda INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:MERISTEM_CUDA_HOST>")
   list(APPEND meristem_compiled_targets meristem_compiled_cuda)
   if(MERISTEM_BUILD_TESTS)
     # The virtual GPU reads the kernels' PTX as it is.

@@ -86,6 +86,7 @@ if("CUDA" IN_LIST meristem_languages AND NOT TARGET meristem::cuda)
   endif()
   add_library(meristem::cuda INTERFACE IMPORTED GLOBAL)
   target_link_libraries(meristem::cuda INTERFACE meristem::meristem "${CUDA_cusolver_LIBRARY}" "${CUDA_cublas_LIBRARY}")
+  target_include_directories(meristem::cuda INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:${CUDAToolkit_INCLUDE_DIRS}>")
   # CMake before 3.25.2 ignores cuda_std_20 or refuses it.
   if(CMAKE_VERSION VERSION_LESS 3.25.2)
     target_compile_options(meristem::cuda INTERFACE "$<$<COMPILE_LANGUAGE:CUDA>:-std=c++20>")

@@ -107,16 +107,21 @@ function(meristem_units out extension n)
   set(${out} "${units}" PARENT_SCOPE)
 endfunction()
 
-# meristem_add_program(<name> SOURCES <.cpp files> [LIBRARIES <targets>]): an executable for the CPU, and with CUDA a
-# second one, <name>_cuda, from the same sources compiled by nvcc.
+# meristem_add_program(<name> [KERNELS] SOURCES <.cpp files> [LIBRARIES <targets>]): an executable for the CPU, and with
+# CUDA a second one for the GPU, <name>_cuda, from the same sources; with KERNELS they start some, and nvcc compiles them.
 function(meristem_add_program name)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;LIBRARIES")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "KERNELS" "" "SOURCES;LIBRARIES")
   add_executable(${name} ${arg_SOURCES})
   target_link_libraries(${name} PRIVATE meristem::compiled meristem_flags ${arg_LIBRARIES})
   if(MERISTEM_WITH_CUDA)
-    list(LENGTH arg_SOURCES all)
-    meristem_units(unit cu ${all} ${arg_SOURCES})
-    add_executable(${name}_cuda "${unit}")
+    set(cuda_sources ${arg_SOURCES})
+    if(arg_KERNELS)
+      list(LENGTH arg_SOURCES all)
+      meristem_units(cuda_sources cu ${all} ${arg_SOURCES})
+    endif()
+    add_executable(${name}_cuda ${cuda_sources})
+    # CUDA's libraries, also where no source is CUDA's.
+    set_target_properties(${name}_cuda PROPERTIES LINKER_LANGUAGE CUDA)
     target_link_libraries(${name}_cuda PRIVATE meristem::compiled_cuda meristem_flags ${arg_LIBRARIES})
   endif()
 endfunction()

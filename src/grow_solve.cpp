@@ -3,6 +3,7 @@
 #include <meristem/grow/solve/moments_impl.hpp>
 #include <meristem/grow/solve/shrinkage_impl.hpp>
 #include <meristem/grow/solve/solve_impl.hpp>
+#include <meristem/grow/solve/triplets_impl.hpp>
 #include <meristem/grow/solve/units_impl.hpp>
 #include <meristem/grow/solve/whitening_impl.hpp>
 
@@ -30,11 +31,16 @@ MERISTEM_INSTANTIATE(double)
 
 namespace meristem::grow::detail {
 
-#define MERISTEM_INSTANTIATE(T)                                                                           \
-  template class WhitenedInputs<T>;                                                                       \
-  template void damp_known<T>(Context & ctx, double share, Tensor<T>& a, std::vector<double>& variances); \
-  template std::vector<double> diagonal<T>(Context & ctx, View<const T> a);                               \
-  template void require_finite<T>(Context & ctx, const std::vector<Named<T>>& matrices);                  \
+#define MERISTEM_INSTANTIATE(T)                                                                                   \
+  template Tensor<T> orthonormal<T>(Context & ctx, std::type_identity_t<View<const T>> basis, Tensor<T> w);       \
+  template std::optional<Triplets> krylov_triplets<T>(Context & ctx, const WhitenedCross<T>& x, double threshold, \
+                                                      std::int64_t max_units, std::int64_t max_blocks);           \
+  template Triplets leading_triplets<T>(Context & ctx, const WhitenedCross<T>& x, double threshold,               \
+                                        std::int64_t max_units, std::int64_t max_krylov_blocks);                  \
+  template class WhitenedInputs<T>;                                                                               \
+  template void damp_known<T>(Context & ctx, double share, Tensor<T>& a, std::vector<double>& variances);         \
+  template std::vector<double> diagonal<T>(Context & ctx, View<const T> a);                                       \
+  template void require_finite<T>(Context & ctx, const std::vector<Named<T>>& matrices);                          \
   template Extents require_moments<T>(Context & ctx, const Moments<T>& moments, bool with_fisher);
 
 MERISTEM_INSTANTIATE(float)

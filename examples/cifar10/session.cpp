@@ -213,12 +213,7 @@ void Session::train() {
 }
 
 void Session::require_finite_weights() {
-  const std::string where = ms::concat("training: after step ", optimizer_->steps(), ": ");
-  const auto check = [&](const std::string& name, const ms::Tensor<float>& value) {
-    if (!value.empty()) ms::kernels::check_finite(ctx_, value.view(), where + name);
-  };
-  net_->visit_parameters([&](ms::nn::Parameter<float>& parameter) { check(parameter.name, parameter.value); });
-  net_->visit_buffers([&](ms::nn::Buffer<float>& buffer) { check(buffer.name, buffer.value); });
+  ms::nn::check_finite(ctx_, *net_, ms::concat("training: after step ", optimizer_->steps()));
 }
 
 ms::train::Metrics Session::test(std::vector<Answer>* answers, const char* phase) {

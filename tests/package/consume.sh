@@ -2,7 +2,7 @@
 # consume.sh <way> <source folder> <build folder> <CMake generator> <C++ compiler> [<CUDA compiler> <GPU architectures>]:
 # builds examples/consume (or own_kernel, own_layer) outside the source tree and runs it. Ways: install, build_tree,
 # fetch_content, add_subdirectory, pkg_config, plain, version, components, compiled, own_kernel; and with nvcc: cuda, both,
-# plain_nvcc, own_kernel_cuda.
+# plain_nvcc, compiled_cuda, own_kernel_cuda.
 set -euo pipefail
 way=$1
 root=$2
@@ -62,7 +62,30 @@ EOF
     nm -C --undefined-only "$(find "$work/build" -name 'main.cpp.o')" | grep 'Grower<float>::grow(' >/dev/null
     ;;
   own_kernel) build_outside -DCMAKE_PREFIX_PATH="$build" ;;
-  own_kernel_cuda) build_outside -DCMAKE_PREFIX_PATH="$build" -DOWN_KERNEL_CUDA=ON "${with_cuda[@]}" ;;
+  own_kernel_cuda)
+    # With the compiled library nvcc reads declarations, and compiles the kernels of the example alone.
+    sed -i 's/^find_package.*/find_package(meristem 0.1 REQUIRED COMPONENTS compiled_cuda)/; s/meristem::cuda)/meristem::compiled_cuda)/' \
+      "$work/source/CMakeLists.txt"
+    build_outside -DCMAKE_PREFIX_PATH="$build" -DOWN_KERNEL_CUDA=ON "${with_cuda[@]}"
+    ;;
+  compiled_cuda)
+    # The README's quick start, compiled by g++ to run on the GPU.
+    example=quick_start program=$work/build/quick_start
+    awk '/^```/ { inside = 0 } inside; /^```cpp$/ { inside = ++seen == 1 }' "$root/README.md" >"$work/source/main.cpp"
+    cat >"$work/source/CMakeLists.txt" <<'EOF'
+cmake_minimum_required(VERSION 3.22)
+project(quick_start LANGUAGES CXX CUDA)
+find_package(meristem 0.1 REQUIRED COMPONENTS compiled_cuda)
+add_executable(quick_start main.cpp)
+target_link_libraries(quick_start PRIVATE meristem::compiled_cuda)
+EOF
+    build_outside -DCMAKE_PREFIX_PATH="$build" "${with_cuda[@]}"
+    nm -C --undefined-only "$(find "$work/build" -name 'main.cpp.o')" | grep 'gpu::grow::Grower<float>::grow(' >/dev/null
+    # A kernel that the library does not hold is refused by a sentence.
+    printf '#include <meristem/core/for_each.hpp>\nstruct Nothing {\n  void operator()(std::int64_t) const {}\n};\nint main() {\n  meristem::Context ctx;\n  meristem::for_each(ctx, 1, Nothing());\n}\n' >"$work/source/main.cpp"
+    if cmake --build "$work/build" >"$work/refusal" 2>&1; then exit 1; fi
+    grep 'this starts a kernel that the compiled library does not hold: let nvcc compile it' "$work/refusal"
+    ;;
   add_subdirectory)
     sed -i "s|^find_package(meristem .*|add_subdirectory(\"$root\" meristem)|" "$work/source/CMakeLists.txt"
     build_outside

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# headers.sh <compiler> <source folder> <macro to define, or ""> <file to include first, or ""> <header>...: compiles the
+# headers.sh <compiler> <source folder> <macros to define, or ""> <file to include first, or ""> <header>...: compiles the
 # headers in one translation unit, each included twice. With a file to include first, all headers from outside come before
 # that.
 set -euo pipefail
 compiler=$1
 root=$2
-macro=$3
+read -ra macros <<<"$3"
 first=$4
 shift 4
 
@@ -17,4 +17,4 @@ shift 4
   fi
   printf '#include <%s>\n' "$@" "$@"
 } | "$compiler" -std=c++20 -fsyntax-only -Wall -Wextra -Wpedantic -Werror -I "$root/include" -I "$root/kernels" \
-  ${macro:+-D"$macro"} -x c++ -
+  "${macros[@]/#/-D}" -x c++ -

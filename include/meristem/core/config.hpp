@@ -3,12 +3,25 @@
 // nvcc compiles the library for the GPU, g++ and clang++ compile it for the CPU. Everything whose code differs
 // lives in the inline namespace `meristem::gpu` or `meristem::cpu`, so that parts compiled by different compilers
 // link into one program. Error types (core/error.hpp) are common to both.
+//
+// A program for the GPU may have units that g++ or clang++ compiles in a fraction of nvcc's time, MERISTEM_CUDA_HOST:
+// they read the declarations that the compiled library for the GPU defines (meristem::compiled_cuda, which sets it),
+// and start no kernel that it does not hold.
 #pragma once
+
+#if defined(MERISTEM_CUDA_HOST) && !defined(MERISTEM_COMPILED)
+#error \
+    "MERISTEM_CUDA_HOST is for programs that link meristem::compiled_cuda: define MERISTEM_COMPILED, or compile by nvcc"
+#endif
 
 #if defined(__CUDACC__)
 #define MERISTEM_GPU 1
 #define MERISTEM_BACKEND gpu
 #define MERISTEM_HD __host__ __device__
+#elif defined(MERISTEM_CUDA_HOST)
+#define MERISTEM_GPU 1
+#define MERISTEM_BACKEND gpu
+#define MERISTEM_HD
 #else
 #define MERISTEM_GPU 0
 #define MERISTEM_BACKEND cpu

@@ -30,6 +30,8 @@
 #include <meristem/core/source_location.hpp>
 #if !MERISTEM_GPU
 #include <meristem/core/host_cuda.hpp>
+#elif !defined(__CUDACC__)
+#include <meristem/core/cuda_words.hpp>
 #endif
 
 #if MERISTEM_GPU
@@ -170,7 +172,13 @@ void launch(Context& ctx, dim3 grid, dim3 block, std::size_t shared_bytes, Args.
   const cudaStream_t stream = ctx.stream();  // makes the context's device the current one
   if (shared_bytes > (std::size_t{48} << 10)) detail::allow_shared_memory<Kernel>(ctx, shared_bytes);
   detail::require_no_error_before<Kernel>();
+#if defined(__CUDACC__)
   Kernel<<<grid, block, shared_bytes, stream>>>(args...);
+#else
+  ((void)args, ...);
+  static_assert(sizeof...(Args) > 1000,
+                "this starts a kernel that the compiled library does not hold: let nvcc compile it");
+#endif
   const cudaError_t status = cudaGetLastError();
   if (status != cudaSuccess) {
     throw CudaError(concat("kernel ", kernel_name<Kernel>(), " was not started with ", grid.x, "x", grid.y, "x", grid.z,

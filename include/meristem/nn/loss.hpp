@@ -9,10 +9,8 @@
 
 #include <meristem/core/error.hpp>
 #include <meristem/core/tensor.hpp>
-#include <meristem/kernels/element_loss.cuh>
-#include <meristem/kernels/mse.cuh>
+#include <meristem/kernels/loss_sums.cuh>
 #include <meristem/kernels/sample_loss.cuh>
-#include <meristem/kernels/softmax_cross_entropy.cuh>
 #include <meristem/nn/batch.hpp>
 
 namespace meristem::nn {
@@ -63,13 +61,6 @@ template <Real T>
   return read(ctx, std::move(value), [](std::int64_t) {});
 }
 
-template <Real T>
-[[nodiscard]] const View<const T>& required_targets(const char* loss, const BatchView<T>& batch) {
-  if (batch.has_targets()) return batch.targets;
-  throw DataError(concat(loss, ": the batch has no targets", batch.has_labels() ? ", only labels" : "",
-                         "; give it targets, or take a loss for labels"));
-}
-
 }  // namespace detail
 
 /// Softmax and cross-entropy of logits (n, ..., classes), the mean over all rows, against labels (n, ...) in
@@ -81,81 +72,45 @@ struct CrossEntropy final {
 
   template <Real T>
   [[nodiscard]] LossValue<T> operator()(Context& ctx, View<const T> logits, View<const std::int32_t> labels,
-                                        bool with_gradient = true) const {
-    LossValue<T> value = detail::room_for_gradient(ctx, logits, with_gradient);
-    const auto result =
-        kernels::softmax_cross_entropy(ctx, logits, labels, label_smoothing, detail::gradient_of(value, with_gradient));
-    value.mean = result.loss_mean;
-    value.correct = result.correct;
-    value.judged = labels.size();
-    return value;
-  }
+                                        bool with_gradient = true) const;
 
   template <Real T>
   [[nodiscard]] LossValue<T> operator()(Context& ctx, View<const T> logits,
                                         const std::type_identity_t<BatchView<T>>& batch,
-                                        bool with_gradient = true) const {
-    if (batch.has_labels() || batch.size() == 0) return (*this)(ctx, logits, batch.labels, with_gradient);
-    return detail::read(ctx, of_targets(ctx, logits, batch, with_gradient));
-  }
+                                        bool with_gradient = true) const;
 
   /// The same, not read: nothing waits for the device, and no label is checked.
   template <Real T>
   [[nodiscard]] LossValue<T> on_device(Context& ctx, View<const T> logits,
                                        const std::type_identity_t<BatchView<T>>& batch,
-                                       bool with_gradient = true) const {
-    if (!batch.has_labels() && batch.size() > 0) return of_targets(ctx, logits, batch, with_gradient);
-    LossValue<T> value = detail::room_for_gradient(ctx, logits, with_gradient);
-    value.sums = kernels::softmax_cross_entropy_sums(ctx, logits, batch.labels, label_smoothing,
-                                                     detail::gradient_of(value, with_gradient));
-    value.judged = value.rows = batch.labels.size();
-    return value;
-  }
+                                       bool with_gradient = true) const;
 
  private:
   template <Real T>
   [[nodiscard]] LossValue<T> of_targets(Context& ctx, View<const T> logits, const BatchView<T>& batch,
-                                        bool with_gradient) const {
-    if (!batch.has_targets()) throw DataError("cross-entropy: the batch has neither labels nor targets");
-    LossValue<T> value = detail::room_for_gradient(ctx, logits, with_gradient);
-    value.sums = kernels::soft_cross_entropy_sums<T>(ctx, logits, batch.targets, label_smoothing,
-                                                     detail::gradient_of(value, with_gradient));
-    value.judged = value.rows = logits.size() / logits.extent(logits.rank() - 1);
-    return value;
-  }
+                                        bool with_gradient) const;
 };
 
 /// Mean over samples of the squared distance Σ (output - target)².
 struct SquaredError final {
   template <Real T>
   [[nodiscard]] LossValue<T> operator()(Context& ctx, View<const T> output, View<const std::type_identity_t<T>> target,
-                                        bool with_gradient = true) const {
-    return detail::read(ctx, sums_of(ctx, output, target, with_gradient));
-  }
+                                        bool with_gradient = true) const;
 
   template <Real T>
   [[nodiscard]] LossValue<T> operator()(Context& ctx, View<const T> output,
                                         const std::type_identity_t<BatchView<T>>& batch,
-                                        bool with_gradient = true) const {
-    return detail::read(ctx, on_device(ctx, output, batch, with_gradient));
-  }
+                                        bool with_gradient = true) const;
 
   template <Real T>
   [[nodiscard]] LossValue<T> on_device(Context& ctx, View<const T> output,
                                        const std::type_identity_t<BatchView<T>>& batch,
-                                       bool with_gradient = true) const {
-    return sums_of(ctx, output, detail::required_targets("squared error", batch), with_gradient);
-  }
+                                       bool with_gradient = true) const;
 
  private:
   template <Real T>
   [[nodiscard]] LossValue<T> sums_of(Context& ctx, View<const T> output, const View<const T>& target,
-                                     bool with_gradient) const {
-    LossValue<T> value = detail::room_for_gradient(ctx, output, with_gradient);
-    value.sums = kernels::mse_sums(ctx, output, target, detail::gradient_of(value, with_gradient));
-    value.rows = output.extent(0);
-    return value;
-  }
+                                     bool with_gradient) const;
 };
 
 /// Mean over samples of Σ e²/2 where |e| ≤ delta, else Σ delta (|e| - delta/2), e = output - target (P. Huber, 1964).
@@ -165,20 +120,12 @@ struct Huber final {
   template <Real T>
   [[nodiscard]] LossValue<T> operator()(Context& ctx, View<const T> output,
                                         const std::type_identity_t<BatchView<T>>& batch,
-                                        bool with_gradient = true) const {
-    return detail::read(ctx, on_device(ctx, output, batch, with_gradient));
-  }
+                                        bool with_gradient = true) const;
 
   template <Real T>
   [[nodiscard]] LossValue<T> on_device(Context& ctx, View<const T> output,
                                        const std::type_identity_t<BatchView<T>>& batch,
-                                       bool with_gradient = true) const {
-    LossValue<T> value = detail::room_for_gradient(ctx, output, with_gradient);
-    value.sums = kernels::huber_sums<T>(ctx, output, detail::required_targets("Huber loss", batch), delta,
-                                        detail::gradient_of(value, with_gradient));
-    value.rows = output.extent(0);
-    return value;
-  }
+                                       bool with_gradient = true) const;
 };
 
 /// Mean over samples of Σ -t log p - (1 - t) log(1 - p), p = 1 / (1 + exp(-output)), against targets t in [0, 1] or
@@ -188,34 +135,12 @@ struct BinaryCrossEntropy final {
   template <Real T>
   [[nodiscard]] LossValue<T> operator()(Context& ctx, View<const T> output,
                                         const std::type_identity_t<BatchView<T>>& batch,
-                                        bool with_gradient = true) const {
-    return detail::read(ctx, on_device(ctx, output, batch, with_gradient), [&](std::int64_t bad) {
-      const std::int32_t label = to_host(ctx, View<const std::int32_t>(batch.labels.data_handle() + bad, {1}))[0];
-      throw DataError(concat("binary cross-entropy: label ", bad, " is ", label,
-                             "; it must be 0 or 1; give targets for probabilities, cross-entropy for more classes"));
-    });
-  }
+                                        bool with_gradient = true) const;
 
   template <Real T>
   [[nodiscard]] LossValue<T> on_device(Context& ctx, View<const T> output,
                                        const std::type_identity_t<BatchView<T>>& batch,
-                                       bool with_gradient = true) const {
-    LossValue<T> value = detail::room_for_gradient(ctx, output, with_gradient);
-    Tensor<T> from_labels;
-    Tensor<std::int64_t> bad_label;
-    View<const T> targets = batch.targets;
-    if (batch.has_labels()) {
-      from_labels = Tensor<T>(ctx, output.shape());
-      bad_label = kernels::binary_targets<T>(ctx, batch.labels, from_labels);
-      targets = from_labels;
-    } else {
-      targets = detail::required_targets("binary cross-entropy", batch);
-    }
-    value.sums = kernels::binary_cross_entropy_sums<T>(ctx, output, targets, detail::gradient_of(value, with_gradient),
-                                                       bad_label);
-    value.judged = value.rows = output.extent(0);
-    return value;
-  }
+                                       bool with_gradient = true) const;
 };
 
 /// The mean over samples of a function of your own, which runs on the device, a thread for each sample:
@@ -340,3 +265,7 @@ class Objective {
 };
 
 }  // namespace meristem::nn
+
+#if !defined(MERISTEM_COMPILED)
+#include <meristem/nn/loss_impl.hpp>
+#endif

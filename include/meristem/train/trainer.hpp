@@ -7,8 +7,7 @@
 #include <type_traits>
 
 #include <meristem/core/tensor.hpp>
-#include <meristem/kernels/element_loss.cuh>
-#include <meristem/kernels/reduce.cuh>
+#include <meristem/kernels/loss_sums.cuh>
 #include <meristem/nn/batch.hpp>
 #include <meristem/nn/finite.hpp>
 #include <meristem/nn/layer.hpp>

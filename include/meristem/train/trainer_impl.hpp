@@ -5,6 +5,9 @@
 #include <string>
 #include <utility>
 
+#include <meristem/core/for_each.hpp>
+#include <meristem/kernels/element_loss.cuh>
+#include <meristem/kernels/reduce.cuh>
 #include <meristem/train/trainer.hpp>
 
 namespace meristem::train {

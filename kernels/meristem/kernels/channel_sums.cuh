@@ -242,7 +242,7 @@ __device__ void sum_channel_chunk(const Op& op, const ChannelCut& cut, std::int6
       const std::int64_t c = lane - fold_row * width;
       const T offset = op.shift(sample, first + c, col + c);
       T a = T(0), b = T(0);
-#if MERISTEM_GPU
+#if defined(__CUDACC__)
 #pragma unroll 4
 #endif
       for (std::int64_t k = 0; k < count; ++k) op.add(first + k * stride + lane, row + k, offset, a, b);
@@ -300,7 +300,7 @@ __device__ void merge_channel_chunks(const Done& done, const Cut& cut, std::int6
     const int fold_row = static_cast<int>(lane) / static_cast<int>(width);
     const std::int64_t c = lane - fold_row * width;
     double n = 0.0, a = 0.0, b = 0.0;
-#if MERISTEM_GPU
+#if defined(__CUDACC__)
 #pragma unroll 2  // four would cost each multiprocessor a block, for want of registers
 #endif
     for (std::int64_t chunk = fold_row; chunk < cut.chunks; chunk += fold) {

@@ -178,14 +178,6 @@ template <Real T>
   return read.loss / static_cast<double>(output.extent(0));
 }
 
-/// What the errors e = output - target of some samples add up to, over all outputs.
-struct ErrorSums {
-  double absolute;        ///< Σ |e|
-  double squares;         ///< Σ e²
-  double targets;         ///< Σ target
-  double target_squares;  ///< Σ target²
-};
-
 namespace detail {
 
 template <class T>
@@ -210,7 +202,8 @@ struct ErrorSumsOp {
 
 }  // namespace detail
 
-/// The sums above; waits for the device. Throws ShapeError unless both are contiguous and of equal shape.
+/// The sums of output against target; waits for the device. Throws ShapeError unless both are contiguous and of equal
+/// shape.
 template <Real T>
 [[nodiscard]] ErrorSums error_sums(Context& ctx, View<const T> output, View<const std::type_identity_t<T>> target) {
   detail::require_same_shape("error_sums", "output", output, "target", target);

@@ -1,8 +1,7 @@
-// What the losses of a batch add up to, in device memory until somebody asks.
+// What the losses of a batch, and its errors, add up to.
 #pragma once
 
 #include <cstdint>
-#include <utility>
 
 #include <meristem/core/config.hpp>
 #include <meristem/core/context.hpp>
@@ -23,6 +22,14 @@ struct LossSums {
   std::int64_t bad_row;
 };
 
+/// What the errors e = output - target of some samples add up to, over all outputs.
+struct ErrorSums {
+  double absolute;        ///< Σ |e|
+  double squares;         ///< Σ e²
+  double targets;         ///< Σ target
+  double target_squares;  ///< Σ target²
+};
+
 namespace detail {
 
 struct StoreLossSums {
@@ -37,9 +44,9 @@ struct StoreLossSums {
 };
 
 /// The sums (1) of a loss that were found one by one, each (1); empty tensors for those that are not there.
-[[nodiscard]] inline Tensor<LossSums> loss_sums(Context& ctx, const Tensor<double>& loss,
-                                                const Tensor<double>& correct = {},
-                                                const Tensor<std::int64_t>& bad_row = {}) {
+template <class Sum>
+[[nodiscard]] Tensor<LossSums> loss_sums(Context& ctx, const Tensor<Sum>& loss, const Tensor<Sum>& correct = {},
+                                         const Tensor<std::int64_t>& bad_row = {}) {
   Tensor<LossSums> sums(ctx, {1});
   for_each(ctx, 1, StoreLossSums{loss.data(), correct.data(), bad_row.data(), sums.data()});
   return sums;

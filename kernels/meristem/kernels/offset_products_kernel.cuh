@@ -44,7 +44,7 @@
 #include <meristem/kernels/offset_plan.hpp>
 #include <meristem/kernels/region.hpp>
 #include <meristem/kernels/require.hpp>
-#if MERISTEM_GPU
+#if defined(__CUDACC__)
 #include <cuda_pipeline_primitives.h>
 #define MERISTEM_UNROLL _Pragma("unroll")
 #else
@@ -166,14 +166,14 @@ struct SmallDivision {
 /// Copies to shared memory that may still be under way when this returns; `wait_for_copies` waits for the thread's own.
 template <int Bytes, class T>
 __device__ __forceinline__ void start_copy(T* to, const T* from) {
-#if MERISTEM_GPU
+#if defined(__CUDACC__)
   __pipeline_memcpy_async(to, from, Bytes);
 #else
   for (int i = 0; i < Bytes / static_cast<int>(sizeof(T)); ++i) to[i] = from[i];
 #endif
 }
 __device__ __forceinline__ void wait_for_copies() {
-#if MERISTEM_GPU
+#if defined(__CUDACC__)
   __pipeline_commit();
   __pipeline_wait_prior(0);
 #endif

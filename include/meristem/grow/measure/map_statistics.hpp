@@ -96,9 +96,7 @@ class MapStatistics {
   /// S1 (d, d).
   [[nodiscard]] Tensor<double> consumer_covariance(Context& ctx);
   /// M1 (d, q); after `find_move`.
-  [[nodiscard]] Tensor<double> first_moment(Context& ctx) const {
-    return detail::converted_transposed<double, double>(ctx, m1t_.view());
-  }
+  [[nodiscard]] Tensor<double> first_moment(Context& ctx) const;
   /// N (p, columns); after the second pass.
   [[nodiscard]] Tensor<double> residual_cross_moment(Context& ctx) { return n_->mean(ctx); }
   /// The same sum as N with a random sign for each sample (p, columns); after the second pass.

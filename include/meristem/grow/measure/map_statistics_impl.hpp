@@ -132,6 +132,11 @@ void MapStatistics<T>::merge(Context& ctx, const MapStatistics& other) {
 }
 
 template <Real T>
+Tensor<double> MapStatistics<T>::first_moment(Context& ctx) const {
+  return detail::converted_transposed<double, double>(ctx, m1t_.view());
+}
+
+template <Real T>
 void MapStatistics<T>::find_move(Context& ctx, std::optional<double> damping, Route route) {
   if (samples_ == 0) throw ArgumentError(concat("site ", site_.name, ": no samples were shown; call update first"));
   const std::int64_t d = site_.consumer_inputs(), q = site_.fan_out();
