@@ -251,9 +251,9 @@ CommandLine::CommandLine(Options& o, std::vector<std::string> methods)
   add("--fan-out", "NAME", one_of(o.fan_out, {"full", "centre"}),
       "what a unit feeds of the next convolution: all taps of its kernel or the one in the centre");
   add("--grow-after", "N,N-N,...", epochs(o.grow_after), "epochs after which to grow",
-      "a third and half of them; with an mlp each of the first two thirds");
+      "half of them; with an mlp each of the first two thirds");
   add("--units", "N", units(o.units), "units added to a layer in one growth step, fewer with a significance",
-      "8 with an mlp, else 1/4");
+      "8 with an mlp, 1/4 with --auto, else 1/2");
   add("--significance", "X", number(o.significance, 0.0, 1000.0),
       "units weaker than this many times the noise are not added", "1 with an mlp, else 0");
   add("--damping", "X", number(o.damping, 0.0, 1e6),

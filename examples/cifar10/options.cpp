@@ -16,7 +16,6 @@ std::vector<std::int64_t> Options::growth_epochs() const {
   } else if (is_mlp()) {
     for (std::int64_t epoch = 1; epoch <= epochs * 2 / 3; ++epoch) add(epoch);
   } else {
-    add(epochs / 3);
     add(epochs / 2);
   }
   return result;

@@ -61,10 +61,12 @@ struct Options {
   }
 
   /// Epochs after which the network grows, ascending; never after the last one, which would leave it untrained. By
-  /// default a perceptron grows after each of the first two thirds, others after a third and after half of them.
+  /// default a perceptron grows after each of the first two thirds, others once, after half of them.
   [[nodiscard]] std::vector<std::int64_t> growth_epochs() const;
-  /// By default 8 for a perceptron, else a quarter of what the next layer puts out.
-  [[nodiscard]] Units units_each_step() const { return units.value_or(is_mlp() ? Units{8} : Units{1, 4}); }
+  /// By default 8 for a perceptron, else half of what the next layer puts out; a quarter in each of many steps.
+  [[nodiscard]] Units units_each_step() const {
+    return units.value_or(is_mlp() ? Units{8} : automatic ? Units{1, 4} : Units{1, 2});
+  }
   /// Epochs before the learning rate falls; with and without growth the same, so that runs can be compared.
   [[nodiscard]] std::int64_t hold_epochs() const;
   /// By default a perceptron takes what stands out of the noise, others the number that was asked for.

@@ -1,5 +1,6 @@
 // Whole runs of the main program: what it prints, and that it prints the same twice.
 #include <doctest/doctest.h>
+#include <array>
 
 #include <algorithm>
 #include <filesystem>
@@ -343,13 +344,23 @@ TEST_CASE("runs: layers that feed each other are measured together, then grown")
 TEST_CASE("runs: convolutions grow by a share of what they feed unless a number is given") {
   const Folder folder;
   program::write_cifar(folder.path());
-  const Outcome outcome =
-      program::run({"--data", folder.path().string(), "--epochs", "2", "--channels", "4", "--significance", "0",
-                    "--batch", "20", "--grow-layers", "stage4.block1.conv1"});
-  CAPTURE(outcome.out);
-  REQUIRE(outcome.exit_code == 0);
-  CHECK(contains(outcome.out, "1 step: after epoch 1, 1/4 of what a layer feeds\n"));
-  CHECK(count(lines_of(outcome.out), "  stage4.block1.conv1 .* 2 \\+ 8 .*") == 1);  // of 32 channels
+  // Of 32 channels.
+  for (const auto& [units, plan, added] :
+       {std::array{"", "1/2 of what a layer feeds", "16"}, std::array{"2/8", "1/4 of what a layer feeds", "8"},
+        std::array{"1", "1 unit a layer", "1"}}) {
+    std::vector<std::string> arguments{"--data",         folder.path().string(),
+                                       "--epochs",       "2",
+                                       "--channels",     "4",
+                                       "--significance", "0",
+                                       "--batch",        "20",
+                                       "--grow-layers",  "stage4.block1.conv1"};
+    if (*units != 0) arguments.insert(arguments.end(), {"--units", units});
+    const Outcome outcome = program::run(arguments);
+    CAPTURE(outcome.out);
+    REQUIRE(outcome.exit_code == 0);
+    CHECK(contains(outcome.out, std::string("1 step: after epoch 1, ") + plan + "\n"));
+    CHECK(count(lines_of(outcome.out), std::string("  stage4.block1.conv1 .* 2 \\+ ") + added + " .*") == 1);
+  }
 }
 
 TEST_CASE("runs: only the layers that were asked for are measured") {
