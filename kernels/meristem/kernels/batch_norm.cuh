@@ -356,4 +356,14 @@ void batch_norm_backward(Context& ctx, const BatchNormForward<T>& forward, View<
   if (added && !data) activation_backward<T>(ctx, forward.activation, masked ? forward.y : x, dy, dresidual);
 }
 
+// The compiled library holds this.
+#define MERISTEM_BATCH_NORM_STATISTICS(EXTERN, T)                                                             \
+  EXTERN template void batch_norm_statistics<T>(Context & ctx, View<const T> x, double epsilon, View<T> mean, \
+                                                View<T> inverse_deviation, const RunningStatistics<T>& running);
+
+#if defined(MERISTEM_COMPILED)
+MERISTEM_BATCH_NORM_STATISTICS(extern, float)
+MERISTEM_BATCH_NORM_STATISTICS(extern, double)
+#endif
+
 }  // namespace meristem::kernels

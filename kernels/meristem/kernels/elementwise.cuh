@@ -134,4 +134,16 @@ void convert(Context& ctx, View<From> from, View<To> to) {
   for_each(ctx, to.size(), detail::Convert<std::remove_const_t<From>, To>{from.data_handle(), to.data_handle()});
 }
 
+// The compiled library holds these.
+#define MERISTEM_ELEMENTWISE(EXTERN, T)                                         \
+  EXTERN template void fill<T>(Context & ctx, T value, View<T> y);              \
+  EXTERN template void scale<T>(Context & ctx, T a, View<T> x);                 \
+  EXTERN template void axpy<T>(Context & ctx, T a, View<const T> x, View<T> y); \
+  EXTERN template void combine<T>(Context & ctx, T a, View<const T> x, T b, View<const T> y, View<T> out);
+
+#if defined(MERISTEM_COMPILED)
+MERISTEM_ELEMENTWISE(extern, float)
+MERISTEM_ELEMENTWISE(extern, double)
+#endif
+
 }  // namespace meristem::kernels

@@ -148,4 +148,14 @@ void grow_copy(Context& ctx, View<const std::type_identity_t<T>> source, int axi
   }
 }
 
+// The compiled library holds these.
+#define MERISTEM_GROW_COPY(EXTERN, T)                                                                                 \
+  EXTERN template void grow_copy<T>(Context & ctx, View<const T> source, int axis, std::span<const std::int64_t> map, \
+                                    View<const T> fresh, View<T> destination);
+
+#if defined(MERISTEM_COMPILED)
+MERISTEM_GROW_COPY(extern, float)
+MERISTEM_GROW_COPY(extern, double)
+#endif
+
 }  // namespace meristem::kernels

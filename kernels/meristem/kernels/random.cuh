@@ -76,4 +76,14 @@ void fill_normal(Context& ctx, std::uint64_t stream, std::type_identity_t<T> mea
                                  x.data_handle()});
 }
 
+// The compiled library holds these.
+#define MERISTEM_RANDOM_FILL(EXTERN, T)                                                                \
+  EXTERN template void fill_uniform<T>(Context & ctx, std::uint64_t stream, T low, T high, View<T> x); \
+  EXTERN template void fill_normal<T>(Context & ctx, std::uint64_t stream, T mean, T stddev, View<T> x);
+
+#if defined(MERISTEM_COMPILED)
+MERISTEM_RANDOM_FILL(extern, float)
+MERISTEM_RANDOM_FILL(extern, double)
+#endif
+
 }  // namespace meristem::kernels

@@ -403,4 +403,21 @@ void check_finite(Context& ctx, View<T> x, const std::string& what) {
                             "; lower the learning rate, or check the data for values that are not finite"));
 }
 
+// The compiled library holds these.
+#define MERISTEM_REDUCTIONS(EXTERN, T)                                                    \
+  EXTERN template double sum<T>(Context & ctx, View<T> x);                                \
+  EXTERN template double dot<T, T>(Context & ctx, View<T> x, View<T> y);                  \
+  EXTERN template double sum_squares<T>(Context & ctx, View<T> x);                        \
+  EXTERN template void add_dot<T, T>(Context & ctx, View<T> x, View<T> y, double* total); \
+  EXTERN template double max_abs<T>(Context & ctx, View<T> x);                            \
+  EXTERN template std::int64_t first_non_finite<T>(Context & ctx, View<T> x);             \
+  EXTERN template void check_finite<T>(Context & ctx, View<T> x, const std::string& what);
+
+#if defined(MERISTEM_COMPILED)
+MERISTEM_REDUCTIONS(extern, float)
+MERISTEM_REDUCTIONS(extern, const float)
+MERISTEM_REDUCTIONS(extern, double)
+MERISTEM_REDUCTIONS(extern, const double)
+#endif
+
 }  // namespace meristem::kernels
