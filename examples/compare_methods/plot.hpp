@@ -173,8 +173,17 @@ inline std::vector<double> apart(const std::vector<double>& wanted, double gap, 
   return result;
 }
 
+/// Room for the longest of the names: letters are seven wide on average.
+template <class Named>
+double room_for_names(const std::vector<Named>& all) {
+  std::size_t longest = 11;
+  for (const Named& one : all) longest = std::max(longest, one.name.size());
+  return 7.0 * static_cast<double>(longest) + 55.0;
+}
+
+/// With the lines' names at the right.
 inline void draw_panel(std::ostream& out, const Panel& panel, double left, double top, double width, double height) {
-  constexpr double names = 132.0;  // room for the lines' names, at the right
+  const double names = room_for_names(panel.lines);
   double least_x = std::numeric_limits<double>::infinity(), most_x = 0.0, least_y = least_x, most_y = -least_x;
   for (const Line& line : panel.lines) {
     for (const Point& point : line.points) {
@@ -247,7 +256,8 @@ inline void draw_endings(std::ostream& out, const std::string& title, const std:
     return Spread(endings[a].values).mean > Spread(endings[b].values).mean;
   });
   const Axis across = linear_axis(least, most, 9);
-  const double x0 = 196, x1 = width - 112, y1 = top + 26, y0 = y1 + row * static_cast<double>(endings.size());
+  const double x0 = room_for_names(endings) + 20, x1 = width - 112, y1 = top + 26,
+               y0 = y1 + row * static_cast<double>(endings.size());
   const auto at_x = [&](double x) { return x0 + (x1 - x0) * (x - across.least) / (across.most - across.least); };
   out << "<text x=\"" << (x0 + x1) / 2 << "\" y=\"" << top + 12 << "\" text-anchor=\"middle\" font-weight=\"bold\">"
       << escaped(title) << "</text>\n";
@@ -282,7 +292,8 @@ inline void draw_endings(std::ostream& out, const std::string& title, const std:
 /// Two panels side by side and the endings of their lines, which they must have in the same order, below.
 inline std::string svg(const Panel& left, const Panel& right, const std::string& title, const std::string& label,
                        const std::vector<Ending>& endings) {
-  constexpr double width = 1100, height = 410, row = 22;
+  constexpr double height = 410, row = 22;
+  const double width = 836 + 2 * room_for_names(left.lines);
   std::ostringstream out;
   out << std::fixed << std::setprecision(1);
   const double total = height + 26 + row * static_cast<double>(endings.size()) + 54;
