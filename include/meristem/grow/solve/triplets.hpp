@@ -2,9 +2,7 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
-#include <limits>
 #include <optional>
 #include <type_traits>
 #include <utility>
@@ -14,7 +12,6 @@
 #include <meristem/core/config.hpp>
 #include <meristem/core/context.hpp>
 #include <meristem/core/dtype.hpp>
-#include <meristem/core/philox.hpp>
 #include <meristem/core/solver.hpp>
 #include <meristem/core/tensor.hpp>
 #include <meristem/core/view.hpp>
