@@ -95,9 +95,8 @@ Accepts share(double& target, const std::string& standard) {
 
 /// A number of units, or a fraction of the channels that the next layer puts out.
 Accepts units(std::optional<Units>& target) {
-  return {"a whole number ",
-          "from 1 to 65536, or a share up to 1 of the channels that the next layer puts out, such as 1/4", "",
-          [&target](const std::string& text) {
+  return {"a whole number ", "from 1 to 65536, or a share of the channels that the next layer puts out, such as 1/4",
+          "", [&target](const std::string& text) {
             const std::size_t slash = text.find('/');
             const auto count = parse_number<std::int64_t>(text.substr(0, slash), 1, 65536);
             const auto of = slash == std::string::npos ? std::optional<std::int64_t>(0)
@@ -253,7 +252,7 @@ CommandLine::CommandLine(Options& o, std::vector<std::string> methods)
   add("--grow-after", "N,N-N,...", epochs(o.grow_after), "epochs after which to grow",
       "half of them; with an mlp each of the first two thirds");
   add("--units", "N", units(o.units), "units added to a layer in one growth step, fewer with a significance",
-      "8 with an mlp, 1/4 with --auto, else 1/2");
+      "8 with an mlp, 1/4 in an automatic run, else 1/2");
   add("--significance", "X", number(o.significance, 0.0, 1000.0),
       "units weaker than this many times the noise are not added", "1 with an mlp, else 0");
   add("--damping", "X", number(o.damping, 0.0, 1e6),

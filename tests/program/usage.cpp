@@ -55,8 +55,8 @@ TEST_CASE("usage: help lists every option with its default") {
       {"--fan-out NAME", "full, centre; default full"},
       {"--grow-after N,N-N,...", "default half"},
       {"--units N",
-       "a whole number from 1 to 65536, or a share up to 1 of the channels that the next layer puts out, such as 1/4; "
-       "default 8 with an mlp, 1/4 with --auto, else 1/2"},
+       "from 1 to 65536, or a share of the channels that the next layer puts out, such as 1/4; default 8 with an mlp, "
+       "1/4 in an automatic run, else 1/2"},
       {"--significance X", "default 1 with an mlp, else 0"},
       {"--damping X", "default chosen by cross-validation"},
       {"--statistics-samples N", "default 10000 with an mlp, else 2000"},

@@ -61,9 +61,8 @@ std::vector<Wrong> wrong_values() {
   whole("--channels", {"0", "-16", "4097", "1/16", ""}, "1", "4096");
   add_values(all, "--grow-after", {"0", "-1", "never", "", "4,", "4,2", "3-2", "2,2", "1-", "1.5", "1000001"},
              "epochs in ascending order, such as 4,6 or 1-20");
-  add_values(
-      all, "--units", {"0", "-8", "65537", "half", "0.5", "3/2", "1/0", "/2", "1/", "1/2/4"},
-      "a whole number from 1 to 65536, or a share up to 1 of the channels that the next layer puts out, such as 1/4");
+  add_values(all, "--units", {"0", "-8", "65537", "half", "0.5", "3/2", "1/0", "/2", "1/", "1/2/4"},
+             "a whole number from 1 to 65536, or a share of the channels that the next layer puts out, such as 1/4");
   whole("--statistics-samples", {"0", "all"}, "1", "1000000000");
   whole("--search-samples", {"0", "-1"}, "1", "1000000000");
   whole("--max-parameters", {"-1", "1M"}, "0", "1000000000000");
