@@ -117,7 +117,7 @@ void narrow_shapes(benchmark::internal::Benchmark* bench) {
 
 constexpr Set centre{true, true, true, FanOut::centre}, full{true, true, true, FanOut::full};
 
-#define MERISTEM_STATISTICS(name, ...)                                                           \
+#define MERISTEM_STATISTICS(name, ...)                                                                 \
   BENCHMARK_CAPTURE(statistics, name##_offsets, __VA_ARGS__, PatchPath::offsets)->Apply(layer_shapes); \
   BENCHMARK_CAPTURE(statistics, name##_patches, __VA_ARGS__, PatchPath::patches)->Apply(layer_shapes)
 

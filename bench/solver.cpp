@@ -155,7 +155,9 @@ void new_units(benchmark::State& state, std::int64_t p, std::int64_t units, Spec
 void cholesky(benchmark::State& state) {
   new_units(state, state.range(0), 64, Spectrum::features, ms::grow::Route::cholesky);
 }
-void eigen(benchmark::State& state) { new_units(state, state.range(0), 64, Spectrum::features, ms::grow::Route::eigen); }
+void eigen(benchmark::State& state) {
+  new_units(state, state.range(0), 64, Spectrum::features, ms::grow::Route::eigen);
+}
 
 #if !MERISTEM_GPU
 /// gromo's compute_optimal_added_parameters with its threshold of 1e-6, in the calls that PyTorch makes.
@@ -239,15 +241,15 @@ BENCHMARK(cholesky)->Name("new_units/cholesky")->Apply(orders);
 BENCHMARK(eigen)->Name("new_units/eigen")->Apply(orders);
 BENCHMARK(solve)->Name("solve/cholesky")->Apply(bench::rows)->ArgName("p")->Arg(257)->Arg(1025)->Arg(3073);
 
-#define MERISTEM_HARD(name)                                                                  \
+#define MERISTEM_HARD(name)                                                                      \
   BENCHMARK_CAPTURE(new_units, name, 288, 32, Spectrum::name, ms::grow::Route::cholesky)         \
-      ->Name("hard/" #name "/cholesky")                                                      \
-      ->Apply(bench::rows);                                                                  \
+      ->Name("hard/" #name "/cholesky")                                                          \
+      ->Apply(bench::rows);                                                                      \
   BENCHMARK_CAPTURE(new_units, name##_float, 577, 32, Spectrum::name, ms::grow::Route::cholesky) \
-      ->Name("hard/" #name "/cholesky/p:577")                                                \
-      ->Apply(bench::rows);                                                                  \
+      ->Name("hard/" #name "/cholesky/p:577")                                                    \
+      ->Apply(bench::rows);                                                                      \
   BENCHMARK_CAPTURE(new_units, name##_eigen, 288, 32, Spectrum::name, ms::grow::Route::eigen)    \
-      ->Name("hard/" #name "/eigen")                                                         \
+      ->Name("hard/" #name "/eigen")                                                             \
       ->Apply(bench::rows)
 
 MERISTEM_HARD(features);
@@ -258,9 +260,9 @@ MERISTEM_HARD(scales);
 #if !MERISTEM_GPU
 void lapack(benchmark::State& state) { lapack_eigh_svd(state, state.range(0), 64, Spectrum::features); }
 BENCHMARK(lapack)->Name("new_units/lapack_eigh_svd")->Apply(orders);
-#define MERISTEM_HARD_LAPACK(name)                              \
+#define MERISTEM_HARD_LAPACK(name)                                  \
   BENCHMARK_CAPTURE(lapack_eigh_svd, name, 288, 32, Spectrum::name) \
-      ->Name("hard/" #name "/lapack_eigh_svd")                  \
+      ->Name("hard/" #name "/lapack_eigh_svd")                      \
       ->Apply(bench::rows)
 MERISTEM_HARD_LAPACK(features);
 MERISTEM_HARD_LAPACK(condition);

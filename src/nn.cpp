@@ -65,65 +65,60 @@ MERISTEM_INSTANTIATE(double)
 
 namespace meristem::nn {
 
-#define MERISTEM_INSTANTIATE(T)                                                                                        \
-  template class ActivationLayer<T>;                                                                                   \
-  template struct Batch<T>;                                                                                            \
-  template Batch<T> copy_of<T>(Context & ctx, const BatchView<T>& batch);                                              \
-  template class BatchSource<T>;                                                                                       \
-  template class BatchNorm<T>;                                                                                         \
-  template class Conv2d<T>;                                                                                            \
-  template class Description<T>;                                                                                       \
-  template class Dropout<T>;                                                                                           \
-  template class Flatten<T>;                                                                                           \
-  template class GroupNorm<T>;                                                                                         \
-  template void initialize<T>(Context & ctx, Init init, std::int64_t fan_in, std::int64_t fan_out, View<T> values);    \
-  template struct Trace<T>;                                                                                            \
-  template class Layer<T>;                                                                                             \
-  template class LayerHandle<T>;                                                                                       \
-  template std::vector<Parameter<T>*> parameters<T>(Layer<T> & layer);                                                 \
-  template bool contains<T>(Layer<T> & network, const Layer<T>& part);                                                 \
-  template bool has_parameters<T>(Layer<T> & layer);                                                                   \
-  template std::int64_t parameter_count<T>(Layer<T> & layer);                                                          \
-  template class LayerNorm<T>;                                                                                         \
-  template class Linear<T>;                                                                                            \
-  template class WindowPool<T>;                                                                                        \
-  template class MaxPool2d<T>;                                                                                         \
-  template class AveragePool2d<T>;                                                                                     \
-  template class GlobalAveragePool<T>;                                                                                 \
-  template class Concatenate<T>;                                                                                       \
-  template class Residual<T>;                                                                                          \
-  template class Sequential<T>;                                                                                        \
-  template class Slice<T>;                                                                                             \
-  template Tensor<T> side_by_side<T>(Context & ctx, std::span<const View<const T>> inputs);                            \
-  template LossValue<T> CrossEntropy::operator()<T>(Context & ctx, View<const T> output,                               \
-                                                    View<const std::int32_t> labels, bool with_gradient) const;        \
-  template LossValue<T> CrossEntropy::operator()<T>(                                                                   \
-      Context & ctx, View<const T> output, const std::type_identity_t<BatchView<T>>& batch, bool with_gradient) const; \
-  template LossValue<T> CrossEntropy::on_device<T>(                                                                    \
-      Context & ctx, View<const T> output, const std::type_identity_t<BatchView<T>>& batch, bool with_gradient) const; \
-  template LossValue<T> SquaredError::operator()<T>(                                                                   \
-      Context & ctx, View<const T> output, View<const std::type_identity_t<T>> target, bool with_gradient) const;      \
-  template LossValue<T> SquaredError::operator()<T>(                                                                   \
-      Context & ctx, View<const T> output, const std::type_identity_t<BatchView<T>>& batch, bool with_gradient) const; \
-  template LossValue<T> SquaredError::on_device<T>(                                                                    \
-      Context & ctx, View<const T> output, const std::type_identity_t<BatchView<T>>& batch, bool with_gradient) const; \
-  template LossValue<T> Huber::operator()<T>(                                                                          \
-      Context & ctx, View<const T> output, const std::type_identity_t<BatchView<T>>& batch, bool with_gradient) const; \
-  template LossValue<T> Huber::on_device<T>(                                                                           \
-      Context & ctx, View<const T> output, const std::type_identity_t<BatchView<T>>& batch, bool with_gradient) const; \
-  template LossValue<T> BinaryCrossEntropy::operator()<T>(                                                             \
-      Context & ctx, View<const T> output, const std::type_identity_t<BatchView<T>>& batch, bool with_gradient) const; \
-  template LossValue<T> BinaryCrossEntropy::on_device<T>(                                                              \
-      Context & ctx, View<const T> output, const std::type_identity_t<BatchView<T>>& batch, bool with_gradient) const; \
-  template void check_finite<T>(Context & ctx, Layer<T> & network, const std::string& where);                          \
-  template void check_gradients<T>(Context & ctx, Layer<T> & network, const std::string& where);                       \
-  template class WeightedLayer<T>;                                                                                     \
+#define MERISTEM_LOSS(Loss, T)                                                                              \
+  template LossValue<T> Loss::operator()<T>(Context & ctx, View<const T> output, const BatchView<T>& batch, \
+                                            bool with_gradient) const;                                      \
+  template LossValue<T> Loss::on_device<T>(Context & ctx, View<const T> output, const BatchView<T>& batch,  \
+                                           bool with_gradient) const;
+
+#define MERISTEM_INSTANTIATE(T)                                                                                     \
+  template class ActivationLayer<T>;                                                                                \
+  template struct Batch<T>;                                                                                         \
+  template Batch<T> copy_of<T>(Context & ctx, const BatchView<T>& batch);                                           \
+  template class BatchSource<T>;                                                                                    \
+  template class BatchNorm<T>;                                                                                      \
+  template class Conv2d<T>;                                                                                         \
+  template class Description<T>;                                                                                    \
+  template class Dropout<T>;                                                                                        \
+  template class Flatten<T>;                                                                                        \
+  template class GroupNorm<T>;                                                                                      \
+  template void initialize<T>(Context & ctx, Init init, std::int64_t fan_in, std::int64_t fan_out, View<T> values); \
+  template struct Trace<T>;                                                                                         \
+  template class Layer<T>;                                                                                          \
+  template class LayerHandle<T>;                                                                                    \
+  template std::vector<Parameter<T>*> parameters<T>(Layer<T> & layer);                                              \
+  template bool contains<T>(Layer<T> & network, const Layer<T>& part);                                              \
+  template bool has_parameters<T>(Layer<T> & layer);                                                                \
+  template std::int64_t parameter_count<T>(Layer<T> & layer);                                                       \
+  template class LayerNorm<T>;                                                                                      \
+  template class Linear<T>;                                                                                         \
+  template class WindowPool<T>;                                                                                     \
+  template class MaxPool2d<T>;                                                                                      \
+  template class AveragePool2d<T>;                                                                                  \
+  template class GlobalAveragePool<T>;                                                                              \
+  template class Concatenate<T>;                                                                                    \
+  template class Residual<T>;                                                                                       \
+  template class Sequential<T>;                                                                                     \
+  template class Slice<T>;                                                                                          \
+  template Tensor<T> side_by_side<T>(Context & ctx, std::span<const View<const T>> inputs);                         \
+  template LossValue<T> CrossEntropy::operator()<T>(Context & ctx, View<const T> logits,                            \
+                                                    View<const std::int32_t> labels, bool with_gradient) const;     \
+  template LossValue<T> SquaredError::operator()<T>(Context & ctx, View<const T> output, View<const T> target,      \
+                                                    bool with_gradient) const;                                      \
+  MERISTEM_LOSS(CrossEntropy, T)                                                                                    \
+  MERISTEM_LOSS(SquaredError, T)                                                                                    \
+  MERISTEM_LOSS(Huber, T)                                                                                           \
+  MERISTEM_LOSS(BinaryCrossEntropy, T)                                                                              \
+  template void check_finite<T>(Context & ctx, Layer<T> & network, const std::string& where);                       \
+  template void check_gradients<T>(Context & ctx, Layer<T> & network, const std::string& where);                    \
+  template class WeightedLayer<T>;                                                                                  \
   template class NormLayer<T>;
 
 MERISTEM_INSTANTIATE(float)
 MERISTEM_INSTANTIATE(double)
 
 #undef MERISTEM_INSTANTIATE
+#undef MERISTEM_LOSS
 
 }  // namespace meristem::nn
 

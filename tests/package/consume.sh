@@ -70,7 +70,6 @@ EOF
     ;;
   compiled_cuda)
     # The README's quick start, compiled by g++ to run on the GPU.
-    example=quick_start program=$work/build/quick_start
     awk '/^```/ { inside = 0 } inside; /^```cpp$/ { inside = ++seen == 1 }' "$root/README.md" >"$work/source/main.cpp"
     cat >"$work/source/CMakeLists.txt" <<'EOF'
 cmake_minimum_required(VERSION 3.22)
@@ -85,6 +84,7 @@ EOF
     printf '#include <meristem/core/for_each.hpp>\nstruct Nothing {\n  void operator()(std::int64_t) const {}\n};\nint main() {\n  meristem::Context ctx;\n  meristem::for_each(ctx, 1, Nothing());\n}\n' >"$work/source/main.cpp"
     if cmake --build "$work/build" >"$work/refusal" 2>&1; then exit 1; fi
     grep 'this starts a kernel that the compiled library does not hold: let nvcc compile it' "$work/refusal"
+    exit
     ;;
   add_subdirectory)
     sed -i "s|^find_package(meristem .*|add_subdirectory(\"$root\" meristem)|" "$work/source/CMakeLists.txt"

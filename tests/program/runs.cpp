@@ -1,8 +1,8 @@
 // Whole runs of the main program: what it prints, and that it prints the same twice.
 #include <doctest/doctest.h>
-#include <array>
 
 #include <algorithm>
+#include <array>
 #include <filesystem>
 #include <regex>
 #include <string>

@@ -13,40 +13,43 @@
 namespace meristem {
 inline namespace MERISTEM_BACKEND {
 
-template <class... Args>
-void __syncthreads(Args...);
-template <class... Args>
-int __syncthreads_count(Args...);
-template <class... Args>
-int __syncthreads_and(Args...);
-template <class... Args>
-int __syncthreads_or(Args...);
-template <class... Args>
-void __syncwarp(Args...);
-template <class... Args>
-unsigned __ballot_sync(Args...);
-template <class... Args>
-int __any_sync(Args...);
-template <class... Args>
-int __all_sync(Args...);
-template <class T, class... Args>
-T __shfl_sync(unsigned mask, T value, Args...);
-template <class T, class... Args>
-T __shfl_up_sync(unsigned mask, T value, Args...);
-template <class T, class... Args>
-T __shfl_down_sync(unsigned mask, T value, Args...);
-template <class T, class... Args>
-T __shfl_xor_sync(unsigned mask, T value, Args...);
-template <class... Args>
-void __threadfence(Args...);
-template <class T, class... Args>
-T atomicAdd(T*, Args...);
-template <class T, class... Args>
-T atomicMin(T*, Args...);
-template <class T, class... Args>
-T atomicMax(T*, Args...);
-template <class T, class... Args>
-T atomicInc(T*, Args...);
+#define MERISTEM_DECLARE(Result, name) \
+  template <class... Args>             \
+  Result name(Args...)
+
+MERISTEM_DECLARE(void, __syncthreads);
+MERISTEM_DECLARE(int, __syncthreads_count);
+MERISTEM_DECLARE(int, __syncthreads_and);
+MERISTEM_DECLARE(int, __syncthreads_or);
+MERISTEM_DECLARE(void, __syncwarp);
+MERISTEM_DECLARE(unsigned, __ballot_sync);
+MERISTEM_DECLARE(int, __any_sync);
+MERISTEM_DECLARE(int, __all_sync);
+MERISTEM_DECLARE(void, __threadfence);
+
+#undef MERISTEM_DECLARE
+
+#define MERISTEM_DECLARE(name)      \
+  template <class T, class... Args> \
+  T name(unsigned mask, T value, Args...)
+
+MERISTEM_DECLARE(__shfl_sync);
+MERISTEM_DECLARE(__shfl_up_sync);
+MERISTEM_DECLARE(__shfl_down_sync);
+MERISTEM_DECLARE(__shfl_xor_sync);
+
+#undef MERISTEM_DECLARE
+
+#define MERISTEM_DECLARE(name)      \
+  template <class T, class... Args> \
+  T name(T*, Args...)
+
+MERISTEM_DECLARE(atomicAdd);
+MERISTEM_DECLARE(atomicMin);
+MERISTEM_DECLARE(atomicMax);
+MERISTEM_DECLARE(atomicInc);
+
+#undef MERISTEM_DECLARE
 
 }  // namespace MERISTEM_BACKEND
 }  // namespace meristem

@@ -113,6 +113,10 @@ inline void check_launch_shape(std::string_view name, dim3 grid, dim3 block) {
 }
 
 #if MERISTEM_GPU
+/// Of what only nvcc compiles.
+template <auto Kernel>
+inline constexpr bool compiled_here = false;
+
 /// Allows the kernel more dynamic shared memory than the 48 KiB that need no permission.
 template <auto Kernel>
 void allow_shared_memory(const Context& ctx, std::size_t bytes) {
@@ -165,7 +169,7 @@ void call_kernel(const void* arguments) {
 /// runs nothing. Throws LaunchError for shapes that no GPU can run, CudaError if the GPU refuses the launch, and on
 /// the CPU LaunchError for barriers that the threads of a block do not reach together and whatever the kernel threw.
 template <auto Kernel, class... Args>
-void launch(Context& ctx, dim3 grid, dim3 block, std::size_t shared_bytes, Args... args) {
+void launch(Context& ctx, dim3 grid, dim3 block, std::size_t shared_bytes, [[maybe_unused]] Args... args) {
   detail::check_launch_shape(kernel_name<Kernel>(), grid, block);
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
 #if MERISTEM_GPU
@@ -175,8 +179,7 @@ void launch(Context& ctx, dim3 grid, dim3 block, std::size_t shared_bytes, Args.
 #if defined(__CUDACC__)
   Kernel<<<grid, block, shared_bytes, stream>>>(args...);
 #else
-  ((void)args, ...);
-  static_assert(sizeof...(Args) > 1000,
+  static_assert(detail::compiled_here<Kernel>,
                 "this starts a kernel that the compiled library does not hold: let nvcc compile it");
 #endif
   const cudaError_t status = cudaGetLastError();
