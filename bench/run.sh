@@ -7,8 +7,9 @@
 #
 #   --filter REGEX      rows by name            --repetitions N  each row N times; the file holds all of them
 #   --device cpu|gpu    only that               --list           names of the rows, nothing is run
-#   --build FOLDER      programs built elsewhere: bench_<name> and bench_<name>_cuda are in it, nothing is built
-#   --out FOLDER        where to write, in place of bench/results
+#   --minutes N         no row begins later     --out FOLDER     where to write, in place of bench/results
+#   --build FOLDER      programs built elsewhere: bench_<name> and bench_<name>_cuda, or bench_all and bench_all_cuda, are in
+#                       it; nothing is built
 set -euo pipefail
 folder=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 root=$(dirname "$folder")
@@ -24,13 +25,13 @@ fail() {
 command="bench/run.sh${*:+ $*}"
 all=(gemm covariance conv_statistics solver conv2d layers train_step growth_step)
 programs=("${all[@]}")
-options=() filter='' device=all build='' out=$folder/results list=false
+options=() minutes='' filter='' device=all build='' out=$folder/results list=false
 # What the quick mode runs: the rows that stand in the README's tables.
 quick_filter='^(gemm|copy|covariance/blas/n:1024/p:3072|statistics/(S1|set_full)_offsets/n:[0-9]+/c:64|train_step/(mlp|resnet18_strided)|train_step/n:128/c:64/|new_units/.*/p:(577|1153)/|hard/|resnet18/blas/n:128/width:16|layers|growth_step/mlp)'
 while (($#)); do
   case $1 in
     --quick | --list) ;;
-    --filter | --programs | --repetitions | --device | --build | --out)
+    --filter | --programs | --repetitions | --device | --build | --out | --minutes)
       [[ -n ${2:-} ]] || fail "$1 needs a value; --help lists the options"
       ;;
     --help)
@@ -52,13 +53,16 @@ while (($#)); do
     --device) device=$2 && shift 2 ;;
     --build) build=$2 && shift 2 ;;
     --out) out=$2 && shift 2 ;;
+    --minutes) minutes=$2 && shift 2 ;;
   esac
 done
 [[ $device =~ ^(all|cpu|gpu)$ ]] || fail "--device is $device; it is cpu, gpu or all"
+[[ -z $minutes || $minutes =~ ^[1-9][0-9]*$ ]] || fail "--minutes is $minutes; it is a whole number"
 for program in "${programs[@]}"; do
   [[ " ${all[*]} " == *" $program "* ]] || fail "there is no program $program; there are: ${all[*]}"
 done
 if [[ -n $build && ! -d $build ]]; then fail "there is no folder $build (--build)"; fi
+if [[ -x $build/bench_all || -x $build/bench_all_cuda ]]; then programs=(all); fi
 
 suffixes=()
 if [[ $device != gpu ]]; then suffixes+=('') ; fi
@@ -90,6 +94,7 @@ fi
 
 run=$(mktemp -d)
 trap 'rm -rf "$run"' EXIT
+left=()
 for suffix in "${suffixes[@]}"; do
   files=()
   for program in "${programs[@]}"; do
@@ -106,7 +111,8 @@ for suffix in "${suffixes[@]}"; do
     fi
     echo "== bench_$program$suffix"
     file=$run/$program.json
-    "$binary" "${options[@]}" "--benchmark_filter=${filter:-.}" "--benchmark_out=$file" --benchmark_out_format=json
+    if [[ -n $minutes ]]; then left=("--seconds=$((60 * minutes - SECONDS))"); fi
+    "$binary" "${options[@]}" "${left[@]}" "--benchmark_filter=${filter:-.}" "--benchmark_out=$file" --benchmark_out_format=json
     files+=("$file")
   done
   if $list; then continue; fi

@@ -29,10 +29,12 @@ double bytes_of(const Tensors&... tensors) {
   return (0.0 + ... + (static_cast<double>(tensors.size()) * static_cast<double>(sizeof(*tensors.data()))));
 }
 
-/// How long to sample a row. `--quick` on the command line makes it a tenth.
+/// How long to sample a row. `--quick` on the command line makes it a tenth; no row begins when the program has run for
+/// `--seconds=N`.
 struct Sampling {
   double seconds = 1.0;  ///< after them no sample is begun if there are three
   std::size_t most = 200;
+  std::chrono::steady_clock::time_point end = std::chrono::steady_clock::time_point::max();
 };
 
 inline Sampling& sampling() {
@@ -55,6 +57,7 @@ struct Nothing {
 template <class T = float, class Body, class Prepare = Nothing>
 void measure(benchmark::State& state, const Work& work, Body&& body, Prepare&& prepare = {}) {
   using Clock = std::chrono::steady_clock;
+  if (Clock::now() > sampling().end) return state.SkipWithError("no time was left for it");
   const double gemm = work.operations > 0.0 ? gemm_rate<T>() : 1.0;
   Stopwatch watch;
   const auto sample = [&] {
@@ -108,7 +111,11 @@ inline int run(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     const std::string_view argument = argv[i];
     if (argument == "--quick") {
-      sampling() = {.seconds = 0.1, .most = 20};
+      sampling().seconds = 0.1;
+      sampling().most = 20;
+    } else if (argument.starts_with("--seconds=")) {
+      const double seconds = std::atof(argv[i] + std::string_view("--seconds=").size());
+      sampling().end = std::chrono::steady_clock::now() + std::chrono::milliseconds(std::llround(1e3 * seconds));
     } else {
       lists = lists || argument.starts_with("--benchmark_list_tests");
       argv[kept++] = argv[i];

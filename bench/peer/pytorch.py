@@ -2,7 +2,8 @@
 """PyTorch on the shapes of bench_train_step, bench_layers and bench_covariance, rows by the same names.
 
 Variants: eager, channels_last, compile (torch.compile, channels_last) and on the GPU amp (autocast to bfloat16 with
-channels_last, a different arithmetic than float32) and amp_compile. float32 products are full precision, no TF32.
+channels_last, a different arithmetic than float32) and amp_compile. float32 products are full precision but in tf32, what
+PyTorch does to convolutions unless told otherwise (channels_last).
 """
 
 from __future__ import annotations
@@ -53,21 +54,22 @@ def mlp() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(3072, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
 
 
-def train_step(bench: Bench, name: str, make: object, variants: list[str], maps: bool) -> None:
+def train_step(bench: Bench, name: str, make: object, variants: list[str], maps: bool, batch: int = BATCH) -> None:
     """One step of SGD with momentum: forward, loss, backward, update."""
     if not bench.wanted(name):
         return
     for variant in variants:
         torch.manual_seed(1)
         network = make().to(bench.device)
-        images = torch.randn(BATCH, 3, 32, 32, device=bench.device)
-        labels = torch.arange(BATCH, device=bench.device) % 10
+        images = torch.randn(batch, 3, 32, 32, device=bench.device)
+        labels = torch.arange(batch, device=bench.device) % 10
         parameters = sum(p.numel() for p in network.parameters())
         if variant != "eager" and maps:
             network, images = network.to(memory_format=torch.channels_last), images.to(memory_format=torch.channels_last)
         optimizer = torch.optim.SGD(network.parameters(), lr=0.001, momentum=0.9)
         called = torch.compile(network) if "compile" in variant else network
         amp = variant.startswith("amp")
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = variant == "tf32"
 
         def step() -> None:
             optimizer.zero_grad(set_to_none=True)
@@ -77,6 +79,7 @@ def train_step(bench: Bench, name: str, make: object, variants: list[str], maps:
             optimizer.step()
 
         bench.row(name, variant, step, parameters=parameters)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
 
 def layers(bench: Bench, variants: list[str]) -> None:
@@ -143,12 +146,15 @@ def main() -> int:
     gpu = bench.device.type == "cuda"
     variants = ["eager", "channels_last"] + ["compile"] * can_compile
     if gpu:
-        variants += ["amp"] + ["amp_compile"] * can_compile
+        variants += ["tf32", "amp"] + ["amp_compile"] * can_compile
     train_step(bench, "train_step/mlp", mlp, [v for v in variants if v != "channels_last"], False)
     train_step(bench, "train_step/resnet18_strided/channels:16", lambda: resnet18_strided(16), variants, True)
     # Compiling takes minutes on few cores and a step of this size runs in the same convolutions.
     wide = [v for v in variants if gpu or not options.quick or v != "compile"]
     train_step(bench, "train_step/resnet18_strided/channels:64", lambda: resnet18_strided(64), wide, True)
+    if gpu:
+        train_step(bench, "train_step/resnet18_strided/channels:64/batch:1024", lambda: resnet18_strided(64), variants, True,
+                   1024)
     products(bench)
     layers(bench, ["eager", "channels_last"])
     bench.write(options.out, " ".join(sys.argv))
