@@ -188,7 +188,8 @@ class MapStatistics {
   std::optional<Covariance<T>> s1_rows_, fisher_;
   std::optional<PatchCrossCovariance<T>> m_, n_, noise_, explained_;
   Tensor<double> s1_;               // its mean, once it was asked for
-  Tensor<double> m1t_, m1t_noise_;  // (q, d): sums in the first pass, then means
+  Tensor<double> m1t_, m1t_noise_;  // (q, d): sums
+  Tensor<double> m1_;               // (d, q): the mean, once the move was found
   double damping_ = 0.0;
   BestMove<double> move_;
   Readout minus_move_, whitening_;

@@ -48,6 +48,14 @@ struct SplitReadout {
   }
 };
 
+/// to(i, j) = factor · from(j, i)
+struct ScaleTransposed {
+  View<const double> from;
+  double factor;
+  View<double> to;
+  MERISTEM_HD void operator()(std::int64_t i, std::int64_t j) const { to(i, j) = from(j, i) * factor; }
+};
+
 template <Real T>
 MapStatistics<T>::MapStatistics(Context& ctx, const SiteShape& site, FanOut fan_out, const Options& options)
     : site_(site),
@@ -127,18 +135,19 @@ void MapStatistics<T>::merge(Context& ctx, const MapStatistics& other) {
 
 template <Real T>
 Tensor<double> MapStatistics<T>::first_moment(Context& ctx) const {
-  return detail::converted_transposed<double, double>(ctx, m1t_.view());
+  return clone(ctx, m1_);
 }
 
 template <Real T>
 void MapStatistics<T>::find_move(Context& ctx, std::optional<double> damping, Route route) {
   if (samples_ == 0) throw ArgumentError(concat("site ", site_.name, ": no samples were shown; call update first"));
   const std::int64_t d = site_.consumer_inputs(), q = site_.fan_out();
-  const auto mean = [&](Tensor<double>& sum) {
-    kernels::scale<double>(ctx, 1.0 / static_cast<double>(samples_), sum.view());
-    return detail::converted_transposed<double, double>(ctx, sum.view());
+  const auto mean = [&](const Tensor<double>& sum) {
+    Tensor<double> result(ctx, {d, q});
+    for_each(ctx, d, q, detail::ScaleTransposed{sum.view(), 1.0 / static_cast<double>(samples_), result.view()});
+    return result;
   };
-  const Tensor<double> m1 = mean(m1t_);
+  m1_ = mean(m1t_);
   move_.weights = zeros<double>(ctx, {q, d});
   damping_ = damping.value_or(usual_damping);
   const std::vector<double> squares = squares_later(ctx);
@@ -151,7 +160,7 @@ void MapStatistics<T>::find_move(Context& ctx, std::optional<double> damping, Ro
   if (d > 0) {
     const Tensor<double> noise = options_.move_noise ? mean(m1t_noise_) : Tensor<double>();
     try {
-      detail::DampedMove found = damped_move(ctx, consumer_covariance(ctx), m1, noise, damping, route, resolution());
+      detail::DampedMove found = damped_move(ctx, consumer_covariance(ctx), m1_, noise, damping, route, resolution());
       move_ = std::move(found.move);
       damping_ = found.damping;
     } catch (const NumericError&) {

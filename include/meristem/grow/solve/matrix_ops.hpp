@@ -175,6 +175,17 @@ struct CopyScaled {
   }
 };
 
+/// to(i, j) = from(j, i) factor[j]
+template <class T>
+struct TransposeScaled {
+  View<const T> from;
+  const double* factor;
+  View<T> to;
+  MERISTEM_HD void operator()(std::int64_t i, std::int64_t j) const {
+    to(i, j) = static_cast<T>(static_cast<double>(from(j, i)) * factor[j]);
+  }
+};
+
 /// A copy whose element (i, j) is multiplied by factor[j].
 template <Real T>
 [[nodiscard]] Tensor<T> with_scaled_columns(Context& ctx, View<const T> from, const Tensor<double>& factor) {

@@ -61,8 +61,7 @@ class WhitenedCross {
 
   /// Xᵀ, (m, r).
   [[nodiscard]] Tensor<U> transposed(Context& ctx) const {
-    Tensor<U> yt = converted_transposed<U, U>(ctx, y_);
-    return whitening_ ? whitening_->times_transposed(ctx, yt.view()) : std::move(yt);
+    return whitening_ ? whitening_->times_cross(ctx, y_) : converted_transposed<U, U>(ctx, y_);
   }
 
  private:

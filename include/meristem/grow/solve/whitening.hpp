@@ -153,6 +153,9 @@ class Whitening {
   /// b Wᵀ, (k, rank), for b (k, p).
   [[nodiscard]] Tensor<T> times_transposed(Context& ctx, View<const T> b) const;
 
+  /// yᵀ Wᵀ, (m, rank), for y (p, m).
+  [[nodiscard]] Tensor<T> times_cross(Context& ctx, View<const T> y) const;
+
   /// y W, (k, p), for y (k, rank).
   [[nodiscard]] Tensor<T> times(Context& ctx, View<const T> y) const;
 
