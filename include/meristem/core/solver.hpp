@@ -139,6 +139,16 @@ struct WriteOutcome {
 };
 #endif
 
+/// The lower triangle of each a[k] becomes that of ∞ I, whose inverse is 0, unless info[k] is 0.
+template <class T>
+struct InfiniteUnless {
+  const int* info;
+  View<T> a;
+  MERISTEM_HD void operator()(std::int64_t k, std::int64_t i, std::int64_t j) const {
+    if (info[k] != 0 && j <= i) a(k, i, j) = i == j ? static_cast<T>(HUGE_VAL) : T(0);
+  }
+};
+
 /// Matrix k of a stack (matrices, rows, columns) without gaps.
 template <class T>
 [[nodiscard]] View<T> matrix_of(View<T> stack, std::int64_t k) {
@@ -154,14 +164,43 @@ class Decompositions {
   template <Real T>
   void factorize(Context& ctx, Triangle triangle, View<T> view, double* outcome,
                  const SourceLocation& where = SourceLocation::current()) {
-    factorize_all(ctx, triangle, view, 1, 0, outcome, where);
+    const Matrix<T> a = as_square_matrix("potrf", "a", view, where);
+    const std::int64_t step = std::int64_t{a.stride} + 1;
+#if MERISTEM_GPU
+    SolverCall call(ctx);
+    factorize_all(ctx, call, triangle, a, 1, 0, where);
+    for_each(ctx, 1, a.rows + 1, WriteOutcome<T>{a.data, step, 0, call.info(), outcome, 0});
+#else
+    static_cast<void>(ctx);
+    const DeviceAccess access;
+    outcome[0] = potrf_info(triangle, a);
+    for (std::int64_t i = 0; i < a.rows; ++i) outcome[1 + i] = static_cast<double>(a.data[i * step]);
+#endif
   }
 
-  /// Of each matrix of a stack (matrices, n, n); outcomes (matrices, 1 + n).
+  /// The lower triangle of each matrix of a contiguous stack (matrices, n, n), n > 0; where it breaks down it becomes
+  /// that of ∞ I, whose inverse is 0.
   template <Real T>
-  void factorize_each(Context& ctx, Triangle triangle, View<T> stack, double* outcomes,
-                      const SourceLocation& where = SourceLocation::current()) {
-    factorize_all(ctx, triangle, matrix_of(stack, 0), stack.extent(0), stack.stride(0), outcomes, where);
+  void factorize_each(Context& ctx, View<T> stack, const SourceLocation& where = SourceLocation::current()) {
+    const Matrix<T> first = as_square_matrix("potrf", "a", matrix_of(stack, 0), where);
+    const std::int64_t matrices = stack.extent(0);
+#if MERISTEM_GPU
+    SolverCall call(ctx, matrices);
+    factorize_all(ctx, call, Triangle::lower, first, matrices, stack.stride(0), where);
+    const int* const info = call.info();
+#else
+    Tensor<int> outcomes(ctx, {matrices});
+    int* const info = outcomes.data();
+    {
+      const DeviceAccess access;
+      for (std::int64_t k = 0; k < matrices; ++k) {
+        Matrix<T> a = first;
+        a.data += k * stack.stride(0);
+        info[k] = static_cast<int>(potrf_info(Triangle::lower, a));
+      }
+    }
+#endif
+    for_each(ctx, matrices, stack.extent(1), stack.extent(2), InfiniteUnless<T>{info, stack});
   }
 
   /// As `syevd`, of n > 0 rows; the outcome goes on with the eigenvalues.
@@ -189,43 +228,34 @@ class Decompositions {
 #endif
 
  private:
-  /// Of `matrices` that lie `apart` from each other, `view` the first of them; outcomes without gaps.
-  template <Real T>
-  void factorize_all(Context& ctx, Triangle triangle, View<T> view, std::int64_t matrices, std::int64_t apart,
-                     double* outcomes, const SourceLocation& where) {
-    const Matrix<T> a = as_square_matrix("potrf", "a", view, where);
-    const std::int64_t step = std::int64_t{a.stride} + 1;
 #if MERISTEM_GPU
+  /// Of `matrices` that lie `apart` from each other, `a` the first of them.
+  template <Real T>
+  void factorize_all(Context& ctx, SolverCall& call, Triangle triangle, const Matrix<T>& a, std::int64_t matrices,
+                     std::int64_t apart, const SourceLocation& where) {
     constexpr cudaDataType type = std::is_same_v<T, float> ? CUDA_R_32F : CUDA_R_64F;
     const cublasFillMode_t fill = native(flipped(triangle));
-    SolverCall call(ctx, matrices);
     std::size_t device_bytes = 0, host_bytes = 0;
     check_cusolver(cusolverDnXpotrf_bufferSize(ctx.solver(), call.params(), fill, a.rows, type, a.data, a.stride, type,
                                                &device_bytes, &host_bytes),
                    "cusolverDnXpotrf_bufferSize", where);
     void* const device = call.device(device_bytes);
     for (std::int64_t k = 0; k < matrices; ++k) {
-      check_cusolver(
-          cusolverDnXpotrf(ctx.solver(), call.params(), fill, a.rows, type, a.data + k * apart, a.stride, type, device,
-                           device_bytes, host(ctx, host_bytes), host_bytes, call.info() + k),
-          "cusolverDnXpotrf", where);
+      check_cusolver(cusolverDnXpotrf(ctx.solver(), call.params(), fill, a.rows, type, a.data + k * apart, a.stride,
+                                      type, device, device_bytes, host(ctx, host_bytes), host_bytes, call.info() + k),
+                     "cusolverDnXpotrf", where);
     }
-    for_each(ctx, matrices, a.rows + 1,
-             WriteOutcome<T>{a.data, step, apart, call.info(), outcomes, std::int64_t{a.rows} + 1});
-#else
-    static_cast<void>(ctx);
-    const DeviceAccess access;
-    for (std::int64_t k = 0; k < matrices; ++k) {
-      T* const data = a.data + k * apart;
-      double* const outcome = outcomes + k * (std::int64_t{a.rows} + 1);
-      outcome[0] = for_type<T>(LAPACKE_spotrf_work, LAPACKE_dpotrf_work)(
-          LAPACK_COL_MAJOR, triangle == Triangle::lower ? 'U' : 'L', a.rows, data, a.stride);
-      for (std::int64_t i = 0; i < a.rows; ++i) outcome[1 + i] = static_cast<double>(data[i * step]);
-    }
-#endif
   }
+#else
+  template <Real T>
+  [[nodiscard]] static lapack_int potrf_info(Triangle triangle, const Matrix<T>& a) {
+    return for_type<T>(LAPACKE_spotrf_work, LAPACKE_dpotrf_work)(
+        LAPACK_COL_MAJOR, triangle == Triangle::lower ? 'U' : 'L', a.rows, a.data, a.stride);
+  }
+#endif
 
-  /// The same of eigenvalues and eigenvectors; outcomes `outcomes_apart` from each other.
+  /// Eigenvalues and eigenvectors of `matrices` that lie `apart` from each other, `view` the first of them; outcomes
+  /// `outcomes_apart` from each other.
   template <Real T>
   void eigen_all(Context& ctx, View<T> view, std::int64_t matrices, std::int64_t apart, T* values, EigenJob job,
                  double* outcomes, std::int64_t outcomes_apart, const SourceLocation& where) {

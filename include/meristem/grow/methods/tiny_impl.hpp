@@ -85,9 +85,10 @@ MERISTEM_INLINE Choice Tiny::choose(Context& ctx, const SiteMoments& site) const
   choice.insertion.units = units.units;
   if (units.units == 0) return choice;
   note_rank(site, choice);
-  choice.insertion.fan_in = to_host(ctx, units.fan_in);
-  choice.insertion.fan_out = to_host(ctx, units.fan_out);
-  if (site.move_weights) choice.insertion.move = to_host(ctx, move);
+  choice.insertion.fan_in = to_host_later(ctx, units.fan_in.view());
+  choice.insertion.fan_out = to_host_later(ctx, units.fan_out.view());
+  if (site.move_weights) choice.insertion.move = to_host_later(ctx, move.view());
+  ctx.synchronize();
   if (!site.spatial && !site.moments.m.empty()) {
     Tensor<double> seen(ctx, {units.units, site.outputs});
     gemm(ctx, Transpose::no, Transpose::no, 1, units.fan_in.view(), site.moments.m.view(), 0, seen.view());

@@ -82,18 +82,6 @@ struct AddRidges {
   }
 };
 
-/// The lower triangle of each a[k] becomes that of ∞ I, whose inverse is 0, unless the decomposition that made it
-/// succeeded; outcomes lie `apart` from each other.
-template <class T>
-struct InfiniteUnless {
-  const double* outcomes;
-  std::int64_t apart;
-  View<T> a;
-  MERISTEM_HD void operator()(std::int64_t k, std::int64_t i, std::int64_t j) const {
-    if (outcomes[k * apart] != 0.0 && j <= i) a(k, i, j) = i == j ? static_cast<T>(HUGE_VAL) : T(0);
-  }
-};
-
 template <class T>
 struct AddTo {
   View<const T> term;

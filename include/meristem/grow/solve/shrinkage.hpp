@@ -33,8 +33,8 @@ struct ValidatedDamping {
 /// S (p, p) is the inputs' second moment; `unexplained` is S or, for joint solutions, what today's weights leave of it.
 /// With a `metric` (r, q) the columns of N are in that metric of the outputs already, taps × r.
 [[nodiscard]] ValidatedDamping damping_of_units(Context& ctx, View<const double> s, View<const double> unexplained,
-                                      View<const double> mean, View<const double> noise, View<const double> metric,
-                                      std::int64_t max_units, double resolution);
+                                                View<const double> mean, View<const double> noise,
+                                                View<const double> metric, std::int64_t max_units, double resolution);
 
 /// δW* of a damped S1, and the share it was damped by.
 struct DampedMove {

@@ -130,8 +130,8 @@ template <Real U>
 /// The share whose solutions explain most. For some shares at a time, of which each takes about `numbers` numbers,
 /// `explain(factors, inner, norm2, calls)` is given the factors L of s + share I, (shares, p, p), and writes for the
 /// solution A of each half the parts, `terms` of them, of its inner product with the other half's cross moment to
-/// `inner` (shares, 2, terms), and of its squared norm to `norm2`; all are read when all shares are done. Where a factor
-/// breaks down the solution is 0 and explains nothing.
+/// `inner` (shares, 2, terms), and of its squared norm to `norm2`; all are read when all shares are done. Where a
+/// factor breaks down the solution is 0 and explains nothing.
 template <Real U, class Explain>
 [[nodiscard]] ValidatedDamping validated_damping(Context& ctx, const Halves<U>& halves, View<const U> s,
                                                  std::int64_t terms, std::int64_t numbers, Explain&& explain) {
@@ -156,7 +156,8 @@ template <Real U, class Explain>
   double most = 0.0;
   for (std::int64_t i = 0; i < shares; ++i) {
     double value = 0.0;
-    for (const std::int64_t half : {2 * i, 2 * i + 1}) value += explained_by_multiple(sum(half), sum(2 * shares + half));
+    for (const std::int64_t half : {2 * i, 2 * i + 1})
+      value += explained_by_multiple(sum(half), sum(2 * shares + half));
     if (value > most) {
       most = value;
       best.share = damping_shares[static_cast<std::size_t>(i)];
@@ -179,8 +180,7 @@ template <Real U>
         const View<const U> all = std::as_const(moves).view().as_matrix();
         Tensor<U> moved(ctx, all.shape());
         gemm(ctx, Transpose::no, Transpose::no, 1, all, halves.s.view(), 0, moved.view());
-        for_each(ctx, all.extent(0),
-                 Products<U>{all, halves.both(), moved.view(), all, halves.outputs, inner, norm2});
+        for_each(ctx, all.extent(0), Products<U>{all, halves.both(), moved.view(), all, halves.outputs, inner, norm2});
       });
 }
 
@@ -193,8 +193,9 @@ struct HalfUnits {
 
 /// By the Krylov space of each.
 template <Real U>
-[[nodiscard]] HalfUnits<U> few_half_units(Context& ctx, const Halves<U>& halves, const std::array<Tensor<U>, 2>& by_input,
-                                          const Tensor<U>& factors, std::int64_t kept, std::int64_t max_units) {
+[[nodiscard]] HalfUnits<U> few_half_units(Context& ctx, const Halves<U>& halves,
+                                          const std::array<Tensor<U>, 2>& by_input, const Tensor<U>& factors,
+                                          std::int64_t kept, std::int64_t max_units) {
   const std::int64_t p = factors.extent(1), m = halves.outputs, shares = factors.extent(0);
   HalfUnits<U> result{zeros<U>(ctx, {shares, 2 * kept, p}), zeros<U>(ctx, {shares, 2 * kept, m})};
   for (std::int64_t i = 0; i < shares; ++i) {
@@ -226,7 +227,8 @@ template <Real U>
   RankedTriplets found;
   if constexpr (std::is_same_v<U, double>) {
     found = all_triplets(ctx, std::as_const(whitened).view().reshape({2 * shares, m, p}), kept, calls);
-    return {std::move(found.left).reshape({shares, 2 * kept, p}), std::move(found.right).reshape({shares, 2 * kept, m})};
+    return {std::move(found.left).reshape({shares, 2 * kept, p}),
+            std::move(found.right).reshape({shares, 2 * kept, m})};
   } else {
     const Tensor<double> there = converted<double, U>(ctx, std::as_const(whitened).view().as_matrix());
     found = all_triplets(ctx, there.view().reshape({2 * shares, m, p}), kept, calls);
@@ -285,8 +287,9 @@ template <Real U>
 }
 
 MERISTEM_INLINE ValidatedDamping damping_of_units(Context& ctx, View<const double> s, View<const double> unexplained,
-                                        View<const double> mean, View<const double> noise, View<const double> metric,
-                                        std::int64_t max_units, double resolution) {
+                                                  View<const double> mean, View<const double> noise,
+                                                  View<const double> metric, std::int64_t max_units,
+                                                  double resolution) {
   if (mean.empty() || noise.empty() || max_units == 0) return {};
   return deserves_double(mean.extent(0), resolution)
              ? damping_of_units_in<double>(ctx, s, unexplained, mean, noise, metric, max_units)

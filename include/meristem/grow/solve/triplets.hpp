@@ -85,8 +85,8 @@ inline constexpr double smallest_share_in_use = 1e-7;
   return count > most_eigenvectors && max_units > 0 && max_units < count && 6 * (max_units + 8) <= count;
 }
 
-/// Orthonormal rows that span what the rows of w (k, m) do, orthogonal to those of basis (s, m), by eigenvectors of their
-/// Gram matrix; directions that are lost in rounding are left out. Twice is enough (L. Giraud et al., 2005).
+/// Orthonormal rows that span what the rows of w (k, m) do, orthogonal to those of basis (s, m), by eigenvectors of
+/// their Gram matrix; directions that are lost in rounding are left out. Twice is enough (L. Giraud et al., 2005).
 template <Real U>
 [[nodiscard]] Tensor<U> orthonormal(Context& ctx, std::type_identity_t<View<const U>> basis, Tensor<U> w);
 
@@ -102,13 +102,13 @@ struct RankedTriplets {
 [[nodiscard]] std::vector<std::vector<double>> lambdas_of(Context& ctx, const RankedTriplets& ranked);
 
 /// Of one matrix those above `threshold`, once `lambda` was waited for.
-[[nodiscard]] Triplets taken(Context& ctx, const RankedTriplets& ranked, std::int64_t matrix, std::vector<double> lambda,
-                             double threshold);
+[[nodiscard]] Triplets taken(Context& ctx, const RankedTriplets& ranked, std::int64_t matrix,
+                             std::vector<double> lambda, double threshold);
 
 /// The triplets of matrices X (r, m) from the eigenvectors of the smaller of X Xᵀ and Xᵀ X, in double precision, for
-/// their Xᵀ (matrices, m, r), none of whose extents is 0; waits for nothing. The singular values are the lengths of X v,
-/// whose error is eps λ_1, not the square roots of the eigenvalues, whose error reaches √eps λ_1; vectors below
-/// 1e-7 λ_1 are mixtures and never used.
+/// their Xᵀ (matrices, m, r), none of whose extents is 0; waits for nothing. The singular values are the lengths of X
+/// v, whose error is eps λ_1, not the square roots of the eigenvalues, whose error reaches √eps λ_1; vectors below 1e-7
+/// λ_1 are mixtures and never used.
 [[nodiscard]] RankedTriplets all_triplets(Context& ctx, View<const double> transposed, std::int64_t max_units,
                                           meristem::detail::Decompositions& calls);
 

@@ -112,9 +112,9 @@ class Convergence {
   double sum_ = 0.0, change_ = std::numeric_limits<double>::infinity();
 };
 
-/// Orders the `count` candidates of each matrix by their λ, the largest first, equal ones as they come, and says by what
-/// the first `kept` of them are to be multiplied: a side of unit length by √λ, an image of length λ by 1 / √λ, what is
-/// next to nothing by 0.
+/// Orders the `count` candidates of each matrix by their λ, the largest first, equal ones as they come, and says by
+/// what the first `kept` of them are to be multiplied: a side of unit length by √λ, an image of length λ by 1 / √λ,
+/// what is next to nothing by 0.
 struct RankTriplets {
   static constexpr std::int64_t elements = 64;  // about as many comparisons as this cost what an element does elsewhere
   const double* lengths;                        ///< (matrices, count)

@@ -99,8 +99,8 @@ template <Real U, Real T, class Along>
                                                          Along&& along) {
   if constexpr (std::is_same_v<U, double>) {
     if (options.route == Route::eigen) {
-      auto result = detail::Whitening<double>::template eigen<T>(ctx, name, s, inverse_scale, options.rank_tolerance,
-                                                                 resolution);
+      auto result =
+          detail::Whitening<double>::template eigen<T>(ctx, name, s, inverse_scale, options.rank_tolerance, resolution);
       along(std::as_const(result));
       return result;
     }
@@ -138,7 +138,8 @@ template <Real U, Real T>
   return converted<U, double>(ctx, to.view());
 }
 
-/// Units from the triplets of a cross moment (p, m) that was whitened; `outputs` (m, q), if not empty, takes v back to ω.
+/// Units from the triplets of a cross moment (p, m) that was whitened; `outputs` (m, q), if not empty, takes v back to
+/// ω.
 template <Real T, Real U>
 Units<T> units_of(Context& ctx, const detail::Whitening<U>& whitening, Triplets triplets, std::int64_t m,
                   View<const double> outputs) {

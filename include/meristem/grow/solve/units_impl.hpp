@@ -32,9 +32,8 @@ MERISTEM_INLINE Tensor<double> whitening_rows(Context& ctx, const std::string& n
                                               Route route, double resolution) {
   const std::vector<double> inverse_scale = inverse_deviations(diagonal<double>(ctx, s.view()));
   if (route == Route::cholesky) {
-    const auto factor =
-        detail::Whitening<double>::cholesky<double>(ctx, s.view(), inverse_scale, resolution, resolution,
-                                                    [](const detail::Whitening<double>&) {});
+    const auto factor = detail::Whitening<double>::cholesky<double>(
+        ctx, s.view(), inverse_scale, resolution, resolution, [](const detail::Whitening<double>&) {});
     if (factor) {
       const std::int64_t p = s.extent(0);
       Tensor<double> identity = zeros<double>(ctx, {p, p});

@@ -40,9 +40,7 @@ template <Real T>
   if (result.empty()) return result;
   const Tensor<double> there = from_host<double>(ctx, {count}, shares);
   for_each(ctx, count, p, p, AddRidges<T>{s, there.data(), result.view()});
-  Tensor<double> outcomes(ctx, {count, 1 + p});
-  calls.factorize_each(ctx, Triangle::lower, result.view(), outcomes.data());
-  for_each(ctx, count, p, p, InfiniteUnless<T>{outcomes.data(), 1 + p, result.view()});
+  calls.factorize_each(ctx, result.view());
   return result;
 }
 
@@ -79,8 +77,7 @@ class Whitening {
       Tensor<double> outcome(ctx, {p + 1});
       calls.factorize(ctx, Triangle::lower, result.matrix_.view(), outcome.data());
       along(std::as_const(result));
-      const auto found =
-          meristem::detail::factorization("whitening", to_host(ctx, outcome), SourceLocation::current());
+      const auto found = meristem::detail::factorization("whitening", to_host(ctx, outcome), SourceLocation::current());
       if (found.info != 0) continue;
       double smallest = 1.0;
       for (const double pivot : found.diagonal) smallest = std::min(smallest, pivot * pivot);

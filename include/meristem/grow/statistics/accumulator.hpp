@@ -19,8 +19,8 @@ struct MoveInto {
   MERISTEM_HD void operator()(std::int64_t i) const;
 };
 
-/// total += recent and recent = 0 in each of `slabs` sums that lie `stride` apart (recent null: nothing came), and out =
-/// factor · the sum of all slabs.
+/// total += recent and recent = 0 in each of `slabs` sums that lie `stride` apart (recent null: nothing came), and out
+/// = factor · the sum of all slabs.
 template <Real T>
 struct SettleSlabs {
   T* recent;

@@ -68,9 +68,9 @@ template <Real T>
 Tensor<double> TwoPartSum<T>::scaled(Context& ctx, double factor) {
   Tensor<double> result(ctx, total_.shape());
   if (!total_.empty()) {
-    for_each(ctx, total_.size(),
-             SettleSlabs<T>{two_parts ? recent_.data() : nullptr, total_.data(), 1, total_.size(), factor,
-                            result.data()});
+    for_each(
+        ctx, total_.size(),
+        SettleSlabs<T>{two_parts ? recent_.data() : nullptr, total_.data(), 1, total_.size(), factor, result.data()});
   }
   rows_ = 0;
   return result;
