@@ -10,8 +10,7 @@
 
 namespace meristem::grow::detail {
 
-/// Puts the numbers of a site's layers in order: the producer's weight, its bias if it has one, the weights of readers,
-/// of the norm what NormChannels holds.
+/// From the producer's weight, its bias if it has one, the readers' weights, and of the norm what NormChannels holds.
 template <Real T>
 [[nodiscard]] NumbersOfUnits arranged(const Site<T>& site, const std::vector<std::vector<T>>& here) {
   NumbersOfUnits result;
