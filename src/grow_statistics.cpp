@@ -24,6 +24,7 @@ namespace meristem::grow::detail {
 
 #define MERISTEM_INSTANTIATE(T)                                                                                   \
   template struct MoveInto<T>;                                                                                    \
+  template struct SettleSlabs<T>;                                                                                 \
   template class TwoPartSum<T>;                                                                                   \
   template PatchPath cheaper_path<T>(const OffsetPlan& plan, std::int64_t map_numbers, const PatchWork& patches); \
   template class OffsetSums<T>;                                                                                   \

@@ -43,7 +43,7 @@ TEST_CASE_TEMPLATE("non-finite: the first of each matrix is found, in all of it 
   static constexpr T nan = std::numeric_limits<T>::quiet_NaN(), infinity = std::numeric_limits<T>::infinity();
   support::for_every_executor([](ms::Context& ctx) {
     for (const Part part : {Part::all, Part::lower, Part::upper}) {
-      NonFiniteSearch search(ctx, 7);
+      NonFiniteSearch<T> search(ctx, 9);
       std::vector<ms::Tensor<T>> kept;
       std::vector<std::optional<std::pair<std::int64_t, std::int64_t>>> expected;
       const auto add = [&](std::int64_t rows, std::int64_t columns, std::int64_t stride,
@@ -51,7 +51,7 @@ TEST_CASE_TEMPLATE("non-finite: the first of each matrix is found, in all of it 
         auto values = support::normal_values<T>(rows * stride, 7);
         for (const auto& [at, value] : bad) values[static_cast<std::size_t>(at)] = value;
         kept.push_back(ms::from_host<T>(ctx, {rows, stride}, values));
-        search.add(ctx, ms::View<const T>(kept.back()).slice(1, 0, columns), part);
+        search.add(ms::View<const T>(kept.back()).slice(1, 0, columns), part);
         expected.push_back(first_of(values, rows, columns, stride, part));
       };
       add(5, 5, 5, {});
@@ -60,6 +60,9 @@ TEST_CASE_TEMPLATE("non-finite: the first of each matrix is found, in all of it 
       add(2, 2, 3, {{1, infinity}, {3, -infinity}});
       add(0, 4, 4, {});
       add(1, 300, 300, {{299, nan}});
+      add(300, 1, 1, {{299, nan}, {17, nan}});
+      add(1, 1, 1, {});
+      add(4, 4, 4, {{0, infinity}});  // beyond those that a GPU searches at once
       const auto found = search.found(ctx);
       REQUIRE(found.size() == expected.size());
       for (std::size_t k = 0; k < found.size(); ++k) {

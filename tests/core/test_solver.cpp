@@ -403,6 +403,85 @@ TEST_CASE("solver: syevd in float32 at n = 3073") {
   support::check_close(inner, identity, tolerance, "orthogonality");
 }
 
+TEST_CASE_TEMPLATE("solver: stacks are factorised matrix by matrix, and one that breaks down has the inverse 0", T,
+                   float, double) {
+  support::for_every_executor([](ms::Context& ctx) {
+    for (const std::int64_t n : {1, 2, 33}) {
+      INFO("n ", n);
+      std::vector<T> stack;
+      for (const std::uint64_t seed : {31, 32, 33}) {
+        auto one = one_triangle<T>(gram(n, n, 1.0, seed), n, Triangle::lower);
+        if (seed == 32) one[at(n - 1, n - 1, n)] = T(-1);
+        stack.insert(stack.end(), one.begin(), one.end());
+      }
+      const auto size = static_cast<std::size_t>(n * n);
+      auto there = ms::from_host<T>(ctx, {3, n, n}, stack);
+      ms::detail::Decompositions calls;
+      calls.factorize_each(ctx, there.view());
+      const std::vector<T> factors = ms::to_host(ctx, there);
+      for (const std::size_t k : {0, 1, 2}) {
+        std::vector<T> expected(stack.begin() + static_cast<std::ptrdiff_t>(k * size),
+                                stack.begin() + static_cast<std::ptrdiff_t>((k + 1) * size));
+        if (k == 1) {
+          for (std::int64_t i = 0; i < n; ++i) {
+            for (std::int64_t j = 0; j <= i; ++j) {
+              expected[at(i, j, n)] = i == j ? std::numeric_limits<T>::infinity() : T(0);
+            }
+          }
+        } else {
+          auto alone = ms::from_host<T>(ctx, {n, n}, expected);
+          ms::potrf(ctx, Triangle::lower, alone.view());
+          expected = ms::to_host(ctx, alone);
+        }
+        support::check_same_bits(std::vector<T>(factors.begin() + static_cast<std::ptrdiff_t>(k * size),
+                                                factors.begin() + static_cast<std::ptrdiff_t>((k + 1) * size)),
+                                 expected);
+      }
+    }
+  });
+}
+
+TEST_CASE_TEMPLATE("solver: eigenvalues and eigenvectors of a stack are those of its matrices", T, float, double) {
+  ms::Context ctx;
+  for (const std::int64_t matrices : {1, 3}) {
+    for (const std::int64_t n : {1, 2, 40}) {
+      INFO("matrices ", matrices, ", n ", n);
+      std::vector<T> stack;
+      for (std::int64_t k = 0; k < matrices; ++k) {
+        const auto one = one_triangle<T>(gram(n, n, 1.0, 41 + static_cast<std::uint64_t>(k)), n, Triangle::lower);
+        stack.insert(stack.end(), one.begin(), one.end());
+      }
+      auto there = ms::from_host<T>(ctx, {matrices, n, n}, stack);
+      ms::Tensor<T> values(ctx, {matrices, n});
+      ms::Tensor<double> outcomes = ms::zeros<double>(ctx, {matrices, n + 3});
+      ms::detail::Decompositions calls;
+      calls.eigen_each(ctx, there.view(), values.data(), ms::EigenJob::vectors, outcomes.data(), n + 3);
+      const std::vector<T> vectors = ms::to_host(ctx, there), found = ms::to_host(ctx, values);
+      const std::vector<double> outcome = ms::to_host(ctx, outcomes);
+      for (std::int64_t k = 0; k < matrices; ++k) {
+        const std::vector<T> before(stack.begin() + k * n * n, stack.begin() + (k + 1) * n * n);
+        const double norm = row_norm(before, n);
+        std::vector<double> residual;
+        CHECK(outcome[static_cast<std::size_t>(k * (n + 3))] == 0.0);
+        for (std::int64_t i = 0; i < n; ++i) {
+          const double value = double(found[static_cast<std::size_t>(k * n + i)]);
+          CHECK(outcome[static_cast<std::size_t>(k * (n + 3) + 1 + i)] == value);
+          for (std::int64_t j = 0; j < n; ++j) {
+            const auto element = [&](std::int64_t of) {
+              return double(vectors[static_cast<std::size_t>((k * n + i) * n + of)]);
+            };
+            double sum = -value * element(j);
+            for (std::int64_t l = 0; l < n; ++l) sum += symmetric(before, j, l, n) * element(l);
+            residual.push_back(sum);
+          }
+        }
+        support::check_close(residual, std::vector<double>(residual.size(), 0.0), eigen_tolerance<T>(n) * norm,
+                             "residual");
+      }
+    }
+  }
+}
+
 TEST_SUITE_END();
 
 }  // namespace core_solver_test

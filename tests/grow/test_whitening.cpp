@@ -180,7 +180,9 @@ TEST_CASE("grow whitening: of a matrix that a share does not make positive defin
     const Dense s(2, 2, std::vector<double>{1, off_diagonal, off_diagonal, 1});
     const auto there = to_tensor<double>(ctx, s), rows = to_tensor<double>(ctx, x);
     ms::detail::Decompositions calls;
-    const auto w = Whitening<double>::damped(ctx, there.view(), 0.01, calls);
+    const std::vector<double> shares{0.01};
+    auto factors = ms::grow::detail::damped_factors<double>(ctx, there.view(), shares, calls);
+    const auto w = Whitening<double>::of_factor(std::move(factors).reshape({2, 2}));
     const auto product = w.times_transposed(ctx, rows.view());
     return ms::to_host(ctx, product);
   };

@@ -345,4 +345,33 @@ cusolverStatus_t cusolverDnXsyevd(cusolverDnHandle_t handle, cusolverDnParams_t,
                             : syevd<float>(job, fill, n, a, lda, values, info);
 }
 
+cusolverStatus_t cusolverDnXsyevBatched_bufferSize(cusolverDnHandle_t, cusolverDnParams_t, cusolverEigMode_t,
+                                                   cublasFillMode_t, int64_t, cudaDataType, const void*, int64_t,
+                                                   cudaDataType, const void*, cudaDataType, std::size_t* device_bytes,
+                                                   std::size_t* host_bytes, int64_t) {
+  *device_bytes = device_work;
+  *host_bytes = host_work;
+  return CUSOLVER_STATUS_SUCCESS;
+}
+
+// Matrices lie lda · n from each other, their values n.
+cusolverStatus_t cusolverDnXsyevBatched(cusolverDnHandle_t handle, cusolverDnParams_t, cusolverEigMode_t job,
+                                        cublasFillMode_t fill, int64_t n, cudaDataType type, void* a, int64_t lda,
+                                        cudaDataType, void* values, cudaDataType, void* device,
+                                        std::size_t device_bytes, void* host, std::size_t host_bytes, int* info,
+                                        int64_t matrices) {
+  ++counts().blas_and_solver_calls;
+  if (!is_stream(handle->stream, "syevBatched")) return CUSOLVER_STATUS_EXECUTION_FAILED;
+  if (!take_work("syevBatched", device, device_bytes, host, host_bytes)) return CUSOLVER_STATUS_INVALID_VALUE;
+  const auto each = [&]<class T>(T* first, T* first_values) {
+    cusolverStatus_t status = CUSOLVER_STATUS_SUCCESS;
+    for (int64_t k = 0; k < matrices && status == CUSOLVER_STATUS_SUCCESS; ++k) {
+      status = syevd<T>(job, fill, n, first + k * lda * n, lda, first_values + k * n, info + k);
+    }
+    return status;
+  };
+  return type == CUDA_R_64F ? each(static_cast<double*>(a), static_cast<double*>(values))
+                            : each(static_cast<float*>(a), static_cast<float*>(values));
+}
+
 }  // extern "C"

@@ -1,6 +1,7 @@
 // Looking for NaN and infinity in matrices.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <vector>
@@ -56,7 +57,22 @@ struct FindNonFinite {
 #endif
 };
 
-/// Looks for NaN and infinity in several matrices, and waits for the device once for all of them.
+#if MERISTEM_GPU
+/// The same in several matrices at once; element (i, j) of those that have one.
+template <class T>
+struct FindNonFiniteInEach {
+  static constexpr int most = 8;
+  FindNonFinite<T> find[most];
+
+  __device__ void operator()(std::int64_t matrix, std::int64_t i, std::int64_t j) const {
+    const FindNonFinite<T>& one = find[matrix];
+    if (i < one.a.extent(0) && j < one.a.extent(1)) one(i, j);
+  }
+};
+#endif
+
+/// Looks for NaN and infinity in several matrices at once, and waits for the device once for all of them.
+template <class T>
 class NonFiniteSearch {
  public:
   struct Place {
@@ -68,21 +84,17 @@ class NonFiniteSearch {
     fill_bytes(ctx, first_.data(), 0xff, static_cast<std::size_t>(matrices) * sizeof(unsigned long long));
   }
 
-  template <class T>
-  void add(Context& ctx, View<const T> a, Part part = Part::all) {
-    const FindNonFinite<T> find{a, part, first_.data() + columns_.size()};
+  void add(View<const T> a, Part part = Part::all) {
+    const auto index = static_cast<std::int64_t>(columns_.size());
     columns_.push_back(a.extent(1));
-    if (a.empty()) return;
-#if MERISTEM_GPU
-    for_each(ctx, a.extent(0), a.extent(1), find);
-#else
-    for_each(ctx, a.extent(0), find);
-#endif
+    if (!a.empty()) searches_.push_back({a, part, first_.data() + index});
   }
 
-  /// Of each matrix, in the order in which they were added, the first place in memory order, if there is one.
+  /// Of each matrix, in the order in which they were added, the first place in memory order, if there is one. Waits for
+  /// the device in any case.
   [[nodiscard]] std::vector<std::optional<Place>> found(Context& ctx) const {
-    const std::vector<unsigned long long> first = to_host(ctx, first_);
+    search(ctx);
+    const std::vector<unsigned long long> first = to_host(ctx, first_.view());
     std::vector<std::optional<Place>> result;
     for (std::size_t k = 0; k < columns_.size(); ++k) {
       result.emplace_back();
@@ -94,8 +106,28 @@ class NonFiniteSearch {
   }
 
  private:
+  void search(Context& ctx) const {
+#if MERISTEM_GPU
+    using Each = FindNonFiniteInEach<T>;
+    for (std::size_t begin = 0; begin < searches_.size(); begin += Each::most) {
+      Each each{};
+      const std::size_t count = std::min<std::size_t>(Each::most, searches_.size() - begin);
+      std::int64_t rows = 0, columns = 0;
+      for (std::size_t k = 0; k < count; ++k) {
+        each.find[k] = searches_[begin + k];
+        rows = std::max(rows, each.find[k].a.extent(0));
+        columns = std::max(columns, each.find[k].a.extent(1));
+      }
+      for_each(ctx, static_cast<std::int64_t>(count), rows, columns, each);
+    }
+#else
+    for (const FindNonFinite<T>& find : searches_) for_each(ctx, find.a.extent(0), find);
+#endif
+  }
+
   Tensor<unsigned long long> first_;
   std::vector<std::int64_t> columns_;
+  std::vector<FindNonFinite<T>> searches_;
 };
 
 }  // namespace detail

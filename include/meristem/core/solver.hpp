@@ -55,8 +55,8 @@ namespace detail {
 template <Real T>
 void require_finite_triangle(Context& ctx, const char* function, Triangle triangle, View<const T> a,
                              const SourceLocation& where) {
-  NonFiniteSearch search(ctx, 1);
-  search.add(ctx, a, triangle == Triangle::lower ? Part::lower : Part::upper);
+  NonFiniteSearch<T> search(ctx, 1);
+  search.add(a, triangle == Triangle::lower ? Part::lower : Part::upper);
   const auto found = search.found(ctx)[0];
   if (!found) return;
   T value;
@@ -95,7 +95,7 @@ inline void require_eigen_success(double info, std::int64_t n, const SourceLocat
 /// is handed on in the order of the stream.
 class SolverCall {
  public:
-  explicit SolverCall(Context& ctx) : ctx_(ctx), info_(ctx, {1}) {
+  explicit SolverCall(Context& ctx, std::int64_t matrices = 1) : ctx_(ctx), info_(ctx, {matrices}) {
     cusolverDnParams_t params = nullptr;
     check_cusolver(cusolverDnCreateParams(&params), "cusolverDnCreateParams");
     params_.reset(params);
@@ -124,18 +124,36 @@ class SolverCall {
   Buffer device_;
 };
 
-/// out[0] = info, out[1 + i] = values[i step]
+/// Of each of several matrices k: out[k][0] = info[k], out[k][1 + i] = values[k][i step].
 template <class T>
 struct WriteOutcome {
   const T* values;
-  std::int64_t step;
+  std::int64_t step, values_apart;
   const int* info;
   double* out;
-  MERISTEM_HD void operator()(std::int64_t i) const {
-    out[i] = i == 0 ? static_cast<double>(*info) : static_cast<double>(values[(i - 1) * step]);
+  std::int64_t out_apart;
+  MERISTEM_HD void operator()(std::int64_t k, std::int64_t i) const {
+    out[k * out_apart + i] =
+        i == 0 ? static_cast<double>(info[k]) : static_cast<double>(values[k * values_apart + (i - 1) * step]);
   }
 };
 #endif
+
+/// The lower triangle of each a[k] becomes that of ∞ I, whose inverse is 0, unless info[k] is 0.
+template <class T>
+struct InfiniteUnless {
+  const int* info;
+  View<T> a;
+  MERISTEM_HD void operator()(std::int64_t k, std::int64_t i, std::int64_t j) const {
+    if (info[k] != 0 && j <= i) a(k, i, j) = i == j ? static_cast<T>(HUGE_VAL) : T(0);
+  }
+};
+
+/// Matrix k of a stack (matrices, rows, columns) without gaps.
+template <class T>
+[[nodiscard]] View<T> matrix_of(View<T> stack, std::int64_t k) {
+  return stack.slice(0, k, k + 1).reshape({stack.extent(1), stack.extent(2)});
+}
 
 /// Decompositions of matrices that are known to be finite. They wait for nothing: the outcome is in the context's
 /// memory, (1 + n), the library's info first. Lives until the device was waited for, as cuSOLVER's workspaces on the
@@ -149,64 +167,54 @@ class Decompositions {
     const Matrix<T> a = as_square_matrix("potrf", "a", view, where);
     const std::int64_t step = std::int64_t{a.stride} + 1;
 #if MERISTEM_GPU
-    constexpr cudaDataType type = std::is_same_v<T, float> ? CUDA_R_32F : CUDA_R_64F;
-    const cublasFillMode_t fill = native(flipped(triangle));
     SolverCall call(ctx);
-    std::size_t device_bytes = 0, host_bytes = 0;
-    check_cusolver(cusolverDnXpotrf_bufferSize(ctx.solver(), call.params(), fill, a.rows, type, a.data, a.stride, type,
-                                               &device_bytes, &host_bytes),
-                   "cusolverDnXpotrf_bufferSize", where);
-    check_cusolver(
-        cusolverDnXpotrf(ctx.solver(), call.params(), fill, a.rows, type, a.data, a.stride, type,
-                         call.device(device_bytes), device_bytes, host(ctx, host_bytes), host_bytes, call.info()),
-        "cusolverDnXpotrf", where);
-    for_each(ctx, a.rows + 1, WriteOutcome<T>{a.data, step, call.info(), outcome});
+    factorize_all(ctx, call, triangle, a, 1, 0, where);
+    for_each(ctx, 1, a.rows + 1, WriteOutcome<T>{a.data, step, 0, call.info(), outcome, 0});
 #else
     static_cast<void>(ctx);
     const DeviceAccess access;
-    outcome[0] = for_type<T>(LAPACKE_spotrf_work, LAPACKE_dpotrf_work)(
-        LAPACK_COL_MAJOR, triangle == Triangle::lower ? 'U' : 'L', a.rows, a.data, a.stride);
+    outcome[0] = potrf_info(triangle, a);
     for (std::int64_t i = 0; i < a.rows; ++i) outcome[1 + i] = static_cast<double>(a.data[i * step]);
 #endif
+  }
+
+  /// The lower triangle of each matrix of a contiguous stack (matrices, n, n), n > 0; where it breaks down it becomes
+  /// that of ∞ I, whose inverse is 0.
+  template <Real T>
+  void factorize_each(Context& ctx, View<T> stack, const SourceLocation& where = SourceLocation::current()) {
+    const Matrix<T> first = as_square_matrix("potrf", "a", matrix_of(stack, 0), where);
+    const std::int64_t matrices = stack.extent(0);
+#if MERISTEM_GPU
+    SolverCall call(ctx, matrices);
+    factorize_all(ctx, call, Triangle::lower, first, matrices, stack.stride(0), where);
+    const int* const info = call.info();
+#else
+    Tensor<int> outcomes(ctx, {matrices});
+    int* const info = outcomes.data();
+    {
+      const DeviceAccess access;
+      for (std::int64_t k = 0; k < matrices; ++k) {
+        Matrix<T> a = first;
+        a.data += k * stack.stride(0);
+        info[k] = static_cast<int>(potrf_info(Triangle::lower, a));
+      }
+    }
+#endif
+    for_each(ctx, matrices, stack.extent(1), stack.extent(2), InfiniteUnless<T>{info, stack});
   }
 
   /// As `syevd`, of n > 0 rows; the outcome goes on with the eigenvalues.
   template <Real T>
   void eigen(Context& ctx, View<T> view, T* values, EigenJob job, double* outcome,
              const SourceLocation& where = SourceLocation::current()) {
-    const Matrix<T> a = as_square_matrix("syevd", "a", view, where);
-    const std::int64_t n = a.rows;
-#if MERISTEM_GPU
-    constexpr cudaDataType type = std::is_same_v<T, float> ? CUDA_R_32F : CUDA_R_64F;
-    const cusolverEigMode_t mode = job == EigenJob::vectors ? CUSOLVER_EIG_MODE_VECTOR : CUSOLVER_EIG_MODE_NOVECTOR;
-    SolverCall call(ctx);
-    std::size_t device_bytes = 0, host_bytes = 0;
-    check_cusolver(cusolverDnXsyevd_bufferSize(ctx.solver(), call.params(), mode, CUBLAS_FILL_MODE_UPPER, n, type,
-                                               a.data, a.stride, type, values, type, &device_bytes, &host_bytes),
-                   "cusolverDnXsyevd_bufferSize", where);
-    check_cusolver(cusolverDnXsyevd(ctx.solver(), call.params(), mode, CUBLAS_FILL_MODE_UPPER, n, type, a.data,
-                                    a.stride, type, values, type, call.device(device_bytes), device_bytes,
-                                    host(ctx, host_bytes), host_bytes, call.info()),
-                   "cusolverDnXsyevd", where);
-    for_each(ctx, n + 1, WriteOutcome<T>{values, 1, call.info(), outcome});
-#else
-    const auto [work_size, integer_work_size] = eigen_workspace(n, job, where);
-    Tensor<T> work(ctx, {work_size});
-    Tensor<lapack_int> integer_work(ctx, {integer_work_size});
-    const DeviceAccess access;
-    // On such a matrix the iteration may not end.
-    bool finite = true;
-    for (std::int64_t i = 0; i < n; ++i) finite = finite && all_finite(a.data + i * a.stride, i + 1);
-    if (!finite) {
-      std::fill_n(outcome, 1 + n, std::numeric_limits<double>::quiet_NaN());
-      outcome[0] = 1.0;
-      return;
-    }
-    outcome[0] = for_type<T>(LAPACKE_ssyevd_work, LAPACKE_dsyevd_work)(
-        LAPACK_COL_MAJOR, job == EigenJob::vectors ? 'V' : 'N', 'U', a.rows, a.data, a.stride, values, work.data(),
-        static_cast<lapack_int>(work_size), integer_work.data(), static_cast<lapack_int>(integer_work_size));
-    for (std::int64_t i = 0; i < n; ++i) outcome[1 + i] = static_cast<double>(values[i]);
-#endif
+    eigen_all(ctx, view, 1, 0, values, job, outcome, 0, where);
+  }
+
+  /// Of each matrix of a contiguous stack (matrices, n, n); values (matrices, n), outcomes `apart` from each other.
+  template <Real T>
+  void eigen_each(Context& ctx, View<T> stack, T* values, EigenJob job, double* outcomes, std::int64_t apart,
+                  const SourceLocation& where = SourceLocation::current()) {
+    eigen_all(ctx, matrix_of(stack, 0), stack.extent(0), stack.stride(0), values, job, outcomes, apart, where);
   }
 
 #if MERISTEM_GPU
@@ -217,8 +225,93 @@ class Decompositions {
   ~Decompositions() {
     if (memory_ && std::uncaught_exceptions() > exceptions_) memory_->synchronize();
   }
+#endif
 
  private:
+#if MERISTEM_GPU
+  /// Of `matrices` that lie `apart` from each other, `a` the first of them.
+  template <Real T>
+  void factorize_all(Context& ctx, SolverCall& call, Triangle triangle, const Matrix<T>& a, std::int64_t matrices,
+                     std::int64_t apart, const SourceLocation& where) {
+    constexpr cudaDataType type = std::is_same_v<T, float> ? CUDA_R_32F : CUDA_R_64F;
+    const cublasFillMode_t fill = native(flipped(triangle));
+    std::size_t device_bytes = 0, host_bytes = 0;
+    check_cusolver(cusolverDnXpotrf_bufferSize(ctx.solver(), call.params(), fill, a.rows, type, a.data, a.stride, type,
+                                               &device_bytes, &host_bytes),
+                   "cusolverDnXpotrf_bufferSize", where);
+    void* const device = call.device(device_bytes);
+    for (std::int64_t k = 0; k < matrices; ++k) {
+      check_cusolver(cusolverDnXpotrf(ctx.solver(), call.params(), fill, a.rows, type, a.data + k * apart, a.stride,
+                                      type, device, device_bytes, host(ctx, host_bytes), host_bytes, call.info() + k),
+                     "cusolverDnXpotrf", where);
+    }
+  }
+#else
+  template <Real T>
+  [[nodiscard]] static lapack_int potrf_info(Triangle triangle, const Matrix<T>& a) {
+    return for_type<T>(LAPACKE_spotrf_work, LAPACKE_dpotrf_work)(
+        LAPACK_COL_MAJOR, triangle == Triangle::lower ? 'U' : 'L', a.rows, a.data, a.stride);
+  }
+#endif
+
+  /// Eigenvalues and eigenvectors of `matrices` that lie `apart` from each other, `view` the first of them; outcomes
+  /// `outcomes_apart` from each other.
+  template <Real T>
+  void eigen_all(Context& ctx, View<T> view, std::int64_t matrices, std::int64_t apart, T* values, EigenJob job,
+                 double* outcomes, std::int64_t outcomes_apart, const SourceLocation& where) {
+    const Matrix<T> a = as_square_matrix("syevd", "a", view, where);
+    const std::int64_t n = a.rows;
+#if MERISTEM_GPU
+    constexpr cudaDataType type = std::is_same_v<T, float> ? CUDA_R_32F : CUDA_R_64F;
+    const cusolverEigMode_t mode = job == EigenJob::vectors ? CUSOLVER_EIG_MODE_VECTOR : CUSOLVER_EIG_MODE_NOVECTOR;
+    SolverCall call(ctx, matrices);
+    std::size_t device_bytes = 0, host_bytes = 0;
+    if (matrices == 1) {
+      check_cusolver(cusolverDnXsyevd_bufferSize(ctx.solver(), call.params(), mode, CUBLAS_FILL_MODE_UPPER, n, type,
+                                                 a.data, a.stride, type, values, type, &device_bytes, &host_bytes),
+                     "cusolverDnXsyevd_bufferSize", where);
+      check_cusolver(cusolverDnXsyevd(ctx.solver(), call.params(), mode, CUBLAS_FILL_MODE_UPPER, n, type, a.data,
+                                      a.stride, type, values, type, call.device(device_bytes), device_bytes,
+                                      host(ctx, host_bytes), host_bytes, call.info()),
+                     "cusolverDnXsyevd", where);
+    } else {
+      check_cusolver(
+          cusolverDnXsyevBatched_bufferSize(ctx.solver(), call.params(), mode, CUBLAS_FILL_MODE_UPPER, n, type, a.data,
+                                            n, type, values, type, &device_bytes, &host_bytes, matrices),
+          "cusolverDnXsyevBatched_bufferSize", where);
+      check_cusolver(cusolverDnXsyevBatched(ctx.solver(), call.params(), mode, CUBLAS_FILL_MODE_UPPER, n, type, a.data,
+                                            n, type, values, type, call.device(device_bytes), device_bytes,
+                                            host(ctx, host_bytes), host_bytes, call.info(), matrices),
+                     "cusolverDnXsyevBatched", where);
+    }
+    static_cast<void>(apart);
+    for_each(ctx, matrices, n + 1, WriteOutcome<T>{values, 1, n, call.info(), outcomes, outcomes_apart});
+#else
+    const auto [work_size, integer_work_size] = eigen_workspace(n, job, where);
+    Tensor<T> work(ctx, {work_size});
+    Tensor<lapack_int> integer_work(ctx, {integer_work_size});
+    const DeviceAccess access;
+    for (std::int64_t k = 0; k < matrices; ++k) {
+      T* const data = a.data + k * apart;
+      double* const outcome = outcomes + k * outcomes_apart;
+      // On a matrix that is not finite the iteration may not end.
+      bool finite = true;
+      for (std::int64_t i = 0; i < n; ++i) finite = finite && all_finite(data + i * a.stride, i + 1);
+      if (!finite) {
+        std::fill_n(outcome, 1 + n, std::numeric_limits<double>::quiet_NaN());
+        outcome[0] = 1.0;
+        continue;
+      }
+      outcome[0] = for_type<T>(LAPACKE_ssyevd_work, LAPACKE_dsyevd_work)(
+          LAPACK_COL_MAJOR, job == EigenJob::vectors ? 'V' : 'N', 'U', a.rows, data, a.stride, values + k * n,
+          work.data(), static_cast<lapack_int>(work_size), integer_work.data(),
+          static_cast<lapack_int>(integer_work_size));
+      for (std::int64_t i = 0; i < n; ++i) outcome[1 + i] = static_cast<double>(values[k * n + i]);
+    }
+#endif
+  }
+
+#if MERISTEM_GPU
   [[nodiscard]] void* host(Context& ctx, std::size_t bytes) {
     memory_ = ctx.memory();
     return bytes > 0 ? host_.emplace_back(bytes).data() : nullptr;

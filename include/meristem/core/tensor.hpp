@@ -152,15 +152,22 @@ template <class T>
   return from_host<T>(ctx, shape, std::span<const T>(elements));
 }
 
-/// Elements of a contiguous view in index order, on the host. Waits for the device. Throws ShapeError for a view with
-/// gaps.
+/// Elements of a contiguous view in index order, on the host; they are there once the device was waited for, and are to
+/// live until then. Throws ShapeError for a view with gaps.
 template <class T>
-[[nodiscard]] std::vector<std::remove_const_t<T>> to_host(Context& ctx, View<T> view) {
+[[nodiscard]] std::vector<std::remove_const_t<T>> to_host_later(Context& ctx, View<T> view) {
   if (!view.is_contiguous()) {
     throw ShapeError(concat("to_host needs contiguous elements; the view of shape ", view.shape(), " is strided"));
   }
   std::vector<std::remove_const_t<T>> result(static_cast<std::size_t>(view.size()));
   detail::copy_bytes(ctx, result.data(), view.data_handle(), result.size() * sizeof(T));
+  return result;
+}
+
+/// The same, waited for.
+template <class T>
+[[nodiscard]] std::vector<std::remove_const_t<T>> to_host(Context& ctx, View<T> view) {
+  auto result = to_host_later(ctx, view);
   ctx.synchronize();
   return result;
 }
@@ -175,13 +182,7 @@ template <class T>
 [[nodiscard]] std::vector<std::vector<std::remove_const_t<T>>> to_host(Context& ctx,
                                                                        const std::vector<View<T>>& views) {
   std::vector<std::vector<std::remove_const_t<T>>> result;
-  for (const View<T>& view : views) {
-    if (!view.is_contiguous()) {
-      throw ShapeError(concat("to_host needs contiguous elements; the view of shape ", view.shape(), " is strided"));
-    }
-    auto& elements = result.emplace_back(static_cast<std::size_t>(view.size()));
-    detail::copy_bytes(ctx, elements.data(), view.data_handle(), elements.size() * sizeof(T));
-  }
+  for (const View<T>& view : views) result.push_back(to_host_later(ctx, view));
   ctx.synchronize();
   return result;
 }

@@ -7,6 +7,7 @@
 #include <limits>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include <meristem/core/tensor.hpp>
 #include <meristem/grow/measure/consumer_products.hpp>
@@ -70,8 +71,7 @@ class MapStatistics {
   [[nodiscard]] std::int64_t samples() const noexcept { return samples_; }
 
   /// First pass. `unit_input` (n, H, W, channels) feeds the producer, `consumer_input` the consumer; `goal` is the
-  /// desired update, minus the gradient of the SUM loss at the consumer's output. Throws NumericError, before anything
-  /// is added, for a goal that is not finite.
+  /// desired update, minus the gradient of the SUM loss at the consumer's output.
   void update(Context& ctx, View<const T> unit_input, View<const T> consumer_input, View<const T> goal);
 
   /// Adds everything another one has seen in the same pass, of other samples: after the first pass before `find_move`,
@@ -79,7 +79,7 @@ class MapStatistics {
   void merge(Context& ctx, const MapStatistics& other);
 
   /// Between the passes: δW* from S1 and M1, damped as asked for or as `damped_move` chooses. Throws ArgumentError
-  /// before the first sample.
+  /// before the first sample, NumericError if a goal was not finite.
   void find_move(Context& ctx, std::optional<double> damping, Route route = Route::cholesky);
 
   /// Second pass, with the same samples: N, and the squared norm of the residual V_proj = V_goal - δW* B1.
@@ -110,11 +110,15 @@ class MapStatistics {
   /// consumer's inputs explain of S, each tap a sample of its own. After the second pass; empty if the consumer reads
   /// nothing.
   [[nodiscard]] Tensor<double> explained(Context& ctx) { return explained_ ? explained_->mean(ctx) : Tensor<double>(); }
+  /// ‖V_goal‖² and ‖V_proj‖², the second of them after the second pass; there once the device was waited for.
+  [[nodiscard]] std::vector<double> squares_later(Context& ctx) const { return to_host_later(ctx, squares_.view()); }
   /// (1/n) ‖V_goal‖².
-  [[nodiscard]] double goal_norm2() const { return goal_squares_ / static_cast<double>(samples_); }
+  [[nodiscard]] double goal_norm2(Context& ctx) const {
+    return to_host(ctx, squares_)[0] / static_cast<double>(samples_);
+  }
   /// Ψ = (1/n) ‖V_proj‖²; after the second pass.
   [[nodiscard]] double bottleneck(Context& ctx) const {
-    return to_host(ctx, residual_squares_)[0] / static_cast<double>(samples_);
+    return to_host(ctx, squares_)[1] / static_cast<double>(samples_);
   }
   /// Relative error of the elements.
   [[nodiscard]] static double resolution() { return static_cast<double>(std::numeric_limits<T>::epsilon()); }
@@ -184,12 +188,12 @@ class MapStatistics {
   std::optional<Covariance<T>> s1_rows_, fisher_;
   std::optional<PatchCrossCovariance<T>> m_, n_, noise_, explained_;
   Tensor<double> s1_;               // its mean, once it was asked for
-  Tensor<double> m1t_, m1t_noise_;  // (q, d): sums in the first pass, then means
+  Tensor<double> m1t_, m1t_noise_;  // (q, d): sums
+  Tensor<double> m1_;               // (d, q): the mean, once the move was found
   double damping_ = 0.0;
   BestMove<double> move_;
   Readout minus_move_, whitening_;
-  double goal_squares_ = 0.0;
-  Tensor<double> residual_squares_;  // (1)
+  Tensor<double> squares_;  // (2), see squares_later
   std::int64_t samples_ = 0;
   std::int64_t seen_again_ = 0;  // samples of the second pass
 };

@@ -48,6 +48,14 @@ struct SplitReadout {
   }
 };
 
+/// to(i, j) = factor · from(j, i)
+struct ScaleTransposed {
+  View<const double> from;
+  double factor;
+  View<double> to;
+  MERISTEM_HD void operator()(std::int64_t i, std::int64_t j) const { to(i, j) = from(j, i) * factor; }
+};
+
 template <Real T>
 MapStatistics<T>::MapStatistics(Context& ctx, const SiteShape& site, FanOut fan_out, const Options& options)
     : site_(site),
@@ -56,7 +64,7 @@ MapStatistics<T>::MapStatistics(Context& ctx, const SiteShape& site, FanOut fan_
       options_(options),
       m1t_(zeros<double>(ctx, {site.fan_out(), site.consumer_inputs()})),
       m1t_noise_(options.move_noise ? zeros<double>(ctx, m1t_.shape()) : Tensor<double>()),
-      residual_squares_(zeros<double>(ctx, {1})) {
+      squares_(zeros<double>(ctx, {2})) {
   site.check();
   const std::int64_t q = site.fan_out();
   if (options.covariance) {
@@ -80,12 +88,7 @@ void MapStatistics<T>::update(Context& ctx, View<const T> unit_input, View<const
                               View<const T> goal) {
   require_maps(unit_input);
   const std::int64_t n = unit_input.extent(0);
-  const double squares = kernels::sum_squares(ctx, goal);
-  if (!std::isfinite(squares)) {
-    kernels::check_finite(
-        ctx, goal,
-        concat("site ", site_.name, ": the desired update (minus the gradient at ", site_.consumer_label, ")"));
-  }
+  kernels::add_dot<const T, const T>(ctx, goal, goal, squares_.data());
   if (s_) {
     for_each_part(ctx, unit_input, goal, [&](View<const T> x, View<const T>) { s_->update(ctx, x); });
   }
@@ -99,7 +102,6 @@ void MapStatistics<T>::update(Context& ctx, View<const T> unit_input, View<const
     const Tensor<T> flipped = with_random_signs<T>(ctx, goal, samples_);
     add_consumer_products<T>(ctx, site_, consumer_input, flipped.view(), m1t_noise_);
   }
-  goal_squares_ += squares;
   samples_ += n;
 }
 
@@ -120,39 +122,55 @@ void MapStatistics<T>::merge(Context& ctx, const MapStatistics& other) {
     join(s1_rows_, other.s1_rows_);
     kernels::axpy<double>(ctx, 1.0, other.m1t_, m1t_.view());
     if (options_.move_noise) kernels::axpy<double>(ctx, 1.0, other.m1t_noise_, m1t_noise_.view());
-    goal_squares_ += other.goal_squares_;
+    kernels::axpy<double>(ctx, 1.0, other.squares_.view().slice(0, 0, 1), squares_.view().slice(0, 0, 1));
     samples_ += other.samples_;
     return;
   }
   join(n_, other.n_);
   join(noise_, other.noise_);
   join(explained_, other.explained_);
-  kernels::axpy<double>(ctx, 1.0, other.residual_squares_, residual_squares_.view());
+  kernels::axpy<double>(ctx, 1.0, other.squares_.view().slice(0, 1, 2), squares_.view().slice(0, 1, 2));
   seen_again_ += other.seen_again_;
 }
 
 template <Real T>
 Tensor<double> MapStatistics<T>::first_moment(Context& ctx) const {
-  return detail::converted_transposed<double, double>(ctx, m1t_.view());
+  return clone(ctx, m1_);
 }
 
 template <Real T>
 void MapStatistics<T>::find_move(Context& ctx, std::optional<double> damping, Route route) {
   if (samples_ == 0) throw ArgumentError(concat("site ", site_.name, ": no samples were shown; call update first"));
   const std::int64_t d = site_.consumer_inputs(), q = site_.fan_out();
-  const auto mean = [&](Tensor<double>& sum) {
-    kernels::scale<double>(ctx, 1.0 / static_cast<double>(samples_), sum.view());
-    return detail::converted_transposed<double, double>(ctx, sum.view());
+  const auto mean = [&](const Tensor<double>& sum) {
+    Tensor<double> result(ctx, {d, q});
+    for_each(ctx, d, q, detail::ScaleTransposed{sum.view(), 1.0 / static_cast<double>(samples_), result.view()});
+    return result;
   };
-  const Tensor<double> m1 = mean(m1t_);
+  m1_ = mean(m1t_);
   move_.weights = zeros<double>(ctx, {q, d});
   damping_ = damping.value_or(usual_damping);
+  const std::vector<double> squares = squares_later(ctx);
+  const auto require_finite_goal = [&] {
+    if (std::isfinite(squares[0])) return;
+    throw NumericError(concat("site ", site_.name, ": the desired update (minus the gradient at ", site_.consumer_label,
+                              ") is not finite, the sum of its squares is ", squares[0],
+                              "; lower the learning rate if training diverged"));
+  };
   if (d > 0) {
     const Tensor<double> noise = options_.move_noise ? mean(m1t_noise_) : Tensor<double>();
-    detail::DampedMove found = damped_move(ctx, consumer_covariance(ctx), m1, noise, damping, route, resolution());
-    move_ = std::move(found.move);
-    damping_ = found.damping;
+    try {
+      detail::DampedMove found = damped_move(ctx, consumer_covariance(ctx), m1_, noise, damping, route, resolution());
+      move_ = std::move(found.move);
+      damping_ = found.damping;
+    } catch (const NumericError&) {
+      require_finite_goal();
+      throw;
+    }
+  } else {
+    ctx.synchronize();
   }
+  require_finite_goal();
   minus_move_ = readout(ctx, move_.weights, -1.0);
   if (options_.joint && d > 0) {
     Tensor<double> s1 = consumer_covariance(ctx);
@@ -171,7 +189,7 @@ void MapStatistics<T>::update_residual(Context& ctx, View<const T> unit_input, V
   Tensor<T> residual(ctx, goal.shape());
   read(ctx, minus_move_, consumer_input, residual.view());
   kernels::axpy<T>(ctx, T(1), goal, residual);
-  kernels::add_dot<T, T>(ctx, residual.view(), residual.view(), residual_squares_.data());
+  kernels::add_dot<T, T>(ctx, residual.view(), residual.view(), squares_.data() + 1);
   for_each_part(ctx, unit_input, residual, [&](View<const T> x, View<const T> v) { n_->update(ctx, x, v); });
   if (noise_) {
     const Tensor<T> flipped = with_random_signs<T>(ctx, residual.view(), seen_again_);

@@ -29,7 +29,11 @@ struct NumbersOfUnits {
   NormChannels norm;
 };
 
-/// Reads them from the network.
+/// Reads them from the network: the function returned is to be called once the device was waited for.
+template <Real T>
+[[nodiscard]] std::function<NumbersOfUnits()> numbers_of_units_later(Context& ctx, const Site<T>& site);
+
+/// The same, waited for.
 template <Real T>
 [[nodiscard]] NumbersOfUnits numbers_of_units(Context& ctx, const Site<T>& site);
 

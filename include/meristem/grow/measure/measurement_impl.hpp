@@ -10,26 +10,12 @@
 
 namespace meristem::grow::detail {
 
+/// From the producer's weight, its bias if it has one, the readers' weights, and of the norm what NormChannels holds.
 template <Real T>
-NumbersOfUnits numbers_of_units(Context& ctx, const Site<T>& site) {
+[[nodiscard]] NumbersOfUnits arranged(const Site<T>& site, const std::vector<std::vector<T>>& here) {
   NumbersOfUnits result;
   const std::int64_t width = site.width();
-  std::vector<View<const T>> there{site.producer.weight().value};
-  const auto add = [&](const Tensor<T>& numbers) {
-    there.push_back(numbers);
-    return there.size() - 1;
-  };
-  const std::size_t bias = site.producer.has_bias() ? add(site.producer.bias().value) : 0;
-  const std::size_t readers = there.size();
-  for (std::size_t i = 0; i < site.readers(); ++i) add(site.reader(i).consumer.weight().value);
-  const std::size_t norm = there.size();
-  if (site.producer.norm()) {
-    add(site.producer.norm()->running_mean().value);
-    add(site.producer.norm()->running_variance().value);
-    add(site.producer.norm()->weight().value);
-    add(site.producer.norm()->bias().value);
-  }
-  const std::vector<std::vector<T>> here = to_host(ctx, there);
+  const std::size_t bias = site.producer.has_bias() ? 1 : 0, readers = bias + 1, norm = readers + site.readers();
   const std::vector<T>& rows = here[0];
   const std::size_t features = width > 0 ? rows.size() / static_cast<std::size_t>(width) : 0;
   for (std::size_t k = 0; k < static_cast<std::size_t>(width); ++k) {
@@ -53,6 +39,29 @@ NumbersOfUnits numbers_of_units(Context& ctx, const Site<T>& site) {
   const auto doubles = [&](std::size_t i) { return std::vector<double>(here[norm + i].begin(), here[norm + i].end()); };
   result.norm = {doubles(0), doubles(1), doubles(2), doubles(3)};
   return result;
+}
+
+template <Real T>
+std::function<NumbersOfUnits()> numbers_of_units_later(Context& ctx, const Site<T>& site) {
+  std::vector<std::vector<T>> here;
+  const auto read = [&](const Tensor<T>& numbers) { here.push_back(to_host_later(ctx, numbers.view())); };
+  read(site.producer.weight().value);
+  if (site.producer.has_bias()) read(site.producer.bias().value);
+  for (std::size_t i = 0; i < site.readers(); ++i) read(site.reader(i).consumer.weight().value);
+  if (site.producer.norm()) {
+    read(site.producer.norm()->running_mean().value);
+    read(site.producer.norm()->running_variance().value);
+    read(site.producer.norm()->weight().value);
+    read(site.producer.norm()->bias().value);
+  }
+  return [&site, here = std::move(here)] { return arranged<T>(site, here); };
+}
+
+template <Real T>
+NumbersOfUnits numbers_of_units(Context& ctx, const Site<T>& site) {
+  const auto numbers = numbers_of_units_later<T>(ctx, site);
+  ctx.synchronize();
+  return numbers();
 }
 
 template <Real T>
@@ -296,7 +305,8 @@ SiteMoments Measurement<T>::gathered(Context& ctx) {
 
 template <Real T>
 void Measurement<T>::solve(Context& ctx, Tensor<double>* covariance) {
-  moments_ = gathered(ctx);
+  const auto numbers = numbers_of_units_later<T>(*ctx_, site_);
+  moments_ = gathered(ctx);  // and wait
   solved_ = true;
   moments_.slope_at_zero = site_.slope_at_zero();
   moments_.homogeneous = moments_.consumer_norm = true;
@@ -312,7 +322,7 @@ void Measurement<T>::solve(Context& ctx, Tensor<double>* covariance) {
   moments_.significance = options_.significance;
   moments_.move_weights = options_.move_weights;
   moments_.max_units = limit_(taps(), nullptr);
-  const NumbersOfUnits now = numbers_of_units<T>(*ctx_, site_);
+  const NumbersOfUnits now = numbers();
   moments_.fan_in = now.fan_in;
   moments_.fan_out = now.fan_out;
   moments_.norm_channels = now.norm;

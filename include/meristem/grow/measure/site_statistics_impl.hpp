@@ -83,15 +83,21 @@ SiteMoments SiteStatistics<T>::moments(Context& ctx) {
   result.consumer_bias = shape_.consumer.bias;
   result.spatial = shape_.spatial();
   result.moments.layer = shape_.name;
+  std::vector<double> squares;
   if (rows_) {
     if (passes_ > 0) finish_rows(ctx, result);
   } else {
+    squares = maps_->squares_later(ctx);
     result.positions = shape_.outputs().size();
     result.all_taps = shape_.consumer_window().kernel.size();
     result.taps = maps_->fan_out() == FanOut::full ? result.all_taps : 1;
     if (passes_ > 0) finish_maps(ctx, result);
   }
-  require_finite(ctx, result);
+  require_finite(ctx, result);  // and wait
+  if (maps_ && passes_ > 0) {
+    result.moments.goal_norm2 = squares[0] / static_cast<double>(maps_->samples());
+    if (needs_.residual) result.bottleneck = squares[1] / static_cast<double>(maps_->samples());
+  }
   if (goal_means_) result.centred_goal = goal_means_->centred(ctx, result.moments.m);
   return result;
 }
@@ -131,7 +137,6 @@ void SiteStatistics<T>::finish_maps(Context& ctx, SiteMoments& result) {
   }
   if (needs_.goal) moments.m = maps_->goal_cross_moment(ctx);
   if (needs_.fisher) moments.fisher = maps_->fisher(ctx);
-  moments.goal_norm2 = maps_->goal_norm2();
   moments.samples = maps_->samples();
   moments.resolution = detail::MapStatistics<T>::resolution();
   if (!needs_.consumer) return;
@@ -140,7 +145,10 @@ void SiteStatistics<T>::finish_maps(Context& ctx, SiteMoments& result) {
   moments.m1 = maps_->first_moment(ctx);
   result.move = maps_->take_move();
   result.consumer_damping = maps_->damping();
-  result.bottleneck = needs_.residual ? maps_->bottleneck(ctx) : unexpressed(ctx, result);
+  if (!needs_.residual) {
+    moments.goal_norm2 = maps_->goal_norm2(ctx);
+    result.bottleneck = unexpressed(ctx, result);
+  }
   if (needs_.residual) result.n = maps_->residual_cross_moment(ctx);
   if (needs_.noise && needs_.residual) result.noise = maps_->noise_cross_moment(ctx);
   if (needs_.joint) result.explained = maps_->explained(ctx);

@@ -70,7 +70,10 @@ class UnitEffects {
     return rows_ > 0 ? squares / static_cast<double>(rows_) : 0.0;
   }
   /// Q(A), if it was asked for.
-  [[nodiscard]] double move_norm2() const { return to_host(*ctx_, move_squares_)[0] / count(); }
+  [[nodiscard]] double move_norm2() const {
+    read();
+    return move_squares_here_ / count();
+  }
   /// G = (1/n) Σ (Σ_k ω_k ∗ (α_k ∗ [b 1])) B1ᵀ (q, d), if it was asked for: what the units do within the span of
   /// today's weights.
   [[nodiscard]] Tensor<double> consumer_cross(Context& ctx) const;
@@ -110,7 +113,8 @@ class UnitEffects {
   mutable std::int64_t rows_ = 0;  // of the moments
   Tensor<double> consumer_cross_;
   Tensor<T> metric_;
-  Tensor<double> move_squares_;  // (1)
+  Tensor<double> move_squares_;             // (1)
+  mutable double move_squares_here_ = 0.0;  // as of the last reading
   std::int64_t samples_ = 0;
 };
 

@@ -109,7 +109,9 @@ void detail::UnitEffects<T>::read() const {
   if (unread_.empty()) return;
   std::vector<View<const T>> there;
   for (const Unread& batch : unread_) there.push_back(batch.sums.view());
+  const std::vector<double> move_squares = to_host_later(*ctx_, move_squares_.view());
   const std::vector<std::vector<T>> here = to_host(*ctx_, there);
+  move_squares_here_ = move_squares[0];
   const std::size_t units = positive_.size();
   for (std::size_t i = 0; i < here.size(); ++i) {
     const auto sums = [&](std::size_t which) { return here[i].data() + which * units; };

@@ -53,14 +53,14 @@ class Tiny final : public GrowthMethod {
     [[nodiscard]] bool joint() const { return joint_; }
 
     /// The damping that cross-validation chooses.
-    [[nodiscard]] double validated_damping() const;
+    [[nodiscard]] ValidatedDamping validated_damping() const;
 
     /// S, or what today's weights leave of it, damped and whitened.
-    [[nodiscard]] detail::WhitenedInputs<double> inputs(double damping) const;
+    [[nodiscard]] detail::WhitenedInputs<double> inputs(ValidatedDamping damping) const;
 
-    /// Units for the cross moment n (p, taps q).
-    [[nodiscard]] Units<double> units(const detail::WhitenedInputs<double>& inputs, const Tensor<double>& n,
-                                      std::int64_t most, double threshold) const;
+    /// Units for N, whose λ exceed `times_noise` times the largest one of its noise.
+    [[nodiscard]] Units<double> units(const detail::WhitenedInputs<double>& inputs, std::int64_t most,
+                                      double times_noise) const;
 
     /// δW*, or E⁺ δW*.
     [[nodiscard]] Tensor<double> move() const;

@@ -44,17 +44,15 @@ MERISTEM_INLINE Needs Tiny::needs() const {
 MERISTEM_INLINE Choice Tiny::choose(Context& ctx, const SiteMoments& site) const {
   const Problem problem(ctx, options_, site);
   Choice choice;
-  choice.damping = site.damping.value_or(usual_damping);
+  ValidatedDamping damping{site.damping.value_or(usual_damping)};
   // Where no unit is wanted there is nothing to validate.
-  if (!site.damping && site.max_units > 0) choice.damping = problem.validated_damping();
-  const detail::WhitenedInputs<double> inputs = problem.inputs(choice.damping);
-  if (site.significance > 0.0) {
-    // One draw of the noise scatters about its edge by some per cent: a tenth is added, so that c = 1 seldom lets
-    // noise pass.
-    const Units<double> edge = problem.units(inputs, site.noise, 1, 0.0);
-    choice.threshold = edge.lambda.empty() ? 0.0 : site.significance * 1.1 * edge.lambda.front();
-  }
-  const Units<double> units = problem.units(inputs, site.n, site.max_units, choice.threshold);
+  if (!site.damping && site.max_units > 0) damping = problem.validated_damping();
+  choice.damping = damping.share;
+  const detail::WhitenedInputs<double> inputs = problem.inputs(std::move(damping));
+  // One draw of the noise scatters about its edge by some per cent: a tenth is added, so that c = 1 seldom lets noise
+  // pass.
+  const Units<double> units = problem.units(inputs, site.max_units, 1.1 * site.significance);
+  choice.threshold = units.threshold;
   choice.lambda = units.lambda;
   choice.ridge_used = units.ridge_used;
   for (std::int64_t k = 0; k < units.units; ++k) {
@@ -87,9 +85,10 @@ MERISTEM_INLINE Choice Tiny::choose(Context& ctx, const SiteMoments& site) const
   choice.insertion.units = units.units;
   if (units.units == 0) return choice;
   note_rank(site, choice);
-  choice.insertion.fan_in = to_host(ctx, units.fan_in);
-  choice.insertion.fan_out = to_host(ctx, units.fan_out);
-  if (site.move_weights) choice.insertion.move = to_host(ctx, move);
+  choice.insertion.fan_in = to_host_later(ctx, units.fan_in.view());
+  choice.insertion.fan_out = to_host_later(ctx, units.fan_out.view());
+  if (site.move_weights) choice.insertion.move = to_host_later(ctx, move.view());
+  ctx.synchronize();
   if (!site.spatial && !site.moments.m.empty()) {
     Tensor<double> seen(ctx, {units.units, site.outputs});
     gemm(ctx, Transpose::no, Transpose::no, 1, units.fan_in.view(), site.moments.m.view(), 0, seen.view());
@@ -122,8 +121,8 @@ MERISTEM_INLINE Tensor<double> Tiny::Problem::in_metric(const Tensor<double>& n)
   return result;
 }
 
-MERISTEM_INLINE double Tiny::Problem::validated_damping() const {
-  if (site_.n.empty() || site_.noise.empty()) return usual_damping;
+MERISTEM_INLINE ValidatedDamping Tiny::Problem::validated_damping() const {
+  if (site_.n.empty() || site_.noise.empty()) return {};
   const Tensor<double>& s = site_.moments.s;
   Tensor<double> rest;
   if (joint_) leave_unexplained(rest = clone(ctx_, s));
@@ -137,22 +136,23 @@ MERISTEM_INLINE double Tiny::Problem::validated_damping() const {
                                   site_.moments.resolution);
 }
 
-MERISTEM_INLINE detail::WhitenedInputs<double> Tiny::Problem::inputs(double damping) const {
+MERISTEM_INLINE detail::WhitenedInputs<double> Tiny::Problem::inputs(ValidatedDamping damping) const {
   Tensor<double> s = clone(ctx_, site_.moments.s);
-  std::vector<double> variances = detail::diagonal<double>(ctx_, s.view());
-  detail::damp_known(ctx_, damping, s, variances);
+  if (damping.variances.empty()) damping.variances = detail::diagonal<double>(ctx_, s.view());
+  detail::damp_known(ctx_, damping.share, s, damping.variances);
   if (joint_) leave_unexplained(s);
   return {ctx_, s.view(), SolveOptions{.route = options_.route}, (joint_ ? 16.0 : 1.0) * site_.moments.resolution,
-          std::move(variances)};
+          std::move(damping.variances)};
 }
 
-MERISTEM_INLINE Units<double> Tiny::Problem::units(const detail::WhitenedInputs<double>& inputs,
-                                                   const Tensor<double>& n, std::int64_t most, double threshold) const {
+MERISTEM_INLINE Units<double> Tiny::Problem::units(const detail::WhitenedInputs<double>& inputs, std::int64_t most,
+                                                   double times_noise) const {
+  const Tensor<double>&n = site_.n, &noise = site_.noise;
   if (!options_.fisher) {
-    return inputs.units(ctx_, n.view(), {}, most, threshold, std::sqrt(site_.moments.goal_norm2));
+    return inputs.units(ctx_, n.view(), {}, most, 0.0, std::sqrt(site_.moments.goal_norm2), noise.view(), times_noise);
   }
-  const Tensor<double> scaled = in_metric(n);
-  Units<double> units = inputs.units(ctx_, scaled.view(), {}, most, threshold, 0.0);
+  const Tensor<double> scaled = in_metric(n), scaled_noise = times_noise > 0.0 ? in_metric(noise) : Tensor<double>();
+  Units<double> units = inputs.units(ctx_, scaled.view(), {}, most, 0.0, 0.0, scaled_noise.view(), times_noise);
   units.fan_out = times(ctx_, Transpose::no, units.fan_out, metric_.extent(0), metric_);
   if (metric_.extent(0) == 0 && n.extent(0) > 0 && site_.outputs > 0) {
     units.note = "no unit added: E is zero, no gradient reaches the consumer";

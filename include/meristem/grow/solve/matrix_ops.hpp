@@ -71,24 +71,14 @@ struct Equilibrate {
   }
 };
 
-/// The lower triangle of to = from + ridge I.
+/// The lower triangles of to[k] = from + ridges[k] I.
 template <class T>
-struct AddRidge {
+struct AddRidges {
   View<const T> from;
-  T ridge;
+  const double* ridges;
   View<T> to;
-  MERISTEM_HD void operator()(std::int64_t i, std::int64_t j) const {
-    if (j <= i) to(i, j) = i == j ? from(i, i) + ridge : from(i, j);
-  }
-};
-
-/// The lower triangle of a becomes that of ∞ I, whose inverse is 0, unless the decomposition that made it succeeded.
-template <class T>
-struct InfiniteUnless {
-  const double* outcome;
-  View<T> a;
-  MERISTEM_HD void operator()(std::int64_t i, std::int64_t j) const {
-    if (outcome[0] != 0.0 && j <= i) a(i, j) = i == j ? static_cast<T>(HUGE_VAL) : T(0);
+  MERISTEM_HD void operator()(std::int64_t k, std::int64_t i, std::int64_t j) const {
+    if (j <= i) to(k, i, j) = i == j ? from(i, i) + static_cast<T>(ridges[k]) : from(i, j);
   }
 };
 
@@ -173,6 +163,17 @@ struct CopyScaled {
   }
 };
 
+/// to(i, j) = from(j, i) factor[j]
+template <class T>
+struct TransposeScaled {
+  View<const T> from;
+  const double* factor;
+  View<T> to;
+  MERISTEM_HD void operator()(std::int64_t i, std::int64_t j) const {
+    to(i, j) = static_cast<T>(static_cast<double>(from(j, i)) * factor[j]);
+  }
+};
+
 /// A copy whose element (i, j) is multiplied by factor[j].
 template <Real T>
 [[nodiscard]] Tensor<T> with_scaled_columns(Context& ctx, View<const T> from, const Tensor<double>& factor) {
@@ -206,26 +207,23 @@ template <Real To, Real From>
   return to;
 }
 
-/// The same with `index` and `factor` (rows) in the context's memory.
-template <Real To, Real From>
-[[nodiscard]] Tensor<To> gathered(Context& ctx, View<const From> from, const Tensor<std::int64_t>& index,
-                                  const double* factor) {
-  Tensor<To> to(ctx, {index.size(), from.extent(1)});
-  if (!to.empty()) {
-    for_each(ctx, to.extent(0), to.extent(1), GatherRows<From, To>{from, index.data(), factor, to.view()});
-  }
-  return to;
-}
-
 template <Real T>
 [[nodiscard]] std::vector<double> diagonal(Context& ctx, View<const T> a);
 
-/// Σ_j a(i, j) b(i, j) for every row.
+/// Σ_j a(i, j) b(i, j) for every row; there once the device was waited for.
 template <Real A, Real B>
-[[nodiscard]] std::vector<double> row_dots(Context& ctx, View<const A> a, View<const B> b) {
+[[nodiscard]] std::vector<double> row_dots_later(Context& ctx, View<const A> a, View<const B> b) {
   Tensor<double> out(ctx, {a.extent(0)});
   if (!out.empty()) for_each(ctx, a.extent(0), RowDots<A, B>{a, b, out.data()});
-  return to_host(ctx, out);
+  return to_host_later(ctx, out.view());
+}
+
+/// The same, waited for.
+template <Real A, Real B>
+[[nodiscard]] std::vector<double> row_dots(Context& ctx, View<const A> a, View<const B> b) {
+  std::vector<double> result = row_dots_later<A, B>(ctx, a, b);
+  ctx.synchronize();
+  return result;
 }
 
 /// Σ_ij a(i, j) b(i, j), in double and in fixed order.

@@ -15,8 +15,8 @@ std::vector<double> diagonal(Context& ctx, View<const T> a) {
 
 template <Real T>
 void require_finite(Context& ctx, const std::vector<Named<T>>& matrices) {
-  meristem::detail::NonFiniteSearch search(ctx, std::ssize(matrices));
-  for (const Named<T>& each : matrices) search.add(ctx, each.matrix);
+  meristem::detail::NonFiniteSearch<T> search(ctx, std::ssize(matrices));
+  for (const Named<T>& each : matrices) search.add(each.matrix);
   const auto found = search.found(ctx);
   for (std::size_t k = 0; k < matrices.size(); ++k) {
     if (!found[k]) continue;

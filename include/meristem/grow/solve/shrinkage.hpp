@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 #include <meristem/core/tensor.hpp>
 #include <meristem/grow/solve/matrix_ops.hpp>
@@ -18,6 +19,12 @@ inline constexpr double usual_damping = 1.0;
 
 namespace detail {
 
+/// A share of damping, and the diagonal of the second moment that it is for, where that was read along with it.
+struct ValidatedDamping {
+  double share = usual_damping;
+  std::vector<double> variances = {};
+};
+
 /// The share for `new_units` of N = `mean` (p, m), at most `max_units`, by cross-validation: `noise` is the same with a
 /// random sign for each sample (grow/random_signs.hpp), so that their sum and their difference are the moments of two
 /// random halves of the samples; what the best multiple of the units found from one half explains of the other counts,
@@ -25,9 +32,9 @@ namespace detail {
 ///
 /// S (p, p) is the inputs' second moment; `unexplained` is S or, for joint solutions, what today's weights leave of it.
 /// With a `metric` (r, q) the columns of N are in that metric of the outputs already, taps × r.
-[[nodiscard]] double damping_of_units(Context& ctx, View<const double> s, View<const double> unexplained,
-                                      View<const double> mean, View<const double> noise, View<const double> metric,
-                                      std::int64_t max_units, double resolution);
+[[nodiscard]] ValidatedDamping damping_of_units(Context& ctx, View<const double> s, View<const double> unexplained,
+                                                View<const double> mean, View<const double> noise,
+                                                View<const double> metric, std::int64_t max_units, double resolution);
 
 /// δW* of a damped S1, and the share it was damped by.
 struct DampedMove {

@@ -61,8 +61,7 @@ class WhitenedCross {
 
   /// Xᵀ, (m, r).
   [[nodiscard]] Tensor<U> transposed(Context& ctx) const {
-    Tensor<U> yt = converted_transposed<U, U>(ctx, y_);
-    return whitening_ ? whitening_->times_transposed(ctx, yt.view()) : std::move(yt);
+    return whitening_ ? whitening_->times_cross(ctx, y_) : converted_transposed<U, U>(ctx, y_);
   }
 
  private:
@@ -80,33 +79,38 @@ inline constexpr double smallest_share_in_use = 1e-7;
 }
 
 /// Whether a block Krylov space takes less time than all eigenvectors of order `count`: it ends with about 4 rows for
-/// each unit, most of the time.
+/// each unit, most of the time. On a GPU its many small steps, each of which is waited for, take longer by comparison.
 [[nodiscard]] inline bool is_worth_krylov(std::int64_t count, std::int64_t max_units) {
-  return count > 256 && max_units > 0 && max_units < count && 6 * (max_units + 8) <= count;
+  constexpr std::int64_t most_eigenvectors = MERISTEM_GPU ? 512 : 256;
+  return count > most_eigenvectors && max_units > 0 && max_units < count && 6 * (max_units + 8) <= count;
 }
 
-/// Orthonormal rows that span what the rows of w (k, m) do, orthogonal to those of basis (s, m), by eigenvectors of their
-/// Gram matrix; directions that are lost in rounding are left out. Twice is enough (L. Giraud et al., 2005).
+/// Orthonormal rows that span what the rows of w (k, m) do, orthogonal to those of basis (s, m), by eigenvectors of
+/// their Gram matrix; directions that are lost in rounding are left out. Twice is enough (L. Giraud et al., 2005).
 template <Real U>
 [[nodiscard]] Tensor<U> orthonormal(Context& ctx, std::type_identity_t<View<const U>> basis, Tensor<U> w);
 
-/// Triplets in the context's memory, of which it is not known yet how many are in use.
+/// Triplets of one or more matrices alike in the context's memory, of which it is not known yet how many are in use.
 struct RankedTriplets {
-  Tensor<double> left;     ///< (kept, r), zero where not in use
-  Tensor<double> right;    ///< (kept, m)
-  Tensor<double> report;   ///< outcome of the decomposition (1 + n), and all λ
+  Tensor<double> left;     ///< (matrices, kept, r), zero where λ is next to nothing
+  Tensor<double> right;    ///< (matrices, kept, m)
+  Tensor<double> report;   ///< of each the outcome of the decomposition (1 + n), and all λ
   std::int64_t order = 0;  ///< n
 };
 
-/// Waits for the triplets and leaves out what is not in use.
-[[nodiscard]] Triplets taken(Context& ctx, RankedTriplets ranked, double threshold);
+/// Waits for the triplets: the λ of each matrix, descending. Throws SolverError.
+[[nodiscard]] std::vector<std::vector<double>> lambdas_of(Context& ctx, const RankedTriplets& ranked);
 
-/// The triplets of X (r, m) from the eigenvectors of the smaller of X Xᵀ and Xᵀ X, in double precision, for Xᵀ (m, r),
-/// none of whose extents is 0; waits for nothing. The singular values are the lengths of X v, whose error is eps λ_1,
-/// not the square roots of the eigenvalues, whose error reaches √eps λ_1; vectors below 1e-7 λ_1 are mixtures and never
-/// used.
-[[nodiscard]] RankedTriplets all_triplets(Context& ctx, View<const double> transposed, double threshold,
-                                          std::int64_t max_units, meristem::detail::Decompositions& calls);
+/// Of one matrix those above `threshold`, once `lambda` was waited for.
+[[nodiscard]] Triplets taken(Context& ctx, const RankedTriplets& ranked, std::int64_t matrix,
+                             std::vector<double> lambda, double threshold);
+
+/// The triplets of matrices X (r, m) from the eigenvectors of the smaller of X Xᵀ and Xᵀ X, in double precision, for
+/// their Xᵀ (matrices, m, r), none of whose extents is 0; waits for nothing. The singular values are the lengths of X
+/// v, whose error is eps λ_1, not the square roots of the eigenvalues, whose error reaches √eps λ_1; vectors below 1e-7
+/// λ_1 are mixtures and never used.
+[[nodiscard]] RankedTriplets all_triplets(Context& ctx, View<const double> transposed, std::int64_t max_units,
+                                          meristem::detail::Decompositions& calls);
 
 /// The `max_units` leading singular triplets of X (r, m) from the space spanned by G, G Xᵀ X, G (Xᵀ X)², ... with G a
 /// fixed random block (C. Musco, C. Musco, "Randomized block Krylov methods", 2015; for blocks of fewer rows than

@@ -112,18 +112,21 @@ class Convergence {
   double sum_ = 0.0, change_ = std::numeric_limits<double>::infinity();
 };
 
-/// Orders `count` candidates by their λ, the largest first, equal ones as they come, and says by what the first `kept`
-/// of them are to be multiplied: a side of unit length by √λ, an image of length λ by 1 / √λ, what is not in use by 0.
+/// Orders the `count` candidates of each matrix by their λ, the largest first, equal ones as they come, and says by
+/// what the first `kept` of them are to be multiplied: a side of unit length by √λ, an image of length λ by 1 / √λ,
+/// what is next to nothing by 0.
 struct RankTriplets {
   static constexpr std::int64_t elements = 64;  // about as many comparisons as this cost what an element does elsewhere
-  const double* length;
+  const double* lengths;                        ///< (matrices, count)
   std::int64_t count, kept;
-  double threshold;
-  double* lambda;  ///< (count), descending
-  std::int64_t* index;
+  double* lambdas;  ///< (count) of each, descending
+  std::int64_t lambdas_apart;
+  std::int64_t* index;  ///< (matrices, kept)
   double* of_unit;
   double* of_image;
-  MERISTEM_HD void operator()(std::int64_t i) const {
+  MERISTEM_HD void operator()(std::int64_t candidate) const {
+    const std::int64_t matrix = candidate / count, i = candidate % count;
+    const double* const length = lengths + matrix * count;
     // What is not a number comes last.
     const auto key = [&](std::int64_t j) { return length[j] >= 0.0 ? length[j] : -1.0; };
     const double mine = key(i);
@@ -134,48 +137,75 @@ struct RankTriplets {
       largest = other > largest ? other : largest;
       rank += other > mine || (other == mine && j < i) ? 1 : 0;
     }
-    lambda[rank] = length[i];
+    lambdas[matrix * lambdas_apart + rank] = length[i];
     if (rank >= kept) return;
-    const bool used = mine > threshold && mine > smallest_share_in_use * largest;
-    index[rank] = i;
-    of_unit[rank] = used ? std::sqrt(mine) : 0.0;
-    of_image[rank] = used ? 1.0 / std::sqrt(mine) : 0.0;
+    const bool used = mine > smallest_share_in_use * largest;
+    index[matrix * kept + rank] = i;
+    of_unit[matrix * kept + rank] = used ? std::sqrt(mine) : 0.0;
+    of_image[matrix * kept + rank] = used ? 1.0 / std::sqrt(mine) : 0.0;
   }
 };
 
-/// Sorts triplets by λ and takes the first `kept` that are in use: `left` (k, r) holds λ u, `right` (k, m) v if
-/// `left_is_image`, else u and λ v. λ go to the end of `ranked.report`.
+/// to(matrix, k, j) = factor[matrix][k] from(matrix, index[matrix][k], j)
+template <class U>
+struct TakeRanked {
+  View<const U> from;
+  const std::int64_t* index;
+  const double* factor;
+  View<double> to;
+  MERISTEM_HD void operator()(std::int64_t matrix, std::int64_t k, std::int64_t j) const {
+    const std::int64_t at = matrix * to.extent(1) + k;
+    to(matrix, k, j) = factor[at] * static_cast<double>(from(matrix, index[at], j));
+  }
+};
+
+/// Sorts triplets by λ and takes the first `kept`: `left` (matrices, k, r) holds λ u, `right` (matrices, k, m) v if
+/// `left_is_image`, else u and λ v. λ go to the end of each report.
 template <Real U>
-void rank_triplets(Context& ctx, View<const U> left, View<const U> right, bool left_is_image, double threshold,
-                   std::int64_t kept, RankedTriplets& ranked) {
+void rank_triplets(Context& ctx, View<const U> left, View<const U> right, bool left_is_image, std::int64_t kept,
+                   RankedTriplets& ranked) {
   const View<const U> image = left_is_image ? left : right;
-  const std::int64_t count = image.extent(0);
+  const std::int64_t matrices = image.extent(0), count = image.extent(1);
   kept = std::min(kept, count);
-  Tensor<double> length(ctx, {count}), factors(ctx, {2, kept});
-  Tensor<std::int64_t> index(ctx, {kept});
-  for_each(ctx, count, RowLengths<U>{image, length.data()});
-  for_each(ctx, count,
-           RankTriplets{length.data(), count, kept, threshold, ranked.report.data() + ranked.order + 1, index.data(),
-                        factors.data(), factors.data() + kept});
-  const double* const of_unit = factors.data();
-  const double* const of_image = factors.data() + kept;
-  ranked.left = gathered<double, U>(ctx, left, index, left_is_image ? of_image : of_unit);
-  ranked.right = gathered<double, U>(ctx, right, index, left_is_image ? of_unit : of_image);
+  Tensor<double> length(ctx, {matrices, count}), factors(ctx, {2, matrices, kept});
+  Tensor<std::int64_t> index(ctx, {matrices, kept});
+  double* const of_unit = factors.data();
+  double* const of_image = of_unit + matrices * kept;
+  for_each(ctx, matrices * count, RowLengths<U>{image.as_matrix(), length.data()});
+  for_each(ctx, matrices * count,
+           RankTriplets{length.data(), count, kept, ranked.report.data() + ranked.order + 1, ranked.report.extent(1),
+                        index.data(), of_unit, of_image});
+  const auto take = [&](View<const U> from, const double* factor) {
+    Tensor<double> to(ctx, {matrices, kept, from.extent(2)});
+    for_each(ctx, matrices, kept, from.extent(2), TakeRanked<U>{from, index.data(), factor, to.view()});
+    return to;
+  };
+  ranked.left = take(left, left_is_image ? of_image : of_unit);
+  ranked.right = take(right, left_is_image ? of_unit : of_image);
 }
 
-MERISTEM_INLINE Triplets taken(Context& ctx, RankedTriplets ranked, double threshold) {
-  const std::vector<double> report = to_host(ctx, ranked.report);
-  meristem::detail::require_eigen_success(report[0], ranked.order, SourceLocation::current());
+MERISTEM_INLINE std::vector<std::vector<double>> lambdas_of(Context& ctx, const RankedTriplets& ranked) {
+  const std::vector<double> reports = to_host(ctx, ranked.report);
+  std::vector<std::vector<double>> result;
+  for (auto each = reports.begin(); each != reports.end(); each += ranked.report.extent(1)) {
+    meristem::detail::require_eigen_success(*each, ranked.order, SourceLocation::current());
+    result.emplace_back(each + 1 + ranked.order, each + ranked.report.extent(1));
+  }
+  return result;
+}
+
+MERISTEM_INLINE Triplets taken(Context& ctx, const RankedTriplets& ranked, std::int64_t matrix,
+                               std::vector<double> lambda, double threshold) {
   Triplets result;
-  result.lambda.assign(report.begin() + 1 + ranked.order, report.end());
+  result.lambda = std::move(lambda);
   const double least = std::max(threshold, smallest_share_in_use * result.lambda.front());
-  while (result.units < ranked.left.extent(0) && result.lambda[static_cast<std::size_t>(result.units)] > least) {
+  while (result.units < ranked.left.extent(1) && result.lambda[static_cast<std::size_t>(result.units)] > least) {
     ++result.units;
   }
-  const auto first = [&](Tensor<double>& rows) {
-    if (rows.extent(0) == result.units) return std::move(rows);
-    Tensor<double> some(ctx, {result.units, rows.extent(1)});
-    if (!some.empty()) copy<double>(ctx, rows.view().slice(0, 0, result.units), some.view());
+  const auto first = [&](const Tensor<double>& rows) {
+    Tensor<double> some(ctx, {result.units, rows.extent(2)});
+    if (some.empty()) return some;
+    copy<double>(ctx, meristem::detail::matrix_of(rows.view(), matrix).slice(0, 0, result.units), some.view());
     return some;
   };
   result.left = first(ranked.left);
@@ -183,22 +213,30 @@ MERISTEM_INLINE Triplets taken(Context& ctx, RankedTriplets ranked, double thres
   return result;
 }
 
-MERISTEM_INLINE RankedTriplets all_triplets(Context& ctx, View<const double> transposed, double threshold,
-                                            std::int64_t max_units, meristem::detail::Decompositions& calls) {
-  const std::int64_t m = transposed.extent(0), r = transposed.extent(1), count = std::min(m, r);
+MERISTEM_INLINE RankedTriplets all_triplets(Context& ctx, View<const double> transposed, std::int64_t max_units,
+                                            meristem::detail::Decompositions& calls) {
+  using meristem::detail::matrix_of;
+  const std::int64_t matrices = transposed.extent(0), m = transposed.extent(1), r = transposed.extent(2);
+  const std::int64_t count = std::min(m, r);
   const Transpose other_side = m <= r ? Transpose::no : Transpose::yes;
   RankedTriplets ranked;
   ranked.order = count;
-  ranked.report = Tensor<double>(ctx, {1 + 2 * count});
-  Tensor<double> vectors(ctx, {count, count}), eigenvalues(ctx, {count});
-  syrk(ctx, Triangle::lower, other_side, 1, transposed, 0, vectors.view());
-  calls.eigen(ctx, vectors.view(), eigenvalues.data(), EigenJob::vectors, ranked.report.data());
-  Tensor<double> images(ctx, {count, std::max(m, r)});
-  gemm(ctx, Transpose::no, other_side, 1, vectors.view(), transposed, 0, images.view());
+  ranked.report = Tensor<double>(ctx, {matrices, 1 + 2 * count});
+  Tensor<double> vectors(ctx, {matrices, count, count}), eigenvalues(ctx, {matrices, count});
+  for (std::int64_t i = 0; i < matrices; ++i) {
+    syrk(ctx, Triangle::lower, other_side, 1, matrix_of(transposed, i), 0, matrix_of(vectors.view(), i));
+  }
+  calls.eigen_each(ctx, vectors.view(), eigenvalues.data(), EigenJob::vectors, ranked.report.data(),
+                   ranked.report.extent(1));
+  Tensor<double> images(ctx, {matrices, count, std::max(m, r)});
+  for (std::int64_t i = 0; i < matrices; ++i) {
+    gemm(ctx, Transpose::no, other_side, 1, matrix_of(vectors.view(), i), matrix_of(transposed, i), 0,
+         matrix_of(images.view(), i));
+  }
   if (m <= r) {
-    rank_triplets<double>(ctx, images.view(), vectors.view(), true, threshold, max_units, ranked);
+    rank_triplets<double>(ctx, images.view(), vectors.view(), true, max_units, ranked);
   } else {
-    rank_triplets<double>(ctx, vectors.view(), images.view(), false, threshold, max_units, ranked);
+    rank_triplets<double>(ctx, vectors.view(), images.view(), false, max_units, ranked);
   }
   return ranked;
 }
@@ -275,14 +313,15 @@ std::optional<Triplets> krylov_triplets(Context& ctx, const WhitenedCross<U>& x,
     meristem::detail::Decompositions calls;
     RankedTriplets ranked;
     ranked.order = size;
-    ranked.report = Tensor<double>(ctx, {1 + size + kept});
+    ranked.report = Tensor<double>(ctx, {1, 1 + size + kept});
     calls.eigen(ctx, vectors.view(), values.data(), EigenJob::vectors, ranked.report.data());
-    Tensor<U> left(ctx, {kept, r}), right(ctx, {kept, m});
+    Tensor<U> left(ctx, {1, kept, r}), right(ctx, {1, kept, m});
     const Tensor<U> rotation = converted<U, double>(ctx, vectors.view().slice(0, size - kept, size));  // ascending
-    gemm(ctx, Transpose::no, Transpose::no, 1, rotation.view(), all, 0, left.view());
-    gemm(ctx, Transpose::no, Transpose::no, 1, rotation.view(), basis.view().slice(0, 0, size), 0, right.view());
-    rank_triplets<U>(ctx, left.view(), right.view(), true, threshold, kept, ranked);
-    Triplets result = taken(ctx, std::move(ranked), threshold);
+    gemm(ctx, Transpose::no, Transpose::no, 1, rotation.view(), all, 0, left.view().as_matrix());
+    gemm(ctx, Transpose::no, Transpose::no, 1, rotation.view(), basis.view().slice(0, 0, size), 0,
+         right.view().as_matrix());
+    rank_triplets<U>(ctx, left.view(), right.view(), true, kept, ranked);
+    Triplets result = taken(ctx, ranked, 0, lambdas_of(ctx, ranked).front(), threshold);
     result.partial = true;
     return result;
   }
@@ -304,7 +343,8 @@ Triplets leading_triplets(Context& ctx, const WhitenedCross<U>& x, double thresh
   }
   const Tensor<double> transposed = converted<double, U>(ctx, x.transposed(ctx).view());
   meristem::detail::Decompositions calls;
-  Triplets all = taken(ctx, all_triplets(ctx, transposed.view(), threshold, max_units, calls), threshold);
+  const RankedTriplets ranked = all_triplets(ctx, transposed.view().reshape({1, m, r}), max_units, calls);
+  Triplets all = taken(ctx, ranked, 0, lambdas_of(ctx, ranked).front(), threshold);
   all.gave_way = result.gave_way;
   return all;
 }

@@ -80,6 +80,7 @@ struct Units {
   /// Singular values, descending: all min(p, q), or those that were computed for a few units of a large problem.
   std::vector<double> lambda;
   std::int64_t units = 0;  ///< K
+  double threshold = 0.0;  ///< λ a unit had to exceed
   double ridge_used = 0.0;
   std::int64_t rank = -1;  ///< of S by the eigen route, else -1
   std::string note;
@@ -89,19 +90,29 @@ namespace detail {
 
 void require_options(const SolveOptions& options);
 
-/// The whitening of one covariance by the route asked for; nothing if the Cholesky route is not up to it.
+/// The whitening of one covariance by the route asked for; nothing if the Cholesky route is not up to it. `along` as in
+/// Whitening::cholesky.
+template <Real U, Real T, class Along>
+[[nodiscard]] std::optional<detail::Whitening<U>> whiten(Context& ctx, const std::string& name, View<const T> s,
+                                                         const std::vector<double>& inverse_scale,
+                                                         const SolveOptions& options, double resolution,
+                                                         Along&& along) {
+  if constexpr (std::is_same_v<U, double>) {
+    if (options.route == Route::eigen) {
+      auto result =
+          detail::Whitening<double>::template eigen<T>(ctx, name, s, inverse_scale, options.rank_tolerance, resolution);
+      along(std::as_const(result));
+      return result;
+    }
+  }
+  return detail::Whitening<U>::template cholesky<T>(
+      ctx, s, inverse_scale, options.ridge > 0.0 ? options.ridge : resolution, resolution, along);
+}
 template <Real U, Real T>
 [[nodiscard]] std::optional<detail::Whitening<U>> whiten(Context& ctx, const std::string& name, View<const T> s,
                                                          const std::vector<double>& inverse_scale,
                                                          const SolveOptions& options, double resolution) {
-  if constexpr (std::is_same_v<U, double>) {
-    if (options.route == Route::eigen) {
-      return detail::Whitening<double>::template eigen<T>(ctx, name, s, inverse_scale, options.rank_tolerance,
-                                                          resolution);
-    }
-  }
-  return detail::Whitening<U>::template cholesky<T>(ctx, s, inverse_scale,
-                                                    options.ridge > 0.0 ? options.ridge : resolution, resolution);
+  return whiten<U, T>(ctx, name, s, inverse_scale, options, resolution, [](const detail::Whitening<U>&) {});
 }
 
 /// W (r, p) with Wᵀ W = S⁺ for S (p, p).
@@ -127,15 +138,13 @@ template <Real U, Real T>
   return converted<U, double>(ctx, to.view());
 }
 
-/// Units of the cross moment n (p, m); `outputs` (m, q), if not empty, takes v back to ω.
+/// Units from the triplets of a cross moment (p, m) that was whitened; `outputs` (m, q), if not empty, takes v back to
+/// ω.
 template <Real T, Real U>
-Units<T> units_from(Context& ctx, const detail::Whitening<U>& whitening, View<const U> n, View<const double> outputs,
-                    double threshold, const SolveOptions& options) {
-  const std::int64_t p = whitening.order(), m = n.extent(1);
+Units<T> units_of(Context& ctx, const detail::Whitening<U>& whitening, Triplets triplets, std::int64_t m,
+                  View<const double> outputs) {
+  const std::int64_t p = whitening.order();
   const std::int64_t q = outputs.rank() == 2 ? outputs.extent(1) : m;
-  Triplets triplets =
-      leading_triplets(ctx, WhitenedCross<U>(n, &whitening), threshold, options.max_units, options.max_krylov_blocks);
-
   Units<T> result;
   result.units = triplets.units;
   result.lambda = std::move(triplets.lambda);
@@ -157,6 +166,28 @@ Units<T> units_from(Context& ctx, const detail::Whitening<U>& whitening, View<co
   }
   return result;
 }
+
+/// Units of the cross moment n (p, m).
+template <Real T, Real U>
+Units<T> units_from(Context& ctx, const detail::Whitening<U>& whitening, View<const U> n, View<const double> outputs,
+                    double threshold, const SolveOptions& options) {
+  return units_of<T>(
+      ctx, whitening,
+      leading_triplets(ctx, WhitenedCross<U>(n, &whitening), threshold, options.max_units, options.max_krylov_blocks),
+      n.extent(1), outputs);
+}
+
+/// The singular triplets above `threshold`, at most `max_units`, of a cross moment n (p, m) that is whitened, and of
+/// `noise`, a second one, the largest singular value alone; both are waited for together unless there are many.
+struct TripletsAndNoise {
+  Triplets triplets;
+  double noise = 0.0;  ///< 0 where there is none
+};
+/// Where `times_noise` is not 0, the threshold is at least that many times the noise's largest singular value.
+template <Real U>
+[[nodiscard]] TripletsAndNoise triplets_above_noise(Context& ctx, const detail::Whitening<U>& whitening,
+                                                    View<const U> n, View<const U> noise, double threshold,
+                                                    double times_noise, const SolveOptions& options);
 
 /// Why there is no unit, or nothing if there is one.
 [[nodiscard]] std::string why_no_units(std::int64_t units, const std::vector<double>& lambda, bool s_is_zero,
@@ -200,9 +231,11 @@ class WhitenedInputs {
   WhitenedInputs(Context& ctx, View<const T> s, const SolveOptions& options, double resolution,
                  std::vector<double> variances);
 
-  /// As `new_units`, for N finite, with W of the outputs (rank, q) or none.
+  /// As `new_units`, for N finite, with W of the outputs (rank, q) or none. With a `noise` (p, m), the threshold is at
+  /// least `times_noise` times its largest singular value.
   [[nodiscard]] Units<T> units(Context& ctx, View<const T> n, View<const double> outputs, std::int64_t max_units,
-                               double threshold, double parts) const;
+                               double threshold, double parts, View<const std::type_identity_t<T>> noise = {},
+                               double times_noise = 0.0) const;
 
  private:
   struct Made {
@@ -216,7 +249,7 @@ class WhitenedInputs {
   Made made_;
 };
 
-/// As `best_move` for S1 and M1 that are finite; `variances` (d) are the diagonal of S1.
+/// As `best_move`; `variances` (d) are the diagonal of S1.
 template <Real T>
 [[nodiscard]] BestMove<T> best_move_of(Context& ctx, View<const std::type_identity_t<T>> s1, View<const T> m1,
                                        const SolveOptions& options, double resolution,

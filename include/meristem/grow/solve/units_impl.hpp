@@ -1,6 +1,8 @@
 // Definitions of units.hpp.
 #pragma once
 
+#include <cmath>
+
 #include <meristem/grow/solve/units.hpp>
 
 namespace meristem::grow::detail {
@@ -30,8 +32,8 @@ MERISTEM_INLINE Tensor<double> whitening_rows(Context& ctx, const std::string& n
                                               Route route, double resolution) {
   const std::vector<double> inverse_scale = inverse_deviations(diagonal<double>(ctx, s.view()));
   if (route == Route::cholesky) {
-    const auto factor =
-        detail::Whitening<double>::cholesky<double>(ctx, s.view(), inverse_scale, resolution, resolution);
+    const auto factor = detail::Whitening<double>::cholesky<double>(
+        ctx, s.view(), inverse_scale, resolution, resolution, [](const detail::Whitening<double>&) {});
     if (factor) {
       const std::int64_t p = s.extent(0);
       Tensor<double> identity = zeros<double>(ctx, {p, p});
@@ -88,32 +90,73 @@ WhitenedInputs<T>::WhitenedInputs(Context& ctx, View<const T> s, const SolveOpti
             return Made{std::move(*whitening), {}};
           })) {}
 
+template <Real U>
+TripletsAndNoise triplets_above_noise(Context& ctx, const detail::Whitening<U>& whitening, View<const U> n,
+                                      View<const U> noise, double threshold, double times_noise,
+                                      const SolveOptions& options) {
+  using meristem::detail::matrix_of;
+  const WhitenedCross<U> x(n, &whitening), noise_x(noise, &whitening);
+  const std::int64_t m = x.columns(), r = x.rows(), count = std::min(m, r);
+  TripletsAndNoise result;
+  const auto least = [&] { return std::max(threshold, times_noise * result.noise); };
+  if (times_noise == 0.0 || count == 0 || is_worth_krylov(count, 1) || is_worth_krylov(count, options.max_units)) {
+    if (times_noise != 0.0 && count > 0) {
+      result.noise = leading_triplets(ctx, noise_x, 0.0, 1, options.max_krylov_blocks).lambda.front();
+    }
+    result.triplets = leading_triplets(ctx, x, least(), options.max_units, options.max_krylov_blocks);
+    return result;
+  }
+  Tensor<double> both(ctx, {2, m, r});
+  for (std::int64_t i : {0, 1}) {
+    copy<double>(ctx, converted<double, U>(ctx, (i == 0 ? x : noise_x).transposed(ctx).view()),
+                 matrix_of(both.view(), i));
+  }
+  meristem::detail::Decompositions calls;
+  const RankedTriplets ranked = all_triplets(ctx, both.view(), options.max_units, calls);
+  std::vector<std::vector<double>> lambda = lambdas_of(ctx, ranked);
+  result.noise = lambda[1].front();
+  result.triplets = taken(ctx, ranked, 0, std::move(lambda[0]), least());
+  return result;
+}
+
 template <Real T>
 Units<T> WhitenedInputs<T>::units(Context& ctx, View<const T> n, View<const double> outputs, std::int64_t max_units,
-                                  double threshold, double parts) const {
+                                  double threshold, double parts, View<const std::type_identity_t<T>> noise,
+                                  double times_noise) const {
   SolveOptions options = options_;
   options.max_units = max_units;
   Units<T> result = std::visit(
       [&]<class U>(const Whitening<U>& whitening) {
         const double floor = rounding_floor(whitening, parts, n.extent(0), n.extent(1), resolution_);
-        const auto of = [&](View<const U> cross) {
-          return units_from<T, U>(ctx, whitening, cross, outputs, std::max(threshold, floor), options);
+        const auto of = [&](View<const U> cross, View<const U> noise_cross) {
+          TripletsAndNoise found = triplets_above_noise<U>(ctx, whitening, cross, noise_cross,
+                                                           std::max(threshold, floor), times_noise, options);
+          Units<T> units = units_of<T>(ctx, whitening, std::move(found.triplets), cross.extent(1), outputs);
+          units.threshold = std::max(threshold, times_noise * found.noise);
+          return units;
         };
-        if (outputs.rank() == 2) return of(in_output_metric<U>(ctx, n, outputs).view());
-        if constexpr (std::is_same_v<T, U>) return of(n);
-        return of(converted<U, T>(ctx, n).view());
+        const auto ready = [&](View<const T> a) {
+          if (a.rank() == 0) return Tensor<U>();
+          return outputs.rank() == 2 ? in_output_metric<U>(ctx, a, outputs) : converted<U, T>(ctx, a);
+        };
+        if constexpr (std::is_same_v<T, U>) {
+          if (outputs.rank() != 2) return of(n, noise);
+        }
+        const Tensor<U> ready_n = ready(n), ready_noise = ready(noise);
+        return of(ready_n.view(), ready_noise.view());
       },
       made_.whitening);
   result.note = joined(result.note, made_.note);
   if (result.units > 0) return result;
   const bool s_is_zero = std::all_of(variances_.begin(), variances_.end(), [](double v) { return v == 0.0; });
-  const bool n_is_zero = inner_product<T, T>(ctx, n, n) == 0.0;
+  const bool n_is_zero =
+      !result.lambda.empty() && result.lambda.front() == 0.0 && inner_product<T, T>(ctx, n, n) == 0.0;
   std::string why;
   if (result.lambda.empty() || max_units == 0 || s_is_zero || n_is_zero) {
-    why = why_no_units(0, result.lambda, s_is_zero, n_is_zero, threshold, 0.0, max_units, 0.0, 0);
+    why = why_no_units(0, result.lambda, s_is_zero, n_is_zero, result.threshold, 0.0, max_units, 0.0, 0);
   } else {
     why = concat("no unit added: the largest singular value ", result.lambda.front(), " does not exceed the threshold ",
-                 threshold);
+                 result.threshold);
   }
   result.note = joined(why, result.note);
   return result;
@@ -123,17 +166,26 @@ template <Real T>
 BestMove<T> best_move_of(Context& ctx, View<const std::type_identity_t<T>> s1, View<const T> m1,
                          const SolveOptions& options, double resolution, const std::vector<double>& variances) {
   const std::vector<double> inverse_scale = inverse_deviations(variances);
+  // What is not finite shows in the decrease, and where the Cholesky route fails.
+  const auto check = [&] { require_finite<T>(ctx, {{"S1", s1}, {"M1", m1}}); };
   const auto attempt = [&](auto precision, const SolveOptions& chosen) -> std::optional<BestMove<T>> {
     using U = decltype(precision);
-    const auto whitening = whiten<U, T>(ctx, "S1", s1, inverse_scale, chosen, resolution);
-    if (!whitening) return std::nullopt;
+    if (chosen.route == Route::eigen) check();
     const Tensor<U> m1t = converted_transposed<U, T>(ctx, m1);
-    const Tensor<U> move = whitening->template solve<T>(ctx, s1, m1t.view());
     BestMove<T> result;
-    result.weights = converted<T, U>(ctx, move.view());
-    result.decrease = inner_product<U, U>(ctx, move.view(), m1t.view());
+    std::vector<double> products;
+    const auto whitening =
+        whiten<U, T>(ctx, "S1", s1, inverse_scale, chosen, resolution, [&](const Whitening<U>& candidate) {
+          const Tensor<U> move = candidate.template solve<T>(ctx, s1, m1t.view());
+          result.weights = converted<T, U>(ctx, move.view());
+          products = row_dots_later<U, U>(ctx, move.view(), m1t.view());
+        });
+    if (!whitening) return std::nullopt;
+    if (chosen.route == Route::eigen || s1.extent(0) == 0) ctx.synchronize();
+    for (const double product : products) result.decrease += product;
     result.ridge_used = whitening->ridge();
     if (chosen.route == Route::eigen) result.rank = whitening->rank();
+    if (!std::isfinite(result.decrease)) check();
     return result;
   };
   return with_precision(options, s1.extent(0), resolution, attempt);
@@ -149,7 +201,6 @@ BestMove<T> best_move(Context& ctx, View<const std::type_identity_t<T>> s1, View
   detail::require_options(options);
   detail::require_square_matrix<T>("S1", s1);
   detail::require_matrix<T>("M1", m1, s1.extent(0));
-  detail::require_finite<T>(ctx, {{"S1", s1}, {"M1", m1}});
   if (resolution == 0.0) resolution = detail::epsilon_of<T>;
   return detail::best_move_of<T>(ctx, s1, m1, options, resolution, detail::diagonal<T>(ctx, s1));
 }

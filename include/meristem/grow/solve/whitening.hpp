@@ -8,7 +8,9 @@
 #include <cmath>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <meristem/core/blas.hpp>
@@ -28,6 +30,20 @@ namespace meristem::grow {
 
 namespace detail {
 
+/// L (shares, p, p) with L Lᵀ = s + share I for each of the shares, for s (p, p) of unit diagonal, or 0 where there is
+/// nothing. Waits for nothing: where rounding outweighs a share and the factorisation breaks down, L⁻¹ is 0.
+template <Real T>
+[[nodiscard]] Tensor<T> damped_factors(Context& ctx, View<const T> s, std::span<const double> shares,
+                                       meristem::detail::Decompositions& calls) {
+  const std::int64_t p = s.extent(0), count = std::ssize(shares);
+  Tensor<T> result(ctx, {count, p, p});
+  if (result.empty()) return result;
+  const Tensor<double> there = from_host<double>(ctx, {count}, shares);
+  for_each(ctx, count, p, p, AddRidges<T>{s, there.data(), result.view()});
+  calls.factorize_each(ctx, result.view());
+  return result;
+}
+
 /// A matrix W, (rank, p), with W S Wᵀ = I for a symmetric positive semi-definite S, (p, p), applied to matrices whose
 /// rows have p or rank elements. Wᵀ W is the inverse of S (of S + ridge D² by the Cholesky route), or its Moore–Penrose
 /// pseudo-inverse by the eigen route.
@@ -38,11 +54,12 @@ class Whitening {
   ///
   /// Every pivot of a matrix that is at least ridge I is at least the ridge: one below half of it, or a breakdown,
   /// means that rounding errors outweigh the ridge, which is then raised tenfold, from `resolution` at least, up to
-  /// 1e-2. Returns nothing if that is not enough.
-  template <Real S>
+  /// 1e-2. Returns nothing if that is not enough. `along(w)` may start work with a W of which that is not known yet,
+  /// before the device is waited for: once for each ridge, the last time with the W that is returned.
+  template <Real S, class Along>
   [[nodiscard]] static std::optional<Whitening> cholesky(Context& ctx, View<const S> s,
                                                          const std::vector<double>& inverse_scale, double ridge,
-                                                         double resolution) {
+                                                         double resolution, Along&& along) {
     constexpr double largest_ridge = 1e-2;
     Whitening result(ctx, inverse_scale, Kind::factor);
     const std::int64_t p = result.order_;
@@ -51,9 +68,16 @@ class Whitening {
       if (ridge > largest_ridge) return std::nullopt;
       result.ridge_ = ridge;
       result.matrix_ = Tensor<T>(ctx, {p, p});
-      if (p == 0) return result;
+      if (p == 0) {
+        along(std::as_const(result));
+        return result;
+      }
       for_each(ctx, p, p, detail::Equilibrate<S, T>{s, result.inverse_scale_.data(), ridge, result.matrix_.view()});
-      const auto found = meristem::detail::factorize("whitening", ctx, Triangle::lower, result.matrix_.view());
+      meristem::detail::Decompositions calls;
+      Tensor<double> outcome(ctx, {p + 1});
+      calls.factorize(ctx, Triangle::lower, result.matrix_.view(), outcome.data());
+      along(std::as_const(result));
+      const auto found = meristem::detail::factorization("whitening", to_host(ctx, outcome), SourceLocation::current());
       if (found.info != 0) continue;
       double smallest = 1.0;
       for (const double pivot : found.diagonal) smallest = std::min(smallest, pivot * pivot);
@@ -63,20 +87,11 @@ class Whitening {
     }
   }
 
-  /// W = L⁻¹ with L Lᵀ = s + share I, for s (p, p) of unit diagonal, or 0 where there is nothing. Waits for nothing:
-  /// where rounding outweighs the share and the factorisation breaks down, W is 0.
-  [[nodiscard]] static Whitening damped(Context& ctx, View<const T> s, double share,
-                                        meristem::detail::Decompositions& calls) {
-    const std::int64_t p = s.extent(0);
-    Whitening result(Kind::factor, p);
-    result.rank_ = p;
-    result.ridge_ = result.smallest_ = share;
-    result.matrix_ = Tensor<T>(ctx, {p, p});
-    if (p == 0) return result;
-    for_each(ctx, p, p, detail::AddRidge<T>{s, static_cast<T>(share), result.matrix_.view()});
-    Tensor<double> outcome(ctx, {1 + p});
-    calls.factorize(ctx, Triangle::lower, result.matrix_.view(), outcome.data());
-    for_each(ctx, p, p, detail::InfiniteUnless<T>{outcome.data(), result.matrix_.view()});
+  /// W = L⁻¹ for a lower triangular L (p, p).
+  [[nodiscard]] static Whitening of_factor(Tensor<T> factor) {
+    Whitening result(Kind::factor, factor.extent(0));
+    result.rank_ = result.order_;
+    result.matrix_ = std::move(factor);
     return result;
   }
 
@@ -134,6 +149,9 @@ class Whitening {
 
   /// b Wᵀ, (k, rank), for b (k, p).
   [[nodiscard]] Tensor<T> times_transposed(Context& ctx, View<const T> b) const;
+
+  /// yᵀ Wᵀ, (m, rank), for y (p, m).
+  [[nodiscard]] Tensor<T> times_cross(Context& ctx, View<const T> y) const;
 
   /// y W, (k, p), for y (k, rank).
   [[nodiscard]] Tensor<T> times(Context& ctx, View<const T> y) const;

@@ -23,6 +23,19 @@ Tensor<T> detail::Whitening<T>::times_transposed(Context& ctx, View<const T> b) 
 }
 
 template <Real T>
+Tensor<T> detail::Whitening<T>::times_cross(Context& ctx, View<const T> y) const {
+  if (kind_ == Kind::rows || inverse_scale_.empty()) {
+    return times_transposed(ctx, detail::converted_transposed<T, T>(ctx, y).view());
+  }
+  Tensor<T> result(ctx, {y.extent(1), y.extent(0)});
+  if (result.empty()) return result;
+  for_each(ctx, result.extent(0), result.extent(1),
+           detail::TransposeScaled<T>{y, inverse_scale_.data(), result.view()});
+  trsm(ctx, Side::right, Triangle::lower, Transpose::yes, 1, matrix_.view(), result.view());
+  return result;
+}
+
+template <Real T>
 Tensor<T> detail::Whitening<T>::times(Context& ctx, View<const T> y) const {
   if (kind_ == Kind::rows) return product(ctx, Transpose::no, y, order_);
   Tensor<T> result = detail::converted<T, T>(ctx, y);

@@ -19,6 +19,18 @@ struct MoveInto {
   MERISTEM_HD void operator()(std::int64_t i) const;
 };
 
+/// total += recent and recent = 0 in each of `slabs` sums that lie `stride` apart (recent null: nothing came), and out
+/// = factor · the sum of all slabs.
+template <Real T>
+struct SettleSlabs {
+  T* recent;
+  double* total;
+  std::int64_t slabs, stride;
+  double factor;
+  double* out;
+  MERISTEM_HD void operator()(std::int64_t i) const;
+};
+
 /// Rows whose products are added up in T before they join the double total: a float32 sum of this length has an error
 /// below about √rows · 2^-24 ≈ 5e-6 of rows times the terms' root mean square.
 inline constexpr std::int64_t stretch = 8192;

@@ -12,17 +12,24 @@
 
 namespace meristem::grow::detail {
 
-struct ScaledCopy {
-  const double* from;
-  double* to;
-  double factor;
-  MERISTEM_HD void operator()(std::int64_t i) const { to[i] = from[i] * factor; }
-};
-
 template <Real T>
 void MoveInto<T>::operator()(std::int64_t i) const {
   total[i] += static_cast<double>(recent[i]);
   recent[i] = T(0);
+}
+
+template <Real T>
+void SettleSlabs<T>::operator()(std::int64_t i) const {
+  double sum = 0.0;
+  for (std::int64_t s = 0; s < slabs; ++s) {
+    double& whole = total[s * stride + i];
+    if (recent != nullptr) {
+      whole += static_cast<double>(recent[s * stride + i]);
+      recent[s * stride + i] = T(0);
+    }
+    sum += whole;
+  }
+  out[i] = factor * sum;
 }
 
 /// Calls add(begin, end) for stretches that cover `rows` rows in order; in double one stretch is all rows.
@@ -59,9 +66,13 @@ void TwoPartSum<T>::merge(Context& ctx, const TwoPartSum& other) {
 
 template <Real T>
 Tensor<double> TwoPartSum<T>::scaled(Context& ctx, double factor) {
-  flush(ctx);
   Tensor<double> result(ctx, total_.shape());
-  if (!total_.empty()) for_each(ctx, total_.size(), ScaledCopy{total_.data(), result.data(), factor});
+  if (!total_.empty()) {
+    for_each(
+        ctx, total_.size(),
+        SettleSlabs<T>{two_parts ? recent_.data() : nullptr, total_.data(), 1, total_.size(), factor, result.data()});
+  }
+  rows_ = 0;
   return result;
 }
 

@@ -102,14 +102,6 @@ inline constexpr std::int64_t most_sums = 4;
 template <Real T>
 [[nodiscard]] PatchPath cheaper_path(const OffsetPlan& plan, std::int64_t map_numbers, const PatchWork& patches);
 
-struct SumOfSlabs {
-  const double* slabs;
-  std::int64_t count, stride;
-  double factor;
-  double* out;
-  MERISTEM_HD void operator()(std::int64_t i) const;
-};
-
 /// A block of the statistic from the sums of products.
 struct BlockOf {
   const double* sums;
@@ -154,12 +146,11 @@ class OffsetSums {
   /// Writes factor · the statistic to result, of which a row has `stride` numbers.
   template <class Place>
   void write(Context& ctx, double factor, double* result, std::int64_t stride) {
-    if constexpr (two_parts) {
-      if (!total_.empty()) for_each(ctx, total_.size(), MoveInto<T>{recent_.data(), total_.data()});
-      std::fill(positions_.begin(), positions_.end(), 0);
-    }
+    std::fill(positions_.begin(), positions_.end(), 0);
     Tensor<double> sums(ctx, {plan_.elements});
-    for_each(ctx, plan_.elements, SumOfSlabs{total_.data(), slabs_, plan_.elements, factor, sums.data()});
+    for_each(ctx, plan_.elements,
+             SettleSlabs<T>{two_parts ? recent_.data() : nullptr, total_.data(), slabs_, plan_.elements, factor,
+                            sums.data()});
     const BlockOf blocks{sums.data(),      terms_.data(),       first_term_.data(),
                          left_tap_.data(), right_tap_.data(),   plan_.part_channels,
                          plan_.parts(),    plan_.left_channels, plan_.right_channels};

@@ -230,12 +230,6 @@ PatchPath cheaper_path(const OffsetPlan& plan, std::int64_t map_numbers, const P
   return offsets <= rows ? PatchPath::offsets : PatchPath::patches;
 }
 
-MERISTEM_INLINE void SumOfSlabs::operator()(std::int64_t i) const {
-  double sum = 0.0;
-  for (std::int64_t s = 0; s < count; ++s) sum += slabs[s * stride + i];
-  out[i] = factor * sum;
-}
-
 MERISTEM_INLINE double BlockOf::value(std::int64_t block, std::int64_t c, std::int64_t q) const {
   const std::int64_t part = c / part_channels, in_part = c - part * part_channels;
   double sum = 0.0;

@@ -13,7 +13,8 @@
 
 namespace meristem::grow::detail {
 
-/// The last row and column of a covariance of patches: weighted sums of the mean map, at patch coordinate i.
+/// The last row and column of a covariance of patches: weighted sums of the mean map, at patch coordinate i, and
+/// `constant` at the end.
 struct BiasOfPatches {
   const double* map_mean;  ///< (H, W, channels)
   const double* weight_y;
@@ -21,11 +22,16 @@ struct BiasOfPatches {
   double* result;  ///< (p + 1, p + 1)
   std::int64_t p, channels;
   WindowAxis y, x;
+  double constant;
 
   MERISTEM_HD void operator()(std::int64_t i) const;
 };
 
 MERISTEM_INLINE void BiasOfPatches::operator()(std::int64_t i) const {
+  if (i == p) {
+    result[p * (p + 1) + p] = constant;
+    return;
+  }
   const std::int64_t c = i % channels, tap = i / channels;
   double sum = 0.0;
   for (std::int64_t jy = 0; jy < y.outputs; ++jy) {
@@ -121,15 +127,14 @@ Tensor<double> PatchCovariance<T>::mean(Context& ctx) {
   }
   const Tensor<double> map_mean = map_sum_.scaled(ctx, factor);
   const Tensor<double> wy = device_weights(ctx, weight_y_), wx = device_weights(ctx, weight_x_);
-  for_each(ctx, p,
-           detail::BiasOfPatches{map_mean.data(), wy.data(), wx.data(), result.data(), p, geometry_.channels,
-                                 detail::axis_y(geometry_.window, geometry_.map),
-                                 detail::axis_x(geometry_.window, geometry_.map)});
-  // The constant with itself: the same for every sample.
+  // The constant with itself is the same for every sample.
   double total_y = 0.0, total_x = 0.0;
   for (const double w : weight_y_) total_y += w;
   for (const double w : weight_x_) total_x += w;
-  kernels::fill<double>(ctx, total_y * total_x, View<double>(result.data() + p * (p + 1) + p, {1}));
+  for_each(ctx, p + 1,
+           detail::BiasOfPatches{map_mean.data(), wy.data(), wx.data(), result.data(), p, geometry_.channels,
+                                 detail::axis_y(geometry_.window, geometry_.map),
+                                 detail::axis_x(geometry_.window, geometry_.map), total_y * total_x});
   return result;
 }
 
