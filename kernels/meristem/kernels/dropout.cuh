@@ -25,7 +25,8 @@ namespace detail {
 
 template <class T>
 struct Dropout {
-  Philox random;
+  Philox stream;
+  const std::uint64_t* shift;  // of the stream; null for none
   std::uint64_t keep_below;  // of 2^32
   T scale;
   const T* x;
@@ -34,6 +35,7 @@ struct Dropout {
     const T kept = x[i] * scale;
     y[i] = word < keep_below ? kept : T(0);
   }
+  [[nodiscard]] MERISTEM_HD Philox random() const { return shift != nullptr ? stream.shifted(*shift) : stream; }
 };
 
 /// The elements of one block of random words on the GPU, of 32 blocks on the CPU; four to a block.
@@ -43,7 +45,7 @@ struct DropoutGroup {
   Dropout<T> dropout;
 #if MERISTEM_GPU
   __device__ void operator()(std::int64_t group) const {
-    const Philox::Block block = dropout.random.block(static_cast<std::uint64_t>(group));
+    const Philox::Block block = dropout.random().block(static_cast<std::uint64_t>(group));
     for (int k = 0; k < 4; ++k) dropout.apply(4 * group + k, block.word[k]);
   }
 #else
@@ -52,7 +54,7 @@ struct DropoutGroup {
     constexpr int blocks = elements / 4;
     const Dropout<T> rule = dropout;
     std::uint32_t word[4][blocks], element[elements];
-    rule.random.template blocks<blocks>(static_cast<std::uint64_t>(group) * blocks, word);
+    rule.stream.template blocks<blocks>(static_cast<std::uint64_t>(group) * blocks, word);
     for (int l = 0; l < blocks; ++l) {
       for (int k = 0; k < 4; ++k) element[4 * l + k] = word[k][l];
     }
@@ -69,7 +71,7 @@ struct DropoutRest {
   std::int64_t first;
   MERISTEM_HD void operator()(std::int64_t k) const {
     const std::int64_t i = first + k;
-    const Philox::Block block = dropout.random.block(static_cast<std::uint64_t>(i / 4));
+    const Philox::Block block = dropout.random().block(static_cast<std::uint64_t>(i / 4));
     dropout.apply(i, block.word[i % 4]);
   }
 };
@@ -77,7 +79,7 @@ struct DropoutRest {
 }  // namespace detail
 
 /// y = x with each element dropped (0) with `probability` and the others divided by 1 - probability. The gradient is
-/// the same function of the upstream gradient. Throws ArgumentError unless probability is in [0, 1), ShapeError unless
+/// the same function of the upstream gradient. The stream is `stream`, and Context::random_shift further. Throws ArgumentError unless probability is in [0, 1), ShapeError unless
 /// both are contiguous and of equal shape.
 template <class T>
 void dropout(Context& ctx, std::uint64_t stream, double probability, View<const std::type_identity_t<T>> x, View<T> y) {
@@ -88,7 +90,7 @@ void dropout(Context& ctx, std::uint64_t stream, double probability, View<const 
   const double kept = 1.0 - probability;
   // At least one word is kept: a probability next to 1 must not divide by what is never drawn.
   const auto keep_below = static_cast<std::uint64_t>(std::fmax(1.0, std::nearbyint(kept * 0x1p32)));
-  const detail::Dropout<T> rule{Philox(ctx.seed(), stream), keep_below, static_cast<T>(1.0 / kept), x.data_handle(),
+  const detail::Dropout<T> rule{Philox(ctx.seed(), stream), ctx.random_shift(), keep_below, static_cast<T>(1.0 / kept), x.data_handle(),
                                 y.data_handle()};
   constexpr std::int64_t elements = detail::DropoutGroup<T>::elements;
   const std::int64_t groups = y.size() / elements;
