@@ -63,8 +63,8 @@ class Optimizer {
   }
   /// The first half of a step: counts it, and brings what changes from step to step to the device. Reads no gradient.
   void prepare(Context& ctx);
-  /// The second half. It reads what `prepare` left on the device, so that it may be recorded and repeated (core/graph.hpp)
-  /// behind each `prepare` that leaves `launch` as it was.
+  /// The second half. It reads what `prepare` left on the device, so that it may be recorded and repeated
+  /// (core/graph.hpp) behind each `prepare` that leaves `launch` as it was.
   virtual void start(Context& ctx, const std::int32_t* held = nullptr) { prepared_.start(ctx, held); }
   [[nodiscard]] const kernels::OptimizerStep::Launch& launch() const noexcept { return prepared_.launch(); }
 
@@ -118,9 +118,9 @@ class Optimizer {
   /// The state of a parameter, made of `count` zero tensors at its first step.
   std::vector<Tensor<T>>& moments(Context& ctx, const nn::Parameter<T>& parameter, std::size_t count);
 
-  /// For `prepare_step`: how far the parameter's elements have come and the rate of each. An optimiser to whose step the age
-  /// of an element is nothing gets one stage for all where their rates are the same. Throws ShapeError for a parameter
-  /// that changed its shape without the optimiser.
+  /// For `prepare_step`: how far the parameter's elements have come and the rate of each. An optimiser to whose step
+  /// the age of an element is nothing gets one stage for all where their rates are the same. Throws ShapeError for a
+  /// parameter that changed its shape without the optimiser.
   [[nodiscard]] Stages stages(Context& ctx, const nn::Parameter<T>& parameter, bool age_matters = true);
 
   /// Of a parameter, where the optimiser's is `weight_decay`.

@@ -77,7 +77,7 @@ class StepFingerprint {
 /// Steps with batches of one shape.
 template <Real T>
 struct RecordedStep {
-  std::vector<Shape> shapes;  // of the batch; (0) for what it has not
+  std::vector<Shape> shapes;   // of the batch; (0) for what it has not
   std::optional<Graph> graph;  // none before the step is recorded
   nn::Batch<T> batch;          // where the graph reads
   std::int64_t judged = 0;

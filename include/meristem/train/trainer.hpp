@@ -73,14 +73,15 @@ struct StepSums {
 /// Settings of a Trainer.
 struct TrainerOptions {
   /// On a GPU, records a step as a CUDA graph and repeats it with one launch: for networks so small that starting their
-  /// kernels takes longer than running them. It gives the bits that plain steps give. Of steps with batches of one shape
-  /// the first is plain, the next is recorded, those behind it repeat that; so again after the network has grown. Steps
-  /// in which something is made to be kept, such as moments, stay plain, too. Graphs keep the memory of a step's
+  /// kernels takes longer than running them. It gives the bits that plain steps give. Of steps with batches of one
+  /// shape the first is plain, the next is recorded, those behind it repeat that; so again after the network has grown.
+  /// Steps in which something is made to be kept, such as moments, stay plain, too. Graphs keep the memory of a step's
   /// activations to themselves.
   ///
   /// Not for layers, losses and optimisers of your own whose host code computes something else from step to step, or is
   /// told of each: it does not run in steps that are repeated. Whatever waits for the device, reads the host's memory,
-  /// draws from `next_random_stream` or keeps memory cannot be recorded, and steps stay plain (`Trainer::plain_because`).
+  /// draws from `next_random_stream` or keeps memory cannot be recorded, and steps stay plain
+  /// (`Trainer::plain_because`).
   bool graphs = false;
 };
 
@@ -108,7 +109,8 @@ class Trainer {
   /// optimiser's steps are those before it; gradients and running statistics are not. The metrics begin anew then, too.
   [[nodiscard]] Metrics metrics();
 
-  /// Why steps are not recorded though `TrainerOptions::graphs` asks for it; empty where they are, or none has been yet.
+  /// Why steps are not recorded though `TrainerOptions::graphs` asks for it; empty where they are, or none has been
+  /// yet.
   [[nodiscard]] const std::string& plain_because() const noexcept { return plain_because_; }
 
  private:

@@ -247,9 +247,10 @@ Metrics Trainer<T>::metrics() {
     optimizer_->set_steps(sums.bad_step - 1);
     const std::string where = concat("training: step ", sums.bad_step);
     if (sums.bad_row != kernels::LossSums::no_row) {
-      throw DataError(concat(where, ": label ", sums.bad_row,
-                             " of the batch is out of range; classes are numbered from 0 to one less than the network has outputs, "
-                             "binary labels are 0 and 1; check the labels, or give the last layer more outputs"));
+      throw DataError(
+          concat(where, ": label ", sums.bad_row,
+                 " of the batch is out of range; classes are numbered from 0 to one less than the network has outputs, "
+                 "binary labels are 0 and 1; check the labels, or give the last layer more outputs"));
     }
     network_->visit_parameters([&](nn::Parameter<T>& parameter) {
       kernels::check_finite(*ctx_, parameter.value.view(), concat(where, ": ", parameter.name));

@@ -29,6 +29,7 @@
 #include <meristem/core/view.hpp>
 #include <meristem/kernels/elementwise.cuh>
 #include <meristem/kernels/optimizer_step.hpp>
+#include <meristem/kernels/packs.cuh>
 #include <meristem/kernels/reduce.cuh>
 
 namespace meristem::kernels {
@@ -77,10 +78,11 @@ struct AdamWParameter {
 
 namespace optimizer_detail {
 
-// Each functor keeps what differs between growth stages in `numbers`.
+// Each functor keeps what differs between growth stages in `numbers`, and steps elements W i to W i + W - 1 by `step`.
 
 template <class T>
 struct PlainSgd {
+  using Element = T;
   struct Numbers {
     T learning_rate;
     T weight_decay;
@@ -88,14 +90,25 @@ struct PlainSgd {
   const T* gradient;
   T* parameter;
   Numbers numbers;
-  MERISTEM_HD void operator()(std::int64_t i) const {
-    const T w = parameter[i];
-    parameter[i] = w - numbers.learning_rate * (gradient[i] + numbers.weight_decay * w);
+  template <int W>
+  MERISTEM_HD void step(std::int64_t i) const {
+    const detail::Pack<T, W> gradients = detail::load_pack<W>(gradient + i * W);
+    detail::Pack<T, W> weights = detail::load_pack<W>(parameter + i * W);
+    for (int k = 0; k < W; ++k) {
+      const T w = weights.at[k];
+      weights.at[k] = w - numbers.learning_rate * (gradients.at[k] + numbers.weight_decay * w);
+    }
+    detail::store_pack(weights, parameter + i * W);
+  }
+  MERISTEM_HD void operator()(std::int64_t i) const { step<1>(i); }
+  [[nodiscard]] MERISTEM_HD bool aligned() const {
+    return detail::is_aligned(gradient) && detail::is_aligned(parameter);
   }
 };
 
 template <class T>
 struct MomentumSgd {
+  using Element = T;
   struct Numbers {
     T learning_rate;
     T momentum;
@@ -109,17 +122,30 @@ struct MomentumSgd {
   T* buffer;
   T* parameter;
   Numbers numbers;
-  MERISTEM_HD void operator()(std::int64_t i) const {
-    const T w = parameter[i];
-    const T g = gradient[i] + numbers.weight_decay * w;
-    const T v = numbers.momentum * buffer[i] + numbers.gradient_share * g;
-    buffer[i] = v;
-    parameter[i] = w - numbers.learning_rate * (numbers.update_gradient * g + numbers.update_buffer * v);
+  template <int W>
+  MERISTEM_HD void step(std::int64_t i) const {
+    const detail::Pack<T, W> gradients = detail::load_pack<W>(gradient + i * W);
+    detail::Pack<T, W> weights = detail::load_pack<W>(parameter + i * W),
+                       moments = detail::load_pack<W>(buffer + i * W);
+    for (int k = 0; k < W; ++k) {
+      const T w = weights.at[k];
+      const T g = gradients.at[k] + numbers.weight_decay * w;
+      const T v = numbers.momentum * moments.at[k] + numbers.gradient_share * g;
+      moments.at[k] = v;
+      weights.at[k] = w - numbers.learning_rate * (numbers.update_gradient * g + numbers.update_buffer * v);
+    }
+    detail::store_pack(moments, buffer + i * W);
+    detail::store_pack(weights, parameter + i * W);
+  }
+  MERISTEM_HD void operator()(std::int64_t i) const { step<1>(i); }
+  [[nodiscard]] MERISTEM_HD bool aligned() const {
+    return detail::is_aligned(gradient) && detail::is_aligned(buffer) && detail::is_aligned(parameter);
   }
 };
 
 template <class T>
 struct AdamW {
+  using Element = T;
   struct Numbers {
     T keep;  ///< 1 − learning_rate · weight_decay
     T one_minus_beta1;
@@ -134,14 +160,29 @@ struct AdamW {
   T* second_moment;
   T* parameter;
   Numbers numbers;
-  MERISTEM_HD void operator()(std::int64_t i) const {
-    const T g = gradient[i];
-    const T m = first_moment[i] + numbers.one_minus_beta1 * (g - first_moment[i]);
-    const T v = numbers.beta2 * second_moment[i] + numbers.one_minus_beta2 * g * g;
-    first_moment[i] = m;
-    second_moment[i] = v;
-    parameter[i] = numbers.keep * parameter[i] -
-                   numbers.step_size * m / (detail::square_root(v) / numbers.correction + numbers.epsilon);
+  template <int W>
+  MERISTEM_HD void step(std::int64_t i) const {
+    const detail::Pack<T, W> gradients = detail::load_pack<W>(gradient + i * W);
+    detail::Pack<T, W> first = detail::load_pack<W>(first_moment + i * W);
+    detail::Pack<T, W> second = detail::load_pack<W>(second_moment + i * W);
+    detail::Pack<T, W> weights = detail::load_pack<W>(parameter + i * W);
+    for (int k = 0; k < W; ++k) {
+      const T g = gradients.at[k];
+      const T m = first.at[k] + numbers.one_minus_beta1 * (g - first.at[k]);
+      const T v = numbers.beta2 * second.at[k] + numbers.one_minus_beta2 * g * g;
+      first.at[k] = m;
+      second.at[k] = v;
+      weights.at[k] = numbers.keep * weights.at[k] -
+                      numbers.step_size * m / (detail::square_root(v) / numbers.correction + numbers.epsilon);
+    }
+    detail::store_pack(first, first_moment + i * W);
+    detail::store_pack(second, second_moment + i * W);
+    detail::store_pack(weights, parameter + i * W);
+  }
+  MERISTEM_HD void operator()(std::int64_t i) const { step<1>(i); }
+  [[nodiscard]] MERISTEM_HD bool aligned() const {
+    return detail::is_aligned(gradient) && detail::is_aligned(first_moment) && detail::is_aligned(second_moment) &&
+           detail::is_aligned(parameter);
   }
 };
 
@@ -171,8 +212,8 @@ struct Entry {
 /// Elements of a block.
 inline constexpr std::int64_t chunk_elements = 4096;
 
-/// Steps elements [first, last) with `step`.
-template <class Step>
+/// Steps elements [first, last) with `step`, packs of W at a time; `first` is a multiple of W.
+template <int W, class Step>
 __device__ void step_range(const Step& step, std::int64_t first, std::int64_t last) {
 #if !MERISTEM_GPU
   if (blockDim.x == 1) {
@@ -180,6 +221,10 @@ __device__ void step_range(const Step& step, std::int64_t first, std::int64_t la
     return;
   }
 #endif
+  if constexpr (W > 1) {
+    for (std::int64_t i = first / W + threadIdx.x; i < last / W; i += blockDim.x) step.template step<W>(i);
+    first = last / W * W;
+  }
   for (std::int64_t i = first + threadIdx.x; i < last; i += blockDim.x) step(i);
 }
 
@@ -196,10 +241,12 @@ __global__ void step_chunks(const Entry<Step>* entries, int count, const std::in
   const Entry<Step> entry = entries[at];
   const std::int64_t first = (chunk - entry.first_chunk) * chunk_elements;
   const std::int64_t last = first + chunk_elements < entry.size ? first + chunk_elements : entry.size;
-  if (entry.numbers == nullptr) {
-    step_range(entry.step, first, last);
+  if (entry.numbers != nullptr) {
+    step_range<1>(ByStage<Step>{entry.step, entry.numbers, entry.stage}, first, last);
+  } else if (entry.step.aligned()) {
+    step_range<detail::pack_size<typename Step::Element>>(entry.step, first, last);
   } else {
-    step_range(ByStage<Step>{entry.step, entry.numbers, entry.stage}, first, last);
+    step_range<1>(entry.step, first, last);
   }
 }
 
@@ -224,7 +271,8 @@ class Table {
   /// Leaves it in `step`, in the memory of the table before where that is large enough.
   void upload(Context& ctx, OptimizerStep& step) {
     static_assert(sizeof(Entry<Step>) % alignof(Numbers) == 0);
-    const std::size_t of_entries = entries_.size() * sizeof(Entry<Step>), of_numbers = numbers_.size() * sizeof(Numbers);
+    const std::size_t of_entries = entries_.size() * sizeof(Entry<Step>),
+                      of_numbers = numbers_.size() * sizeof(Numbers);
     const auto bytes = static_cast<std::int64_t>(of_entries + of_numbers);
     if (step.memory_.size() < bytes) step.memory_ = empty<std::byte>(ctx, {bytes});
     std::byte* const device = step.memory_.data();
@@ -376,8 +424,7 @@ void prepare_sgd(Context& ctx, std::type_identity_t<std::span<const SgdParameter
     for (const SgdStep& one : steps) {
       numbers.push_back({static_cast<T>(one.learning_rate), static_cast<T>(one.momentum),
                          static_cast<T>(1.0 - one.dampening), static_cast<T>(one.weight_decay),
-                         static_cast<T>(one.nesterov ? 1.0 : 0.0),
-                         static_cast<T>(one.nesterov ? one.momentum : 1.0)});
+                         static_cast<T>(one.nesterov ? 1.0 : 0.0), static_cast<T>(one.nesterov ? one.momentum : 1.0)});
     }
     with_momentum.add({gradient.data_handle(), buffer.data_handle(), parameter.data_handle(), {}}, numbers, stage,
                       parameter.size());
@@ -415,8 +462,8 @@ void sgd_step(Context& ctx, const SgdStep& step, View<const std::type_identity_t
               parameter);
 }
 
-/// Makes ready one AdamW step of all `parameters` in one launch; equation at the top of this file. Both moments start at
-/// zero. Of several steps, one for each growth stage, element i takes steps[stage(i)]; stages are not checked. No
+/// Makes ready one AdamW step of all `parameters` in one launch; equation at the top of this file. Both moments start
+/// at zero. Of several steps, one for each growth stage, element i takes steps[stage(i)]; stages are not checked. No
 /// parameter may be there twice. Throws ShapeError for shapes that differ or strided views, ArgumentError for
 /// hyper-parameters out of range; `step` is as before then.
 template <class T>
