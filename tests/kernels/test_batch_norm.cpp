@@ -99,6 +99,38 @@ ms::ContextOptions workers(int count) {
 
 }  // namespace
 
+TEST_CASE_TEMPLATE("batch norm: sums of so many rows that chunks are merged in groups", T, float, double) {
+  // 34 chunks of 64 rows, the last of 3: a group of 32 and one of two. Values are small integers, so that all sums are
+  // exact, in every order.
+  const std::int64_t rows = 33 * 64 + 3, cols = 130;
+  ms::ContextOptions options{.seed = 1};
+  options.executor.gpu_blocks = true;
+  ms::Context ctx(options);
+  std::vector<T> dy;
+  std::vector<double> sums(static_cast<std::size_t>(cols), 0.0), products = sums;
+  for (std::int64_t i = 0; i < rows * cols; ++i) {
+    const auto c = static_cast<std::size_t>(i % cols);
+    dy.push_back(static_cast<T>((i * i + i / cols) % 7 - 3));
+    sums[c] += double(dy.back());
+    products[c] += double(dy.back()) * double(dy.back());
+  }
+  const auto device_dy = ms::from_host<T>(ctx, {rows, cols}, dy);
+  auto zeros = ms::zeros<T>(ctx, {cols}), ones = ms::empty<T>(ctx, {cols});
+  kernels::fill(ctx, T(1), ones.view());
+  Guarded<T> dweight(ctx, {cols}), dbias(ctx, {cols}), mean(ctx, {cols}), inverse(ctx, {cols});
+  for (int repeat = 0; repeat < 2; ++repeat) {  // counters of blocks are as before
+    kernels::batch_norm_backward<T>(ctx, {device_dy, zeros, ones, ones, {}}, device_dy, Accumulate::overwrite,
+                                    dweight.view(), dbias.view(), {});
+    support::check_close(dbias.values(ctx), sums, 0.0, "dbias");
+    support::check_close(dweight.values(ctx), products, 0.0, "dweight");
+  }
+  kernels::batch_norm_statistics<T>(ctx, device_dy, epsilon, mean.view(), inverse.view());
+  const Statistics expected(dy, rows, cols);
+  // As below.
+  support::check_close(mean.values(ctx), expected.mean, 64 * support::eps<T> * 3.0, "mean");
+  support::check_close(inverse.values(ctx), expected.inverse, 64 * support::eps<T> * 8.0, "inverse deviation");
+}
+
 TEST_CASE_TEMPLATE("batch norm: statistics against loops in double", T, float, double) {
   const std::vector<T> numbers = support::normal_values<T>(25'000, 1);
   support::for_every_executor([&](ms::Context& ctx) {

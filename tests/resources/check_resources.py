@@ -25,16 +25,16 @@ HOT = [
     ("sums over channels", r"sum_channel_chunks<", 64),
     ("sums over columns", r"sum_columns<float", 64),
     ("sums of all elements", r"reduce_segments<", 64),
-    ("batch normalisation", r"NormalizeChannels<float, kernels::detail::Relu, false>", 64),
-    ("batch normalisation, backward", r"BatchNormBackwardLanes<float, true, false>", 64),
+    ("batch normalisation", r"NormalizeChannels<float, kernels::detail::Relu, false, 4>", 64),
+    ("batch normalisation, backward", r"BatchNormBackwardChannels<float, true, false, 4>", 64),
     ("layer normalisation", r"layer_norm_rows<float>", 72),
     ("layer normalisation, backward", r"layer_norm_backward_rows<float>", 72),
     ("softmax and cross-entropy", r"softmax_cross_entropy_rows<float", 80),
     ("pooling", r"pool_positions<", 80),
-    ("max pooling 2x2", r"MaxQuadForward<float>", 64),
-    ("relu", r"ActivationForward<kernels::detail::Relu, float>", 64),
-    ("gelu", r"ActivationForward<kernels::detail::Gelu, float>", 64),
-    ("dropout", r"DropoutGroup<float>", 64),
+    ("max pooling 2x2", r"QuadForward<kernels::detail::MaxOfQuad<float>, float, 4>", 64),
+    ("relu", r"MapPacks<kernels::detail::ActivationForward<kernels::detail::Relu>, float", 64),
+    ("gelu", r"MapPacks<kernels::detail::ActivationForward<kernels::detail::Gelu>, float", 64),
+    ("dropout", r"DropoutGroup<float, 4>", 64),
     ("SGD with momentum", r"step_chunks<.*MomentumSgd<float>", 64),
     ("AdamW", r"optimizer_detail::AdamW<float>", 64),
 ]
@@ -47,11 +47,23 @@ WIDE = [
     ("convolution, gradients", r"implicit_gemm_backward_kernel<float", (109, 25, 160)),
     ("covariance and cross covariance", r"row_product_kernel<float", (2, 0, 8)),
     ("offset products (patch statistics)", r"offset_products_kernel<float", (24, 20, 73)),
+    ("batch normalisation", r"for_each_in_columns<.*NormalizeChannels<float, kernels::detail::\w+, false, 4>", (5, 1, 0)),
+    ("batch normalisation, added", r"for_each_in_columns<.*NormalizeChannels<float, kernels::detail::\w+, true, 4>", (6, 1, 0)),
+    ("batch normalisation, backward", r"BatchNormBackwardChannels<float, true, false, 4>", (7, 1, 0)),
+    ("relu", r"MapPacks<kernels::detail::ActivationForward<kernels::detail::Relu>, float", (1, 1, 0)),
+    ("relu, backward", r"MapPacks<kernels::detail::ActivationBackward<kernels::detail::Relu>, float", (2, 1, 0)),
+    ("sums of tensors", r"MapPacks<kernels::detail::Axpy<float>, float", (2, 1, 0)),
+    ("dropout", r"DropoutGroup<float, 4>", (1, 1, 0)),
+    ("bias", r"AddBiasPacks<float, 4>", (2, 1, 0)),
+    ("max pooling 2x2", r"QuadForward<kernels::detail::MaxOfQuad<float>, float, 4>", (4, 1, 0)),
+    ("max pooling 2x2, backward", r"QuadBackward<kernels::detail::MaxOfQuad<float>, float, 4>", (5, 4, 0)),
+    ("SGD with momentum", r"step_chunks<.*MomentumSgd<float>", (3, 2, 0)),
+    ("AdamW", r"step_chunks<.*AdamW<float>", (4, 3, 0)),
 ]
 ACCESSES = (
-    ("loads", re.compile(r"\bld\.global\S*\.(?:v4\.\w32|v2\.\w64)\b"
+    ("loads", re.compile(r"\bld(?:\.global\S*)?\.(?:v4\.\w32|v2\.\w64)\b"
                          r"|\bcp\.async\.\S*\s+\[[^\]]*\], *\[[^\]]*\], *16\b")),
-    ("stores", re.compile(r"\bst\.global\S*\.(?:v4\.\w32|v2\.\w64)\b")),
+    ("stores", re.compile(r"\bst(?:\.global\S*)?\.(?:v4\.\w32|v2\.\w64)\b")),
     ("of shared memory", re.compile(r"\bld\.shared\S*\.(?:v4\.\w32|v2\.\w64)\b")),
 )
 

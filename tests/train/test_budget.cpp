@@ -109,6 +109,17 @@ TEST_CASE("budget: a training step, an evaluation batch and a growth step of a R
   };
   for (int i = 0; i < 2; ++i) step();  // makes the moments, and has every block of memory once
   check_budget("training step", {114, 0, 0}, step);
+  {
+    ms::train::Trainer<float> recorded(ctx, net, sgd, {}, {.graphs = true});
+    const auto repeat = [&] {
+      for (const auto& batch : images.batches<float>(ctx, 8)) recorded.step(batch);
+    };
+    for (int i = 0; i < 3; ++i) repeat();
+    const std::uint64_t before = virtual_gpu_counts().graph_launches;
+    check_budget("training step that is repeated, beside its graph", {1, 0, 0}, repeat);  // makes the batch
+    CHECK(virtual_gpu_counts().graph_launches - before == 1);
+    CHECK(recorded.plain_because() == "");
+  }
   check_budget("evaluation of a batch", {66, 0, 1}, [&] { ms::train::evaluate<float>(ctx, net, set, 8); });
   // With so few samples no unit stands out of the noise; the second step searches their amplitudes all the same.
   for (const double significance : {1.0, 1e-6}) {

@@ -2,9 +2,9 @@
 #pragma once
 #include <cstdint>
 
-/// Calls since the program began.
+/// Calls since the program began. What a graph starts is not counted, nor what is recorded for one.
 struct VirtualGpuCounts {
-  std::uint64_t launches, allocations, releases, copies, fills, synchronizations, blas_and_solver_calls;
+  std::uint64_t launches, allocations, releases, copies, fills, synchronizations, blas_and_solver_calls, graph_launches;
 };
 
 extern "C" {

@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <cstdlib>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -377,6 +378,101 @@ TEST_CASE("calls are counted") {
   CHECK(after.fills - before.fills == 1);
   CHECK(after.synchronizations - before.synchronizations == 1);
   CHECK(after.blas_and_solver_calls == before.blas_and_solver_calls);
+}
+
+__global__ void add(float* to, float value) { to[threadIdx.x] += value; }
+
+/// What `work(stream)` is captured to; null if the capture broke.
+template <class Work>
+cudaGraphExec_t captured(const Work& work) {
+  cudaStream_t stream = nullptr;
+  REQUIRE(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) == cudaSuccess);
+  REQUIRE(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal) == cudaSuccess);
+  work(stream);
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t executable = nullptr;
+  if (cudaStreamEndCapture(stream, &graph) == cudaSuccess) {
+    REQUIRE(cudaGraphInstantiate(&executable, graph, 0) == cudaSuccess);
+    cudaGraphDestroy(graph);
+  } else {
+    CHECK(graph == nullptr);
+  }
+  cudaGetLastError();
+  cudaStreamDestroy(stream);
+  return executable;
+}
+
+TEST_CASE("a graph does nothing while it is captured, and all of it whenever it is launched") {
+  Device<float> x(std::vector<float>(32, 1.0f)), y(32), product(1);
+  cublasHandle_t handle = nullptr;
+  cublasCreate(&handle);
+  const VirtualGpuCounts before = virtual_gpu_counts();
+  const cudaGraphExec_t graph = captured([&](cudaStream_t stream) {
+    float value = 2.0f;  // is gone when the graph is launched
+    add<<<1, 32, 0, stream>>>(x.data, value);
+    cudaMemcpyAsync(y.data, x.data, 128, cudaMemcpyDefault, stream);
+    cudaMemsetAsync(y.data, 0, 4, stream);
+    cublasSetStream(handle, stream);
+    const float zero = 0.0f;
+    CHECK(cublasSgemm(handle, CUBLAS_OP_N, CUBLAS_OP_T, 1, 1, 32, &value, y.data, 1, x.data, 1, &zero, product.data,
+                      1) == CUBLAS_STATUS_SUCCESS);
+    cublasSetStream(handle, nullptr);
+  });
+  CHECK(x.values()[0] == 1.0f);
+  for (const float expected : {3.0f, 5.0f}) {
+    CHECK(cudaGraphLaunch(graph, nullptr) == cudaSuccess);
+    CHECK(x.values()[31] == expected);
+    CHECK(y.values()[0] == 0.0f);
+    CHECK(y.values()[1] == expected);
+    CHECK(product.values()[0] == 2.0f * 31.0f * expected * expected);
+  }
+  CHECK(virtual_gpu_counts().launches == before.launches);
+  CHECK(virtual_gpu_counts().graph_launches - before.graph_launches == 2);
+  CHECK(told() == "");
+  cudaGraphExecDestroy(graph);
+  CHECK(cudaGraphLaunch(graph, nullptr) == cudaErrorInvalidValue);
+  CHECK_TOLD(problems(), "cudaGraphLaunch of a graph that was destroyed");
+  cublasDestroy(handle);
+}
+
+TEST_CASE("a graph whose memory was freed") {
+  auto x = std::make_unique<Device<float>>(32);
+  const cudaGraphExec_t graph = captured([&](cudaStream_t stream) { fill<<<1, 32, 0, stream>>>(x->data, 0); });
+  cudaGraphLaunch(graph, nullptr);
+  CHECK(told() == "");
+  x.reset();
+  cudaGraphLaunch(graph, nullptr);
+  CHECK_TOLD(told(), "writes 4 bytes of device memory outside of live allocations", "fill");
+  cudaGraphExecDestroy(graph);
+}
+
+TEST_CASE("what must not be captured") {
+  Device<float> x(32);
+  std::vector<float> host(32);
+  void* block = nullptr;
+  const auto check = [&](const char* what, const auto& work) {
+    CAPTURE(what);
+    CHECK(captured([&](cudaStream_t stream) {
+            CHECK(work(stream) != cudaSuccess);
+            fill<<<1, 32, 0, stream>>>(x.data, 0);  // what follows does not mend it
+          }) == nullptr);
+    CHECK_TOLD(problems(), what, " while a stream is captured");
+  };
+  check("cudaStreamSynchronize", [](cudaStream_t stream) { return cudaStreamSynchronize(stream); });
+  check("cudaStreamQuery", [](cudaStream_t stream) { return cudaStreamQuery(stream); });
+  check("cudaDeviceSynchronize", [](cudaStream_t) { return cudaDeviceSynchronize(); });
+  check("cudaMalloc", [&](cudaStream_t) { return cudaMalloc(&block, 64); });
+  check("cudaFree", [&](cudaStream_t) { return cudaFree(x.data); });
+  check("cudaStreamDestroy", [](cudaStream_t stream) { return cudaStreamDestroy(stream); });
+  check("a launch on the legacy stream", [&](cudaStream_t) {
+    fill<<<1, 32>>>(x.data, 0);
+    return cudaGetLastError();
+  });
+  check("cudaMemcpyAsync on the legacy stream",
+        [&](cudaStream_t) { return cudaMemcpyAsync(x.data, x.data, 64, cudaMemcpyDefault, nullptr); });
+  check("cudaMemcpy", [&](cudaStream_t) { return cudaMemcpy(host.data(), x.data, 64, cudaMemcpyDeviceToHost); });
+  check("a copy of pageable memory of the host",
+        [&](cudaStream_t stream) { return cudaMemcpyAsync(x.data, host.data(), 64, cudaMemcpyHostToDevice, stream); });
 }
 
 // Run by itself: the program has to fail though its tests pass.

@@ -6,8 +6,10 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <string>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "device.hpp"
@@ -74,9 +76,19 @@ CBLAS_UPLO triangle(cublasFillMode_t fill) { return fill == CUBLAS_FILL_MODE_LOW
 char letter(cublasFillMode_t fill) { return fill == CUBLAS_FILL_MODE_LOWER ? 'L' : 'U'; }
 CBLAS_TRANSPOSE transpose(cublasOperation_t operation) { return operation == CUBLAS_OP_N ? CblasNoTrans : CblasTrans; }
 
-bool begins(cublasHandle_t handle, const char* call) {
+/// What `call` has to return at once: its stream is none, or it is captured, so that `again()` goes on, with the handle
+/// as it is now, whenever the graph is launched.
+template <class Again>
+std::optional<cublasStatus_t> returns_at_once(cublasHandle_t handle, const char* call, const Again& again) {
+  if (!is_stream(handle->stream, call)) return CUBLAS_STATUS_EXECUTION_FAILED;
+  const auto work = [handle, again, math = handle->math] {
+    const cublasMath_t other = std::exchange(handle->math, math);
+    again();
+    handle->math = other;
+  };
+  if (is_captured(handle->stream, call, work)) return CUBLAS_STATUS_SUCCESS;
   ++counts().blas_and_solver_calls;
-  return is_stream(handle->stream, call);
+  return std::nullopt;
 }
 
 /// Its elements with mantissas of ten bits, to the nearest, ties to even.
@@ -97,7 +109,10 @@ std::vector<float> rounded_to_tf32(const Matrix<float>& matrix) {
 template <class T>
 cublasStatus_t gemm(cublasHandle_t handle, cublasOperation_t ta, cublasOperation_t tb, int m, int n, int k,
                     const T* alpha, const T* a, int lda, const T* b, int ldb, const T* beta, T* c, int ldc) {
-  if (!begins(handle, "gemm")) return CUBLAS_STATUS_EXECUTION_FAILED;
+  const auto again = [=, alpha = *alpha, beta = *beta] {
+    gemm(handle, ta, tb, m, n, k, &alpha, a, lda, b, ldb, &beta, c, ldc);
+  };
+  if (const auto status = returns_at_once(handle, "gemm", again)) return *status;
   const bool na = ta == CUBLAS_OP_N, nb = tb == CUBLAS_OP_N;
   const Matrix<T> ma("gemm", "A", a, na ? m : k, na ? k : m, lda), mb("gemm", "B", b, nb ? k : n, nb ? n : k, ldb);
   const Matrix<T> mc("gemm", "C", c, m, n, ldc);
@@ -127,7 +142,8 @@ cublasStatus_t gemm(cublasHandle_t handle, cublasOperation_t ta, cublasOperation
 template <class T>
 cublasStatus_t syrk(cublasHandle_t handle, cublasFillMode_t fill, cublasOperation_t t, int n, int k, const T* alpha,
                     const T* a, int lda, const T* beta, T* c, int ldc) {
-  if (!begins(handle, "syrk")) return CUBLAS_STATUS_EXECUTION_FAILED;
+  const auto again = [=, alpha = *alpha, beta = *beta] { syrk(handle, fill, t, n, k, &alpha, a, lda, &beta, c, ldc); };
+  if (const auto status = returns_at_once(handle, "syrk", again)) return *status;
   const bool plain = t == CUBLAS_OP_N;
   const Matrix<T> ma("syrk", "A", a, plain ? n : k, plain ? k : n, lda), mc("syrk", "C", c, n, n, ldc);
   if (!ma.valid || !mc.valid) return CUBLAS_STATUS_INVALID_VALUE;
@@ -149,7 +165,8 @@ cublasStatus_t syrk(cublasHandle_t handle, cublasFillMode_t fill, cublasOperatio
 template <class T>
 cublasStatus_t trsm(cublasHandle_t handle, cublasSideMode_t side, cublasFillMode_t fill, cublasOperation_t t,
                     cublasDiagType_t diagonal, int m, int n, const T* alpha, const T* a, int lda, T* b, int ldb) {
-  if (!begins(handle, "trsm")) return CUBLAS_STATUS_EXECUTION_FAILED;
+  const auto again = [=, alpha = *alpha] { trsm(handle, side, fill, t, diagonal, m, n, &alpha, a, lda, b, ldb); };
+  if (const auto status = returns_at_once(handle, "trsm", again)) return *status;
   const bool left = side == CUBLAS_SIDE_LEFT;
   const Matrix<T> ma("trsm", "A", a, left ? m : n, left ? m : n, lda), mb("trsm", "B", b, m, n, ldb);
   if (!ma.valid || !mb.valid) return CUBLAS_STATUS_INVALID_VALUE;
@@ -320,7 +337,8 @@ cusolverStatus_t cusolverDnXpotrf(cusolverDnHandle_t handle, cusolverDnParams_t,
                                   cudaDataType type, void* a, int64_t lda, cudaDataType, void* device,
                                   std::size_t device_bytes, void* host, std::size_t host_bytes, int* info) {
   ++counts().blas_and_solver_calls;
-  if (!is_stream(handle->stream, "potrf")) return CUSOLVER_STATUS_EXECUTION_FAILED;
+  if (breaks_capture("potrf", handle->stream) || !is_stream(handle->stream, "potrf"))
+    return CUSOLVER_STATUS_EXECUTION_FAILED;
   if (!take_work("potrf", device, device_bytes, host, host_bytes)) return CUSOLVER_STATUS_INVALID_VALUE;
   return type == CUDA_R_64F ? potrf<double>(fill, n, a, lda, info) : potrf<float>(fill, n, a, lda, info);
 }
@@ -339,7 +357,8 @@ cusolverStatus_t cusolverDnXsyevd(cusolverDnHandle_t handle, cusolverDnParams_t,
                                   cudaDataType, void* values, cudaDataType, void* device, std::size_t device_bytes,
                                   void* host, std::size_t host_bytes, int* info) {
   ++counts().blas_and_solver_calls;
-  if (!is_stream(handle->stream, "syevd")) return CUSOLVER_STATUS_EXECUTION_FAILED;
+  if (breaks_capture("syevd", handle->stream) || !is_stream(handle->stream, "syevd"))
+    return CUSOLVER_STATUS_EXECUTION_FAILED;
   if (!take_work("syevd", device, device_bytes, host, host_bytes)) return CUSOLVER_STATUS_INVALID_VALUE;
   return type == CUDA_R_64F ? syevd<double>(job, fill, n, a, lda, values, info)
                             : syevd<float>(job, fill, n, a, lda, values, info);

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
@@ -42,11 +43,20 @@ struct Function {
   u64 dynamic_shared_limit = static_shared_limit;
 };
 
+/// What a stream was asked for while it was captured.
+struct Recording {
+  std::vector<std::function<void()>> calls;
+  bool broken = false;
+};
+
 struct Runtime {
   std::vector<std::unique_ptr<Module>> modules;
   std::map<const void*, Function> functions;
   std::map<cudaStream_t, int> streams;  // and their devices
   std::set<cudaMemPool_t> pools;
+  std::map<cudaStream_t, Recording> captures;  // of the streams that are captured
+  std::map<cudaGraph_t, Recording> graphs;
+  std::map<cudaGraphExec_t, Recording> executables;
   cudaError_t last_error = cudaSuccess;
   VirtualGpuCounts counts{};
   Runtime() {
@@ -61,13 +71,14 @@ Runtime& runtime() {
 
 void report_at_exit() {
   const VirtualGpuCounts& c = counts();
-  std::fprintf(stderr,
-               "virtual GPU: %llu launches, %llu allocations, %llu releases, %llu copies, %llu fills, %llu "
-               "synchronisations, %llu library calls\n",
-               static_cast<unsigned long long>(c.launches), static_cast<unsigned long long>(c.allocations),
-               static_cast<unsigned long long>(c.releases), static_cast<unsigned long long>(c.copies),
-               static_cast<unsigned long long>(c.fills), static_cast<unsigned long long>(c.synchronizations),
-               static_cast<unsigned long long>(c.blas_and_solver_calls));
+  std::fprintf(
+      stderr,
+      "virtual GPU: %llu launches, %llu launches of graphs, %llu allocations, %llu releases, %llu copies, %llu "
+      "fills, %llu synchronisations, %llu library calls\n",
+      static_cast<unsigned long long>(c.launches), static_cast<unsigned long long>(c.graph_launches),
+      static_cast<unsigned long long>(c.allocations), static_cast<unsigned long long>(c.releases),
+      static_cast<unsigned long long>(c.copies), static_cast<unsigned long long>(c.fills),
+      static_cast<unsigned long long>(c.synchronizations), static_cast<unsigned long long>(c.blas_and_solver_calls));
   std::vector<const Kernel*> kernels;
   for (const auto& module : runtime().modules) {
     for (const auto& [name, kernel] : module->kernels()) {
@@ -104,6 +115,13 @@ u64 registers_needed(const Kernel& kernel, u64 threads) {
   return (warps + 3) / 4 * 4 * of_warp;
 }
 
+/// Of a call on a stream that is captured.
+cudaError_t capture_status(cudaStream_t stream) {
+  const auto capture = runtime().captures.find(stream);
+  if (capture == runtime().captures.end()) return failed(cudaErrorStreamCaptureImplicit);
+  return capture->second.broken ? failed(cudaErrorStreamCaptureInvalidated) : cudaSuccess;
+}
+
 cudaError_t launch(const void* host_function, dim3 grid, dim3 block, void** arguments, u64 dynamic_shared,
                    cudaStream_t stream) {
   Runtime& r = runtime();
@@ -116,7 +134,6 @@ cudaError_t launch(const void* host_function, dim3 grid, dim3 block, void** argu
     problem("the program has no PTX of " + function.name);
     return failed(cudaErrorNoKernelImageForDevice);
   }
-  ++r.counts.launches;
   if (!kernel->unsupported.empty())
     return refused(*kernel, "the virtual GPU lacks " + kernel->unsupported, cudaErrorNotSupported);
   const Extents grid_extents{grid.x, grid.y, grid.z}, extents{block.x, block.y, block.z};
@@ -145,17 +162,31 @@ cudaError_t launch(const void* host_function, dim3 grid, dim3 block, void** argu
       (shared > static_shared_limit && dynamic_shared > function.dynamic_shared_limit)) {
     return refused(*kernel, std::to_string(shared) + " bytes of shared memory", cudaErrorInvalidValue);
   }
+  std::vector<std::vector<char>> values;  // a graph's are those of its capture
+  for (std::size_t i = 0; i < kernel->parameters.size(); ++i) {
+    const char* const value = static_cast<const char*>(arguments[i]);
+    values.emplace_back(value, value + kernel->parameters[i].bytes);
+  }
+  const auto run = [=]() mutable {
+    std::vector<void*> pointers;
+    for (auto& value : values) pointers.push_back(value.data());
+    run_kernel(*kernel, grid_extents, extents, pointers.data(), dynamic_shared);
+  };
+  if (is_captured(stream, "a launch", run)) return capture_status(stream);
+  ++r.counts.launches;
   run_kernel(*kernel, grid_extents, extents, arguments, dynamic_shared);
   return cudaSuccess;
 }
 
-cudaError_t allocate(void** pointer, std::size_t bytes, memory::Kind kind) {
+cudaError_t allocate(void** pointer, std::size_t bytes, memory::Kind kind, const char* call) {
+  if (breaks_capture(call)) return failed(cudaErrorStreamCaptureUnsupported);
   ++counts().allocations;
   *pointer = bytes > 0 ? memory::allocate(bytes, kind) : nullptr;
   return bytes > 0 && !*pointer ? failed(cudaErrorMemoryAllocation) : cudaSuccess;
 }
 
 cudaError_t release(void* pointer, const char* call) {
+  if (breaks_capture(call)) return failed(cudaErrorStreamCaptureUnsupported);
   ++counts().releases;
   if (!pointer || memory::release(pointer)) return cudaSuccess;
   problem(std::string(call) + " of what is no live allocation");
@@ -167,10 +198,12 @@ cudaError_t synchronized() {
   return take_failure() ? failed(cudaErrorIllegalAddress) : cudaSuccess;
 }
 
+/// Memory of the host that CUDA does not know: a graph would read it, or write it, long after the call.
+bool is_pageable(const void* pointer) { return !memory::find(reinterpret_cast<u64>(pointer)); }
+
 /// `rows` of `bytes` each.
 cudaError_t copy(void* to, std::size_t to_pitch, const void* from, std::size_t from_pitch, std::size_t bytes,
                  std::size_t rows, cudaMemcpyKind kind) {
-  ++counts().copies;
   if (bytes == 0 || rows == 0) return cudaSuccess;
   const bool to_device = memory::is_device(to), from_device = memory::is_device(from);
   if ((kind == cudaMemcpyHostToDevice && !to_device) || (kind == cudaMemcpyDeviceToHost && !from_device) ||
@@ -198,6 +231,26 @@ cudaError_t copy(void* to, std::size_t to_pitch, const void* from, std::size_t f
   return cudaSuccess;
 }
 
+/// The same in the order of a stream.
+cudaError_t copy_async(void* to, std::size_t to_pitch, const void* from, std::size_t from_pitch, std::size_t bytes,
+                       std::size_t rows, cudaMemcpyKind kind, cudaStream_t stream, const char* call) {
+  if (!is_stream(stream, call)) return failed(cudaErrorInvalidResourceHandle);
+  const auto work = [=] { (void)copy(to, to_pitch, from, from_pitch, bytes, rows, kind); };
+  if ((is_pageable(to) || is_pageable(from)) && breaks_capture("a copy of pageable memory of the host", stream))
+    return failed(cudaErrorStreamCaptureUnsupported);
+  if (is_captured(stream, call, work)) return capture_status(stream);
+  ++counts().copies;
+  return copy(to, to_pitch, from, from_pitch, bytes, rows, kind);
+}
+
+cudaError_t fill(void* pointer, int value, std::size_t bytes) {
+  char* const to = memory::usable(pointer, bytes, "cudaMemsetAsync");
+  if (!to || !memory::is_device(pointer)) return bytes == 0 ? cudaSuccess : failed(cudaErrorInvalidValue);
+  std::memset(to, value, bytes);
+  memory::mark_written(pointer, bytes);
+  return cudaSuccess;
+}
+
 }  // namespace
 
 VirtualGpuCounts& counts() { return runtime().counts; }
@@ -213,6 +266,28 @@ bool is_stream(cudaStream_t stream, const char* call, bool of_any_device) {
   problem(std::string(call) + " uses a stream of device " + std::to_string(found->second) + " while device " +
           std::to_string(current_device) + " is the thread's");
   return false;
+}
+
+bool is_captured(cudaStream_t stream, const char* call, std::function<void()> work) {
+  auto& captures = runtime().captures;
+  if (captures.empty()) return false;
+  if (stream == nullptr) return breaks_capture((std::string(call) + " on the legacy stream").c_str());
+  const auto capture = captures.find(stream);
+  if (capture == captures.end()) return false;
+  capture->second.calls.push_back(std::move(work));
+  return true;
+}
+
+bool breaks_capture(const char* call) {
+  auto& captures = runtime().captures;
+  if (captures.empty()) return false;
+  problem(std::string(call) + " while a stream is captured");
+  for (auto& [stream, recording] : captures) recording.broken = true;
+  return true;
+}
+
+bool breaks_capture(const char* call, cudaStream_t stream) {
+  return runtime().captures.contains(stream) && breaks_capture(call);
 }
 
 }  // namespace virtual_gpu
@@ -355,6 +430,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
 
 // Its address is not given back, lest another stream gets it.
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  if (breaks_capture("cudaStreamDestroy", stream)) return failed(cudaErrorStreamCaptureUnsupported);
   if (stream == nullptr || runtime().streams.erase(stream) > 0) return cudaSuccess;
   problem("cudaStreamDestroy uses a stream that was destroyed or never created");
   return failed(cudaErrorInvalidResourceHandle);
@@ -362,14 +438,65 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   if (!is_stream(stream, "cudaStreamSynchronize", true)) return failed(cudaErrorInvalidResourceHandle);
+  if (breaks_capture("cudaStreamSynchronize", stream)) return failed(cudaErrorStreamCaptureUnsupported);
   return synchronized();
 }
 
 cudaError_t cudaStreamQuery(cudaStream_t stream) {
+  if (breaks_capture("cudaStreamQuery", stream)) return failed(cudaErrorStreamCaptureUnsupported);
   return is_stream(stream, "cudaStreamQuery", true) ? cudaSuccess : failed(cudaErrorInvalidResourceHandle);
 }
 
-cudaError_t cudaDeviceSynchronize() { return synchronized(); }
+cudaError_t cudaDeviceSynchronize() {
+  return breaks_capture("cudaDeviceSynchronize") ? failed(cudaErrorStreamCaptureUnsupported) : synchronized();
+}
+
+// Graphs. What a graph starts is checked when it runs: all of its memory has to live then.
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+  if (!is_stream(stream, "cudaStreamBeginCapture")) return failed(cudaErrorInvalidResourceHandle);
+  if (stream == nullptr) return failed(cudaErrorStreamCaptureUnsupported);
+  return runtime().captures.try_emplace(stream).second ? cudaSuccess : failed(cudaErrorIllegalState);
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  *graph = nullptr;
+  const auto node = runtime().captures.extract(stream);
+  if (node.empty()) return failed(cudaErrorIllegalState);
+  if (node.mapped().broken) return failed(cudaErrorStreamCaptureInvalidated);
+  *graph = reinterpret_cast<cudaGraph_t>(new char);
+  runtime().graphs[*graph] = node.mapped();
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long) {
+  const auto found = runtime().graphs.find(graph);
+  if (found == runtime().graphs.end()) return failed(cudaErrorInvalidValue);
+  *executable = reinterpret_cast<cudaGraphExec_t>(new char);
+  runtime().executables[*executable] = found->second;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  return runtime().graphs.erase(graph) > 0 ? cudaSuccess : failed(cudaErrorInvalidValue);
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
+  return runtime().executables.erase(executable) > 0 ? cudaSuccess : failed(cudaErrorInvalidValue);
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
+  if (!is_stream(stream, "cudaGraphLaunch")) return failed(cudaErrorInvalidResourceHandle);
+  if (breaks_capture("cudaGraphLaunch", stream)) return failed(cudaErrorStreamCaptureUnsupported);
+  const auto found = runtime().executables.find(executable);
+  if (found == runtime().executables.end()) {
+    problem("cudaGraphLaunch of a graph that was destroyed or never made");
+    return failed(cudaErrorInvalidValue);
+  }
+  ++counts().graph_launches;
+  for (const auto& call : found->second.calls) call();
+  return cudaSuccess;
+}
 
 // Memory.
 
@@ -391,18 +518,22 @@ cudaError_t cudaMemPoolDestroy(cudaMemPool_t pool) {
   return runtime().pools.erase(pool) > 0 ? cudaSuccess : failed(cudaErrorInvalidValue);
 }
 
-cudaError_t cudaMalloc(void** pointer, std::size_t bytes) { return allocate(pointer, bytes, memory::Kind::device); }
+cudaError_t cudaMalloc(void** pointer, std::size_t bytes) {
+  return allocate(pointer, bytes, memory::Kind::device, "cudaMalloc");
+}
 
-cudaError_t cudaMallocHost(void** pointer, std::size_t bytes) { return allocate(pointer, bytes, memory::Kind::pinned); }
+cudaError_t cudaMallocHost(void** pointer, std::size_t bytes) {
+  return allocate(pointer, bytes, memory::Kind::pinned, "cudaMallocHost");
+}
 
 cudaError_t cudaMallocManaged(void** pointer, std::size_t bytes, unsigned) {
-  return allocate(pointer, bytes, memory::Kind::managed);
+  return allocate(pointer, bytes, memory::Kind::managed, "cudaMallocManaged");
 }
 
 cudaError_t cudaMallocFromPoolAsync(void** pointer, std::size_t bytes, cudaMemPool_t pool, cudaStream_t stream) {
   if (!runtime().pools.contains(pool)) return failed(cudaErrorInvalidValue);
   if (!is_stream(stream, "cudaMallocFromPoolAsync")) return failed(cudaErrorInvalidResourceHandle);
-  return allocate(pointer, bytes, memory::Kind::device);
+  return allocate(pointer, bytes, memory::Kind::device, "cudaMallocFromPoolAsync");
 }
 
 cudaError_t cudaFree(void* pointer) { return release(pointer, "cudaFree"); }
@@ -414,29 +545,26 @@ cudaError_t cudaFreeAsync(void* pointer, cudaStream_t stream) {
 }
 
 cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
+  if (breaks_capture("cudaMemcpy")) return failed(cudaErrorStreamCaptureImplicit);
+  ++counts().copies;
   return copy(to, bytes, from, bytes, bytes, 1, kind);
 }
 
 cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
-  if (!is_stream(stream, "cudaMemcpyAsync")) return failed(cudaErrorInvalidResourceHandle);
-  return copy(to, bytes, from, bytes, bytes, 1, kind);
+  return copy_async(to, bytes, from, bytes, bytes, 1, kind, stream, "cudaMemcpyAsync");
 }
 
 cudaError_t cudaMemcpy2DAsync(void* to, std::size_t to_pitch, const void* from, std::size_t from_pitch,
                               std::size_t bytes, std::size_t rows, cudaMemcpyKind kind, cudaStream_t stream) {
-  if (!is_stream(stream, "cudaMemcpy2DAsync")) return failed(cudaErrorInvalidResourceHandle);
   if (bytes > to_pitch || bytes > from_pitch) return failed(cudaErrorInvalidPitchValue);
-  return copy(to, to_pitch, from, from_pitch, bytes, rows, kind);
+  return copy_async(to, to_pitch, from, from_pitch, bytes, rows, kind, stream, "cudaMemcpy2DAsync");
 }
 
 cudaError_t cudaMemsetAsync(void* pointer, int value, std::size_t bytes, cudaStream_t stream) {
-  ++counts().fills;
   if (!is_stream(stream, "cudaMemsetAsync")) return failed(cudaErrorInvalidResourceHandle);
-  char* const to = memory::usable(pointer, bytes, "cudaMemsetAsync");
-  if (!to || !memory::is_device(pointer)) return bytes == 0 ? cudaSuccess : failed(cudaErrorInvalidValue);
-  std::memset(to, value, bytes);
-  memory::mark_written(pointer, bytes);
-  return cudaSuccess;
+  if (is_captured(stream, "cudaMemsetAsync", [=] { (void)fill(pointer, value, bytes); })) return capture_status(stream);
+  ++counts().fills;
+  return fill(pointer, value, bytes);
 }
 
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* pointer) {

@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 #include <type_traits>
+#include <vector>
 
 #include <meristem/core/config.hpp>
 #include <meristem/core/error.hpp>
@@ -111,7 +112,10 @@ class Context {
   [[nodiscard]] const cudaDeviceProp& properties() const noexcept { return properties_; }
 
   /// Waits until everything started so far is done; errors of kernels surface here.
-  void synchronize() const { check_cuda(cudaStreamSynchronize(stream()), "cudaStreamSynchronize"); }
+  void synchronize() const {
+    require_not_recording("waits for the device");
+    check_cuda(cudaStreamSynchronize(stream()), "cudaStreamSynchronize");
+  }
 
   /// A sentence for people: what the program runs on.
   [[nodiscard]] std::string device_name() const {
@@ -160,7 +164,22 @@ class Context {
 
   /// A random stream number nobody had from this Context before. Taken in program order, so that the same program with
   /// the same seed draws the same numbers.
-  [[nodiscard]] std::uint64_t next_random_stream() noexcept { return random_streams_++; }
+  [[nodiscard]] std::uint64_t next_random_stream() {
+    require_not_recording("draws a random stream by Context::next_random_stream");
+    return random_streams_++;
+  }
+  /// The same for kernels that add what `random_shift` points at, so that work that is recorded draws new numbers each
+  /// time it is repeated.
+  [[nodiscard]] std::uint64_t next_shifted_random_stream() noexcept { return random_streams_++; }
+  /// In device memory: what kernels add to the numbers of random streams; null for 0.
+  [[nodiscard]] const std::uint64_t* random_shift() const noexcept { return random_shift_; }
+
+  /// Whether what is started now does not run but is recorded, to be repeated (core/graph.hpp).
+  [[nodiscard]] bool recording() const noexcept { return recording_; }
+  /// Throws ArgumentError while work is recorded; `what` completes "work that is recorded".
+  void require_not_recording(const char* what) const {
+    if (recording_) throw ArgumentError(concat("work that is recorded ", what, "; it cannot be repeated then"));
+  }
   /// A number nobody had from this Context before, from 1; parameters are known by it.
   [[nodiscard]] std::uint64_t next_id() noexcept { return ++ids_; }
 
@@ -168,16 +187,18 @@ class Context {
   /// Valid for the launches that are started before the next call.
   [[nodiscard]] unsigned* arrivals(std::int64_t count) {
     const std::size_t bytes = static_cast<std::size_t>(count) * sizeof(unsigned);
-    if (bytes > arrivals_.bytes()) {
-      arrivals_ = Buffer(memory_, std::max(bytes, 2 * arrivals_.bytes()));
+    if (arrivals_.empty() || bytes > arrivals_.back().bytes()) {
+      // The smaller ones stay: recorded work counts there.
+      arrivals_.emplace_back(memory_, arrivals_.empty() ? bytes : std::max(bytes, 2 * arrivals_.back().bytes()));
+      const Buffer& fresh = arrivals_.back();
 #if MERISTEM_GPU
-      check_cuda(cudaMemsetAsync(arrivals_.data(), 0, arrivals_.bytes(), stream()), "cudaMemsetAsync");
+      check_cuda(cudaMemsetAsync(fresh.data(), 0, fresh.bytes(), stream()), "cudaMemsetAsync");
 #else
       const detail::DeviceAccess access;
-      std::memset(arrivals_.data(), 0, arrivals_.bytes());
+      std::memset(fresh.data(), 0, fresh.bytes());
 #endif
     }
-    return static_cast<unsigned*>(arrivals_.data());
+    return static_cast<unsigned*>(arrivals_.back().data());
   }
 
   /// How many random streams were taken; with `set_random_streams` a checkpoint restores where the program was.
@@ -189,6 +210,8 @@ class Context {
   void set_ids(std::uint64_t last) noexcept { ids_ = last; }
 
  private:
+  friend class Graph;
+
   ContextOptions options_;
 #if MERISTEM_GPU
   struct Release {
@@ -204,7 +227,9 @@ class Context {
   Owned<cusolverDnHandle_t> solver_;
 #endif
   std::shared_ptr<Memory> memory_;
-  Buffer arrivals_;
+  std::vector<Buffer> arrivals_;
+  bool recording_ = false;
+  const std::uint64_t* random_shift_ = nullptr;
   std::uint64_t random_streams_ = 0;
   std::uint64_t ids_ = 0;
 };

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -10,6 +11,7 @@
 #include <memory>
 #include <mutex>
 #include <new>
+#include <set>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -45,6 +47,8 @@ class Memory {
  public:
   static constexpr std::size_t alignment = 256;
 
+  class Arena;
+
 #if MERISTEM_GPU
   /// A private pool on `device`, used in the order of `stream`, that keeps freed memory until it is destroyed.
   Memory(int device, std::shared_ptr<CUstream_st> stream) : device_(device), stream_(std::move(stream)) {
@@ -72,7 +76,11 @@ class Memory {
   [[nodiscard]] void* allocate(std::size_t bytes) {
     if (bytes == 0) return nullptr;
     const std::size_t rounded = round_up(bytes);
-    void* block = bytes <= most ? take(exact ? bytes : rounded) : nullptr;
+    const std::size_t taken = exact ? bytes : rounded;
+    if (arena_ != nullptr) {
+      if (void* const kept = take_from_arena(taken)) return kept;
+    }
+    void* block = bytes <= most ? take(taken) : nullptr;
     const std::lock_guard lock(mutex_);
     if (block == nullptr) {
       throw MemoryError(concat("memory ran out: ", bytes, " bytes were asked for, ", in_use_,
@@ -81,6 +89,7 @@ class Memory {
     in_use_ += rounded;
     peak_ = std::max(peak_, in_use_);
     most_in_use_ = std::max(most_in_use_, in_use_);
+    if (Kept* const arena = arena_) arena->out.insert(block);
     return block;
   }
 
@@ -90,6 +99,10 @@ class Memory {
     const std::size_t rounded = round_up(bytes);
     {
       const std::lock_guard lock(mutex_);
+      if (Kept* const arena = arena_; arena != nullptr && arena->out.erase(block) > 0) {
+        arena->idle[exact ? bytes : rounded].push_back(block);
+        return;
+      }
       in_use_ -= rounded;
     }
     put_back(block, rounded);
@@ -200,6 +213,21 @@ class Memory {
     return block;
   }
 
+  /// Null where the open arena has no such block and may grow.
+  void* take_from_arena(std::size_t bytes) {
+    const std::lock_guard lock(mutex_);
+    Kept& arena = *arena_;
+    std::vector<void*>& blocks = arena.idle[bytes];
+    if (blocks.empty()) {
+      if (arena.may_grow) return nullptr;
+      throw MemoryError(concat(bytes, " bytes are asked for that were not when the same work ran before"));
+    }
+    void* const block = blocks.back();
+    blocks.pop_back();
+    arena.out.insert(block);
+    return block;
+  }
+
   void put_back(void* block, std::size_t bytes) noexcept {
     if (caching_) {
       const std::lock_guard lock(mutex_);
@@ -244,11 +272,59 @@ class Memory {
   static constexpr std::size_t cache_floor = std::size_t{1} << 28;
   const bool caching_ = wants_cache();
   std::map<std::size_t, std::vector<void*> > free_;
+  struct Kept {
+    std::map<std::size_t, std::vector<void*> > idle;
+    std::set<void*> out;
+    bool may_grow = true;
+  };
+  std::atomic<Kept*> arena_ = nullptr;  // the one that is open
   std::size_t cached_ = 0;
   mutable std::mutex mutex_;
   std::size_t in_use_ = 0;
   std::size_t peak_ = 0;
   std::size_t most_in_use_ = 0;
+};
+
+/// Blocks that repeated work has to itself, so that it finds them at the same addresses with nobody else's numbers in
+/// them. While the arena is open, what is given back of what was taken meanwhile stays with it, and what is asked for
+/// comes from there first. Blocks that are still out when it closes are no longer the arena's.
+class Memory::Arena {
+ public:
+  explicit Arena(std::shared_ptr<Memory> memory) : memory_(std::move(memory)) {}
+  ~Arena() { clear(); }
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+
+  /// Runs `work()` with the arena open; one that `may_grow` not throws MemoryError where it lacks a block. Returns the
+  /// number of blocks that are still out.
+  template <class Work>
+  std::size_t run(bool may_grow, Work&& work) {
+    kept_.may_grow = may_grow;
+    const Open open(*memory_, kept_);
+    work();
+    return kept_.out.size();
+  }
+
+  /// Gives all back.
+  void clear() noexcept {
+    for (const auto& [bytes, blocks] : kept_.idle) {
+      for (void* const block : blocks) memory_->release(block, bytes);
+    }
+    kept_.idle.clear();
+  }
+
+ private:
+  struct Open {
+    Open(Memory& of, Kept& kept) : memory(of) { memory.arena_ = &kept; }
+    ~Open() {
+      const std::lock_guard lock(memory.mutex_);
+      memory.arena_.exchange(nullptr)->out.clear();
+    }
+    Memory& memory;
+  };
+
+  std::shared_ptr<Memory> memory_;
+  Kept kept_;
 };
 
 /// Owner of one block of a Memory, or of a share in memory from elsewhere. Keeps the Memory alive. Moves, does not

@@ -19,6 +19,9 @@ class Philox {
 
   MERISTEM_HD Philox(std::uint64_t seed, std::uint64_t stream) : seed_(seed), stream_(stream) {}
 
+  /// The stream `shift` streams further on.
+  [[nodiscard]] MERISTEM_HD Philox shifted(std::uint64_t shift) const { return Philox(seed_, stream_ + shift); }
+
   /// Four 32-bit words for one 64-bit counter; the stream fills the upper half of the 128-bit counter.
   [[nodiscard]] MERISTEM_HD Block block(std::uint64_t counter) const {
     std::uint32_t c0 = static_cast<std::uint32_t>(counter), c1 = static_cast<std::uint32_t>(counter >> 32);

@@ -140,6 +140,7 @@ template <class T>
     throw ShapeError(
         concat(elements.size(), " elements were given for a tensor of shape ", shape, ", which holds ", shape.size()));
   }
+  ctx.require_not_recording("reads memory of the host");
   Tensor<T> result(ctx, shape);
   detail::copy_bytes(ctx, result.data(), elements.data(), elements.size_bytes());
   // The caller's memory may go away as soon as this returns.
@@ -159,6 +160,7 @@ template <class T>
   if (!view.is_contiguous()) {
     throw ShapeError(concat("to_host needs contiguous elements; the view of shape ", view.shape(), " is strided"));
   }
+  ctx.require_not_recording("waits for the device");
   std::vector<std::remove_const_t<T>> result(static_cast<std::size_t>(view.size()));
   detail::copy_bytes(ctx, result.data(), view.data_handle(), result.size() * sizeof(T));
   return result;
@@ -181,6 +183,7 @@ template <class T>
 template <class T>
 [[nodiscard]] std::vector<std::vector<std::remove_const_t<T>>> to_host(Context& ctx,
                                                                        const std::vector<View<T>>& views) {
+  ctx.require_not_recording("waits for the device");
   std::vector<std::vector<std::remove_const_t<T>>> result;
   for (const View<T>& view : views) result.push_back(to_host_later(ctx, view));
   ctx.synchronize();

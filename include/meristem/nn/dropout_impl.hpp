@@ -25,7 +25,7 @@ Trace<T> Dropout<T>::do_forward(Context& ctx, View<const T> input, const Pass<T>
   Trace<T> trace;
   trace.output = input;
   if (pass.mode != Mode::training || pass.measuring || probability_ == 0.0) return trace;
-  trace.random_stream = ctx.next_random_stream();
+  trace.random_stream = ctx.next_shifted_random_stream();
   trace.storage = Tensor<T>(ctx, input.shape());
   kernels::dropout<T>(ctx, trace.random_stream, probability_, input, trace.storage);
   trace.output = trace.storage.view();

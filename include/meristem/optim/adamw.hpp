@@ -28,7 +28,7 @@ class AdamW final : public Optimizer<T> {
   [[nodiscard]] const AdamWOptions& options() const noexcept { return options_; }
 
  protected:
-  void update(Context& ctx, std::span<nn::Parameter<T>* const> parameters, const std::int32_t* held) override;
+  void prepare_step(Context& ctx, std::span<nn::Parameter<T>* const> parameters) override;
 
  private:
   AdamWOptions options_;

@@ -26,7 +26,7 @@ AdamW<T>::AdamW(nn::Layer<T>& network, const AdamWOptions& options) : Optimizer<
 }
 
 template <Real T>
-void AdamW<T>::update(Context& ctx, std::span<nn::Parameter<T>* const> parameters, const std::int32_t* held) {
+void AdamW<T>::prepare_step(Context& ctx, std::span<nn::Parameter<T>* const> parameters) {
   std::vector<kernels::AdamWParameter<T>> all;
   for (nn::Parameter<T>* const parameter : parameters) {
     const auto [stages, of_element] = this->stages(ctx, *parameter);
@@ -42,7 +42,7 @@ void AdamW<T>::update(Context& ctx, std::span<nn::Parameter<T>* const> parameter
     std::vector<Tensor<T>>& moments = this->moments(ctx, *parameter, 2);
     all.push_back({std::move(steps), of_element, parameter->gradient, moments[0], moments[1], parameter->value});
   }
-  kernels::adamw_step<T>(ctx, all, held);
+  kernels::prepare_adamw<T>(ctx, all, this->prepared_);
 }
 
 }  // namespace meristem::optim

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include <meristem/core/tensor.hpp>
+#include <meristem/kernels/optimizer_step.hpp>
 #include <meristem/nn/layer.hpp>
 #include <meristem/optim/first_steps.hpp>
 #include <meristem/optim/growth_rate.hpp>
@@ -56,7 +57,16 @@ class Optimizer {
 
   /// One step along the gradients that backward left in the parameters. Where `held`, a number in device memory, is not
   /// 0 when the device gets there, no weight and no moment changes.
-  void step(Context& ctx, const std::int32_t* held = nullptr);
+  void step(Context& ctx, const std::int32_t* held = nullptr) {
+    prepare(ctx);
+    start(ctx, held);
+  }
+  /// The first half of a step: counts it, and brings what changes from step to step to the device. Reads no gradient.
+  void prepare(Context& ctx);
+  /// The second half. It reads what `prepare` left on the device, so that it may be recorded and repeated
+  /// (core/graph.hpp) behind each `prepare` that leaves `launch` as it was.
+  virtual void start(Context& ctx, const std::int32_t* held = nullptr) { prepared_.start(ctx, held); }
+  [[nodiscard]] const kernels::OptimizerStep::Launch& launch() const noexcept { return prepared_.launch(); }
 
   [[nodiscard]] double learning_rate() const noexcept { return learning_rate_; }
   /// Throws ArgumentError for a rate that is negative or not finite.
@@ -102,19 +112,21 @@ class Optimizer {
     View<const std::int32_t> of_element;
   };
 
-  /// A step of all parameters that are not empty, unless `held` points at a number on the device that is not 0.
-  virtual void update(Context& ctx, std::span<nn::Parameter<T>* const> parameters, const std::int32_t* held) = 0;
+  /// Makes a step of these, all parameters that are not empty, ready in `prepared_`.
+  virtual void prepare_step(Context& ctx, std::span<nn::Parameter<T>* const> parameters) = 0;
 
   /// The state of a parameter, made of `count` zero tensors at its first step.
   std::vector<Tensor<T>>& moments(Context& ctx, const nn::Parameter<T>& parameter, std::size_t count);
 
-  /// For `update`: how far the parameter's elements have come and the rate of each. An optimiser to whose step the age
-  /// of an element is nothing gets one stage for all where their rates are the same. Throws ShapeError for a parameter
-  /// that changed its shape without the optimiser.
+  /// For `prepare_step`: how far the parameter's elements have come and the rate of each. An optimiser to whose step
+  /// the age of an element is nothing gets one stage for all where their rates are the same. Throws ShapeError for a
+  /// parameter that changed its shape without the optimiser.
   [[nodiscard]] Stages stages(Context& ctx, const nn::Parameter<T>& parameter, bool age_matters = true);
 
   /// Of a parameter, where the optimiser's is `weight_decay`.
   [[nodiscard]] double weight_decay_of(const nn::Parameter<T>& parameter, double weight_decay);
+
+  kernels::OptimizerStep prepared_;
 
  private:
   struct Known {

@@ -30,7 +30,7 @@ MERISTEM_INLINE bool matches(std::string_view pattern, std::string_view name) {
 }
 
 template <Real T>
-void Optimizer<T>::step(Context& ctx, const std::int32_t* held) {
+void Optimizer<T>::prepare(Context& ctx) {
   nn::Layer<T>& network = *network_;
   ++steps_;
   std::vector<nn::Parameter<T>*> parameters;
@@ -41,7 +41,8 @@ void Optimizer<T>::step(Context& ctx, const std::int32_t* held) {
     if (known.first_steps.base == 0) known.first_steps.base = known.moments.empty() ? steps_ : 1;
     parameters.push_back(&parameter);
   });
-  if (!parameters.empty()) update(ctx, parameters, held);
+  prepared_.clear();
+  if (!parameters.empty()) prepare_step(ctx, parameters);
 }
 
 template <Real T>

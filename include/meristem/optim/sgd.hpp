@@ -29,7 +29,7 @@ class Sgd final : public Optimizer<T> {
   [[nodiscard]] const SgdOptions& options() const noexcept { return options_; }
 
  protected:
-  void update(Context& ctx, std::span<nn::Parameter<T>* const> parameters, const std::int32_t* held) override;
+  void prepare_step(Context& ctx, std::span<nn::Parameter<T>* const> parameters) override;
 
  private:
   SgdOptions options_;

@@ -26,7 +26,7 @@ Sgd<T>::Sgd(nn::Layer<T>& network, const SgdOptions& options) : Optimizer<T>(net
 }
 
 template <Real T>
-void Sgd<T>::update(Context& ctx, std::span<nn::Parameter<T>* const> parameters, const std::int32_t* held) {
+void Sgd<T>::prepare_step(Context& ctx, std::span<nn::Parameter<T>* const> parameters) {
   // Only the first step of a momentum buffer with dampening is another.
   const bool age_matters = options_.momentum > 0.0 && options_.dampening != 0.0;
   std::vector<kernels::SgdParameter<T>> all;
@@ -44,7 +44,7 @@ void Sgd<T>::update(Context& ctx, std::span<nn::Parameter<T>* const> parameters,
         options_.momentum > 0.0 ? this->moments(ctx, *parameter, 1)[0].view() : View<T>(nullptr, {0});
     all.push_back({std::move(steps), of_element, parameter->gradient, buffer, parameter->value});
   }
-  kernels::sgd_step<T>(ctx, all, held);
+  kernels::prepare_sgd<T>(ctx, all, this->prepared_);
 }
 
 }  // namespace meristem::optim

@@ -3,7 +3,9 @@
 
 #include <cmath>
 #include <cstdint>
+#include <memory>
 #include <ostream>
+#include <string>
 #include <type_traits>
 
 #include <meristem/core/tensor.hpp>
@@ -13,6 +15,7 @@
 #include <meristem/nn/layer.hpp>
 #include <meristem/nn/loss.hpp>
 #include <meristem/optim/optimizer.hpp>
+#include <meristem/train/recorded_steps.hpp>
 
 namespace meristem::train {
 
@@ -67,6 +70,21 @@ struct StepSums {
 };
 }  // namespace detail
 
+/// Settings of a Trainer.
+struct TrainerOptions {
+  /// On a GPU, records a step as a CUDA graph and repeats it with one launch: for networks so small that starting their
+  /// kernels takes longer than running them. It gives the bits that plain steps give. Of steps with batches of one
+  /// shape the first is plain, the next is recorded, those behind it repeat that; so again after the network has grown.
+  /// Steps in which something is made to be kept, such as moments, stay plain, too. Graphs keep the memory of a step's
+  /// activations to themselves.
+  ///
+  /// Not for layers, losses and optimisers of your own whose host code computes something else from step to step, or is
+  /// told of each: it does not run in steps that are repeated. Whatever waits for the device, reads the host's memory,
+  /// draws from `next_random_stream` or keeps memory cannot be recorded, and steps stay plain
+  /// (`Trainer::plain_because`).
+  bool graphs = false;
+};
+
 /// Training steps that the device is not waited for: their losses add up where they are until `metrics` asks.
 ///
 ///   Trainer<float> trainer(ctx, net, sgd);
@@ -79,7 +97,8 @@ template <Real T>
 class Trainer {
  public:
   /// The Context and the optimiser must outlive it.
-  Trainer(Context& ctx, nn::Layer<T>& network, optim::Optimizer<T>& optimizer, nn::Objective loss = {});
+  Trainer(Context& ctx, nn::Layer<T>& network, optim::Optimizer<T>& optimizer, nn::Objective loss = {},
+          const TrainerOptions& options = {});
 
   /// As `train::step`. After a loss that is not finite, or a label out of range, no weight changes any more until
   /// `metrics` has told of it. Throws as `train::step` what is known without waiting.
@@ -90,12 +109,32 @@ class Trainer {
   /// optimiser's steps are those before it; gradients and running statistics are not. The metrics begin anew then, too.
   [[nodiscard]] Metrics metrics();
 
+  /// Why steps are not recorded though `TrainerOptions::graphs` asks for it; empty where they are, or none has been
+  /// yet.
+  [[nodiscard]] const std::string& plain_because() const noexcept { return plain_because_; }
+
  private:
+  /// Forward, loss, backward and the optimiser's step, which may be ready already.
+  struct Step {
+    std::int64_t number = 0;
+    bool prepared = false;
+    const detail::StepNumbers* recorded = nullptr;
+  };
+  nn::LossValue<T> run(const nn::BatchView<T>& batch, const Step& step);
+  void plain_step(const nn::BatchView<T>& batch, bool prepared);
+#if MERISTEM_GPU
+  void graph_step(const nn::BatchView<T>& batch);
+#endif
+
   Context* ctx_;
   nn::LayerHandle<T> network_;
   optim::Optimizer<T>* optimizer_;
   nn::Objective loss_;
   Tensor<detail::StepSums> sums_;
+  std::string plain_because_;
+#if MERISTEM_GPU
+  std::unique_ptr<detail::RecordedSteps<T>> recorded_;  // null where steps are plain
+#endif
   Metrics known_;                          // of steps whose losses were read
   std::int64_t samples_ = 0, judged_ = 0;  // of the others
 };

@@ -1,9 +1,11 @@
 // Definitions of trainer.hpp.
 #pragma once
 
+#include <exception>
 #include <limits>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include <meristem/core/for_each.hpp>
 #include <meristem/kernels/element_loss.cuh>
@@ -78,6 +80,7 @@ struct AddStepLoss {
   const kernels::LossSums* batch;
   double rows, samples;
   std::int64_t step;
+  const StepNumbers* recorded;  // where the number of the step is in one that is repeated
   MERISTEM_HD void operator()(std::int64_t) const {
     if (sums->held != 0) return;
     const double mean = batch->loss / rows;
@@ -87,7 +90,7 @@ struct AddStepLoss {
       return;
     }
     sums->loss = mean;
-    sums->bad_step = step;
+    sums->bad_step = recorded != nullptr ? recorded->step : step;
     sums->bad_row = batch->bad_row;
     sums->held = 1;
   }
@@ -117,50 +120,137 @@ Metrics step(Context& ctx, nn::Layer<T>& network, const std::type_identity_t<nn:
 }
 
 template <Real T>
-Trainer<T>::Trainer(Context& ctx, nn::Layer<T>& network, optim::Optimizer<T>& optimizer, nn::Objective loss)
+Trainer<T>::Trainer(Context& ctx, nn::Layer<T>& network, optim::Optimizer<T>& optimizer, nn::Objective loss,
+                    [[maybe_unused]] const TrainerOptions& options)
     : ctx_(&ctx),
       network_(network),
       optimizer_(&optimizer),
       loss_(std::move(loss)),
       sums_(zeros<detail::StepSums>(ctx, {1})) {
   detail::require_network_of(network, optimizer);
+#if MERISTEM_GPU
+  if (options.graphs) recorded_ = std::make_unique<detail::RecordedSteps<T>>(ctx);
+#endif
 }
 
 template <Real T>
-void Trainer<T>::step(const std::type_identity_t<nn::BatchView<T>>& batch) {
+nn::LossValue<T> Trainer<T>::run(const nn::BatchView<T>& batch, const Step& step) {
   nn::Layer<T>& network = *network_;
   const nn::Pass<T> pass{};
   const nn::Trace<T> trace = network.forward(*ctx_, batch.inputs, pass);
-  const std::int64_t number = optimizer_->steps() + 1;
   nn::LossValue<T> value = detail::checked_loss<T>(
       *ctx_, network, batch, [&] { return loss_.template on_device<T>(*ctx_, trace.output, batch, true); },
-      [&] { return concat("training: step ", number); }, optimizer_->learning_rate());
+      [&] { return concat("training: step ", step.number); }, optimizer_->learning_rate());
+  if (!value.sums.empty()) {
+    for_each(*ctx_, 1,
+             detail::AddStepLoss{sums_.data(), value.sums.data(), static_cast<double>(value.rows),
+                                 static_cast<double>(batch.size()), step.number, step.recorded});
+  }
+  (void)network.backward(*ctx_, batch.inputs, trace, std::move(value.gradient), pass);
+  if (!step.prepared) optimizer_->prepare(*ctx_);
+  optimizer_->start(*ctx_, &sums_.data()->held);
+  return value;
+}
+
+template <Real T>
+void Trainer<T>::plain_step(const nn::BatchView<T>& batch, bool prepared) {
+  const std::int64_t number = optimizer_->steps() + (prepared ? 0 : 1);
+  const nn::LossValue<T> value = run(batch, {.number = number, .prepared = prepared});
   if (value.sums.empty()) {
     known_ += detail::metrics_of(value, batch.size());
   } else {
-    for_each(*ctx_, 1,
-             detail::AddStepLoss{sums_.data(), value.sums.data(), static_cast<double>(value.rows),
-                                 static_cast<double>(batch.size()), number});
     samples_ += batch.size();
     judged_ += value.judged;
   }
-  (void)network.backward(*ctx_, batch.inputs, trace, std::move(value.gradient), pass);
-  optimizer_->step(*ctx_, &sums_.data()->held);
+}
+
+#if MERISTEM_GPU
+template <Real T>
+void Trainer<T>::graph_step(const nn::BatchView<T>& batch) {
+  detail::RecordedSteps<T>& recorded = *recorded_;
+  recorded.forget_unless(*network_);
+  std::vector<Shape> shapes = detail::shapes_of(batch);
+  detail::RecordedStep<T>* found = recorded.find(shapes);
+  bool prepared = false;
+  if (found != nullptr) {
+    optimizer_->prepare(*ctx_);
+    prepared = true;
+    if (optimizer_->launch() != recorded.optimizer) {
+      recorded.forget();
+      found = nullptr;
+    }
+  }
+  if (found == nullptr) {
+    if (recorded.steps.size() == recorded.most_shapes) {
+      plain_step(batch, prepared);
+      return;
+    }
+    // The recorded step will find the memory that this one took and gave back.
+    const std::int64_t read_before = known_.samples;
+    const std::size_t kept = recorded.arena.run(true, [&] { plain_step(batch, prepared); });
+    if (known_.samples != read_before) {
+      plain_because_ = "the loss is read in every step";
+      recorded_.reset();
+    } else if (kept > 0) {
+      recorded.forget();  // what it made to keep, as a first step makes moments, may lie where a graph writes
+    } else {
+      recorded.optimizer = optimizer_->launch();
+      recorded.steps.push_back({.shapes = std::move(shapes), .graph = {}, .batch = {}});
+    }
+    return;
+  }
+  const auto upload = [&](std::uint64_t random_shift) {
+    const detail::StepNumbers numbers{optimizer_->steps(), random_shift};
+    meristem::detail::copy_bytes(*ctx_, recorded.numbers.data(), &numbers, sizeof numbers);
+  };
+  if (!found->graph) {
+    try {
+      found->batch = nn::copy_of(*ctx_, batch);
+      const auto* const numbers = recorded.numbers.data();
+      found->graph.emplace(*ctx_, recorded.arena, &numbers->random_shift, [&] {
+        found->judged = run(found->batch, {.number = 0, .prepared = true, .recorded = numbers}).judged;
+      });
+    } catch (const std::exception& error) {
+      plain_because_ = error.what();
+      recorded_.reset();
+      plain_step(batch, true);
+      return;
+    }
+  } else {
+    detail::copy_batch(*ctx_, batch, found->batch);
+  }
+  upload(found->graph->random_shift(*ctx_));
+  found->graph->launch(*ctx_);
+  samples_ += batch.size();
+  judged_ += found->judged;
+}
+#endif
+
+template <Real T>
+void Trainer<T>::step(const std::type_identity_t<nn::BatchView<T>>& batch) {
+#if MERISTEM_GPU
+  if (recorded_ && detail::is_contiguous(batch)) {
+    graph_step(batch);
+    return;
+  }
+#endif
+  plain_step(batch, false);
 }
 
 template <Real T>
 Metrics Trainer<T>::metrics() {
   const detail::StepSums sums = to_host(*ctx_, sums_)[0];
-  sums_ = zeros<detail::StepSums>(*ctx_, {1});
+  meristem::detail::fill_bytes(*ctx_, sums_.data(), 0, sizeof sums);  // where graphs find it, too
   Metrics result = std::exchange(known_, {});
   const std::int64_t samples = std::exchange(samples_, 0), judged = std::exchange(judged_, 0);
   if (sums.held != 0) {
     optimizer_->set_steps(sums.bad_step - 1);
     const std::string where = concat("training: step ", sums.bad_step);
     if (sums.bad_row != kernels::LossSums::no_row) {
-      throw DataError(concat(where, ": label ", sums.bad_row,
-                             " of the batch is out of range; classes are numbered from 0 to one less than the network has outputs, "
-                             "binary labels are 0 and 1; check the labels, or give the last layer more outputs"));
+      throw DataError(
+          concat(where, ": label ", sums.bad_row,
+                 " of the batch is out of range; classes are numbered from 0 to one less than the network has outputs, "
+                 "binary labels are 0 and 1; check the labels, or give the last layer more outputs"));
     }
     network_->visit_parameters([&](nn::Parameter<T>& parameter) {
       kernels::check_finite(*ctx_, parameter.value.view(), concat(where, ": ", parameter.name));

@@ -19,6 +19,7 @@
 #include <meristem/core/error.hpp>
 #include <meristem/core/launch.hpp>
 #include <meristem/core/view.hpp>
+#include <meristem/kernels/packs.cuh>
 #include <meristem/kernels/require.hpp>
 #include <meristem/kernels/vector_math.hpp>
 
@@ -227,21 +228,19 @@ struct Selu {
   }
 };
 
-template <class Function, class T>
+template <class Function>
 struct ActivationForward {
-  const T* x;
-  T* y;
-  MERISTEM_ALWAYS_INLINE void operator()(std::int64_t i) const { y[i] = Function::value(x[i]); }
+  template <class T>
+  MERISTEM_ALWAYS_INLINE T operator()(T x) const {
+    return Function::value(x);
+  }
 };
 
-template <class Function, class T>
+template <class Function>
 struct ActivationBackward {
-  const T* x;
-  const T* dy;
-  T* dx;
-  MERISTEM_ALWAYS_INLINE void operator()(std::int64_t i) const {
-    const T upstream = dy[i];
-    dx[i] = Function::backward(x[i], upstream);
+  template <class T>
+  MERISTEM_ALWAYS_INLINE T operator()(T x, T dy) const {
+    return Function::backward(x, dy);
   }
 };
 
@@ -274,7 +273,8 @@ template <class T>
 void activation_forward(Context& ctx, Activation activation, View<const std::type_identity_t<T>> x, View<T> y) {
   detail::require_same_shape("activation_forward", "x", x, "y", y);
   detail::dispatch(activation, [&](auto function) {
-    for_each(ctx, y.size(), detail::ActivationForward<decltype(function), T>{x.data_handle(), y.data_handle()});
+    detail::map_elements(ctx, y.size(), detail::ActivationForward<decltype(function)>(), y.data_handle(),
+                         x.data_handle());
   });
 }
 
@@ -286,8 +286,8 @@ void activation_backward(Context& ctx, Activation activation, View<const std::ty
   detail::require_same_shape("activation_backward", "x", x, "dx", dx);
   detail::require_same_shape("activation_backward", "dy", dy, "dx", dx);
   detail::dispatch(activation, [&](auto function) {
-    for_each(ctx, dx.size(),
-             detail::ActivationBackward<decltype(function), T>{x.data_handle(), dy.data_handle(), dx.data_handle()});
+    detail::map_elements(ctx, dx.size(), detail::ActivationBackward<decltype(function)>(), dx.data_handle(),
+                         x.data_handle(), dy.data_handle());
   });
 }
 

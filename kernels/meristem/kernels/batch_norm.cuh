@@ -28,6 +28,7 @@
 #include <meristem/kernels/activation.cuh>
 #include <meristem/kernels/channel_sums.cuh>
 #include <meristem/kernels/elementwise.cuh>
+#include <meristem/kernels/packs.cuh>
 #include <meristem/kernels/reduce.cuh>
 #include <meristem/kernels/require.hpp>
 
@@ -111,24 +112,42 @@ struct NormalizeLanes {
   }
 };
 
-/// The same from the channel's own numbers: on a GPU a launch that puts them on lanes costs more than it saves.
-template <class T, class Function, bool Added>
+#if MERISTEM_GPU
+/// The same from the channel's own numbers, for packs of W channels.
+template <class T, class Function, bool Added, int W>
 struct NormalizeChannels {
+  struct Column {
+    Pack<T, W> mean, scale, shift;
+  };
   const T* x;
   const T* residual;
   const T* mean;
   const T* inverse_deviation;
   const T* weight;
   const T* bias;
-  std::int64_t cols;
   T* y;
-  MERISTEM_HD void operator()(std::int64_t row, std::int64_t c) const {
-    const std::int64_t i = row * cols + c;
-    T value = (x[i] - mean[c]) * (inverse_deviation[c] * weight[c]) + bias[c];
-    if constexpr (Added) value += residual[i];
-    y[i] = Function::value(value);
+  __device__ Column column(std::int64_t number) const {
+    const std::int64_t c = number * W;
+    Column own{load_pack<W>(mean + c), load_pack<W>(inverse_deviation + c), load_pack<W>(bias + c)};
+    const Pack<T, W> factor = load_pack<W>(weight + c);
+    for (int k = 0; k < W; ++k) own.scale.at[k] *= factor.at[k];
+    return own;
+  }
+  __device__ void operator()(std::int64_t number, const Column& own) const {
+    const std::int64_t i = number * W;
+    const Pack<T, W> from = load_pack<W>(x + i);
+    [[maybe_unused]] Pack<T, W> more;
+    if constexpr (Added) more = load_pack<W>(residual + i);
+    Pack<T, W> out;
+    for (int k = 0; k < W; ++k) {
+      T value = (from.at[k] - own.mean.at[k]) * own.scale.at[k] + own.shift.at[k];
+      if constexpr (Added) value += more.at[k];
+      out.at[k] = Function::value(value);
+    }
+    store_pack(out, y + i);
   }
 };
+#endif
 
 /// Finishes dweight and dbias, and writes for each lane the coefficients of dx = scale ((g - center) + slope (x -
 /// mean)).
@@ -182,6 +201,45 @@ struct BatchNormBackwardLanes {
     if constexpr (Added) dresidual[i] = g;
   }
 };
+
+#if MERISTEM_GPU
+/// The same for packs of W channels.
+template <class T, bool Masked, bool Added, int W>
+struct BatchNormBackwardChannels {
+  struct Column {
+    Pack<T, W> mean, scale, center, slope;
+  };
+  const T* x;
+  const T* y;
+  const T* dy;
+  const T* mean;
+  const T* scale;
+  const T* center;
+  const T* slope;
+  T* dx;
+  T* dresidual;
+  __device__ Column column(std::int64_t number) const {
+    const std::int64_t c = number * W;
+    return {load_pack<W>(mean + c), load_pack<W>(scale + c), load_pack<W>(center + c), load_pack<W>(slope + c)};
+  }
+  __device__ void operator()(std::int64_t number, const Column& own) const {
+    const std::int64_t i = number * W;
+    const Pack<T, W> from = load_pack<W>(x + i);
+    Pack<T, W> g = load_pack<W>(dy + i);
+    if constexpr (Masked) {
+      const Pack<T, W> output = load_pack<W>(y + i);
+      for (int k = 0; k < W; ++k) g.at[k] = output.at[k] > T(0) ? g.at[k] : T(0);
+    }
+    Pack<T, W> out;
+    for (int k = 0; k < W; ++k) {
+      const T deviation = from.at[k] - own.mean.at[k];
+      out.at[k] = own.scale.at[k] * ((g.at[k] - own.center.at[k]) + own.slope.at[k] * deviation);
+    }
+    store_pack(out, dx + i);
+    if constexpr (Added) store_pack(g, dresidual + i);
+  }
+};
+#endif
 
 /// Throws ArgumentError for an activation that batch normalisation cannot fuse.
 inline void require_fusible(const char* function, Activation activation) {
@@ -276,10 +334,16 @@ void batch_norm_forward(Context& ctx, Activation activation, View<const std::typ
   const std::int64_t cols = mean.extent(0), rows = x.size() / cols;
 #if MERISTEM_GPU
   const auto run = [&](auto function, auto with_residual) {
-    for_each(ctx, rows, cols,
-             detail::NormalizeChannels<T, decltype(function), decltype(with_residual)::value>{
-                 x.data_handle(), residual.data_handle(), mean.data_handle(), inverse_deviation.data_handle(),
-                 weight.data_handle(), bias.data_handle(), cols, y.data_handle()});
+    const auto run_packs = [&](auto size) {
+      constexpr int W = decltype(size)::value;
+      detail::for_each_in_columns(
+          ctx, rows, cols / W,
+          detail::NormalizeChannels<T, decltype(function), decltype(with_residual)::value, W>{
+              x.data_handle(), residual.data_handle(), mean.data_handle(), inverse_deviation.data_handle(),
+              weight.data_handle(), bias.data_handle(), y.data_handle()});
+    };
+    detail::with_packs<T>(cols, run_packs, x.data_handle(), residual.data_handle(), mean.data_handle(),
+                          inverse_deviation.data_handle(), weight.data_handle(), bias.data_handle(), y.data_handle());
   };
 #else
   const std::int64_t lanes = detail::lanes_for(rows, cols);
@@ -345,11 +409,24 @@ void batch_norm_backward(Context& ctx, const BatchNormForward<T>& forward, View<
     }
     if (!data) return;
     detail::with_flag(added, [&](auto with_residual) {
+      constexpr bool mask = decltype(with_mask)::value, add = decltype(with_residual)::value;
+#if MERISTEM_GPU
+      const auto run_packs = [&](auto size) {
+        constexpr int W = decltype(size)::value;
+        detail::for_each_in_columns(
+            ctx, rows, cols / W,
+            detail::BatchNormBackwardChannels<T, mask, add, W>{
+                x.data_handle(), forward.y.data_handle(), dy.data_handle(), values, values + lanes, values + 2 * lanes,
+                values + 3 * lanes, dx.data_handle(), dresidual.data_handle()});
+      };
+      detail::with_packs<T>(cols, run_packs, x.data_handle(), forward.y.data_handle(), dy.data_handle(),
+                            dx.data_handle(), dresidual.data_handle());
+#else
       detail::for_each_on_lanes(
           ctx, x.size(), lanes,
-          detail::BatchNormBackwardLanes<T, decltype(with_mask)::value, decltype(with_residual)::value>{
-              gradients, values, values + lanes, values + 2 * lanes, values + 3 * lanes, dx.data_handle(),
-              dresidual.data_handle()});
+          detail::BatchNormBackwardLanes<T, mask, add>{gradients, values, values + lanes, values + 2 * lanes,
+                                                       values + 3 * lanes, dx.data_handle(), dresidual.data_handle()});
+#endif
     });
   });
   // ReLU's slope is the same at y as at what y was computed from.

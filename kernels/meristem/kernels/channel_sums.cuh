@@ -6,8 +6,9 @@
 //
 // A block takes a chunk of rows of all columns (or of a tile of them). Its lanes are neighbouring elements: `fold` rows
 // of `width` columns, so that few channels fill vectors and warps as well as many do. A lane adds at most 64 terms in
-// T; lanes are added in double in a tree, chunks are merged in double by the last block of a tile. How rows are cut
-// follows from the shape alone, so every run and every number of CPU threads gives the same bits.
+// T; lanes are added in double in a tree, chunks are merged in double by the last block of a tile, on a GPU 32 chunks
+// first by the last block of these. How rows are cut follows from the shape alone, so every run and every number of CPU
+// threads gives the same bits.
 //
 // Moments are taken of x - x[first row of the chunk], and merged by T. Chan, G. Golub, R. LeVeque, "Updating formulae
 // and a pairwise algorithm for computing sample variances" (1979): a large common offset costs no accuracy.
@@ -301,7 +302,7 @@ __device__ void merge_channel_chunks(const Done& done, const Cut& cut, std::int6
     const std::int64_t c = lane - fold_row * width;
     double n = 0.0, a = 0.0, b = 0.0;
 #if defined(__CUDACC__)
-#pragma unroll 2  // four would cost each multiprocessor a block, for want of registers
+#pragma unroll 1  // more would cost each multiprocessor a block, for want of registers
 #endif
     for (std::int64_t chunk = fold_row; chunk < cut.chunks; chunk += fold) {
       const double more = static_cast<double>(cut.rows_of(chunk));
@@ -327,11 +328,74 @@ __device__ void merge_channel_chunks(const Done& done, const Cut& cut, std::int6
   }
 }
 
-/// partial[sample][chunk][col] = what Op makes of the chunk's rows; the last block of a sample and tile merges them and
-/// calls done(sample, col, rows, a, b). Grid: (samples · chunks, or samples if there is no row; tiles).
+/// Chunks that one block merges where groups of them are merged first.
+inline constexpr int merge_group = 32;
+
+/// Counters that merge_in_groups needs: one for each group of chunks and one for the groups.
+[[nodiscard]] MERISTEM_HD inline std::int64_t merge_counters(std::int64_t chunks) {
+  return (chunks - 1) / merge_group + 2;
+}
+
+/// Chunks of rows, or groups of chunks, as merge_channel_chunks takes them.
+struct MergedRows {
+  std::int64_t rows;  ///< of all chunks
+  std::int64_t chunk_rows;
+  std::int64_t chunks;
+  std::int64_t cols;  ///< from one chunk's results to the next
+  MERISTEM_HD std::int64_t rows_of(std::int64_t chunk) const {
+    const std::int64_t rest = rows - chunk * chunk_rows;
+    return rest < chunk_rows ? rest : chunk_rows;
+  }
+};
+
+/// Writes a group's results where those of its first chunk were; those of all chunks go to `done`.
+template <class Done>
+struct StoreMerged {
+  const Done& done;
+  bool all;
+  double* a;
+  double* b;
+  MERISTEM_HD void operator()(std::int64_t sample, std::int64_t col, double rows, double sum_a, double sum_b) const {
+    if (all) {
+      done(sample, col, rows, sum_a, sum_b);
+    } else {
+      a[col] = sum_a;
+      b[col] = sum_b;
+    }
+  }
+};
+
+/// merge_channel_chunks, called by the block of every chunk when it has written its results: the last block of
+/// `group_size` chunks merges these, and the last of such groups, if there are several, all of them. Several are of
+/// sample 0.
 template <class Op, class Done>
-__global__ void sum_channel_chunks(Op op, Done done, ChannelCut cut, double* partial_a, double* partial_b,
-                                   unsigned* arrivals) {
+__device__ void merge_in_groups(const Done& done, const MergedRows& all, std::int64_t group_size, std::int64_t sample,
+                                std::int64_t chunk, std::int64_t col, std::int64_t width, double* partial_a,
+                                double* partial_b, unsigned* arrivals, double* sum_n, double* sum_a, double* sum_b) {
+  const std::int64_t groups = all.chunks > group_size ? (all.chunks - 1) / group_size + 1 : 1;
+  const std::int64_t group = chunk / group_size, first = group * group_size, group_rows = group_size * all.chunk_rows;
+  std::int64_t at = first * all.cols;
+  MergedRows part = all;
+  if (groups > 1) {
+    part.rows = all.rows - group * group_rows < group_rows ? all.rows - group * group_rows : group_rows;
+    part.chunks = all.chunks - first < group_size ? all.chunks - first : group_size;
+  }
+  if (all.chunks > 0 && !last_to_arrive(arrivals + group, static_cast<unsigned>(part.chunks))) return;
+  for (bool last = groups == 1;; last = true) {
+    merge_channel_chunks<Op>(StoreMerged<Done>{done, last, partial_a + at, partial_b + at}, part, sample, col, width,
+                             partial_a + at, partial_b + at, sum_n, sum_a, sum_b);
+    if (last || !last_to_arrive(arrivals + groups, static_cast<unsigned>(groups))) return;
+    at = 0;
+    part = {all.rows, group_rows, groups, group_size * all.cols};
+  }
+}
+
+/// partial[sample][chunk][col] = what Op makes of the chunk's rows, merged as merge_in_groups does, which calls
+/// done(sample, col, rows, a, b). Grid: (samples · chunks, or samples if there is no row; tiles).
+template <class Op, class Done>
+__global__ void __launch_bounds__(ChannelCut::most_lanes)
+    sum_channel_chunks(Op op, Done done, ChannelCut cut, std::int64_t group_size, int counters, double* partial_a,
+                       double* partial_b, unsigned* arrivals) {
   MERISTEM_SHARED(double, sum_n, [ChannelCut::most_lanes]);
   MERISTEM_SHARED(double, sum_a, [ChannelCut::most_lanes]);
   MERISTEM_SHARED(double, sum_b, [ChannelCut::most_lanes]);
@@ -341,9 +405,10 @@ __global__ void sum_channel_chunks(Op op, Done done, ChannelCut cut, double* par
   const std::int64_t width = cut.cols - col < cut.width ? cut.cols - col : cut.width;
   if (cut.chunks > 0) {
     sum_channel_chunk(op, cut, sample, chunk, col, width, partial_a, partial_b, &sum_a[0], &sum_b[0]);
-    if (!last_to_arrive(arrivals + sample * gridDim.y + blockIdx.y, static_cast<unsigned>(blocks))) return;
   }
-  merge_channel_chunks<Op>(done, cut, sample, col, width, partial_a, partial_b, &sum_n[0], &sum_a[0], &sum_b[0]);
+  merge_in_groups<Op>(done, MergedRows{cut.rows, cut.chunk_rows, cut.chunks, cut.cols}, group_size, sample, chunk, col,
+                      width, partial_a, partial_b, arrivals + (sample * gridDim.y + blockIdx.y) * counters, &sum_n[0],
+                      &sum_a[0], &sum_b[0]);
 }
 
 /// Calls done(sample, col, rows, a, b) for every sample and column, with what Op says of the column's rows; for 0 rows
@@ -356,10 +421,14 @@ void channel_sums(Context& ctx, const Op& op, const ChannelCut& cut, const Done&
   double* const partial_a = partials.data();
   double* const partial_b = partial_a + blocks * cut.cols;
   const std::int64_t warps = (cut.fold * cut.width + 31) / 32;
+  const unsigned threads = block_threads(ctx, static_cast<unsigned>(warps * 32));
+  const bool in_groups = threads > 1 && cut.samples == 1 && cut.chunks > merge_group;
+  const std::int64_t group_size = in_groups || cut.chunks == 0 ? merge_group : cut.chunks;
+  const std::int64_t counters = in_groups ? merge_counters(cut.chunks) : 1;
   launch<sum_channel_chunks<Op, Done>>(
-      ctx, dim3(blocks_for(blocks > 0 ? blocks : cut.samples, 1), static_cast<unsigned>(cut.tiles)),
-      block_threads(ctx, static_cast<unsigned>(warps * 32)), 0, op, done, cut, partial_a, partial_b,
-      ctx.arrivals(cut.samples * cut.tiles));
+      ctx, dim3(blocks_for(blocks > 0 ? blocks : cut.samples, 1), static_cast<unsigned>(cut.tiles)), threads, 0, op,
+      done, cut, group_size, static_cast<int>(counters), partial_a, partial_b,
+      ctx.arrivals(cut.samples * cut.tiles * counters));
 }
 
 /// For which multiple of `cols` lanes a loop over lanes is long enough to vectorise well; on a GPU there are no

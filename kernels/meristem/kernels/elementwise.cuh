@@ -19,6 +19,7 @@
 #include <meristem/core/context.hpp>
 #include <meristem/core/launch.hpp>
 #include <meristem/core/view.hpp>
+#include <meristem/kernels/packs.cuh>
 #include <meristem/kernels/require.hpp>
 
 namespace meristem::kernels {
@@ -39,33 +40,25 @@ T square_root(T value) {
 template <class T>
 struct Fill {
   T value;
-  T* y;
-  MERISTEM_HD void operator()(std::int64_t i) const { y[i] = value; }
+  MERISTEM_HD T operator()() const { return value; }
 };
 
 template <class T>
 struct Scale {
   T a;
-  T* x;
-  MERISTEM_HD void operator()(std::int64_t i) const { x[i] *= a; }
+  MERISTEM_HD T operator()(T x) const { return x * a; }
 };
 
 template <class T>
 struct Axpy {
   T a;
-  const T* x;
-  T* y;
-  MERISTEM_HD void operator()(std::int64_t i) const { y[i] += a * x[i]; }
+  MERISTEM_HD T operator()(T x, T y) const { return y + a * x; }
 };
 
 template <class T>
 struct Combine {
-  T a;
-  const T* x;
-  T b;
-  const T* y;
-  T* out;
-  MERISTEM_HD void operator()(std::int64_t i) const { out[i] = a * x[i] + b * y[i]; }
+  T a, b;
+  MERISTEM_HD T operator()(T x, T y) const { return a * x + b * y; }
 };
 
 template <class T>
@@ -75,6 +68,21 @@ struct AddBias {
   std::int64_t cols;
   MERISTEM_HD void operator()(std::int64_t row, std::int64_t col) const { y[row * cols + col] += bias[col]; }
 };
+
+#if MERISTEM_GPU
+/// The same for packs of W columns.
+template <class T, int W>
+struct AddBiasPacks {
+  const T* bias;
+  T* y;
+  __device__ Pack<T, W> column(std::int64_t number) const { return load_pack<W>(bias + number * W); }
+  __device__ void operator()(std::int64_t number, const Pack<T, W>& own) const {
+    Pack<T, W> sum = load_pack<W>(y + number * W);
+    for (int k = 0; k < W; ++k) sum.at[k] += own.at[k];
+    store_pack(sum, y + number * W);
+  }
+};
+#endif
 
 template <class From, class To>
 struct Convert {
@@ -89,21 +97,23 @@ struct Convert {
 template <class T>
 void fill(Context& ctx, std::type_identity_t<T> value, View<T> y) {
   detail::require_contiguous("fill", "y", y);
-  for_each(ctx, y.size(), detail::Fill<T>{value, y.data_handle()});
+  detail::map_elements(ctx, y.size(), detail::Fill<T>{value}, y.data_handle());
 }
 
 /// x *= a, any shape. Throws ShapeError if x is strided.
 template <class T>
 void scale(Context& ctx, std::type_identity_t<T> a, View<T> x) {
   detail::require_contiguous("scale", "x", x);
-  for_each(ctx, x.size(), detail::Scale<T>{a, x.data_handle()});
+  const T* const from = x.data_handle();
+  detail::map_elements(ctx, x.size(), detail::Scale<T>{a}, x.data_handle(), from);
 }
 
 /// y += a x, any shape. Throws ShapeError unless x and y are contiguous and of equal shape.
 template <class T>
 void axpy(Context& ctx, std::type_identity_t<T> a, View<const std::type_identity_t<T>> x, View<T> y) {
   detail::require_same_shape("axpy", "x", x, "y", y);
-  for_each(ctx, y.size(), detail::Axpy<T>{a, x.data_handle(), y.data_handle()});
+  const T* const to = y.data_handle();
+  detail::map_elements(ctx, y.size(), detail::Axpy<T>{a}, y.data_handle(), x.data_handle(), to);
 }
 
 /// out = a x + b y, any shape; out is overwritten and may be x or y. Throws ShapeError unless all are contiguous and of
@@ -113,7 +123,7 @@ void combine(Context& ctx, std::type_identity_t<T> a, View<const std::type_ident
              View<const std::type_identity_t<T>> y, View<T> out) {
   detail::require_same_shape("combine", "x", x, "out", out);
   detail::require_same_shape("combine", "y", y, "out", out);
-  for_each(ctx, out.size(), detail::Combine<T>{a, x.data_handle(), b, y.data_handle(), out.data_handle()});
+  detail::map_elements(ctx, out.size(), detail::Combine<T>{a, b}, out.data_handle(), x.data_handle(), y.data_handle());
 }
 
 /// y += bias on every row: bias (cols), y (..., cols) with all leading axes as rows. Throws ShapeError unless both are
@@ -122,8 +132,16 @@ template <class T>
 void add_bias(Context& ctx, View<const std::type_identity_t<T>> bias, View<T> y) {
   detail::require_columns("add_bias", "bias", bias, "y", y);
   const View<T> matrix = y.as_matrix();
-  for_each(ctx, matrix.extent(0), matrix.extent(1),
-           detail::AddBias<T>{bias.data_handle(), y.data_handle(), matrix.extent(1)});
+  const std::int64_t rows = matrix.extent(0), cols = matrix.extent(1);
+#if MERISTEM_GPU
+  const auto run = [&](auto size) {
+    constexpr int W = decltype(size)::value;
+    detail::for_each_in_columns(ctx, rows, cols / W, detail::AddBiasPacks<T, W>{bias.data_handle(), y.data_handle()});
+  };
+  detail::with_packs<T>(cols, run, bias.data_handle(), y.data_handle());
+#else
+  for_each(ctx, rows, cols, detail::AddBias<T>{bias.data_handle(), y.data_handle(), cols});
+#endif
 }
 
 /// to = from, rounded to the nearest number of the other type (double to float) or exactly (float to double, uint8 to

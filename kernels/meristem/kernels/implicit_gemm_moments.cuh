@@ -25,33 +25,7 @@ struct Moments {
   detail::StoreBatchStatistics<T> store;
 };
 
-/// Tiles that one block merges.
-inline constexpr int merge_group = 32;
-
-/// Counters of a column of tiles: one for each group of tiles and one for the groups.
-[[nodiscard]] MERISTEM_HD inline int merge_counters(int row_tiles) { return (row_tiles - 1) / merge_group + 2; }
-
-/// Tiles, or groups of them, as merge_channel_chunks takes them.
-struct TileRows {
-  std::int64_t rows;  ///< of all chunks
-  std::int64_t chunk_rows;
-  std::int64_t chunks;
-  std::int64_t cols;  ///< from one chunk's results to the next
-  MERISTEM_HD std::int64_t rows_of(std::int64_t chunk) const {
-    const std::int64_t rest = rows - chunk * chunk_rows;
-    return rest < chunk_rows ? rest : chunk_rows;
-  }
-};
-
-/// Writes a group's results where those of its first tile were.
-struct StoreGroup {
-  double* mean;
-  double* squares;
-  MERISTEM_HD void operator()(std::int64_t, std::int64_t col, double, double a, double b) const {
-    mean[col] = a;
-    squares[col] = b;
-  }
-};
+using detail::merge_counters;
 
 /// The sums of y - shift and its square over the rows of one thread, for its columns. `sums` is shared and holds two
 /// numbers for each thread's columns; `shift` one for each column.
@@ -79,30 +53,13 @@ MERISTEM_HD inline void sum_rows(const Problem<T>& problem, const Job<T>& job, c
 template <class T, class Tile>
 __device__ inline void merge_tiles(const Problem<T>& problem, const Job<T>& job, const Moments<T>& moments,
                                    double* sum_n, double* sum_a, double* sum_b) {
-  using Op = detail::ChannelMoments<T>;
-  const int tile = job.first_row / Tile::rows, group = tile / merge_group;
-  const int groups = merge_counters(problem.row_tiles) - 1, first = group * merge_group;
-  const int members = problem.row_tiles - first < merge_group ? problem.row_tiles - first : merge_group;
-  const int column = job.first_column;
-  const int width = problem.columns - column < Tile::columns ? problem.columns - column : Tile::columns;
-  unsigned* const arrivals = moments.arrivals + column / Tile::columns * (groups + 1);
-  if (!last_to_arrive(arrivals + 1 + group, static_cast<unsigned>(members))) return;
-  const std::int64_t cols = problem.columns;
+  const std::int64_t column = job.first_column, cols = problem.columns;
+  const std::int64_t width = cols - column < Tile::columns ? cols - column : Tile::columns;
   double* const mean = moments.partials;
-  double* const squares = mean + problem.row_tiles * cols;
-  if (groups == 1) {
-    detail::merge_channel_chunks<Op>(moments.store, TileRows{job.rows, Tile::rows, members, cols}, 0, column, width,
-                                     mean, squares, sum_n, sum_a, sum_b);
-    return;
-  }
-  const std::int64_t at = first * cols, group_rows = merge_group * Tile::rows;
-  const std::int64_t rest = job.rows - group * group_rows;
-  detail::merge_channel_chunks<Op>(StoreGroup{mean + at, squares + at},
-                                   TileRows{rest < group_rows ? rest : group_rows, Tile::rows, members, cols}, 0,
-                                   column, width, mean + at, squares + at, sum_n, sum_a, sum_b);
-  if (!last_to_arrive(arrivals, static_cast<unsigned>(groups))) return;
-  detail::merge_channel_chunks<Op>(moments.store, TileRows{job.rows, group_rows, groups, merge_group * cols}, 0, column,
-                                   width, mean, squares, sum_n, sum_a, sum_b);
+  detail::merge_in_groups<detail::ChannelMoments<T>>(
+      moments.store, detail::MergedRows{job.rows, Tile::rows, problem.row_tiles, cols}, detail::merge_group, 0,
+      job.first_row / Tile::rows, column, width, mean, mean + problem.row_tiles * cols,
+      moments.arrivals + column / Tile::columns * merge_counters(problem.row_tiles), sum_n, sum_a, sum_b);
 }
 
 }  // namespace meristem::kernels::implicit_gemm

@@ -28,6 +28,8 @@
 #include <meristem/core/tensor.hpp>
 #include <meristem/core/view.hpp>
 #include <meristem/kernels/elementwise.cuh>
+#include <meristem/kernels/optimizer_step.hpp>
+#include <meristem/kernels/packs.cuh>
 #include <meristem/kernels/reduce.cuh>
 
 namespace meristem::kernels {
@@ -76,10 +78,11 @@ struct AdamWParameter {
 
 namespace optimizer_detail {
 
-// Each functor keeps what differs between growth stages in `numbers`.
+// Each functor keeps what differs between growth stages in `numbers`, and steps elements W i to W i + W - 1 by `step`.
 
 template <class T>
 struct PlainSgd {
+  using Element = T;
   struct Numbers {
     T learning_rate;
     T weight_decay;
@@ -87,14 +90,25 @@ struct PlainSgd {
   const T* gradient;
   T* parameter;
   Numbers numbers;
-  MERISTEM_HD void operator()(std::int64_t i) const {
-    const T w = parameter[i];
-    parameter[i] = w - numbers.learning_rate * (gradient[i] + numbers.weight_decay * w);
+  template <int W>
+  MERISTEM_HD void step(std::int64_t i) const {
+    const detail::Pack<T, W> gradients = detail::load_pack<W>(gradient + i * W);
+    detail::Pack<T, W> weights = detail::load_pack<W>(parameter + i * W);
+    for (int k = 0; k < W; ++k) {
+      const T w = weights.at[k];
+      weights.at[k] = w - numbers.learning_rate * (gradients.at[k] + numbers.weight_decay * w);
+    }
+    detail::store_pack(weights, parameter + i * W);
+  }
+  MERISTEM_HD void operator()(std::int64_t i) const { step<1>(i); }
+  [[nodiscard]] MERISTEM_HD bool aligned() const {
+    return detail::is_aligned(gradient) && detail::is_aligned(parameter);
   }
 };
 
 template <class T>
 struct MomentumSgd {
+  using Element = T;
   struct Numbers {
     T learning_rate;
     T momentum;
@@ -108,17 +122,30 @@ struct MomentumSgd {
   T* buffer;
   T* parameter;
   Numbers numbers;
-  MERISTEM_HD void operator()(std::int64_t i) const {
-    const T w = parameter[i];
-    const T g = gradient[i] + numbers.weight_decay * w;
-    const T v = numbers.momentum * buffer[i] + numbers.gradient_share * g;
-    buffer[i] = v;
-    parameter[i] = w - numbers.learning_rate * (numbers.update_gradient * g + numbers.update_buffer * v);
+  template <int W>
+  MERISTEM_HD void step(std::int64_t i) const {
+    const detail::Pack<T, W> gradients = detail::load_pack<W>(gradient + i * W);
+    detail::Pack<T, W> weights = detail::load_pack<W>(parameter + i * W),
+                       moments = detail::load_pack<W>(buffer + i * W);
+    for (int k = 0; k < W; ++k) {
+      const T w = weights.at[k];
+      const T g = gradients.at[k] + numbers.weight_decay * w;
+      const T v = numbers.momentum * moments.at[k] + numbers.gradient_share * g;
+      moments.at[k] = v;
+      weights.at[k] = w - numbers.learning_rate * (numbers.update_gradient * g + numbers.update_buffer * v);
+    }
+    detail::store_pack(moments, buffer + i * W);
+    detail::store_pack(weights, parameter + i * W);
+  }
+  MERISTEM_HD void operator()(std::int64_t i) const { step<1>(i); }
+  [[nodiscard]] MERISTEM_HD bool aligned() const {
+    return detail::is_aligned(gradient) && detail::is_aligned(buffer) && detail::is_aligned(parameter);
   }
 };
 
 template <class T>
 struct AdamW {
+  using Element = T;
   struct Numbers {
     T keep;  ///< 1 − learning_rate · weight_decay
     T one_minus_beta1;
@@ -133,14 +160,29 @@ struct AdamW {
   T* second_moment;
   T* parameter;
   Numbers numbers;
-  MERISTEM_HD void operator()(std::int64_t i) const {
-    const T g = gradient[i];
-    const T m = first_moment[i] + numbers.one_minus_beta1 * (g - first_moment[i]);
-    const T v = numbers.beta2 * second_moment[i] + numbers.one_minus_beta2 * g * g;
-    first_moment[i] = m;
-    second_moment[i] = v;
-    parameter[i] = numbers.keep * parameter[i] -
-                   numbers.step_size * m / (detail::square_root(v) / numbers.correction + numbers.epsilon);
+  template <int W>
+  MERISTEM_HD void step(std::int64_t i) const {
+    const detail::Pack<T, W> gradients = detail::load_pack<W>(gradient + i * W);
+    detail::Pack<T, W> first = detail::load_pack<W>(first_moment + i * W);
+    detail::Pack<T, W> second = detail::load_pack<W>(second_moment + i * W);
+    detail::Pack<T, W> weights = detail::load_pack<W>(parameter + i * W);
+    for (int k = 0; k < W; ++k) {
+      const T g = gradients.at[k];
+      const T m = first.at[k] + numbers.one_minus_beta1 * (g - first.at[k]);
+      const T v = numbers.beta2 * second.at[k] + numbers.one_minus_beta2 * g * g;
+      first.at[k] = m;
+      second.at[k] = v;
+      weights.at[k] = numbers.keep * weights.at[k] -
+                      numbers.step_size * m / (detail::square_root(v) / numbers.correction + numbers.epsilon);
+    }
+    detail::store_pack(first, first_moment + i * W);
+    detail::store_pack(second, second_moment + i * W);
+    detail::store_pack(weights, parameter + i * W);
+  }
+  MERISTEM_HD void operator()(std::int64_t i) const { step<1>(i); }
+  [[nodiscard]] MERISTEM_HD bool aligned() const {
+    return detail::is_aligned(gradient) && detail::is_aligned(first_moment) && detail::is_aligned(second_moment) &&
+           detail::is_aligned(parameter);
   }
 };
 
@@ -170,8 +212,8 @@ struct Entry {
 /// Elements of a block.
 inline constexpr std::int64_t chunk_elements = 4096;
 
-/// Steps elements [first, last) with `step`.
-template <class Step>
+/// Steps elements [first, last) with `step`, packs of W at a time; `first` is a multiple of W.
+template <int W, class Step>
 __device__ void step_range(const Step& step, std::int64_t first, std::int64_t last) {
 #if !MERISTEM_GPU
   if (blockDim.x == 1) {
@@ -179,6 +221,10 @@ __device__ void step_range(const Step& step, std::int64_t first, std::int64_t la
     return;
   }
 #endif
+  if constexpr (W > 1) {
+    for (std::int64_t i = first / W + threadIdx.x; i < last / W; i += blockDim.x) step.template step<W>(i);
+    first = last / W * W;
+  }
   for (std::int64_t i = first + threadIdx.x; i < last; i += blockDim.x) step(i);
 }
 
@@ -195,10 +241,12 @@ __global__ void step_chunks(const Entry<Step>* entries, int count, const std::in
   const Entry<Step> entry = entries[at];
   const std::int64_t first = (chunk - entry.first_chunk) * chunk_elements;
   const std::int64_t last = first + chunk_elements < entry.size ? first + chunk_elements : entry.size;
-  if (entry.numbers == nullptr) {
-    step_range(entry.step, first, last);
+  if (entry.numbers != nullptr) {
+    step_range<1>(ByStage<Step>{entry.step, entry.numbers, entry.stage}, first, last);
+  } else if (entry.step.aligned()) {
+    step_range<detail::pack_size<typename Step::Element>>(entry.step, first, last);
   } else {
-    step_range(ByStage<Step>{entry.step, entry.numbers, entry.stage}, first, last);
+    step_range<1>(entry.step, first, last);
   }
 }
 
@@ -220,20 +268,29 @@ class Table {
     chunks_ += (size - 1) / chunk_elements + 1;
   }
 
-  void run(Context& ctx, const std::int32_t* held) {
-    const Tensor<Numbers> numbers = uploaded(ctx, numbers_);
+  /// Leaves it in `step`, in the memory of the table before where that is large enough.
+  void upload(Context& ctx, OptimizerStep& step) {
+    static_assert(sizeof(Entry<Step>) % alignof(Numbers) == 0);
+    const std::size_t of_entries = entries_.size() * sizeof(Entry<Step>),
+                      of_numbers = numbers_.size() * sizeof(Numbers);
+    const auto bytes = static_cast<std::int64_t>(of_entries + of_numbers);
+    if (step.memory_.size() < bytes) step.memory_ = empty<std::byte>(ctx, {bytes});
+    std::byte* const device = step.memory_.data();
+    const auto* const numbers = reinterpret_cast<const Numbers*>(device + of_entries);
     for (std::size_t i = 0; i < entries_.size(); ++i) {
-      if (first_numbers_[i] >= 0) entries_[i].numbers = numbers.data() + first_numbers_[i];
+      if (first_numbers_[i] >= 0) entries_[i].numbers = numbers + first_numbers_[i];
     }
-    const Tensor<Entry<Step>> entries = uploaded(ctx, entries_);
-    launch<step_chunks<Step>>(ctx, blocks_for(chunks_, 1), block_threads(ctx, 256), 0, entries.data(),
-                              static_cast<int>(entries_.size()), held);
+    std::vector<std::byte> host(of_entries + of_numbers);
+    if (!entries_.empty()) std::memcpy(host.data(), entries_.data(), of_entries);
+    if (!numbers_.empty()) std::memcpy(host.data() + of_entries, numbers_.data(), of_numbers);
+    meristem::detail::copy_bytes(ctx, device, host.data(), host.size());
+    step.launch_ = {device, static_cast<int>(entries_.size()), chunks_, &start};
   }
 
  private:
-  template <class U>
-  static Tensor<U> uploaded(Context& ctx, const std::vector<U>& from) {
-    return from_host<U>(ctx, {std::ssize(from)}, from);
+  static void start(Context& ctx, const OptimizerStep::Launch& launch, const std::int32_t* held) {
+    meristem::launch<step_chunks<Step>>(ctx, blocks_for(launch.chunks, 1), block_threads(ctx, 256), 0,
+                                        reinterpret_cast<const Entry<Step>*>(launch.table), launch.entries, held);
   }
 
   std::vector<Entry<Step>> entries_;
@@ -325,36 +382,35 @@ template <class T>
       x.size());
 }
 
-/// One SGD step of all `parameters` in one launch; equation at the top of this file. Of several steps, one for each
-/// growth stage, element i takes steps[stage(i)]; all or none have momentum.
+/// Makes ready one SGD step of all `parameters` in one launch; equation at the top of this file. Of several steps, one
+/// for each growth stage, element i takes steps[stage(i)]; all or none have momentum.
 ///
 /// The caller starts with momentum buffers of zeros and, to have PyTorch's first step v = g, a dampening of 0 in it.
 /// Stages are not checked; momentum buffers are overwritten with the new v. No parameter may be there twice. Throws
-/// ShapeError for shapes that differ or strided views, ArgumentError for hyper-parameters out of range; nothing has
-/// changed then. Nothing changes either where `held`, a number in device memory, is not 0 when the device gets there.
+/// ShapeError for shapes that differ or strided views, ArgumentError for hyper-parameters out of range; `step` is as
+/// before then.
 template <class T>
-void sgd_step(Context& ctx, std::type_identity_t<std::span<const SgdParameter<T>>> parameters,
-              const std::int32_t* held = nullptr) {
+void prepare_sgd(Context& ctx, std::type_identity_t<std::span<const SgdParameter<T>>> parameters, OptimizerStep& step) {
   namespace impl = optimizer_detail;
   constexpr std::string_view name = "sgd_step";
   const bool momentum = !parameters.empty() && !parameters[0].steps.empty() && parameters[0].steps[0].momentum != 0.0;
   impl::Table<impl::PlainSgd<T>> plain;
   impl::Table<impl::MomentumSgd<T>> with_momentum;
   for (const auto& [steps, stage, gradient, buffer, parameter] : parameters) {
-    for (const SgdStep& step : steps) impl::check_step(name, step);
+    for (const SgdStep& one : steps) impl::check_step(name, one);
     impl::check_same(name, "the parameter", parameter, parameter);
     impl::check_same(name, "gradient", gradient, parameter);
     impl::check_stages(name, std::span<const SgdStep>(steps), stage, parameter);
-    for (const SgdStep& step : steps) {
-      if ((step.momentum != 0.0) != momentum) {
+    for (const SgdStep& one : steps) {
+      if ((one.momentum != 0.0) != momentum) {
         throw ArgumentError(
             concat(name, ": some steps have momentum and some have none; give all or none of them one"));
       }
     }
     if (!momentum) {
       std::vector<typename impl::PlainSgd<T>::Numbers> numbers;
-      for (const SgdStep& step : steps) {
-        numbers.push_back({static_cast<T>(step.learning_rate), static_cast<T>(step.weight_decay)});
+      for (const SgdStep& one : steps) {
+        numbers.push_back({static_cast<T>(one.learning_rate), static_cast<T>(one.weight_decay)});
       }
       plain.add({gradient.data_handle(), parameter.data_handle(), {}}, numbers, stage, parameter.size());
       continue;
@@ -365,20 +421,28 @@ void sgd_step(Context& ctx, std::type_identity_t<std::span<const SgdParameter<T>
     }
     impl::check_same(name, "momentum_buffer", buffer, parameter);
     std::vector<typename impl::MomentumSgd<T>::Numbers> numbers;
-    for (const SgdStep& step : steps) {
-      numbers.push_back({static_cast<T>(step.learning_rate), static_cast<T>(step.momentum),
-                         static_cast<T>(1.0 - step.dampening), static_cast<T>(step.weight_decay),
-                         static_cast<T>(step.nesterov ? 1.0 : 0.0),
-                         static_cast<T>(step.nesterov ? step.momentum : 1.0)});
+    for (const SgdStep& one : steps) {
+      numbers.push_back({static_cast<T>(one.learning_rate), static_cast<T>(one.momentum),
+                         static_cast<T>(1.0 - one.dampening), static_cast<T>(one.weight_decay),
+                         static_cast<T>(one.nesterov ? 1.0 : 0.0), static_cast<T>(one.nesterov ? one.momentum : 1.0)});
     }
     with_momentum.add({gradient.data_handle(), buffer.data_handle(), parameter.data_handle(), {}}, numbers, stage,
                       parameter.size());
   }
   if (momentum) {
-    with_momentum.run(ctx, held);
+    with_momentum.upload(ctx, step);
   } else {
-    plain.run(ctx, held);
+    plain.upload(ctx, step);
   }
+}
+
+/// Takes such a step. Nothing changes where `held`, a number in device memory, is not 0 when the device gets there.
+template <class T>
+void sgd_step(Context& ctx, std::type_identity_t<std::span<const SgdParameter<T>>> parameters,
+              const std::int32_t* held = nullptr) {
+  OptimizerStep step;
+  prepare_sgd<T>(ctx, parameters, step);
+  step.start(ctx, held);
 }
 
 /// The same for one parameter.
@@ -398,36 +462,45 @@ void sgd_step(Context& ctx, const SgdStep& step, View<const std::type_identity_t
               parameter);
 }
 
-/// One AdamW step of all `parameters` in one launch; equation at the top of this file. Both moments start at zero. Of
-/// several steps, one for each growth stage, element i takes steps[stage(i)]; stages are not checked. No parameter may
-/// be there twice. Throws ShapeError for shapes that differ or strided views, ArgumentError for hyper-parameters out of
-/// range; nothing has changed then. `held` as in sgd_step.
+/// Makes ready one AdamW step of all `parameters` in one launch; equation at the top of this file. Both moments start
+/// at zero. Of several steps, one for each growth stage, element i takes steps[stage(i)]; stages are not checked. No
+/// parameter may be there twice. Throws ShapeError for shapes that differ or strided views, ArgumentError for
+/// hyper-parameters out of range; `step` is as before then.
 template <class T>
-void adamw_step(Context& ctx, std::type_identity_t<std::span<const AdamWParameter<T>>> parameters,
-                const std::int32_t* held = nullptr) {
+void prepare_adamw(Context& ctx, std::type_identity_t<std::span<const AdamWParameter<T>>> parameters,
+                   OptimizerStep& step) {
   namespace impl = optimizer_detail;
   constexpr std::string_view name = "adamw_step";
   impl::Table<impl::AdamW<T>> table;
   for (const auto& [steps, stage, gradient, first_moment, second_moment, parameter] : parameters) {
-    for (const AdamWStep& step : steps) impl::check_step(name, step);
+    for (const AdamWStep& one : steps) impl::check_step(name, one);
     impl::check_same(name, "the parameter", parameter, parameter);
     impl::check_same(name, "gradient", gradient, parameter);
     impl::check_same(name, "first_moment", first_moment, parameter);
     impl::check_same(name, "second_moment", second_moment, parameter);
     impl::check_stages(name, std::span<const AdamWStep>(steps), stage, parameter);
     std::vector<typename impl::AdamW<T>::Numbers> numbers;
-    for (const AdamWStep& step : steps) {
-      const double t = static_cast<double>(step.step);
-      numbers.push_back({static_cast<T>(1.0 - step.learning_rate * step.weight_decay), static_cast<T>(1.0 - step.beta1),
-                         static_cast<T>(step.beta2), static_cast<T>(1.0 - step.beta2),
-                         static_cast<T>(step.learning_rate / (1.0 - std::pow(step.beta1, t))),
-                         static_cast<T>(std::sqrt(1.0 - std::pow(step.beta2, t))), static_cast<T>(step.epsilon)});
+    for (const AdamWStep& one : steps) {
+      const double t = static_cast<double>(one.step);
+      numbers.push_back({static_cast<T>(1.0 - one.learning_rate * one.weight_decay), static_cast<T>(1.0 - one.beta1),
+                         static_cast<T>(one.beta2), static_cast<T>(1.0 - one.beta2),
+                         static_cast<T>(one.learning_rate / (1.0 - std::pow(one.beta1, t))),
+                         static_cast<T>(std::sqrt(1.0 - std::pow(one.beta2, t))), static_cast<T>(one.epsilon)});
     }
     table.add(
         {gradient.data_handle(), first_moment.data_handle(), second_moment.data_handle(), parameter.data_handle(), {}},
         numbers, stage, parameter.size());
   }
-  table.run(ctx, held);
+  table.upload(ctx, step);
+}
+
+/// Takes such a step. `held` as in sgd_step.
+template <class T>
+void adamw_step(Context& ctx, std::type_identity_t<std::span<const AdamWParameter<T>>> parameters,
+                const std::int32_t* held = nullptr) {
+  OptimizerStep step;
+  prepare_adamw<T>(ctx, parameters, step);
+  step.start(ctx, held);
 }
 
 /// The same for one parameter.

@@ -22,6 +22,7 @@
 #include <meristem/core/tensor.hpp>
 #include <meristem/core/view.hpp>
 #include <meristem/core/window.hpp>
+#include <meristem/kernels/packs.cuh>
 #include <meristem/kernels/require.hpp>
 
 namespace meristem::kernels {
@@ -323,75 +324,88 @@ struct QuadOffsets {
   }
 };
 
+/// The maximum of a window's elements a, b, c, d, in row-major order.
 template <class T>
-struct MaxQuadForward {
-  QuadOffsets<T> at;
-  const T* x;
-  T* y;
-  MERISTEM_HD void operator()(std::int64_t row, std::int64_t column, std::int64_t channel) const {
-    const T* top = x + at.map(row, column, channel);
-    const T* bottom = top + at.row_size;
-    const T a = top[0], b = top[at.channels], c = bottom[0], d = bottom[at.channels];
-    y[at.output(row, column, channel)] = larger(larger(larger(a, b), c), d);
-  }
-};
-
-template <class T>
-struct MaxQuadBackward {
-  QuadOffsets<T> at;
-  const T* x;
-  const T* dy;
-  T* dx;
+struct MaxOfQuad {
+  static constexpr bool gradients_read_map = true;
+  MERISTEM_HD static T value(T a, T b, T c, T d) { return larger(larger(larger(a, b), c), d); }
   /// Whether an element is the maximum of those it was compared with: NaN always is.
   MERISTEM_HD static T if_largest(T value, T largest, T gradient) {
     return select((value == largest) | (value != value), gradient, T(0));
   }
-  MERISTEM_HD void operator()(std::int64_t row, std::int64_t column, std::int64_t channel) const {
-    const std::int64_t from = at.map(row, column, channel);
-    const T* top = x + from;
-    const T* bottom = top + at.row_size;
-    const T a = top[0], b = top[at.channels], c = bottom[0], d = bottom[at.channels];
-    const T largest = larger(larger(larger(a, b), c), d);
-    T* out = dx + from;
+  MERISTEM_HD static void gradients(T a, T b, T c, T d, T left, T (&out)[4]) {
+    const T largest = value(a, b, c, d);
     // What one element takes the later ones do not get.
-    T left = dy[at.output(row, column, channel)];
-    const T for_a = if_largest(a, largest, left);
-    left -= for_a;
-    const T for_b = if_largest(b, largest, left);
-    left -= for_b;
-    const T for_c = if_largest(c, largest, left);
-    left -= for_c;
-    out[0] = for_a;
-    out[at.channels] = for_b;
-    out[at.row_size] = for_c;
-    out[at.row_size + at.channels] = left;
+    out[0] = if_largest(a, largest, left);
+    left -= out[0];
+    out[1] = if_largest(b, largest, left);
+    left -= out[1];
+    out[2] = if_largest(c, largest, left);
+    left -= out[2];
+    out[3] = left;
   }
 };
 
+/// Their mean.
 template <class T>
-struct AverageQuadForward {
+struct MeanOfQuad {
+  static constexpr bool gradients_read_map = false;
+  MERISTEM_HD static T value(T a, T b, T c, T d) { return (a + b + c + d) * T(0.25); }
+  MERISTEM_HD static void gradients(T, T, T, T, T upstream, T (&out)[4]) {
+    out[0] = out[1] = out[2] = out[3] = upstream * T(0.25);
+  }
+};
+
+/// Packs of W channels.
+template <class Of, class T, int W>
+struct QuadForward {
   QuadOffsets<T> at;
   const T* x;
   T* y;
-  MERISTEM_HD void operator()(std::int64_t row, std::int64_t column, std::int64_t channel) const {
-    const T* top = x + at.map(row, column, channel);
+  MERISTEM_HD void operator()(std::int64_t row, std::int64_t column, std::int64_t number) const {
+    const T* top = x + at.map(row, column, number * W);
     const T* bottom = top + at.row_size;
-    y[at.output(row, column, channel)] = (top[0] + top[at.channels] + bottom[0] + bottom[at.channels]) * T(0.25);
+    if constexpr (W == 1) {  // as the CPU's compiler vectorises it
+      const T a = top[0], b = top[at.channels], c = bottom[0], d = bottom[at.channels];
+      y[at.output(row, column, number)] = Of::value(a, b, c, d);
+    } else {
+      const Pack<T, W> a = load_pack<W>(top), b = load_pack<W>(top + at.channels);
+      const Pack<T, W> c = load_pack<W>(bottom), d = load_pack<W>(bottom + at.channels);
+      Pack<T, W> out;
+      for (int k = 0; k < W; ++k) out.at[k] = Of::value(a.at[k], b.at[k], c.at[k], d.at[k]);
+      store_pack(out, y + at.output(row, column, number * W));
+    }
   }
 };
 
-template <class T>
-struct AverageQuadBackward {
+template <class Of, class T, int W>
+struct QuadBackward {
   QuadOffsets<T> at;
+  const T* x;
   const T* dy;
   T* dx;
-  MERISTEM_HD void operator()(std::int64_t row, std::int64_t column, std::int64_t channel) const {
-    const T share = dy[at.output(row, column, channel)] * T(0.25);
-    T* out = dx + at.map(row, column, channel);
-    out[0] = share;
-    out[at.channels] = share;
-    out[at.row_size] = share;
-    out[at.row_size + at.channels] = share;
+  MERISTEM_HD void operator()(std::int64_t row, std::int64_t column, std::int64_t number) const {
+    const std::int64_t from = at.map(row, column, number * W);
+    Pack<T, W> a{}, b{}, c{}, d{};
+    if constexpr (Of::gradients_read_map) {
+      a = load_pack<W>(x + from);
+      b = load_pack<W>(x + from + at.channels);
+      c = load_pack<W>(x + from + at.row_size);
+      d = load_pack<W>(x + from + at.row_size + at.channels);
+    }
+    const Pack<T, W> upstream = load_pack<W>(dy + at.output(row, column, number * W));
+    for (int k = 0; k < W; ++k) {
+      T out[4];
+      Of::gradients(a.at[k], b.at[k], c.at[k], d.at[k], upstream.at[k], out);
+      a.at[k] = out[0];
+      b.at[k] = out[1];
+      c.at[k] = out[2];
+      d.at[k] = out[3];
+    }
+    store_pack(a, dx + from);
+    store_pack(b, dx + from + at.channels);
+    store_pack(c, dx + from + at.row_size);
+    store_pack(d, dx + from + at.row_size + at.channels);
   }
 };
 
@@ -407,9 +421,24 @@ QuadOffsets<T> quad_offsets(const PoolGeometry& g) {
   return {g.channels, g.x.map * g.channels};
 }
 
-template <class Quad>
-void for_each_quad(Context& ctx, const PoolGeometry& g, const Quad& quad) {
-  for_each(ctx, g.images * g.y.output, g.x.output, g.channels, quad);
+/// y = Of::value of every window.
+template <class Of, class T>
+void quad_forward(Context& ctx, const PoolGeometry& g, const T* x, T* y) {
+  const auto run = [&](auto size) {
+    constexpr int W = decltype(size)::value;
+    for_each(ctx, g.images * g.y.output, g.x.output, g.channels / W, QuadForward<Of, T, W>{quad_offsets<T>(g), x, y});
+  };
+  with_packs<T>(g.channels, run, x, y);
+}
+
+template <class Of, class T>
+void quad_backward(Context& ctx, const PoolGeometry& g, const T* x, const T* dy, T* dx) {
+  const auto run = [&](auto size) {
+    constexpr int W = decltype(size)::value;
+    for_each(ctx, g.images * g.y.output, g.x.output, g.channels / W,
+             QuadBackward<Of, T, W>{quad_offsets<T>(g), x, dy, dx});
+  };
+  with_packs<T>(g.channels, run, x, dy, dx);
 }
 
 }  // namespace detail
@@ -469,8 +498,7 @@ template <class T>
 void max_pool_forward(Context& ctx, View<const std::type_identity_t<T>> x, const Window& window, View<T> y) {
   const auto g = detail::pool_geometry("max_pool_forward", "x", x, "y", y, window);
   if (detail::is_quad(g)) {
-    const auto at = detail::quad_offsets<T>(g);
-    return detail::for_each_quad(ctx, g, detail::MaxQuadForward<T>{at, x.data_handle(), y.data_handle()});
+    return detail::quad_forward<detail::MaxOfQuad<T>, T>(ctx, g, x.data_handle(), y.data_handle());
   }
   detail::launch_pool(ctx, detail::MaxPoolForward<T>{g, x.data_handle(), y.data_handle()},
                       g.images * g.y.output * g.x.output);
@@ -485,9 +513,7 @@ void max_pool_backward(Context& ctx, View<const std::type_identity_t<T>> x, View
   const auto g = detail::pool_geometry("max_pool_backward", "x", x, "dy", dy, window);
   detail::require_same_shape("max_pool_backward", "dx", dx, "x", x);
   if (detail::is_quad(g)) {
-    const auto at = detail::quad_offsets<T>(g);
-    return detail::for_each_quad(ctx, g,
-                                 detail::MaxQuadBackward<T>{at, x.data_handle(), dy.data_handle(), dx.data_handle()});
+    return detail::quad_backward<detail::MaxOfQuad<T>, T>(ctx, g, x.data_handle(), dy.data_handle(), dx.data_handle());
   }
   Tensor<T> winner(ctx, dy.shape());
   detail::launch_pool(ctx, detail::MaxPoolWinner<T>{g, x.data_handle(), winner.data()},
@@ -502,8 +528,7 @@ template <class T>
 void average_pool_forward(Context& ctx, View<const std::type_identity_t<T>> x, const Window& window, View<T> y) {
   const auto g = detail::pool_geometry("average_pool_forward", "x", x, "y", y, window);
   if (detail::is_quad(g)) {
-    const auto at = detail::quad_offsets<T>(g);
-    return detail::for_each_quad(ctx, g, detail::AverageQuadForward<T>{at, x.data_handle(), y.data_handle()});
+    return detail::quad_forward<detail::MeanOfQuad<T>, T>(ctx, g, x.data_handle(), y.data_handle());
   }
   detail::launch_pool(ctx, detail::AveragePoolForward<T>{g, x.data_handle(), y.data_handle()},
                       g.images * g.y.output * g.x.output);
@@ -515,8 +540,8 @@ template <class T>
 void average_pool_backward(Context& ctx, View<const std::type_identity_t<T>> dy, const Window& window, View<T> dx) {
   const auto g = detail::pool_geometry("average_pool_backward", "dx", dx, "dy", dy, window);
   if (detail::is_quad(g)) {
-    const auto at = detail::quad_offsets<T>(g);
-    return detail::for_each_quad(ctx, g, detail::AverageQuadBackward<T>{at, dy.data_handle(), dx.data_handle()});
+    const T* const none = nullptr;
+    return detail::quad_backward<detail::MeanOfQuad<T>, T>(ctx, g, none, dy.data_handle(), dx.data_handle());
   }
   detail::launch_pool(ctx, detail::AveragePoolBackward<T>{g, dy.data_handle(), dx.data_handle()},
                       g.images * g.y.map * g.x.map);
