@@ -26,15 +26,13 @@ namespace meristem::grow {
   template class detail::FeaturePass<T>;                                                                         \
   template class detail::GoalMeans<T>;                                                                           \
   template class detail::MapStatistics<T>;                                                                       \
-  template detail::NumbersOfUnits detail::numbers_of_units<T>(Context & ctx, const Site<T>& site);               \
   template class detail::Measurement<T>;                                                                         \
   template class detail::Measurer<T>;                                                                            \
   template class detail::RowStatistics<T>;                                                                       \
   template class SiteStatistics<T>;                                                                              \
   template class detail::UnitEffects<T>;                                                                         \
-  template std::vector<double> choose_signs<T>(const detail::UnitEffects<T>& effects, Insertion& insertion);     \
-  template std::vector<double> choose_signs<T>(const std::vector<detail::UnitEffects<T>>& effects,               \
-                                               Insertion& insertion);                                            \
+  template std::vector<double> choose_signs<T>(                                                                  \
+      Context & ctx, const std::vector<detail::UnitEffects<T>>& effects, Insertion& insertion);                  \
   template class detail::UnitPath<T>;                                                                            \
   template class detail::SiteTaps<T>;                                                                            \
   template double visit_sites<T>(Context & ctx, nn::Layer<T> & network, const std::vector<Site<T>>& sites,       \

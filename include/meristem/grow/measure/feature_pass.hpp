@@ -1,8 +1,6 @@
 // Moments of what units of given fan-ins would put out, between two layers that read vectors.
 #pragma once
 
-#include <vector>
-
 #include <meristem/grow/measure/row_statistics.hpp>
 #include <meristem/grow/measure/unit_path.hpp>
 #include <meristem/grow/methods/method.hpp>
@@ -18,7 +16,7 @@ template <Real T>
 class FeaturePass {
  public:
   /// `fan_ins` (K, p) in the layout of Insertion.
-  FeaturePass(Context& ctx, const Site<T>& site, const std::vector<double>& fan_ins);
+  FeaturePass(Context& ctx, const Site<T>& site, const Tensor<double>& fan_ins);
 
   /// Adds one batch, as RowStatistics::update.
   void update(Context& ctx, View<const T> unit_input, View<const T> consumer_input, View<const T> goal);
@@ -26,7 +24,7 @@ class FeaturePass {
   [[nodiscard]] Moments<double> moments(Context& ctx) { return statistics_.gathered(ctx); }
 
  private:
-  static Insertion units_of(const Site<T>& site, const std::vector<double>& fan_ins);
+  static Insertion units_of(Context& ctx, const Site<T>& site, const Tensor<double>& fan_ins);
 
   UnitPath<T> path_;
   RowStatistics<T> statistics_;

@@ -1,15 +1,13 @@
 // Definitions of feature_pass.hpp.
 #pragma once
 
-#include <cstdint>
-
 #include <meristem/grow/measure/feature_pass.hpp>
 
 namespace meristem::grow {
 
 template <Real T>
-detail::FeaturePass<T>::FeaturePass(Context& ctx, const Site<T>& site, const std::vector<double>& fan_ins)
-    : path_(ctx, site, units_of(site, fan_ins)),
+detail::FeaturePass<T>::FeaturePass(Context& ctx, const Site<T>& site, const Tensor<double>& fan_ins)
+    : path_(ctx, site, units_of(ctx, site, fan_ins)),
       statistics_(ctx, path_.units(), false, site.consumer.in_features(), site.consumer.has_bias(),
                   site.consumer.out_features(), StatisticsOptions{.fisher = true, .consumer = false}) {}
 
@@ -21,11 +19,10 @@ void detail::FeaturePass<T>::update(Context& ctx, View<const T> unit_input, View
 }
 
 template <Real T>
-Insertion detail::FeaturePass<T>::units_of(const Site<T>& site, const std::vector<double>& fan_ins) {
-  Insertion units{.inputs = site.fan_in(), .outputs = site.fan_out()};
-  units.units = static_cast<std::int64_t>(fan_ins.size()) / units.inputs;
-  units.fan_in = fan_ins;
-  units.fan_out.assign(static_cast<std::size_t>(units.units * units.outputs), 0.0);
+Insertion detail::FeaturePass<T>::units_of(Context& ctx, const Site<T>& site, const Tensor<double>& fan_ins) {
+  Insertion units{.units = fan_ins.extent(0), .inputs = site.fan_in(), .outputs = site.fan_out()};
+  units.fan_in = clone(ctx, fan_ins);
+  units.fan_out = zeros<double>(ctx, {units.units, units.outputs});
   return units;
 }
 

@@ -19,19 +19,8 @@
 #include <meristem/grow/solve/shrinkage.hpp>
 #include <meristem/grow/units/insertion.hpp>
 #include <meristem/grow/units/site.hpp>
-#include <meristem/grow/units/stream_insertion.hpp>
 
 namespace meristem::grow::detail {
-
-/// Numbers of today's units of a site, in the layout of Insertion, with all taps.
-struct NumbersOfUnits {
-  std::vector<double> fan_in, fan_out;
-  NormChannels norm;
-};
-
-/// Reads them from the network.
-template <Real T>
-[[nodiscard]] NumbersOfUnits numbers_of_units(Context& ctx, const Site<T>& site);
 
 /// What was out of the ordinary in the move of today's weights.
 [[nodiscard]] inline std::string note_of_move(const BestMove<double>& move) {
@@ -154,7 +143,7 @@ class Measurement {
   void subtract_from_move(const Tensor<double>& explained, double factor);
 
   /// The taps of a fan-out overlap: A times ⟨N, A⟩ / Q(A) is the multiple of A that leaves least of the residual.
-  static double rescale(Insertion& insertion, double factor);
+  double rescale(Insertion& insertion, double factor) const;
 
   static double seconds_since(std::chrono::steady_clock::time_point start) {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -169,7 +158,7 @@ class Measurement {
   std::vector<std::optional<SiteStatistics<T>>> statistics_;  // of each reader
   std::vector<std::size_t> same_inputs_;                      // the first reader with the same S
   bool solved_ = false;
-  std::vector<double> feature_fan_ins_;
+  Tensor<double> feature_fan_ins_;
   std::optional<FeaturePass<T>> features_;
   std::vector<CandidatePass<T>> candidates_;  // of each reader, as those below
   std::vector<UnitEffects<T>> effects_, measured_;

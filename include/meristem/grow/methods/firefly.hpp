@@ -30,11 +30,11 @@ class Firefly final : public GrowthMethod {
 
   [[nodiscard]] int candidate_passes() const override { return options_.steps; }
 
-  void refine(Context&, const SiteMoments& site, const Gradients& gradients, int pass, Choice& choice) const override;
+  void refine(Context& ctx, const SiteMoments& site, const Gradients& gradients, int pass, Choice& choice) const override;
 
  private:
   /// Each row one step along its gradient, then back to its norm.
-  void turn(std::vector<double>& rows, const std::vector<double>& gradients, std::int64_t units) const;
+  void turn(Context& ctx, Tensor<double>& rows, const Tensor<double>& gradients) const;
 
   Options options_;
 };

@@ -29,7 +29,8 @@ class GradMax final : public GrowthMethod {
 
  private:
   /// Rows of norm √σ_k to rows of norm `norm`.
-  [[nodiscard]] static std::vector<double> unit_rows(std::vector<double> rows, const Triplets& found, double norm);
+  [[nodiscard]] static Tensor<double> unit_rows(Context& ctx, const Tensor<double>& rows, const Triplets& found,
+                                                double norm);
 
   Options options_;
 };

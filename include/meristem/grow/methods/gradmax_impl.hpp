@@ -17,14 +17,14 @@ MERISTEM_INLINE Choice GradMax::choose(Context& ctx, const SiteMoments& site) co
     return no_units(site.max_units == 0 ? "no unit added: max_units is 0"
                                         : "no unit added: M is zero, no gradient reaches a new unit");
   }
-  const double c = options_.norm > 0.0 ? options_.norm : fan_out_norm(site, UnitScale::copied, found.units);
-  std::vector<double> fan_out = unit_rows(to_host(ctx, found.right), found, c);
+  const double c = options_.norm > 0.0 ? options_.norm : fan_out_norm(ctx, site, UnitScale::copied, found.units);
+  Tensor<double> fan_out = unit_rows(ctx, found.right, found, c);
   Choice choice;
   if (site.relu) {
-    const double length = almost_zero * fan_in_norm(site, UnitScale::copied);
-    choice = almost_without_fan_in(found.units, unit_rows(to_host(ctx, found.left), found, length), std::move(fan_out));
+    const double length = almost_zero * fan_in_norm(ctx, site, UnitScale::copied);
+    choice = almost_without_fan_in(unit_rows(ctx, found.left, found, length), std::move(fan_out));
   } else {
-    choice = without_fan_in(site, found.units, std::move(fan_out));
+    choice = without_fan_in(ctx, site, std::move(fan_out));
   }
   choice.lambda = found.lambda;
   for (std::int64_t k = 0; k < found.units; ++k) {
@@ -35,12 +35,16 @@ MERISTEM_INLINE Choice GradMax::choose(Context& ctx, const SiteMoments& site) co
   return choice;
 }
 
-MERISTEM_INLINE std::vector<double> GradMax::unit_rows(std::vector<double> rows, const Triplets& found, double norm) {
-  const std::size_t units = static_cast<std::size_t>(found.units), columns = rows.size() / units;
-  for (std::size_t k = 0; k < units; ++k) {
-    for (std::size_t i = 0; i < columns; ++i) rows[k * columns + i] *= norm / std::sqrt(found.lambda[k]);
+MERISTEM_INLINE Tensor<double> GradMax::unit_rows(Context& ctx, const Tensor<double>& rows, const Triplets& found,
+                                                  double norm) {
+  std::vector<double> factors;
+  for (std::int64_t k = 0; k < found.units; ++k) {
+    factors.push_back(norm / std::sqrt(found.lambda[static_cast<std::size_t>(k)]));
   }
-  return rows;
+  Tensor<double> result(ctx, rows.shape());
+  const Tensor<double> there = from_host<double>(ctx, {found.units}, factors);
+  scaled_rows<double, double>(ctx, rows.view(), per_unit(there), result.view());
+  return result;
 }
 
 }  // namespace meristem::grow::detail

@@ -27,7 +27,8 @@ class Nest final : public GrowthMethod {
   [[nodiscard]] Choice choose(Context& ctx, const SiteMoments& site) const override;
 
  private:
-  [[nodiscard]] static std::vector<double> today(const SiteMoments& site, bool without_bias);
+  /// Of today's units, without biases.
+  [[nodiscard]] static std::vector<double> fan_ins(Context& ctx, const SiteMoments& site);
 
   /// Of the entries that are not zero; `otherwise` if there are none.
   [[nodiscard]] static double mean_size(const std::vector<double>& values, double otherwise);

@@ -34,36 +34,35 @@ MERISTEM_INLINE Choice Nest::choose(Context& ctx, const SiteMoments& site) const
   choice.search_amplitude = false;
   Insertion& insertion = choice.insertion;
   insertion.units = units;
-  insertion.fan_in.assign(static_cast<std::size_t>(units * site.inputs), 0.0);
-  insertion.fan_out.assign(static_cast<std::size_t>(units * columns), 0.0);
+  std::vector<double> fan_in(static_cast<std::size_t>(units * site.inputs), 0.0);
+  std::vector<double> fan_out(static_cast<std::size_t>(units * columns), 0.0);
   for (std::int64_t k = 0; k < units; ++k) {
     for (std::int64_t pair = 0; pair < options_.pairs; ++pair) {
       const std::int64_t at = order[static_cast<std::size_t>(k * options_.pairs + pair)];
       const double value = g[static_cast<std::size_t>(at)], root = std::sqrt(std::abs(value));
-      insertion.fan_in[static_cast<std::size_t>(k * site.inputs + at / columns)] += value > 0.0 ? root : -root;
-      insertion.fan_out[static_cast<std::size_t>(k * columns + at % columns)] += root;
+      fan_in[static_cast<std::size_t>(k * site.inputs + at / columns)] += value > 0.0 ? root : -root;
+      fan_out[static_cast<std::size_t>(k * columns + at % columns)] += root;
       choice.gain += value * value;
     }
   }
   for (std::int64_t i = 0; i < std::min<std::int64_t>(live, 1000); ++i) {
     choice.lambda.push_back(size(order[static_cast<std::size_t>(i)]));
   }
-  scale_to(insertion.fan_in, mean_size(today(site, true), std::sqrt(2.0 / static_cast<double>(features))));
+  scale_to(fan_in, mean_size(fan_ins(ctx, site), std::sqrt(2.0 / static_cast<double>(features))));
   const double kaiming = std::sqrt(2.0 / static_cast<double>(site.taps * (site.width + units)));
-  scale_to(insertion.fan_out, mean_size(site.fan_out, kaiming));
+  scale_to(fan_out, mean_size(to_host(ctx, site.today.fan_out), kaiming));
+  insertion.fan_in = from_host<double>(ctx, {units, site.inputs}, fan_in);
+  insertion.fan_out = from_host<double>(ctx, {units, columns}, fan_out);
   if (units < site.max_units) {
     choice.note = concat("asked for ", site.max_units, " units; M has no more than ", live, " entries to connect");
   }
   return choice;
 }
 
-MERISTEM_INLINE std::vector<double> Nest::today(const SiteMoments& site, bool without_bias) {
-  std::vector<double> result;
-  for (std::int64_t i = 0; i < site.width * site.inputs; ++i) {
-    if (without_bias && site.unit_bias && i % site.inputs == site.inputs - 1) continue;
-    result.push_back(site.fan_in[static_cast<std::size_t>(i)]);
-  }
-  return result;
+MERISTEM_INLINE std::vector<double> Nest::fan_ins(Context& ctx, const SiteMoments& site) {
+  std::vector<std::int64_t> features(static_cast<std::size_t>(features_of(site)));
+  std::iota(features.begin(), features.end(), 0);
+  return to_host(ctx, slices(ctx, site.today.fan_in, 1, features));
 }
 
 MERISTEM_INLINE double Nest::mean_size(const std::vector<double>& values, double otherwise) {

@@ -10,6 +10,7 @@
 #include <meristem/core/blas.hpp>
 #include <meristem/core/solver.hpp>
 #include <meristem/grow/methods/north.hpp>
+#include <meristem/kernels/elementwise.cuh>
 
 namespace meristem::grow {
 
@@ -57,35 +58,33 @@ MERISTEM_INLINE Choice North::choose(Context& ctx, const SiteMoments& site) cons
   const std::int64_t p = site.inputs;
   Tensor<double> basis(ctx, {0, p});
   if (site.width > 0) {
-    const Tensor<double> today = from_host<double>(ctx, {site.width, p}, site.fan_in);
-    basis = orthonormal(ctx, basis.view(), times_s(ctx, site, today.view()));
+    basis = orthonormal(ctx, basis.view(), times_s(ctx, site, site.today.fan_in.view()));
   }
   const Philox random = random_of(ctx, site, Draw::fan_in);
-  const double norm = fan_in_norm(site, options_.scale);
-  std::vector<double> fan_in;
+  const double norm = fan_in_norm(ctx, site, options_.scale);
+  Tensor<double> fan_in(ctx, {0, p});
   std::int64_t units = 0;
   for (; units < site.max_units && basis.extent(0) < p; ++units) {
     std::vector<double> draw;
     for (std::int64_t i = 0; i < p; ++i) draw.push_back(random.normal(static_cast<std::uint64_t>(units * p + i)));
-    const Tensor<double> unit = orthonormal(ctx, basis.view(), from_host<double>(ctx, {1, p}, draw));
+    Tensor<double> unit = orthonormal(ctx, basis.view(), from_host<double>(ctx, {1, p}, draw));
     if (unit.extent(0) == 0) break;
-    std::vector<double> row = to_host(ctx, unit);
-    const double length = norm_of(row.data(), features_of(site));
+    const View<const double> weights = std::as_const(unit).view().slice(1, 0, features_of(site));
+    const double length = to_host(ctx, row_lengths<double>(ctx, weights))[0];
     if (!(length > 0.0)) break;
-    for (const double value : row) fan_in.push_back(value * norm / length);
     const Tensor<double> seen = orthonormal(ctx, basis.view(), times_s(ctx, site, unit.view()));
+    kernels::scale<double>(ctx, norm, unit.view());
+    divide(ctx, length, unit.view());
+    fan_in = stacked(ctx, std::move(fan_in), unit);
     // An input that is always zero answers every pre-activation alike: nothing more to be orthogonal to.
     if (seen.extent(0) == 0) continue;
-    Tensor<double> wider(ctx, {basis.extent(0) + 1, p});
-    if (!basis.empty()) copy<double>(ctx, basis.view(), wider.view().slice(0, 0, basis.extent(0)));
-    copy<double>(ctx, seen.view(), wider.view().slice(0, basis.extent(0), basis.extent(0) + 1));
-    basis = std::move(wider);
+    basis = stacked(ctx, std::move(basis), seen);
   }
   if (units == 0) {
     return no_units(concat("no unit added: today's ", site.width, " units leave no direction of the ", p,
                            " inputs orthogonal to all of them"));
   }
-  Choice choice = without_fan_out(site, units, std::move(fan_in));
+  Choice choice = without_fan_out(ctx, site, std::move(fan_in));
   if (units < site.max_units) {
     choice.note = concat("asked for ", site.max_units, " units; only ", units, " can be orthogonal to the others");
   }

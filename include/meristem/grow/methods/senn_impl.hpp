@@ -23,14 +23,9 @@ MERISTEM_INLINE Choice Senn::choose(Context& ctx, const SiteMoments& site) const
     none.threshold = found.threshold;
     return none;
   }
-  std::vector<double> fan_in = std::move(found.insertion.fan_in);
-  const double norm = fan_in_norm(site, options_.scale);
-  for (std::int64_t k = 0; k < score.units; ++k) {
-    double* row = fan_in.data() + k * site.inputs;
-    const double length = norm_of(row, features_of(site));
-    for (std::int64_t i = 0; i < site.inputs; ++i) row[i] *= length > 0.0 ? norm / length : 1.0;
-  }
-  Choice choice = without_fan_out(site, score.units, std::move(fan_in));
+  Tensor<double> fan_in = std::move(found.insertion.fan_in);
+  scale_rows_to(ctx, fan_in_norm(ctx, site, options_.scale), features_of(site), 1.0, fan_in);
+  Choice choice = without_fan_out(ctx, site, std::move(fan_in));
   choice.lambda = std::move(found.lambda);
   choice.threshold = found.threshold;
   choice.gain = found.gain;

@@ -54,7 +54,7 @@ MERISTEM_INLINE Choice Tiny::choose(Context& ctx, const SiteMoments& site) const
     const Units<double> edge = problem.units(inputs, site.noise, 1, 0.0);
     choice.threshold = edge.lambda.empty() ? 0.0 : site.significance * 1.1 * edge.lambda.front();
   }
-  const Units<double> units = problem.units(inputs, site.n, site.max_units, choice.threshold);
+  Units<double> units = problem.units(inputs, site.n, site.max_units, choice.threshold);
   choice.lambda = units.lambda;
   choice.ridge_used = units.ridge_used;
   for (std::int64_t k = 0; k < units.units; ++k) {
@@ -70,7 +70,7 @@ MERISTEM_INLINE Choice Tiny::choose(Context& ctx, const SiteMoments& site) const
         ", ", site.moments.samples, " samples)");
   }
   choice.rescale = true;
-  if (options_.fisher) choice.output_metric = to_host(ctx, damped_fisher(ctx, site));
+  if (options_.fisher) choice.output_metric = damped_fisher(ctx, site);
   Tensor<double> move = problem.move();
   if (problem.joint() && site.move_weights) {
     // Between vectors P is at hand, and what the units do within the span of today's weights with it.
@@ -87,18 +87,18 @@ MERISTEM_INLINE Choice Tiny::choose(Context& ctx, const SiteMoments& site) const
   choice.insertion.units = units.units;
   if (units.units == 0) return choice;
   note_rank(site, choice);
-  choice.insertion.fan_in = to_host(ctx, units.fan_in);
-  choice.insertion.fan_out = to_host(ctx, units.fan_out);
-  if (site.move_weights) choice.insertion.move = to_host(ctx, move);
   if (!site.spatial && !site.moments.m.empty()) {
     Tensor<double> seen(ctx, {units.units, site.outputs});
     gemm(ctx, Transpose::no, Transpose::no, 1, units.fan_in.view(), site.moments.m.view(), 0, seen.view());
     choice.first_order_gain = inner_product<double, double>(ctx, seen.view(), units.fan_out.view());
   }
+  choice.insertion.fan_in = std::move(units.fan_in);
+  choice.insertion.fan_out = std::move(units.fan_out);
+  if (site.move_weights) choice.insertion.move = std::move(move);
   return choice;
 }
 
-MERISTEM_INLINE std::vector<double> Tiny::features(Context& ctx, const SiteMoments& site, const Choice& choice) const {
+MERISTEM_INLINE Tensor<double> Tiny::features(Context& ctx, const SiteMoments& site, const Choice& choice) const {
   if (!options_.features || options_.fisher || choice.insertion.units >= site.max_units || site.max_units == unlimited)
     return {};
   return feature_fan_ins(ctx, site, choice.insertion);
