@@ -23,9 +23,10 @@ namespace meristem::grow {
                                            optim::Optimizer<T>& optimizer);                                          \
   template class detail::StagedEdit<T>;                                                                              \
   template void apply<T>(Context & ctx, const Edit<T>& edit, nn::Layer<T>& network, optim::Optimizer<T>* optimizer); \
-  template Tensor<double> balanced_split<T>(Context & ctx, const Site<T>& site, const Insertion& insertion,     \
-                                                 double gamma);                                                      \
-  template void follow_inputs<T>(Context & ctx, const Site<T>& site, const std::vector<std::int64_t>& map, Insertion& insertion);   \
+  template Tensor<double> balanced_split<T>(Context & ctx, const Site<T>& site, const Insertion& insertion,          \
+                                            double gamma);                                                           \
+  template void follow_inputs<T>(Context & ctx, const Site<T>& site, const std::vector<std::int64_t>& map,           \
+                                 Insertion& insertion);                                                              \
   template void follow_outputs<T>(Context & ctx, const Site<T>& site, const nn::Layer<T>* consumer,                  \
                                   std::int64_t added, Insertion& insertion);                                         \
   template Edit<T> make_edit<T>(Context & ctx, const Site<T>& site, const Insertion& insertion, double gamma);       \

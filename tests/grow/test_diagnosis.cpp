@@ -60,7 +60,8 @@ TEST_CASE("diagnosis: norms, gradients and dead units by growth stage, for every
     } else {
       for (std::size_t k = 1; k <= 2; ++k) insertion.fan_in[k * static_cast<std::size_t>(insertion.inputs) - 1] = -1e3;
     }
-    ms::grow::apply<double>(ctx, ms::grow::make_edit<double>(ctx, site, support::on_device(ctx, insertion), 1.0), problem.net, &sgd);
+    ms::grow::apply<double>(ctx, ms::grow::make_edit<double>(ctx, site, support::on_device(ctx, insertion), 1.0),
+                            problem.net, &sgd);
     ms::train::step<double>(ctx, problem.net, batch, sgd, problem.criterion);
 
     const auto found = ms::grow::diagnose<double>(ctx, problem.net, sgd, {site}, batch, problem.criterion);

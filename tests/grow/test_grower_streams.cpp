@@ -336,7 +336,8 @@ TEST_CASE("grower of streams: a channel costs the rows of all sources and the we
       }
       units.fan_in.assign(static_cast<std::size_t>(units.inputs), 1.0);
       units.fan_out.assign(static_cast<std::size_t>(units.outputs), 1.0);
-      ms::grow::apply<float>(t.ctx, ms::grow::make_edit(t.ctx, site, support::on_device(t.ctx, units), 1.0), t.net, &t.sgd);
+      ms::grow::apply<float>(t.ctx, ms::grow::make_edit(t.ctx, site, support::on_device(t.ctx, units), 1.0), t.net,
+                             &t.sgd);
       CHECK(ms::nn::parameter_count(t.net) - parameters == cost.parameters);
       CHECK(t.net.multiply_adds({1, 8, 8, 2}) - work == cost.multiply_adds);
       t.check_whole();

@@ -19,11 +19,11 @@
 namespace grow_insertion_test {
 
 namespace ms = meristem;
-using support::HostInsertion;
-using support::on_device;
 using support::contains;
+using support::HostInsertion;
 using support::MapJoint;
 using support::message_of;
+using support::on_device;
 
 namespace {
 
@@ -81,7 +81,8 @@ std::vector<std::vector<T>> everything(ms::Context& ctx, ms::nn::Layer<T>& net, 
 }
 
 /// The consumer's weight after growth, (q, places, width + units), and its bias.
-void check_consumer(Place& place, const HostInsertion& insertion, const Values& before, const Values& bias, double gamma) {
+void check_consumer(Place& place, const HostInsertion& insertion, const Values& before, const Values& bias,
+                    double gamma) {
   const MapJoint& joint = place.joint;
   const std::int64_t places = joint.consumer().kernel.size(), w = joint.width, k = insertion.units, q = joint.out;
   const ms::Window window = joint.consumer();
@@ -123,7 +124,8 @@ void check_inserted(const MapJoint& joint, const HostInsertion& insertion, doubl
     for (double v : place.host(b.value)) norm_before.push_back(v);
   });
 
-  ms::grow::apply<double>(place.ctx, ms::grow::make_edit(place.ctx, site, on_device(place.ctx, insertion), gamma), place.net);
+  ms::grow::apply<double>(place.ctx, ms::grow::make_edit(place.ctx, site, on_device(place.ctx, insertion), gamma),
+                          place.net);
 
   const std::int64_t w = joint.width, k = insertion.units, features = joint.first.kernel.size() * joint.in;
   CHECK(site.width() == w + k);
@@ -240,8 +242,10 @@ TEST_CASE("insertion: a split moves the scale of a unit from one side to the oth
     HostInsertion split = units;
     split.split = {0.25, 3.0, 40.0};
     constexpr double gamma = 0.09;
-    ms::grow::apply(even.ctx, ms::grow::make_edit<double>(even.ctx, even.site, on_device(even.ctx, units), gamma), even.net);
-    ms::grow::apply(other.ctx, ms::grow::make_edit<double>(other.ctx, other.site, on_device(other.ctx, split), gamma), other.net);
+    ms::grow::apply(even.ctx, ms::grow::make_edit<double>(even.ctx, even.site, on_device(even.ctx, units), gamma),
+                    even.net);
+    ms::grow::apply(other.ctx, ms::grow::make_edit<double>(other.ctx, other.site, on_device(other.ctx, split), gamma),
+                    other.net);
     // The last axis of the consumer ends with the units, place by place.
     const Values a = even.host(even.site.consumer.weight().value), b = other.host(other.site.consumer.weight().value);
     const auto width = static_cast<std::size_t>(even.site.width());
@@ -279,7 +283,8 @@ TEST_CASE("insertion: the balanced split gives new channels the weight of today'
     const double expected = today.empty() ? 1.0 : std::sqrt(squares);
     units.variance[2] = 0.0;  // no scale to bring it to
     for (const double gamma : {1e-6, 0.5, 300.0}) {
-      units.split = place.host(ms::grow::balanced_split<double>(place.ctx, place.site, on_device(place.ctx, units), gamma));
+      units.split =
+          place.host(ms::grow::balanced_split<double>(place.ctx, place.site, on_device(place.ctx, units), gamma));
       REQUIRE(units.split.size() == 3);
       CHECK(units.split[2] == 1.0);
       for (std::size_t k = 0; k < 2; ++k) {
@@ -295,8 +300,9 @@ TEST_CASE("insertion: at amplitude 0 nothing is read from the units, and the mov
   const auto x = ms::from_host<double>(place.ctx, joint.unit_shape(3),
                                        support::normal_values<double>(joint.unit_shape(3).size(), 1));
   const Values before = ms::to_host(place.ctx, place.net.forward(place.ctx, x, {}).output);
-  ms::grow::apply<double>(place.ctx, ms::grow::make_edit(place.ctx, place.site, on_device(place.ctx, random_insertion(joint, 2)), 0.0),
-                          place.net);
+  ms::grow::apply<double>(
+      place.ctx, ms::grow::make_edit(place.ctx, place.site, on_device(place.ctx, random_insertion(joint, 2)), 0.0),
+      place.net);
   support::check_close(ms::to_host(place.ctx, place.net.forward(place.ctx, x, {}).output), before, 1e-13);
 }
 
@@ -307,7 +313,8 @@ TEST_CASE("insertion: amplitudes below 0 and numbers that are not finite are tol
   const auto refused = [&](auto&& change, double gamma = 0.1) {
     HostInsertion insertion = random_insertion(place.joint, 2);
     change(insertion);
-    return message_of<ms::ArgumentError>([&] { (void)ms::grow::make_edit(place.ctx, place.site, on_device(place.ctx, insertion), gamma); });
+    return message_of<ms::ArgumentError>(
+        [&] { (void)ms::grow::make_edit(place.ctx, place.site, on_device(place.ctx, insertion), gamma); });
   };
   const auto nothing = [](HostInsertion&) {};
   constexpr double nan = std::numeric_limits<double>::quiet_NaN(), infinity = std::numeric_limits<double>::infinity();
@@ -336,7 +343,8 @@ TEST_CASE("insertion: what does not fit the site is told by name and sizes") {
   const auto refused = [](Place& place, auto&& change) {
     HostInsertion insertion = random_insertion(place.joint, 2);
     change(insertion);
-    return message_of<ms::ShapeError>([&] { (void)ms::grow::make_edit(place.ctx, place.site, on_device(place.ctx, insertion), 0.1); });
+    return message_of<ms::ShapeError>(
+        [&] { (void)ms::grow::make_edit(place.ctx, place.site, on_device(place.ctx, insertion), 0.1); });
   };
   CHECK(
       refused(conv, [](HostInsertion& i) { i.inputs = 18; }) ==
@@ -396,7 +404,8 @@ TEST_CASE("insertion: units follow a producer that got more inputs") {
       const auto outputs = [&] { return ms::to_host(ctx, net.forward(ctx, x, {}).output); };
       Values alone;
       {
-        ms::grow::detail::StagedEdit<double> staged(ctx, ms::grow::make_edit(ctx, sites[1], on_device(ctx, second), 1.0), net);
+        ms::grow::detail::StagedEdit<double> staged(
+            ctx, ms::grow::make_edit(ctx, sites[1], on_device(ctx, second), 1.0), net);
         staged.swap();
         alone = outputs();
         staged.swap();

@@ -445,12 +445,10 @@ TEST_CASE("north: the trigger counts directions of the activations") {
   CHECK(ms::grow::effective_dimension(problem.ctx, site, std::sqrt(values[1] * values[2])) ==
         doctest::Approx(2.0 / 3.0));
   CHECK(ms::grow::effective_dimension(problem.ctx, site, 2 * values[0]) == 0.0);
-  CHECK(contains(problem
-                     .propose(problem.site, 2,
-                              method_options(std::make_shared<const ms::grow::detail::North>(
-                                  ms::grow::detail::North::Options{.least_dimension = 1.0, .epsilon = 10.0})))
-                     .report.note,
-                 "the effective dimension of the layer is 0, less than 1"));
+  CHECK(
+      contains(problem.propose(problem.site, 2, method_options(ms::grow::north(1.0, ms::grow::UnitScale::copied, 10.0)))
+                   .report.note,
+               "the effective dimension of the layer is 0, less than 1"));
 }
 
 TEST_CASE("north: the effective dimension of maps counts directions over all that an output reads") {

@@ -205,7 +205,8 @@ TEST_CASE("streams of maps: S is the mean over readers, N stands side by side, e
       for (std::size_t k = 0; k < 2; ++k) CHECK(std::abs(report.lambda[k] - lambda[k]) <= 1e-9 * lambda[0]);
       CHECK(std::abs(report.goal_norm2 - goal_norm2) <= 1e-10 * goal_norm2);
       CHECK(std::abs(report.bottleneck - left) <= 1e-9 * goal_norm2);
-      support::check_close(ms::to_host(problem.ctx, proposals[at].insertion.move), moves, 1e-8 * support::scale_of(moves), "moves");
+      support::check_close(ms::to_host(problem.ctx, proposals[at].insertion.move), moves,
+                           1e-8 * support::scale_of(moves), "moves");
     }
   }
 }

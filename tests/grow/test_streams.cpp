@@ -721,8 +721,10 @@ TEST_CASE("streams: methods and sizes that do not fit are refused") {
     return std::string();
   };
   CHECK(refused([](auto&) {}).empty());
-  CHECK(contains(refused([](auto& units) { units.outputs = 1; }), "and fan-out 1 do not fit a site with fan-in 6 and fan-out 5, that of all its readers"));
-  CHECK(contains(refused([](auto& units) { units.inputs = 1; }), "units with fan-in 1 and fan-out 5 do not fit a site with fan-in 6"));
+  CHECK(contains(refused([](auto& units) { units.outputs = 1; }),
+                 "and fan-out 1 do not fit a site with fan-in 6 and fan-out 5, that of all its readers"));
+  CHECK(contains(refused([](auto& units) { units.inputs = 1; }),
+                 "units with fan-in 1 and fan-out 5 do not fit a site with fan-in 6"));
   CHECK(contains(refused([](auto& units) { units.move.pop_back(); }), "numbers in move; it needs 25"));
   CHECK(contains(refused([](auto& units) { units.rider_rows.resize(3); }), "have 3 riders with rows; it needs 1"));
   CHECK(contains(refused([](auto& units) { units.rider_rows = {{1.0}}; }), "have 1 numbers for a rider; it needs 8"));

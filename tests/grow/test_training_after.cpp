@@ -155,7 +155,8 @@ Trajectory train(Net (*build)(ms::Context&), const std::string& name, bool adam,
       }
       if (added == Added::at_zero) insertion.fan_out.assign(insertion.fan_out.size(), 0.7);
       const double gamma = added == Added::at_zero ? 0.0 : 1.0;
-      ms::grow::apply(ctx, ms::grow::make_edit<double>(ctx, site, support::on_device(ctx, insertion), gamma), net, optimizer.get());
+      ms::grow::apply(ctx, ms::grow::make_edit<double>(ctx, site, support::on_device(ctx, insertion), gamma), net,
+                      optimizer.get());
       std::vector<ms::nn::ParameterId> after;
       net.visit_parameters([&](ms::nn::Parameter<double>& parameter) { after.push_back(parameter.id); });
       CHECK(ids == after);

@@ -18,11 +18,11 @@
 namespace grow_unit_effects_test {
 
 namespace ms = meristem;
-using support::HostInsertion;
-using support::on_device;
 using ms::grow::detail::UnitEffects;
 using ms::nn::Activation;
+using support::HostInsertion;
 using support::MapJoint;
+using support::on_device;
 using support::PlainMaps;
 using support::Pooling;
 
@@ -34,7 +34,8 @@ struct Effects {
 };
 
 /// α_kᵀ[b 1] at every hidden position of a sample, as a map (y, x).
-std::vector<double> pre_activation(const PlainMaps& plain, const HostInsertion& insertion, std::int64_t k, std::int64_t i) {
+std::vector<double> pre_activation(const PlainMaps& plain, const HostInsertion& insertion, std::int64_t k,
+                                   std::int64_t i) {
   const ms::Extent2 hidden = plain.joint().hidden();
   std::vector<double> map;
   for (std::int64_t y = 0; y < hidden.y; ++y) {
@@ -330,8 +331,9 @@ TEST_CASE("unit effects: units that do not fit the site are refused") {
   const auto site = ms::grow::find_sites<double>(net).front();
   HostInsertion units = random_units(joint, 2, false);
   units.fan_in.pop_back();
-  CHECK(support::contains(support::message_of<ms::ShapeError>([&] { UnitEffects<double>(ctx, site, on_device(ctx, units)); }),
-                          "site a: 2 units have "));
+  CHECK(support::contains(
+      support::message_of<ms::ShapeError>([&] { UnitEffects<double>(ctx, site, on_device(ctx, units)); }),
+      "site a: 2 units have "));
 }
 
 TEST_CASE("unit effects: the amplitude of several taps leaves least of the residual") {
@@ -357,7 +359,8 @@ TEST_CASE("unit effects: the amplitude of several taps leaves least of the resid
     const PlainMaps plain(joint, 48, x, z, v);
     support::Dense best(joint.out, joint.d());
     best.values = ms::to_host(problem.ctx, proposal.insertion.move);
-    const auto residual = plain.residual(best), move = move_of(plain, support::on_host(problem.ctx, proposal.insertion));
+    const auto residual = plain.residual(best),
+               move = move_of(plain, support::on_host(problem.ctx, proposal.insertion));
     const auto left = [&](double c) {
       std::vector<double> difference = residual;
       for (std::size_t i = 0; i < move.size(); ++i) difference[i] -= c * move[i];

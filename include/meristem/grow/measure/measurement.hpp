@@ -9,7 +9,7 @@
 #include <vector>
 
 #include <meristem/grow/measure/candidate_gradients.hpp>
-#include <meristem/grow/measure/feature_pass.hpp>
+#include <meristem/grow/measure/row_statistics.hpp>
 #include <meristem/grow/measure/side_by_side.hpp>
 #include <meristem/grow/measure/site_statistics.hpp>
 #include <meristem/grow/measure/unit_effects.hpp>
@@ -111,6 +111,9 @@ class Measurement {
 
   void prepare_pass(Context& ctx);
 
+  /// Where the method has features to try, makes ready for the pass that gathers their moments.
+  void prepare_features(Context& ctx);
+
   /// Lets the method choose once the statistics are complete.
   void solve(Context& ctx, Tensor<double>* covariance);
 
@@ -158,8 +161,10 @@ class Measurement {
   std::vector<std::optional<SiteStatistics<T>>> statistics_;  // of each reader
   std::vector<std::size_t> same_inputs_;                      // the first reader with the same S
   bool solved_ = false;
-  Tensor<double> feature_fan_ins_;
-  std::optional<FeaturePass<T>> features_;
+  // Units that may join between vectors, and the moments of what they put out.
+  Insertion features_;
+  std::optional<UnitPath<T>> feature_path_;
+  std::optional<RowStatistics<T>> feature_moments_;
   std::vector<CandidatePass<T>> candidates_;  // of each reader, as those below
   std::vector<UnitEffects<T>> effects_, measured_;
   SiteMoments moments_;

@@ -30,7 +30,7 @@ Measurement<T>::Measurement(Context& ctx, const Site<T>& site, const Measurement
 
 template <Real T>
 auto Measurement<T>::wants() const noexcept -> Batches {
-  if (features_ || !candidates_.empty() || !effects_.empty()) return Batches::all;
+  if (feature_path_ || !candidates_.empty() || !effects_.empty()) return Batches::all;
   if (solved_) return Batches::none;
   const bool reads = needs_.inputs || needs_.consumer || needs_.goal || needs_.fisher;
   return reads ? Batches::all : Batches::one;
@@ -42,7 +42,10 @@ void Measurement<T>::update(Context& ctx, View<const T> unit_input, View<const T
   if (wants() == Batches::none) {
     throw ArgumentError(concat("site ", site_.name, ": the measurement is complete; no further pass is wanted"));
   }
-  if (features_) return features_->update(ctx, unit_input, consumer_input, goal);
+  if (feature_path_) {
+    const Tensor<T> outputs = feature_path_->through(ctx, feature_path_->pre_activation(ctx, unit_input), T(1));
+    return feature_moments_->update(ctx, outputs, consumer_input, goal);
+  }
   if (!candidates_.empty()) return candidates_[reader].update(ctx, unit_input, goal);
   if (!effects_.empty()) return effects_[reader].update(ctx, unit_input, goal, consumer_input);
   std::optional<SiteStatistics<T>>& statistics = statistics_[reader];
@@ -82,9 +85,10 @@ bool Measurement<T>::wants_statistics() const {
 template <Real T>
 void Measurement<T>::finish_pass(Context& ctx, Tensor<double>* covariance) {
   const auto start = std::chrono::steady_clock::now();
-  if (features_) {
-    options_.method->add_features(ctx, moments_, feature_fan_ins_, features_->moments(ctx), choice_);
-    features_.reset();
+  if (feature_path_) {
+    options_.method->add_features(ctx, moments_, features_.fan_in, feature_moments_->gathered(ctx), choice_);
+    feature_path_.reset();
+    feature_moments_.reset();
     complete(choice_.insertion);
     prepare_pass(ctx);
   } else if (!candidates_.empty()) {
@@ -206,7 +210,7 @@ bool Measurement<T>::wants_means() const {
 template <Real T>
 void Measurement<T>::prepare_pass(Context& ctx) {
   candidates_.clear();
-  if (choice_.insertion.units == 0 || features_) return;
+  if (choice_.insertion.units == 0 || feature_path_) return;
   if (pass_ < passes_) {
     for (std::size_t i = 0; i < site_.readers(); ++i) candidates_.emplace_back(ctx, site_, choice_.insertion, i);
   } else if (wants_slope() || choice_.companion || wants_means()) {
@@ -276,11 +280,21 @@ void Measurement<T>::solve(Context& ctx, Tensor<double>* covariance) {
   complete(choice_.insertion);
   passes_ = choice_.insertion.units > 0 ? options_.method->candidate_passes() + 1 : 0;
   if (options_.method->candidate_passes() == 0) passes_ = 0;
-  if (!site_.tied() && !moments_.spatial && moments_.relu && !site_.producer.norm() && needs_.residual) {
-    feature_fan_ins_ = options_.method->features(ctx, moments_, choice_);
-    if (!feature_fan_ins_.empty()) features_.emplace(ctx, site_, feature_fan_ins_);
-  }
+  prepare_features(ctx);
   prepare_pass(ctx);
+}
+
+template <Real T>
+void Measurement<T>::prepare_features(Context& ctx) {
+  if (site_.tied() || moments_.spatial || !moments_.relu || site_.producer.norm() || !needs_.residual) return;
+  features_ = {.inputs = moments_.inputs, .outputs = moments_.outputs};
+  features_.fan_in = options_.method->features(ctx, moments_, choice_);
+  if (features_.fan_in.empty()) return;
+  features_.units = features_.fan_in.extent(0);
+  features_.fan_out = zeros<double>(ctx, {features_.units, features_.outputs});
+  feature_path_.emplace(ctx, site_, features_);
+  feature_moments_.emplace(ctx, features_.units, false, site_.consumer.in_features(), site_.consumer.has_bias(),
+                           features_.outputs, StatisticsOptions{.fisher = true, .consumer = false});
 }
 
 template <Real T>

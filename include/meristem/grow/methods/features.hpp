@@ -53,8 +53,8 @@ struct PickedFeatures {
 /// Adds to a choice the features that are significant, until it has as many units as were asked for. `fan_ins` are
 /// those of `features`, the found units' with either sign first. A feature is significant if it explains more than
 /// `feature_noise`.
-void add_features(Context& ctx, const SiteMoments& site, const Tensor<double>& fan_ins,
-                  const Moments<double>& features, Choice& choice);
+void add_features(Context& ctx, const SiteMoments& site, const Tensor<double>& fan_ins, const Moments<double>& features,
+                  Choice& choice);
 
 }  // namespace detail
 

@@ -183,7 +183,8 @@ struct SubtractProducts {
 MERISTEM_INLINE void add_features(Context& ctx, const SiteMoments& site, const Tensor<double>& fan_ins,
                                   const Moments<double>& features, Choice& choice) {
   const auto q = static_cast<std::size_t>(site.outputs);
-  const std::size_t count = static_cast<std::size_t>(fan_ins.extent(0)), taken = 2 * static_cast<std::size_t>(choice.insertion.units);
+  const std::size_t count = static_cast<std::size_t>(fan_ins.extent(0)),
+                    taken = 2 * static_cast<std::size_t>(choice.insertion.units);
   // What today's weights make of the features: P S1⁺.
   std::vector<double> c = to_host(ctx, features.s);
   Tensor<double> made;
@@ -228,8 +229,8 @@ MERISTEM_INLINE void add_features(Context& ctx, const SiteMoments& site, const T
     scales.push_back(squares > 0.0 ? std::sqrt(std::sqrt(squares)) : 1.0);
     for (std::size_t o = 0; o < q; ++o) fan_out[s * q + o] /= scales.back();
   }
-  insertion.fan_in = stacked(ctx, std::move(insertion.fan_in),
-                             gathered<double, double>(ctx, fan_ins.view(), picked.which, scales));
+  insertion.fan_in =
+      stacked(ctx, std::move(insertion.fan_in), gathered<double, double>(ctx, fan_ins.view(), picked.which, scales));
   insertion.fan_out =
       stacked(ctx, std::move(insertion.fan_out), from_host<double>(ctx, {added, site.outputs}, fan_out));
   insertion.units += added;

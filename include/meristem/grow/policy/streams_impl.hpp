@@ -24,9 +24,9 @@ std::vector<Tensor<double>> draw_rider_rows(Context& ctx, const Site<T>& site, s
     const auto view = [](const Tensor<T>& tensor) { return tensor.view(); };
     today.today.fan_in = detail::fan_ins_of<T>(ctx, view(rider.weight().value),
                                                today.unit_bias ? view(rider.bias().value) : View<const T>());
-    result.back() = detail::random_rows(ctx, detail::random_of(ctx, today, detail::Draw::fan_in), units,
-                                        detail::features_of(today), detail::fan_in_norm(ctx, today, UnitScale::copied),
-                                        today.unit_bias);
+    result.back() =
+        detail::random_rows(ctx, detail::random_of(ctx, today, detail::Draw::fan_in), units, detail::features_of(today),
+                            detail::fan_in_norm(ctx, today, UnitScale::copied), today.unit_bias);
   }
   return result;
 }

@@ -12,8 +12,8 @@
 namespace meristem::grow {
 
 /// New units and the move of today's weights that goes with them, in the memory of the Context, before their amplitude
-/// is chosen. Of a stream with readers t, `taps` is 1, `outputs` is Σ taps_t q_t, and a fan-out is those of all readers,
-/// each taps_t × q_t, one after the other, as are the moves of all readers, each q_t × d_t.
+/// is chosen. Of a stream with readers t, `taps` is 1, `outputs` is Σ taps_t q_t, and a fan-out is those of all
+/// readers, each taps_t × q_t, one after the other, as are the moves of all readers, each q_t × d_t.
 struct Insertion {
   std::int64_t units = 0;
   std::int64_t inputs = 0;           ///< p: numbers per unit in `fan_in`, the bias last if there is one

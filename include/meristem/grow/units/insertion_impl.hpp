@@ -171,7 +171,9 @@ Tensor<double> balanced_split(Context& ctx, const Site<T>& site, const Insertion
   std::vector<nn::BatchNorm<T>*> norms = site.input_norms();
   if (norms.empty()) norms.push_back(site.producer.norm());
   Tensor<double> today(ctx, {std::ssize(norms)}), split(ctx, {insertion.variance.size(), std::ssize(norms)});
-  for (std::size_t j = 0; j < norms.size(); ++j) detail::weight_scale(ctx, *norms[j], today.view().slice(0, static_cast<std::int64_t>(j), static_cast<std::int64_t>(j) + 1));
+  for (std::size_t j = 0; j < norms.size(); ++j)
+    detail::weight_scale(ctx, *norms[j],
+                         today.view().slice(0, static_cast<std::int64_t>(j), static_cast<std::int64_t>(j) + 1));
   if (split.empty()) return {};
   for_each(ctx, split.extent(0), split.extent(1),
            detail::BalancedSplit{today.data(), insertion.variance.data(), gamma, split.view()});
@@ -234,8 +236,7 @@ void follow_outputs(Context& ctx, const Site<T>& site, const nn::Layer<T>* consu
   }
   Tensor<double> fan_out(ctx, {insertion.units, std::ssize(columns)}), today;
   if (!insertion.copies.empty()) {
-    const Tensor<double> copied =
-        detail::slices(ctx, detail::numbers_of_units(ctx, site).fan_out, 0, insertion.copies);
+    const Tensor<double> copied = detail::slices(ctx, detail::numbers_of_units(ctx, site).fan_out, 0, insertion.copies);
     today = detail::slices(ctx, copied, 1, fresh);
     if (!insertion.fan_out_factor.empty()) {
       const Tensor<double> factors = detail::slices(ctx, insertion.fan_out_factor, 0, insertion.copies);
@@ -248,8 +249,8 @@ void follow_outputs(Context& ctx, const Site<T>& site, const nn::Layer<T>* consu
   insertion.outputs = outputs;
   if (insertion.move.empty()) return;
   const std::int64_t d = site.tied() ? std::ssize(rows) : site.consumer_inputs();
-  insertion.move = detail::slices(ctx, std::move(insertion.move).reshape({number}), 0, rows)
-                       .reshape({std::ssize(rows) / d, d});
+  insertion.move =
+      detail::slices(ctx, std::move(insertion.move).reshape({number}), 0, rows).reshape({std::ssize(rows) / d, d});
 }
 
 }  // namespace meristem::grow

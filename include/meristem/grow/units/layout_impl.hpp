@@ -29,7 +29,7 @@ FanOutPlaces fan_out_places(const Reader<T>& reader, std::int64_t taps, std::int
 
 template <Real T>
 Tensor<double> fan_ins_of(Context& ctx, View<const T> rows, View<const T> biases) {
-  const std::int64_t n = rows.extent(0), features = n > 0 ? rows.size() / n : 0;
+  const std::int64_t n = rows.extent(0), features = rows.shape().with(0, 1).size();
   const bool bias = biases.rank() > 0;
   Tensor<double> result(ctx, {n, features + (bias ? 1 : 0)});
   scaled_rows<double, T>(ctx, rows.reshape({n, features}), {}, result.view().slice(1, 0, features));
@@ -88,8 +88,10 @@ NumbersOfUnits numbers_of_units(Context& ctx, const Site<T>& site) {
     const std::int64_t own = columns_of(i), q = site.reader(i).consumer.out_features();
     if (own == 0) continue;
     for_each(ctx, width, own,
-             GatherFanOut<T>{site.reader(i).consumer.weight().value.data(), {own / q, q, own / q, 0, width},
-                             result.fan_out.view().slice(1, at, at + own), false});
+             GatherFanOut<T>{site.reader(i).consumer.weight().value.data(),
+                             {own / q, q, own / q, 0, width},
+                             result.fan_out.view().slice(1, at, at + own),
+                             false});
     at += own;
   }
   if (const nn::BatchNorm<T>* const norm = site.producer.norm()) {

@@ -55,7 +55,8 @@ struct ChannelsOfUnits {
     const double s = scale(k), spread = s * s * variance[k];
     means[k] = static_cast<T>(given_mean ? given_mean[k] : s * mean[k]);
     variances[k] = static_cast<T>(spread);
-    weights[k] = static_cast<T>(factor(k) * (given_weight ? given_weight[k] : part(k) / s * std::sqrt(spread + epsilon)));
+    weights[k] =
+        static_cast<T>(factor(k) * (given_weight ? given_weight[k] : part(k) / s * std::sqrt(spread + epsilon)));
     shifts[k] = static_cast<T>(factor(k) * (given_shift ? given_shift[k] : part(k) * mean[k]));
   }
 };
@@ -92,18 +93,18 @@ void require_numbers(Context& ctx, const Site<T>& site, const Insertion& inserti
   if (!(gamma >= 0.0 && std::isfinite(gamma))) {
     throw ArgumentError(concat("site ", site.name, ": the amplitude is ", gamma, "; it must be 0 or more, and finite"));
   }
-  std::vector<std::pair<const char*, const Tensor<double>*>> all = {
-      {"fan_in", &insertion.fan_in},
-      {"fan_out", &insertion.fan_out},
-      {"move", &insertion.move},
-      {"mean", &insertion.mean},
-      {"norm_weight", &insertion.norm_weight},
-      {"norm_shift", &insertion.norm_shift},
-      {"fan_out_factor", &insertion.fan_out_factor},
-      {"fan_in_factor", &insertion.fan_in_factor}};
+  std::vector<std::pair<const char*, const Tensor<double>*>> all = {{"fan_in", &insertion.fan_in},
+                                                                    {"fan_out", &insertion.fan_out},
+                                                                    {"move", &insertion.move},
+                                                                    {"mean", &insertion.mean},
+                                                                    {"norm_weight", &insertion.norm_weight},
+                                                                    {"norm_shift", &insertion.norm_shift},
+                                                                    {"fan_out_factor", &insertion.fan_out_factor},
+                                                                    {"fan_in_factor", &insertion.fan_in_factor}};
   for (const Tensor<double>& rows : insertion.rider_rows) all.emplace_back("rider_rows", &rows);
   const auto refuse = [&](const char* name, std::size_t at, double value, const char* range) {
-    throw ArgumentError(concat("site ", site.name, ": ", name, "[", at, "] of the new units is ", value, "; it must be ", range));
+    throw ArgumentError(
+        concat("site ", site.name, ": ", name, "[", at, "] of the new units is ", value, "; it must be ", range));
   };
   meristem::detail::NonFiniteSearch search(ctx, std::ssize(all));
   for (const auto& [name, numbers] : all) search.add(ctx, numbers->view().reshape({1, numbers->size()}));
@@ -220,7 +221,8 @@ class EditOfUnits {
       const Reader<T>& reader = site_.reader(i);
       // A reader without a norm, beside others with one, gets what the stream carries.
       const bool raw = remade() && !reader.input_norm && !given() && !copied();
-      const auto norm = static_cast<std::size_t>(std::find(norms.begin(), norms.end(), reader.input_norm) - norms.begin());
+      const auto norm =
+          static_cast<std::size_t>(std::find(norms.begin(), norms.end(), reader.input_norm) - norms.begin());
       PerUnit divisor = norms.empty() ? per_unit(insertion_.split) : split_for(norm, norms.size());
       if (raw) divisor = carried_;
       append_columns(reader, parts_[i].taps, fan_out_slices(ctx_, site_, insertion_, i, divisor), raw ? whole : root);
@@ -354,9 +356,10 @@ class EditOfUnits {
   void fan_in_scales() {
     const Affine<T>& producer = site_.producer;
     const std::int64_t features = producer.inputs() - (producer.has_bias() ? 1 : 0);
-    const Tensor<double> today = row_lengths<T>(ctx_, std::as_const(producer.weight().value).view().reshape({width_, features}));
-    const Tensor<double> lengths = row_lengths<double>(
-        ctx_, insertion_.fan_in.view().reshape({units_, insertion_.inputs}).slice(1, 0, features));
+    const Tensor<double> today =
+        row_lengths<T>(ctx_, std::as_const(producer.weight().value).view().reshape({width_, features}));
+    const Tensor<double> lengths =
+        row_lengths<double>(ctx_, insertion_.fan_in.view().reshape({units_, insertion_.inputs}).slice(1, 0, features));
     own_scales_ = Tensor<double>(ctx_, {units_});
     for_each(ctx_, units_, FanInScale{today.data(), lengths.data(), width_, own_scales_.data()});
     scales_ = per_unit(own_scales_);
