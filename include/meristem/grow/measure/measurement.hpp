@@ -41,10 +41,9 @@ struct MeasurementOptions {
   bool bottleneck = false;
 };
 
-/// What a site could get, before the amplitude is chosen.
-struct Proposal {
+/// What a site could get, before the amplitude is chosen: what the method chose, its scores now in the report.
+struct Proposal : Choice {
   SiteReport report;
-  Insertion insertion;
   /// True first-order decrease of the loss that each unit brings per γ; empty where it was not measured unit by unit.
   std::vector<double> unit_slopes = {};
   /// Outputs of the consumer per sample. Each has a small share in the loss, whose curvature at one of them is small
@@ -54,13 +53,6 @@ struct Proposal {
   std::int64_t taps = 1;
   double move_slope = 0.0;   ///< the part of the report's slope that the move of today's weights has
   bool homogeneous = false;  ///< σ(c h) = c σ(h) for positive c: the split between fan-in and fan-out changes nothing
-  /// False: the method fixes the amplitude, and the units go in at γ = 1 without a line search.
-  bool search_amplitude = true;
-  /// The network's outputs stay what they are, in training and evaluation mode, up to rounding: no running statistics
-  /// have to follow.
-  bool preserves_function = false;
-  /// The units belong together: none of them can be left out, see Choice.
-  bool together = false;
 };
 
 /// Gathers the statistics of one site in passes over the same samples, lets the method choose units, and proposes:

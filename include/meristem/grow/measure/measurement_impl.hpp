@@ -176,14 +176,11 @@ Proposal Measurement<T>::propose() {
     throw NumericError("the bottleneck or what growth would gain is not finite");
   }
   proposal.move_slope = insertion.move.empty() ? 0.0 : choice_.move_decrease;
-  proposal.insertion = std::move(insertion);
   proposal.unit_slopes = std::move(unit_slopes);
   proposal.positions = moments_.positions;
   proposal.taps = taps();
   proposal.homogeneous = moments_.homogeneous;
-  proposal.search_amplitude = choice_.search_amplitude;
-  proposal.preserves_function = choice_.preserves_function;
-  proposal.together = choice_.together;
+  static_cast<Choice&>(proposal) = std::move(choice_);
   return proposal;
 }
 

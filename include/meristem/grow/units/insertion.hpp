@@ -80,6 +80,10 @@ void require_units_fit(const Site<T>& site, const Insertion& insertion);
 template <Real T>
 void require_fit(const Site<T>& site, const Insertion& insertion);
 
+/// Throws ArgumentError unless all numbers are finite, variances 0 or more, splits positive.
+template <Real T>
+void require_numbers(Context& ctx, const Site<T>& site, const Insertion& insertion);
+
 /// ω / divisor in the order of the weight of a reader along its last axis, in the shape of that weight.
 template <Real T>
 [[nodiscard]] Tensor<T> fan_out_slices(Context& ctx, const Site<T>& site, const Insertion& insertion,

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <utility>
 
+#include <meristem/core/non_finite.hpp>
 #include <meristem/grow/units/insertion.hpp>
 #include <meristem/kernels/grow_copy.cuh>
 
@@ -135,6 +136,39 @@ void require_fit(const Site<T>& site, const Insertion& insertion) {
     throw ArgumentError(concat("site ", site.name, ": consumer_factor is ", insertion.consumer_factor, ", but ",
                                site.reader(i).consumer.layer()->label(),
                                " has no BatchNorm behind it that would take it out"));
+  }
+}
+
+template <Real T>
+void require_numbers(Context& ctx, const Site<T>& site, const Insertion& insertion) {
+  std::vector<std::pair<const char*, const Tensor<double>*>> all = {{"fan_in", &insertion.fan_in},
+                                                                    {"fan_out", &insertion.fan_out},
+                                                                    {"move", &insertion.move},
+                                                                    {"mean", &insertion.mean},
+                                                                    {"norm_weight", &insertion.norm_weight},
+                                                                    {"norm_shift", &insertion.norm_shift},
+                                                                    {"fan_out_factor", &insertion.fan_out_factor},
+                                                                    {"fan_in_factor", &insertion.fan_in_factor}};
+  for (const Tensor<double>& rows : insertion.rider_rows) all.emplace_back("rider_rows", &rows);
+  const auto refuse = [&](const char* name, std::size_t at, double value, const char* range) {
+    throw ArgumentError(
+        concat("site ", site.name, ": ", name, "[", at, "] of the new units is ", value, "; it must be ", range));
+  };
+  meristem::detail::NonFiniteSearch search(ctx, std::ssize(all));
+  for (const auto& [name, numbers] : all) search.add(ctx, numbers->view().reshape({1, numbers->size()}));
+  const auto found = search.found(ctx);
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    if (!found[i]) continue;
+    const auto at = static_cast<std::size_t>(found[i]->column);
+    refuse(all[i].first, at, to_host(ctx, *all[i].second)[at], "finite");
+  }
+  if (!std::isfinite(insertion.consumer_factor)) refuse("consumer_factor", 0, insertion.consumer_factor, "finite");
+  const auto few = to_host(ctx, std::vector{insertion.variance.view(), insertion.split.view()});
+  for (std::size_t i = 0; i < few[0].size(); ++i) {
+    if (!(std::isfinite(few[0][i]) && few[0][i] >= 0.0)) refuse("variance", i, few[0][i], "finite and 0 or more");
+  }
+  for (std::size_t i = 0; i < few[1].size(); ++i) {
+    if (!(std::isfinite(few[1][i]) && few[1][i] > 0.0)) refuse("split", i, few[1][i], "positive, and finite");
   }
 }
 

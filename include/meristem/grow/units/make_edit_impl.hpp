@@ -5,11 +5,9 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <string>
 #include <utility>
 #include <vector>
 
-#include <meristem/core/non_finite.hpp>
 #include <meristem/grow/units/make_edit.hpp>
 #include <meristem/kernels/elementwise.cuh>
 
@@ -85,44 +83,6 @@ struct EpsilonFactor {
     factor[c] = std::sqrt(s * s * variance + epsilon) / (s * std::sqrt(variance + epsilon));
   }
 };
-
-/// Throws ArgumentError unless the amplitude is 0 or more and all numbers are finite, variances 0 or more, splits
-/// positive.
-template <Real T>
-void require_numbers(Context& ctx, const Site<T>& site, const Insertion& insertion, double gamma) {
-  if (!(gamma >= 0.0 && std::isfinite(gamma))) {
-    throw ArgumentError(concat("site ", site.name, ": the amplitude is ", gamma, "; it must be 0 or more, and finite"));
-  }
-  std::vector<std::pair<const char*, const Tensor<double>*>> all = {{"fan_in", &insertion.fan_in},
-                                                                    {"fan_out", &insertion.fan_out},
-                                                                    {"move", &insertion.move},
-                                                                    {"mean", &insertion.mean},
-                                                                    {"norm_weight", &insertion.norm_weight},
-                                                                    {"norm_shift", &insertion.norm_shift},
-                                                                    {"fan_out_factor", &insertion.fan_out_factor},
-                                                                    {"fan_in_factor", &insertion.fan_in_factor}};
-  for (const Tensor<double>& rows : insertion.rider_rows) all.emplace_back("rider_rows", &rows);
-  const auto refuse = [&](const char* name, std::size_t at, double value, const char* range) {
-    throw ArgumentError(
-        concat("site ", site.name, ": ", name, "[", at, "] of the new units is ", value, "; it must be ", range));
-  };
-  meristem::detail::NonFiniteSearch search(ctx, std::ssize(all));
-  for (const auto& [name, numbers] : all) search.add(ctx, numbers->view().reshape({1, numbers->size()}));
-  const auto found = search.found(ctx);
-  for (std::size_t i = 0; i < all.size(); ++i) {
-    if (!found[i]) continue;
-    const auto at = static_cast<std::size_t>(found[i]->column);
-    refuse(all[i].first, at, to_host(ctx, *all[i].second)[at], "finite");
-  }
-  if (!std::isfinite(insertion.consumer_factor)) refuse("consumer_factor", 0, insertion.consumer_factor, "finite");
-  const auto few = to_host(ctx, std::vector{insertion.variance.view(), insertion.split.view()});
-  for (std::size_t i = 0; i < few[0].size(); ++i) {
-    if (!(std::isfinite(few[0][i]) && few[0][i] >= 0.0)) refuse("variance", i, few[0][i], "finite and 0 or more");
-  }
-  for (std::size_t i = 0; i < few[1].size(); ++i) {
-    if (!(std::isfinite(few[1][i]) && few[1][i] > 0.0)) refuse("split", i, few[1][i], "positive, and finite");
-  }
-}
 
 /// The parts of an edit that inserts units, one after the other.
 template <Real T>
@@ -395,7 +355,10 @@ namespace meristem::grow {
 template <Real T>
 Edit<T> make_edit(Context& ctx, const Site<T>& site, const Insertion& insertion, double gamma) {
   detail::require_fit(site, insertion);
-  detail::require_numbers(ctx, site, insertion, gamma);
+  if (!(gamma >= 0.0 && std::isfinite(gamma))) {
+    throw ArgumentError(concat("site ", site.name, ": the amplitude is ", gamma, "; it must be 0 or more, and finite"));
+  }
+  detail::require_numbers(ctx, site, insertion);
   Edit<T> edit;
   edit.gamma = gamma;
   detail::EditOfUnits<T> parts(ctx, site, insertion, edit);
