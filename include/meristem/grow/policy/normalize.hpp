@@ -8,13 +8,13 @@
 
 #include <meristem/core/tensor.hpp>
 #include <meristem/grow/policy/amplitude.hpp>
-#include <meristem/grow/solve/matrix_ops.hpp>
 #include <meristem/grow/units/edit.hpp>
 #include <meristem/grow/units/insertion.hpp>
 #include <meristem/grow/units/make_edit.hpp>
 #include <meristem/grow/units/site.hpp>
 #include <meristem/kernels/batch_norm.cuh>
 #include <meristem/kernels/elementwise.cuh>
+#include <meristem/kernels/reduce.cuh>
 #include <meristem/nn/batch.hpp>
 #include <meristem/nn/layer.hpp>
 
@@ -54,8 +54,7 @@ template <Real T, class ForEachBatch>
                                ForEachBatch&& for_each_batch, Insertion& insertion) {
   if (insertion.units == 0 || (!options.matched && !options.faint_norm)) return 1.0;
   if (options.faint_norm) {
-    const View<const double> fan_out = std::as_const(insertion.fan_out).view();
-    const double squares = detail::inner_product<double, double>(ctx, fan_out, fan_out);
+    const double squares = kernels::sum_squares<double>(ctx, insertion.fan_out.view());
     if (squares == 0.0) return 1.0;
     const double factor = *options.faint_norm / std::sqrt(squares / static_cast<double>(insertion.units));
     kernels::scale<double>(ctx, factor, insertion.fan_out.view());
