@@ -31,7 +31,7 @@ if(MERISTEM_WITH_CUDA)
   endif()
   # Those that start no kernel but through what the others hold.
   set(compiled_host_sources ${compiled_sources})
-  list(FILTER compiled_host_sources INCLUDE REGEX "/(grow_policy|grow_units|io)\\.cpp$")
+  list(FILTER compiled_host_sources INCLUDE REGEX "/(grow_policy|io)\\.cpp$")
   list(REMOVE_ITEM compiled_sources ${compiled_host_sources})
   meristem_units(compiled_cuda_sources cu ${compiled_cuda_unit} ${compiled_sources})
   meristem_compiled_library(meristem_compiled_cuda compiled_cuda meristem::cuda ${compiled_cuda_sources} ${compiled_host_sources})

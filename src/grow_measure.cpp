@@ -2,7 +2,6 @@
 #include <meristem/grow/measure/candidate_gradients_impl.hpp>
 #include <meristem/grow/measure/consumer_products_impl.hpp>
 #include <meristem/grow/measure/diagnosis_impl.hpp>
-#include <meristem/grow/measure/feature_pass_impl.hpp>
 #include <meristem/grow/measure/goal_means_impl.hpp>
 #include <meristem/grow/measure/map_statistics_impl.hpp>
 #include <meristem/grow/measure/measurement_impl.hpp>
@@ -16,29 +15,26 @@
 
 namespace meristem::grow {
 
-#define MERISTEM_INSTANTIATE(T)                                                                                  \
-  template class detail::CandidatePass<T>;                                                                       \
-  template void add_consumer_products<T>(Context & ctx, const SiteShape& site, View<const T> consumer_input,     \
-                                         View<const std::type_identity_t<T>> v, Tensor<double>& total);          \
-  template std::vector<Diagnosis> diagnose<T>(                                                                   \
-      Context & ctx, nn::Layer<T> & network, optim::Optimizer<T> & optimizer, const std::vector<Site<T>>& sites, \
-      const std::type_identity_t<nn::BatchView<T>>& batch, const nn::Objective& loss);                           \
-  template class detail::FeaturePass<T>;                                                                         \
-  template class detail::GoalMeans<T>;                                                                           \
-  template class detail::MapStatistics<T>;                                                                       \
-  template detail::NumbersOfUnits detail::numbers_of_units<T>(Context & ctx, const Site<T>& site);               \
-  template class detail::Measurement<T>;                                                                         \
-  template class detail::Measurer<T>;                                                                            \
-  template class detail::RowStatistics<T>;                                                                       \
-  template class SiteStatistics<T>;                                                                              \
-  template class detail::UnitEffects<T>;                                                                         \
-  template std::vector<double> choose_signs<T>(const detail::UnitEffects<T>& effects, Insertion& insertion);     \
-  template std::vector<double> choose_signs<T>(const std::vector<detail::UnitEffects<T>>& effects,               \
-                                               Insertion& insertion);                                            \
-  template class detail::UnitPath<T>;                                                                            \
-  template class detail::SiteTaps<T>;                                                                            \
-  template double visit_sites<T>(Context & ctx, nn::Layer<T> & network, const std::vector<Site<T>>& sites,       \
-                                 const std::type_identity_t<nn::BatchView<T>>& batch, const nn::Objective& loss, \
+#define MERISTEM_INSTANTIATE(T)                                                                                   \
+  template class detail::CandidatePass<T>;                                                                        \
+  template void add_consumer_products<T>(Context & ctx, const SiteShape& site, View<const T> consumer_input,      \
+                                         View<const std::type_identity_t<T>> v, Tensor<double>& total);           \
+  template std::vector<Diagnosis> diagnose<T>(                                                                    \
+      Context & ctx, nn::Layer<T> & network, optim::Optimizer<T> & optimizer, const std::vector<Site<T>>& sites,  \
+      const std::type_identity_t<nn::BatchView<T>>& batch, const nn::Objective& loss);                            \
+  template class detail::GoalMeans<T>;                                                                            \
+  template class detail::MapStatistics<T>;                                                                        \
+  template class detail::Measurement<T>;                                                                          \
+  template class detail::Measurer<T>;                                                                             \
+  template class detail::RowStatistics<T>;                                                                        \
+  template class SiteStatistics<T>;                                                                               \
+  template class detail::UnitEffects<T>;                                                                          \
+  template std::vector<double> choose_signs<T>(Context & ctx, const std::vector<detail::UnitEffects<T>>& effects, \
+                                               Insertion& insertion);                                             \
+  template class detail::UnitPath<T>;                                                                             \
+  template class detail::SiteTaps<T>;                                                                             \
+  template double visit_sites<T>(Context & ctx, nn::Layer<T> & network, const std::vector<Site<T>>& sites,        \
+                                 const std::type_identity_t<nn::BatchView<T>>& batch, const nn::Objective& loss,  \
                                  typename detail::SiteTaps<T>::Visit visit);
 
 MERISTEM_INSTANTIATE(float)

@@ -16,16 +16,15 @@
 
 namespace meristem::grow {
 
-#define MERISTEM_INSTANTIATE(T)                                                                     \
-  template class Grower<T>;                                                                         \
-  template class detail::InputShapes<T>;                                                            \
-  template std::int64_t least_unit_parameters<T>(const Site<T>& site);                              \
-  template Candidate::Cost unit_cost<T>(const Site<T>& site, const detail::InputShapes<T>& shapes); \
-  template std::vector<std::vector<double>> draw_rider_rows<T>(Context & ctx, const Site<T>& site,  \
-                                                               std::int64_t units);                 \
-  template std::vector<std::vector<std::size_t>> turns_of<T>(const std::vector<Site<T>>& sites);    \
-  template double measure_latency<T>(Context & ctx, nn::Layer<T> & network,                         \
-                                     View<const std::type_identity_t<T>> inputs, int repeats);      \
+#define MERISTEM_INSTANTIATE(T)                                                                                    \
+  template class Grower<T>;                                                                                        \
+  template class detail::InputShapes<T>;                                                                           \
+  template std::int64_t least_unit_parameters<T>(const Site<T>& site);                                             \
+  template Candidate::Cost unit_cost<T>(const Site<T>& site, const detail::InputShapes<T>& shapes);                \
+  template std::vector<Tensor<double>> draw_rider_rows<T>(Context & ctx, const Site<T>& site, std::int64_t units); \
+  template std::vector<std::vector<std::size_t>> turns_of<T>(const std::vector<Site<T>>& sites);                   \
+  template double measure_latency<T>(Context & ctx, nn::Layer<T> & network,                                        \
+                                     View<const std::type_identity_t<T>> inputs, int repeats);                     \
   template class detail::SearchPass<T>;
 
 MERISTEM_INSTANTIATE(float)

@@ -4,11 +4,11 @@
 #include <meristem/grow/units/edit_impl.hpp>
 #include <meristem/grow/units/find_sites_impl.hpp>
 #include <meristem/grow/units/insertion_impl.hpp>
+#include <meristem/grow/units/layout_impl.hpp>
 #include <meristem/grow/units/make_edit_impl.hpp>
 #include <meristem/grow/units/prune_impl.hpp>
 #include <meristem/grow/units/recalibration_impl.hpp>
 #include <meristem/grow/units/site_impl.hpp>
-#include <meristem/grow/units/stream_insertion_impl.hpp>
 
 namespace meristem::grow {
 
@@ -23,9 +23,10 @@ namespace meristem::grow {
                                            optim::Optimizer<T>& optimizer);                                          \
   template class detail::StagedEdit<T>;                                                                              \
   template void apply<T>(Context & ctx, const Edit<T>& edit, nn::Layer<T>& network, optim::Optimizer<T>* optimizer); \
-  template std::vector<double> balanced_split<T>(Context & ctx, const Site<T>& site, const Insertion& insertion,     \
-                                                 double gamma);                                                      \
-  template void follow_inputs<T>(const Site<T>& site, const std::vector<std::int64_t>& map, Insertion& insertion);   \
+  template Tensor<double> balanced_split<T>(Context & ctx, const Site<T>& site, const Insertion& insertion,          \
+                                            double gamma);                                                           \
+  template void follow_inputs<T>(Context & ctx, const Site<T>& site, const std::vector<std::int64_t>& map,           \
+                                 Insertion& insertion);                                                              \
   template void follow_outputs<T>(Context & ctx, const Site<T>& site, const nn::Layer<T>* consumer,                  \
                                   std::int64_t added, Insertion& insertion);                                         \
   template Edit<T> make_edit<T>(Context & ctx, const Site<T>& site, const Insertion& insertion, double gamma);       \
@@ -54,13 +55,17 @@ MERISTEM_INSTANTIATE(double)
 namespace meristem::grow::detail {
 
 #define MERISTEM_INSTANTIATE(T)                                                                                        \
-  template void require_stream_fit<T>(const Site<T>& site, const Insertion& insertion);                                \
-  template void add_riders<T>(Context & ctx, const Site<T>& site, const Insertion& insertion, Edit<T>& edit);          \
-  template void require_fit<T>(const Site<T>& site, const Insertion& insertion);                                       \
+  template void require_units_fit<T>(const Site<T>& site, const Insertion& insertion);                                 \
+  template std::vector<ReaderPart> reader_parts<T>(const Site<T>& site, const Insertion& insertion);                   \
+  template FanOutPlaces fan_out_places<T>(const Reader<T>& reader, std::int64_t taps, std::int64_t units);             \
+  template Tensor<double> fan_ins_of<T>(Context & ctx, View<const T> rows, View<const T> biases);                      \
+  template Tensor<double> row_lengths<T>(Context & ctx, View<const T> rows);                                           \
+  template void add_input_norm<T>(const Reader<T>& reader, std::vector<nn::BatchNorm<T>*>& norms);                     \
+  template NumbersOfUnits numbers_of_units<T>(Context & ctx, const Site<T>& site);                                     \
   template std::vector<std::int64_t> reader_map<T>(const Reader<T>& reader, std::int64_t width, std::int64_t places,   \
                                                    std::int64_t units);                                                \
-  template Insertion part_of<T>(const Site<T>& site, const Insertion& insertion, std::size_t index);                   \
-  template Tensor<T> fan_out_slices<T>(Context & ctx, const Reader<T>& reader, const Insertion& insertion);            \
+  template Tensor<T> fan_out_slices<T>(Context & ctx, const Site<T>& site, const Insertion& insertion,                 \
+                                       std::size_t reader, PerUnit divisor);                                           \
   template Tensor<T> slices<T>(Context & ctx, const Tensor<T>& tensor, int axis, const std::vector<std::int64_t>& at); \
   template class SiteFinder<T>;
 

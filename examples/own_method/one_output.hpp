@@ -34,17 +34,21 @@ class OneOutput final : public grow::GrowthMethod {
     order.resize(std::min(columns, static_cast<std::size_t>(site.max_units)));
 
     grow::Choice choice;
+    std::vector<double> fan_in, fan_out;  // units × p, units × columns
     for (const std::size_t column : order) {
       if (squares[column] == 0.0) break;
       const double root = std::pow(squares[column], 0.25);  // of the norm: both sides get the same one
-      for (std::size_t i = 0; i < p; ++i) choice.insertion.fan_in.push_back(n[i * columns + column] / root);
-      for (std::size_t j = 0; j < columns; ++j) choice.insertion.fan_out.push_back(j == column ? root : 0.0);
+      for (std::size_t i = 0; i < p; ++i) fan_in.push_back(n[i * columns + column] / root);
+      for (std::size_t j = 0; j < columns; ++j) fan_out.push_back(j == column ? root : 0.0);
       choice.lambda.push_back(std::sqrt(squares[column]));
       choice.gain += squares[column];
       ++choice.insertion.units;
     }
     if (choice.insertion.units == 0) choice.note = "no unit added: nothing is left that an output would ask for";
-    if (site.move_weights) choice.insertion.move = meristem::to_host(ctx, site.move.weights);
+    const std::int64_t units = choice.insertion.units;
+    choice.insertion.fan_in = meristem::from_host<double>(ctx, {units, site.inputs}, fan_in);
+    choice.insertion.fan_out = meristem::from_host<double>(ctx, {units, site.taps * site.outputs}, fan_out);
+    if (site.move_weights) choice.insertion.move = clone(ctx, site.move.weights);
     choice.move_decrease = site.move.decrease;
     return choice;
   }

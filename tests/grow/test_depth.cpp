@@ -23,6 +23,7 @@
 #include <support/check.hpp>
 #include <support/growth_problem.hpp>
 #include <support/map_problem.hpp>
+#include <support/units_on_host.hpp>
 
 namespace grow_depth_test {
 
@@ -361,7 +362,7 @@ TEST_CASE("blocks: singular values, slope and outputs of the first units are tho
       ctx, {site}, {.method = ms::grow::tiny(), .damping = 0.0, .significance = 0.0},
       [&](const auto& use) { use(batch); }, [](const auto&, std::int64_t, const auto*) { return std::int64_t{2}; });
   REQUIRE(proposals.size() == 1);
-  const auto& insertion = proposals[0].insertion;
+  const auto insertion = support::on_host(ctx, proposals[0].insertion);
   REQUIRE(insertion.units == 2);
   REQUIRE(proposals[0].report.lambda.size() >= 3);
   for (std::size_t k = 0; k < 3; ++k) {
@@ -394,7 +395,7 @@ TEST_CASE("blocks: singular values, slope and outputs of the first units are tho
   CHECK(proposals[0].report.slope > 0.0);
 
   const double gamma = 0.7;
-  ms::grow::apply<double>(ctx, ms::grow::make_edit(ctx, site, insertion, gamma), net);
+  ms::grow::apply<double>(ctx, ms::grow::make_edit(ctx, site, proposals[0].insertion, gamma), net);
   const auto grown = outputs(ctx, net, x, Mode::training);
   std::vector<double> expected;
   const Dense y = logits(flow(gamma));

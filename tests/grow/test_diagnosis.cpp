@@ -12,6 +12,7 @@
 #include <meristem/optim/sgd.hpp>
 #include <meristem/train/trainer.hpp>
 #include <support/method_problem.hpp>
+#include <support/units_on_host.hpp>
 
 namespace grow_diagnosis_test {
 
@@ -50,8 +51,8 @@ TEST_CASE("diagnosis: norms, gradients and dead units by growth stage, for every
     const std::int64_t before = site.width();
     const ms::nn::BatchView<double> batch{.inputs = problem.x, .labels = problem.labels};
     for (int step = 0; step < 3; ++step) ms::train::step<double>(ctx, problem.net, batch, sgd, problem.criterion);
-    ms::grow::Insertion insertion =
-        problem.propose(site, 2, {.method = ms::grow::random_units(), .significance = 0.0}).insertion;
+    const auto proposal = problem.propose(site, 2, {.method = ms::grow::random_units(), .significance = 0.0});
+    support::HostInsertion insertion = support::on_host(ctx, proposal.insertion);
     REQUIRE(insertion.units == 2);
     // Two copies of a unit that no sample reaches: its bias lies far below, or its norm's shift.
     if (site.producer.norm()) {
@@ -59,7 +60,8 @@ TEST_CASE("diagnosis: norms, gradients and dead units by growth stage, for every
     } else {
       for (std::size_t k = 1; k <= 2; ++k) insertion.fan_in[k * static_cast<std::size_t>(insertion.inputs) - 1] = -1e3;
     }
-    ms::grow::apply<double>(ctx, ms::grow::make_edit<double>(ctx, site, insertion, 1.0), problem.net, &sgd);
+    ms::grow::apply<double>(ctx, ms::grow::make_edit<double>(ctx, site, support::on_device(ctx, insertion), 1.0),
+                            problem.net, &sgd);
     ms::train::step<double>(ctx, problem.net, batch, sgd, problem.criterion);
 
     const auto found = ms::grow::diagnose<double>(ctx, problem.net, sgd, {site}, batch, problem.criterion);

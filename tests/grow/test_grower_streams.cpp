@@ -23,6 +23,7 @@
 #include <support/check.hpp>
 #include <support/halves.hpp>
 #include <support/residual_networks.hpp>
+#include <support/units_on_host.hpp>
 
 namespace grow_grower_streams_test {
 
@@ -233,11 +234,12 @@ TEST_CASE("grower of streams: the units of all sources that lower the loss most 
     if (sites[i].stream == "stem.conv") which.push_back(i);
   }
   REQUIRE(which.size() == 3);
-  const auto proposal = [](const std::vector<double>& slopes) {
+  const auto proposal = [&ctx](const std::vector<double>& slopes) {
     ms::grow::detail::Proposal result;
     result.insertion.units = std::ssize(slopes);
     result.insertion.inputs = result.insertion.outputs = 1;
-    result.insertion.fan_in = result.insertion.fan_out = slopes;
+    result.insertion.fan_in = support::rows_on_device(ctx, slopes, std::ssize(slopes));
+    result.insertion.fan_out = support::rows_on_device(ctx, slopes, std::ssize(slopes));
     result.unit_slopes = slopes;
     result.move_slope = 10.0;
     result.report.slope = std::accumulate(slopes.begin(), slopes.end(), 10.0);
@@ -255,30 +257,36 @@ TEST_CASE("grower of streams: the units of all sources that lower the loss most 
     }
     ms::grow::detail::Shares{}.choose(candidates);
     for (std::size_t i = 0; i < proposals.size(); ++i) {
-      ms::grow::keep_best(proposals[i], candidates[i].units);
+      ms::grow::keep_best(ctx, proposals[i], candidates[i].units);
       proposals[i].report.note = candidates[i].why;
     }
     return proposals;
   };
-  const auto one = shared({proposal({1.0, 5.0, 2.0}), proposal({4.0}), proposal({0.5, 3.0, 0.25, 0.125})});
-  CHECK(one[0].insertion.fan_in == std::vector<double>{5.0, 2.0});
+  const auto proposals = [&](std::initializer_list<std::vector<double>> slopes) {
+    std::vector<ms::grow::detail::Proposal> all;
+    for (const auto& each : slopes) all.push_back(proposal(each));
+    return all;
+  };
+  const auto host = [&](const ms::Tensor<double>& tensor) { return ms::to_host(ctx, tensor); };
+  const auto one = shared(proposals({{1.0, 5.0, 2.0}, {4.0}, {0.5, 3.0, 0.25, 0.125}}));
+  CHECK(host(one[0].insertion.fan_in) == std::vector<double>{5.0, 2.0});
   CHECK(one[0].report.slope == 17.0);
   CHECK(contains(one[0].report.note, "2 of 3 units"));
-  CHECK(one[1].insertion.fan_in == std::vector<double>{4.0});
+  CHECK(host(one[1].insertion.fan_in) == std::vector<double>{4.0});
   CHECK(one[1].report.note == "");
-  CHECK(one[2].insertion.fan_out == std::vector<double>{3.0});
+  CHECK(host(one[2].insertion.fan_out) == std::vector<double>{3.0});
   // Fewer than may be got: all of them.
-  const auto few = shared({proposal({1.0}), proposal({}), proposal({2.0})});
+  const auto few = shared(proposals({{1.0}, {}, {2.0}}));
   CHECK(few[0].insertion.units + few[2].insertion.units == 2);
   // Units that were not measured one by one come from one source.
-  std::vector<ms::grow::detail::Proposal> unknown{proposal({1.0, 1.0}), proposal({3.0, 1.0}), proposal({2.0, 1.0})};
+  auto unknown = proposals({{1.0, 1.0}, {3.0, 1.0}, {2.0, 1.0}});
   for (auto& each : unknown) each.unit_slopes.clear();
-  const auto alone = shared(unknown);
+  CHECK_THROWS_AS(ms::grow::keep(ctx, unknown[0].insertion, {2}), ms::ArgumentError);
+  const auto alone = shared(std::move(unknown));
   CHECK(alone[0].insertion.units == 0);
-  CHECK(alone[1].insertion.fan_in == std::vector<double>{3.0, 1.0});
+  CHECK(host(alone[1].insertion.fan_in) == std::vector<double>{3.0, 1.0});
   CHECK(alone[2].insertion.units == 0);
   CHECK(contains(alone[2].report.note, sites[which[1]].name));
-  CHECK_THROWS_AS(ms::grow::keep(unknown[0].insertion, {2}), ms::ArgumentError);
 }
 
 TEST_CASE("grower of streams: where one source has too few inputs, the others bring what is missing") {
@@ -322,13 +330,14 @@ TEST_CASE("grower of streams: a channel costs the rows of all sources and the we
       CAPTURE(site.name);
       const std::int64_t parameters = ms::nn::parameter_count(t.net), work = t.net.multiply_adds({1, 8, 8, 2});
       const ms::grow::Candidate::Cost cost = ms::grow::unit_cost(site, shapes);
-      ms::grow::Insertion units{.units = 1, .inputs = site.fan_in(), .mean = {0.0}, .variance = {1.0}};
+      support::HostInsertion units{.units = 1, .inputs = site.fan_in(), .mean = {0.0}, .variance = {1.0}};
       for (std::size_t i = 0; i < site.readers(); ++i) {
         units.outputs += site.reader(i).places(site.width()) * site.reader(i).consumer.out_features();
       }
       units.fan_in.assign(static_cast<std::size_t>(units.inputs), 1.0);
       units.fan_out.assign(static_cast<std::size_t>(units.outputs), 1.0);
-      ms::grow::apply<float>(t.ctx, ms::grow::make_edit(t.ctx, site, units, 1.0), t.net, &t.sgd);
+      ms::grow::apply<float>(t.ctx, ms::grow::make_edit(t.ctx, site, support::on_device(t.ctx, units), 1.0), t.net,
+                             &t.sgd);
       CHECK(ms::nn::parameter_count(t.net) - parameters == cost.parameters);
       CHECK(t.net.multiply_adds({1, 8, 8, 2}) - work == cost.multiply_adds);
       t.check_whole();

@@ -14,21 +14,23 @@
 #include <meristem/optim/adamw.hpp>
 #include <meristem/optim/sgd.hpp>
 #include <support/plain_maps.hpp>
+#include <support/units_on_host.hpp>
 
 namespace grow_insertion_test {
 
 namespace ms = meristem;
-using ms::grow::Insertion;
 using support::contains;
+using support::HostInsertion;
 using support::MapJoint;
 using support::message_of;
+using support::on_device;
 
 namespace {
 
 using Values = std::vector<double>;
 
-Insertion random_insertion(const MapJoint& joint, std::int64_t units, bool centre = false) {
-  Insertion result;
+HostInsertion random_insertion(const MapJoint& joint, std::int64_t units, bool centre = false) {
+  HostInsertion result;
   result.units = units;
   result.inputs = joint.p();
   result.outputs = joint.out;
@@ -79,7 +81,8 @@ std::vector<std::vector<T>> everything(ms::Context& ctx, ms::nn::Layer<T>& net, 
 }
 
 /// The consumer's weight after growth, (q, places, width + units), and its bias.
-void check_consumer(Place& place, const Insertion& insertion, const Values& before, const Values& bias, double gamma) {
+void check_consumer(Place& place, const HostInsertion& insertion, const Values& before, const Values& bias,
+                    double gamma) {
   const MapJoint& joint = place.joint;
   const std::int64_t places = joint.consumer().kernel.size(), w = joint.width, k = insertion.units, q = joint.out;
   const ms::Window window = joint.consumer();
@@ -110,7 +113,7 @@ void check_consumer(Place& place, const Insertion& insertion, const Values& befo
   if (joint.consumer_bias) support::check_close(place.host(place.site.consumer.bias().value), biases, 1e-14, "bias");
 }
 
-void check_inserted(const MapJoint& joint, const Insertion& insertion, double gamma) {
+void check_inserted(const MapJoint& joint, const HostInsertion& insertion, double gamma) {
   Place place(joint);
   auto& site = place.site;
   const Values producer = place.host(site.producer.weight().value), consumer = place.host(site.consumer.weight().value);
@@ -121,7 +124,8 @@ void check_inserted(const MapJoint& joint, const Insertion& insertion, double ga
     for (double v : place.host(b.value)) norm_before.push_back(v);
   });
 
-  ms::grow::apply<double>(place.ctx, ms::grow::make_edit(place.ctx, site, insertion, gamma), place.net);
+  ms::grow::apply<double>(place.ctx, ms::grow::make_edit(place.ctx, site, on_device(place.ctx, insertion), gamma),
+                          place.net);
 
   const std::int64_t w = joint.width, k = insertion.units, features = joint.first.kernel.size() * joint.in;
   CHECK(site.width() == w + k);
@@ -218,11 +222,11 @@ TEST_CASE("insertion: every number has its place, for every joint, full and at t
 TEST_CASE("insertion: units without a move, and a move without units") {
   for (const char* name : {"conv3 - conv3", "conv3 - max pool - flatten - linear"}) {
     const MapJoint& joint = joint_named(name);
-    Insertion units = random_insertion(joint, 2);
+    HostInsertion units = random_insertion(joint, 2);
     units.move.clear();
     check_inserted(joint, units, 0.3);
 
-    Insertion move = random_insertion(joint, 0);
+    HostInsertion move = random_insertion(joint, 0);
     move.taps = 1;  // of no unit
     check_inserted(joint, move, 0.3);
   }
@@ -232,14 +236,16 @@ TEST_CASE("insertion: a split moves the scale of a unit from one side to the oth
   for (const MapJoint& joint : support::map_joints()) {
     INFO(joint.name);
     Place even(joint), other(joint);
-    Insertion units = random_insertion(joint, 3);
+    HostInsertion units = random_insertion(joint, 3);
     units.mean.resize(even.site.producer.norm() ? 3 : 0);
     units.variance.resize(even.site.producer.norm() ? 3 : 0);
-    Insertion split = units;
+    HostInsertion split = units;
     split.split = {0.25, 3.0, 40.0};
     constexpr double gamma = 0.09;
-    ms::grow::apply(even.ctx, ms::grow::make_edit<double>(even.ctx, even.site, units, gamma), even.net);
-    ms::grow::apply(other.ctx, ms::grow::make_edit<double>(other.ctx, other.site, split, gamma), other.net);
+    ms::grow::apply(even.ctx, ms::grow::make_edit<double>(even.ctx, even.site, on_device(even.ctx, units), gamma),
+                    even.net);
+    ms::grow::apply(other.ctx, ms::grow::make_edit<double>(other.ctx, other.site, on_device(other.ctx, split), gamma),
+                    other.net);
     // The last axis of the consumer ends with the units, place by place.
     const Values a = even.host(even.site.consumer.weight().value), b = other.host(other.site.consumer.weight().value);
     const auto width = static_cast<std::size_t>(even.site.width());
@@ -266,9 +272,9 @@ TEST_CASE("insertion: the balanced split gives new channels the weight of today'
   for (const MapJoint& joint : support::map_joints()) {
     INFO(joint.name);
     Place place(joint);
-    Insertion units = random_insertion(joint, 3);
+    HostInsertion units = random_insertion(joint, 3);
     if (!place.site.producer.norm()) {
-      CHECK(ms::grow::balanced_split<double>(place.ctx, place.site, units, 0.5).empty());
+      CHECK(ms::grow::balanced_split<double>(place.ctx, place.site, on_device(place.ctx, units), 0.5).empty());
       continue;
     }
     const Values today = place.host(place.site.producer.norm()->weight().value);
@@ -277,7 +283,8 @@ TEST_CASE("insertion: the balanced split gives new channels the weight of today'
     const double expected = today.empty() ? 1.0 : std::sqrt(squares);
     units.variance[2] = 0.0;  // no scale to bring it to
     for (const double gamma : {1e-6, 0.5, 300.0}) {
-      units.split = ms::grow::balanced_split<double>(place.ctx, place.site, units, gamma);
+      units.split =
+          place.host(ms::grow::balanced_split<double>(place.ctx, place.site, on_device(place.ctx, units), gamma));
       REQUIRE(units.split.size() == 3);
       CHECK(units.split[2] == 1.0);
       for (std::size_t k = 0; k < 2; ++k) {
@@ -293,8 +300,9 @@ TEST_CASE("insertion: at amplitude 0 nothing is read from the units, and the mov
   const auto x = ms::from_host<double>(place.ctx, joint.unit_shape(3),
                                        support::normal_values<double>(joint.unit_shape(3).size(), 1));
   const Values before = ms::to_host(place.ctx, place.net.forward(place.ctx, x, {}).output);
-  ms::grow::apply<double>(place.ctx, ms::grow::make_edit(place.ctx, place.site, random_insertion(joint, 2), 0.0),
-                          place.net);
+  ms::grow::apply<double>(
+      place.ctx, ms::grow::make_edit(place.ctx, place.site, on_device(place.ctx, random_insertion(joint, 2)), 0.0),
+      place.net);
   support::check_close(ms::to_host(place.ctx, place.net.forward(place.ctx, x, {}).output), before, 1e-13);
 }
 
@@ -303,56 +311,59 @@ TEST_CASE("insertion: amplitudes below 0 and numbers that are not finite are tol
   joint.norm = true;
   Place place(joint);
   const auto refused = [&](auto&& change, double gamma = 0.1) {
-    Insertion insertion = random_insertion(place.joint, 2);
+    HostInsertion insertion = random_insertion(place.joint, 2);
     change(insertion);
-    return message_of<ms::ArgumentError>([&] { (void)ms::grow::make_edit(place.ctx, place.site, insertion, gamma); });
+    return message_of<ms::ArgumentError>(
+        [&] { (void)ms::grow::make_edit(place.ctx, place.site, on_device(place.ctx, insertion), gamma); });
   };
-  const auto nothing = [](Insertion&) {};
+  const auto nothing = [](HostInsertion&) {};
   constexpr double nan = std::numeric_limits<double>::quiet_NaN(), infinity = std::numeric_limits<double>::infinity();
   CHECK(refused(nothing, -1e-9) == "site a: the amplitude is -1e-09; it must be 0 or more, and finite");
   CHECK(contains(refused(nothing, nan), "the amplitude is nan"));
   CHECK(contains(refused(nothing, infinity), "the amplitude is inf"));
-  CHECK(refused([](Insertion& i) { i.fan_in[3] = nan; }) ==
+  CHECK(refused([](HostInsertion& i) { i.fan_in[3] = nan; }) ==
         "site a: fan_in[3] of the new units is nan; it must be finite");
-  CHECK(contains(refused([](Insertion& i) { i.fan_out[0] = infinity; }), "fan_out[0] of the new units is inf"));
-  CHECK(contains(refused([](Insertion& i) { i.move[1] = -infinity; }), "move[1] of the new units is -inf"));
-  CHECK(contains(refused([](Insertion& i) { i.mean[1] = nan; }), "mean[1] of the new units is nan"));
-  CHECK(refused([](Insertion& i) { i.variance[0] = -0.5; }) ==
+  CHECK(contains(refused([](HostInsertion& i) { i.fan_out[0] = infinity; }), "fan_out[0] of the new units is inf"));
+  CHECK(contains(refused([](HostInsertion& i) { i.move[1] = -infinity; }), "move[1] of the new units is -inf"));
+  CHECK(contains(refused([](HostInsertion& i) { i.mean[1] = nan; }), "mean[1] of the new units is nan"));
+  CHECK(refused([](HostInsertion& i) { i.variance[0] = -0.5; }) ==
         "site a: variance[0] of the new units is -0.5; it must be finite and 0 or more");
-  const auto with_norm = [](Insertion& i) {
+  const auto with_norm = [](HostInsertion& i) {
     i.norm_weight = {1.0, nan};
     i.norm_shift = {0.0, 0.0};
   };
   CHECK(contains(refused(with_norm), "norm_weight[1] of the new units is nan"));
   for (const double bad : {0.0, -1.0, nan, infinity}) {
-    CHECK(contains(refused([&](Insertion& i) { i.split = {1.0, bad}; }), "split[1] of the new units is "));
+    CHECK(contains(refused([&](HostInsertion& i) { i.split = {1.0, bad}; }), "split[1] of the new units is "));
   }
 }
 
 TEST_CASE("insertion: what does not fit the site is told by name and sizes") {
   Place conv(joint_named("conv3 - conv3")), flat(joint_named("conv3 - flatten - linear"));
   const auto refused = [](Place& place, auto&& change) {
-    Insertion insertion = random_insertion(place.joint, 2);
+    HostInsertion insertion = random_insertion(place.joint, 2);
     change(insertion);
-    return message_of<ms::ShapeError>([&] { (void)ms::grow::make_edit(place.ctx, place.site, insertion, 0.1); });
+    return message_of<ms::ShapeError>(
+        [&] { (void)ms::grow::make_edit(place.ctx, place.site, on_device(place.ctx, insertion), 0.1); });
   };
   CHECK(
-      refused(conv, [](Insertion& i) { i.inputs = 18; }) ==
+      refused(conv, [](HostInsertion& i) { i.inputs = 18; }) ==
       "site a: units with fan-in 18 and fan-out 4 at 9 taps do not fit a site with fan-in 19 and fan-out 4 at 9 taps");
-  CHECK(contains(refused(conv, [](Insertion& i) { i.outputs = 5; }), "fan-out 5 at 9 taps do not fit"));
-  CHECK(contains(refused(conv, [](Insertion& i) { i.taps = 4; }), "fan-out 4 at 4 taps do not fit"));
-  CHECK(refused(flat, [](Insertion& i) { i.taps = 1; }) ==
+  CHECK(contains(refused(conv, [](HostInsertion& i) { i.outputs = 5; }), "fan-out 5 at 9 taps do not fit"));
+  CHECK(contains(refused(conv, [](HostInsertion& i) { i.taps = 4; }), "fan-out 4 at 4 taps do not fit"));
+  CHECK(refused(flat, [](HostInsertion& i) { i.taps = 1; }) ==
         "site a: units with fan-in 19 and fan-out 3 do not fit a site with fan-in 19 and fan-out 3 at 12 taps");
-  CHECK(refused(conv, [](Insertion& i) { i.consumer_inputs = 27; }) ==
+  CHECK(refused(conv, [](HostInsertion& i) { i.consumer_inputs = 27; }) ==
         "site a: a move of 27 weights per output does not fit b (Conv2d), which has 19");
-  CHECK(refused(conv, [](Insertion& i) { i.fan_out.pop_back(); }) ==
-        "site a: an insertion of 2 units lacks some of their numbers");
-  CHECK(contains(refused(conv, [](Insertion& i) { i.move.pop_back(); }), "lacks some of their numbers"));
+  CHECK(refused(conv, [](HostInsertion& i) { i.fan_out.pop_back(); }) ==
+        "site a: 2 units have 38 numbers in fan_in and 71 in fan_out");
+  CHECK(refused(conv, [](HostInsertion& i) { i.move.pop_back(); }) ==
+        "site a: the new units have 75 numbers in move; it needs 76");
   MapJoint normed = conv.joint;
   normed.norm = true;
   Place with_norm(normed);
-  CHECK(refused(with_norm, [](Insertion& i) { i.variance.clear(); }) ==
-        "site a: an insertion of 2 units lacks some of their numbers, or their means and variances");
+  CHECK(refused(with_norm, [](HostInsertion& i) { i.variance.clear(); }) ==
+        "site a: the new units have 0 variances; it needs 2");
 }
 
 TEST_CASE("insertion: units follow a producer that got more inputs") {
@@ -377,7 +388,7 @@ TEST_CASE("insertion: units follow a producer that got more inputs") {
       const auto sites = ms::grow::find_sites<double>(net);
       REQUIRE(sites.size() == 2);
       const auto units_for = [&](const ms::grow::Site<double>& site, std::int64_t units, std::int64_t taps) {
-        Insertion result;
+        HostInsertion result;
         result.units = units;
         result.inputs = site.fan_in();
         result.outputs = site.fan_out();
@@ -387,23 +398,25 @@ TEST_CASE("insertion: units follow a producer that got more inputs") {
         return result;
       };
       // Units of the first site that feed nothing: the second site's units must do what they did without them.
-      Insertion first = units_for(sites[0], 2, flatten ? 20 : 9), second = units_for(sites[1], 3, flatten ? 1 : 9);
+      HostInsertion first = units_for(sites[0], 2, flatten ? 20 : 9), second = units_for(sites[1], 3, flatten ? 1 : 9);
       for (double& value : first.fan_out) value = 0.0;
       const auto x = ms::from_host<double>(ctx, {3, 4, 5, 2}, support::normal_values<double>(120, 1));
       const auto outputs = [&] { return ms::to_host(ctx, net.forward(ctx, x, {}).output); };
       Values alone;
       {
-        ms::grow::detail::StagedEdit<double> staged(ctx, ms::grow::make_edit(ctx, sites[1], second, 1.0), net);
+        ms::grow::detail::StagedEdit<double> staged(
+            ctx, ms::grow::make_edit(ctx, sites[1], on_device(ctx, second), 1.0), net);
         staged.swap();
         alone = outputs();
         staged.swap();
       }
-      const auto map = ms::grow::detail::consumer_map(sites[0], first);
-      ms::grow::apply<double>(ctx, ms::grow::make_edit(ctx, sites[0], first, 1.0), net);
-      CHECK_THROWS_AS((void)ms::grow::make_edit(ctx, sites[1], second, 1.0), ms::ShapeError);
-      ms::grow::follow_inputs(sites[1], map, second);
-      CHECK(second.inputs == sites[1].fan_in());
-      ms::grow::apply<double>(ctx, ms::grow::make_edit(ctx, sites[1], second, 1.0), net);
+      const auto map = ms::grow::detail::reader_map<double>(sites[0], sites[0].width(), first.taps, first.units);
+      ms::grow::apply<double>(ctx, ms::grow::make_edit(ctx, sites[0], on_device(ctx, first), 1.0), net);
+      CHECK_THROWS_AS((void)ms::grow::make_edit(ctx, sites[1], on_device(ctx, second), 1.0), ms::ShapeError);
+      ms::grow::Insertion followed = on_device(ctx, second);
+      ms::grow::follow_inputs(ctx, sites[1], map, followed);
+      CHECK(followed.inputs == sites[1].fan_in());
+      ms::grow::apply<double>(ctx, ms::grow::make_edit(ctx, sites[1], followed, 1.0), net);
       // Sums of up to 100 products of order 1.
       support::check_close(outputs(), alone, 1e-12 * support::scale_of(alone));
     }
@@ -437,7 +450,7 @@ TEST_CASE("insertion: gradients, moments and running statistics follow, and swap
     };
     train(3);
     const auto before = everything<float>(ctx, net, &optimizer);
-    const auto edit = ms::grow::make_edit(ctx, site, random_insertion(joint, 2), 0.1);
+    const auto edit = ms::grow::make_edit(ctx, site, on_device(ctx, random_insertion(joint, 2)), 0.1);
     {
       ms::grow::detail::StagedEdit<float> staged(ctx, edit, net, &optimizer);
       staged.swap();

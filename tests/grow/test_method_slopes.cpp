@@ -10,6 +10,7 @@
 #include <meristem/grow/units/find_sites.hpp>
 #include <meristem/grow/units/make_edit.hpp>
 #include <support/method_problem.hpp>
+#include <support/units_on_host.hpp>
 
 namespace grow_method_slopes_test {
 
@@ -128,9 +129,7 @@ TEST_CASE("slope of methods: the joint solution gains D_W and the sum of its squ
         CHECK(gained == doctest::Approx(joint.report.gain).epsilon(1e-6));
       } else {
         double squares = 0.0;
-        for (std::size_t i = 0; i < joint.insertion.fan_out.size(); ++i) {
-          squares += joint.insertion.fan_out[i] * joint.insertion.fan_out[i];
-        }
+        for (const double w : ms::to_host(problem.ctx, joint.insertion.fan_out)) squares += w * w;
         double lambda = 0.0;
         for (std::size_t k = 0; k < 3; ++k) lambda += joint.report.lambda[k];
         CHECK(gained == doctest::Approx(squares / lambda * joint.report.gain).epsilon(1e-6));
@@ -163,6 +162,7 @@ TEST_CASE("slope of methods: 1x1 convolutions take the joint solution and the me
             problem.propose(site, 2,
                             slope_options(std::make_shared<const ms::grow::detail::Tiny>(
                                 ms::grow::detail::Tiny::Options{.route = route, .joint = joint, .fisher = fisher})));
+        const auto proposal_units = support::on_host(problem.ctx, proposal.insertion);
         REQUIRE(proposal.insertion.units == 2);
         // The Cholesky route adds a ridge of 1e-6.
         const double tolerance = route == ms::grow::Route::eigen ? 1e-8 : 1e-4;
@@ -174,7 +174,7 @@ TEST_CASE("slope of methods: 1x1 convolutions take the joint solution and the me
         const auto move = ms::to_host(problem.ctx, solution.best_move);
         // Along the bias, which the weights express as well, only the reference route has one solution.
         if (route == ms::grow::Route::eigen) {
-          CHECK(support::relative_distance(move, proposal.insertion.move) < 10 * tolerance);
+          CHECK(support::relative_distance(move, proposal_units.move) < 10 * tolerance);
         }
       }
     }
@@ -188,7 +188,7 @@ TEST_CASE("slope of methods: GradMax's units receive the gradient it promises, a
       INFO(net.name, ", activation ", ms::kernels::activation_name(f));
       MethodProblem problem(net, f);
       const auto proposal = problem.propose(problem.site, 3, slope_options(ms::grow::gradmax(c)));
-      const auto& insertion = proposal.insertion;
+      const auto insertion = support::on_host(problem.ctx, proposal.insertion);
       REQUIRE(insertion.units == 3);
       const std::size_t m = insertion.fan_out.size() / 3;
       for (std::size_t i = 0; i < 3; ++i) {
@@ -199,7 +199,8 @@ TEST_CASE("slope of methods: GradMax's units receive the gradient it promises, a
         }
       }
       const std::int64_t width = problem.site.width();
-      ms::grow::apply<double>(problem.ctx, ms::grow::make_edit(problem.ctx, problem.site, insertion, 1.0), problem.net);
+      ms::grow::apply<double>(problem.ctx, ms::grow::make_edit(problem.ctx, problem.site, proposal.insertion, 1.0),
+                              problem.net);
       std::vector<double> step = fan_in_gradients(problem, width);
       const double slope = problem.site.slope_at_zero(), promised = c * c * slope * slope * proposal.report.gain;
       // What enters a maximum is zero everywhere for the new units: the gradient is that of one of equal elements, not
@@ -208,9 +209,10 @@ TEST_CASE("slope of methods: GradMax's units receive the gradient it promises, a
       if (!maximum) CHECK(sum_of_squares(step) == doctest::Approx(promised).epsilon(1e-9));
 
       for (double& value : step) value = -value;
-      ms::grow::Insertion stepped = insertion;
+      support::HostInsertion stepped = insertion;
       stepped.fan_in = step;
-      ms::grow::detail::UnitEffects<double> effects(problem.ctx, problem.site, stepped);
+      ms::grow::detail::UnitEffects<double> effects(problem.ctx, problem.site,
+                                                    support::on_device(problem.ctx, stepped));
       problem.visit({problem.site}, [&](ms::Context&, std::size_t, ms::View<const double> unit, ms::View<const double>,
                                         ms::View<const double> goal) { effects.update(problem.ctx, unit, goal); });
       double predicted = 0.0;
@@ -235,11 +237,12 @@ TEST_CASE("slope of methods: no other orthonormal fan-outs bring a larger gradie
     if (net.name == "vgg") continue;  // see above
     MethodProblem problem(net, Activation::tanh);
     const auto proposal = problem.propose(problem.site, 2, slope_options(ms::grow::gradmax(1.0)));
+    const auto proposal_units = support::on_host(problem.ctx, proposal.insertion);
     REQUIRE(proposal.insertion.units == 2);
-    const auto m = static_cast<std::int64_t>(proposal.insertion.fan_out.size()) / 2;
+    const auto m = static_cast<std::int64_t>(proposal_units.fan_out.size()) / 2;
     const std::int64_t width = problem.site.width();
     for (std::uint64_t seed = 0; seed < 8; ++seed) {
-      support::Dense basis(2, m, proposal.insertion.fan_out);
+      support::Dense basis(2, m, proposal_units.fan_out);
       // The first time GradMax's own, then some close by and some far away.
       const auto noise = support::normal_values<double>(2 * m, seed + 1);
       for (std::size_t i = 0; i < noise.size(); ++i) {
@@ -257,10 +260,11 @@ TEST_CASE("slope of methods: no other orthonormal fan-outs bring a larger gradie
           for (std::int64_t e = 0; e < m; ++e) basis(i, e) /= std::sqrt(squares);
         }
       }
-      ms::grow::Insertion other = proposal.insertion;
+      support::HostInsertion other = proposal_units;
       other.fan_out = basis.values;
       ms::grow::detail::StagedEdit<double> staged(
-          problem.ctx, ms::grow::make_edit(problem.ctx, problem.site, other, 1.0), problem.net);
+          problem.ctx, ms::grow::make_edit(problem.ctx, problem.site, support::on_device(problem.ctx, other), 1.0),
+          problem.net);
       staged.swap();
       const double squares = sum_of_squares(fan_in_gradients(problem, width));
       staged.swap();

@@ -12,6 +12,7 @@
 #include <meristem/grow/measure/measurer.hpp>
 #include <meristem/grow/units/make_edit.hpp>
 #include <support/method_problem.hpp>
+#include <support/units_on_host.hpp>
 
 namespace grow_methods_test {
 
@@ -150,22 +151,27 @@ TEST_CASE("random: scales of today's units or of Kaiming, biases zero, and other
   double mean = 0.0;
   for (std::size_t k = 0; k < 3; ++k) mean += method_row_norm(weight, k, 24, 24) / 3.0;
   const auto first = problem.propose(problem.site, 2, method_options(ms::grow::random_units()));
+  const auto first_units = support::on_host(problem.ctx, first.insertion);
   const auto second = problem.propose(problem.site, 2, method_options(ms::grow::random_units()));
-  CHECK(first.insertion.fan_in == second.insertion.fan_in);
+  const auto second_units = support::on_host(problem.ctx, second.insertion);
+  CHECK(first_units.fan_in == second_units.fan_in);
   MethodProblem trained(method_nets().front(), Activation::tanh);
   const auto nudge = ms::from_host<double>(trained.ctx, {1}, {0.123});
   ms::copy<double>(trained.ctx, nudge.view(), trained.site.consumer.weight().value.view().reshape({15}).slice(0, 7, 8));
   const auto third = trained.propose(trained.site, 2, method_options(ms::grow::random_units()));
-  CHECK(relative_distance(first.insertion.fan_in, third.insertion.fan_in) > 0.1);
+  const auto third_units = support::on_host(trained.ctx, third.insertion);
+  CHECK(relative_distance(first_units.fan_in, third_units.fan_in) > 0.1);
   const auto kaiming =
       problem.propose(problem.site, 2, method_options(ms::grow::random_units(ms::grow::UnitScale::kaiming)));
+  const auto kaiming_units = support::on_host(problem.ctx, kaiming.insertion);
   for (std::size_t k = 0; k < 2; ++k) {
-    CHECK(method_row_norm(first.insertion.fan_in, k, 25, 24) == doctest::Approx(mean));
-    CHECK(method_row_norm(kaiming.insertion.fan_in, k, 25, 24) == doctest::Approx(std::sqrt(2.0)));
-    CHECK(first.insertion.fan_in[k * 25 + 24] == 0.0);
-    CHECK(method_row_norm(first.insertion.fan_out, k, 5, 5) == 0.0);
+    CHECK(method_row_norm(first_units.fan_in, k, 25, 24) == doctest::Approx(mean));
+    CHECK(method_row_norm(kaiming_units.fan_in, k, 25, 24) == doctest::Approx(std::sqrt(2.0)));
+    CHECK(first_units.fan_in[k * 25 + 24] == 0.0);
+    CHECK(method_row_norm(first_units.fan_out, k, 5, 5) == 0.0);
   }
   const auto other = problem.propose(problem.site, 2, method_options(ms::grow::random_fan_outs()));
+  const auto other_units = support::on_host(problem.ctx, other.insertion);
   const auto readout = ms::to_host(problem.ctx, problem.site.consumer.weight().value);  // (5, 3)
   double mean_out = 0.0;
   for (std::size_t k = 0; k < 3; ++k) {
@@ -173,12 +179,13 @@ TEST_CASE("random: scales of today's units or of Kaiming, biases zero, and other
     for (std::size_t o = 0; o < 5; ++o) squares += readout[o * 3 + k] * readout[o * 3 + k];
     mean_out += std::sqrt(squares) / 3.0;
   }
-  CHECK(method_row_norm(other.insertion.fan_out, 1, 5, 5) == doctest::Approx(mean_out));
-  CHECK(method_row_norm(other.insertion.fan_in, 1, 25, 25) == 0.0);
+  CHECK(method_row_norm(other_units.fan_out, 1, 5, 5) == doctest::Approx(mean_out));
+  CHECK(method_row_norm(other_units.fan_in, 1, 25, 25) == 0.0);
   // In front of a ReLU units of zero would never receive a gradient.
   MethodProblem relu(method_nets().front(), Activation::relu);
   const auto alive = relu.propose(relu.site, 2, method_options(ms::grow::random_fan_outs()));
-  CHECK(method_row_norm(alive.insertion.fan_in, 0, 25, 25) > 0.0);
+  const auto alive_units = support::on_host(relu.ctx, alive.insertion);
+  CHECK(method_row_norm(alive_units.fan_in, 0, 25, 25) > 0.0);
   CHECK(contains(alive.report.note, "a ReLU, which lets no gradient pass at 0"));
 }
 
@@ -187,22 +194,24 @@ TEST_CASE("random: the scales hold between maps too, over all taps") {
     for (const auto scale : {ms::grow::UnitScale::copied, ms::grow::UnitScale::kaiming}) {
       INFO(net.name, ", copied ", scale == ms::grow::UnitScale::copied);
       MethodProblem problem(net, Activation::tanh);
-      const auto today = ms::grow::detail::numbers_of_units<double>(problem.ctx, problem.site);
+      const auto today = support::numbers_of_units<double>(problem.ctx, problem.site);
       const std::size_t width = static_cast<std::size_t>(problem.site.width());
       const bool copied = scale == ms::grow::UnitScale::copied;
       const auto in = problem.propose(problem.site, 3, method_options(ms::grow::random_units(scale)));
+      const auto in_units = support::on_host(problem.ctx, in.insertion);
       const auto out = problem.propose(problem.site, 3, method_options(ms::grow::random_fan_outs(scale)));
-      const std::size_t p = in.insertion.fan_in.size() / 3, m = out.insertion.fan_out.size() / 3;
+      const auto out_units = support::on_host(problem.ctx, out.insertion);
+      const std::size_t p = in_units.fan_in.size() / 3, m = out_units.fan_out.size() / 3;
       // Kaiming: variance 2 over the weights of one output, taps included, once the units are in.
       const double kaiming_out =
           std::sqrt(2.0 * static_cast<double>(problem.site.fan_out()) / static_cast<double>(problem.site.width() + 3));
       for (std::size_t k = 0; k < 3; ++k) {
-        CHECK(method_row_norm(in.insertion.fan_in, k, p, p) ==
+        CHECK(method_row_norm(in_units.fan_in, k, p, p) ==
               doctest::Approx(copied ? method_mean_norm(today.fan_in, width, true) : std::sqrt(2.0)));
-        CHECK(method_row_norm(in.insertion.fan_out, k, m, m) == 0.0);
-        CHECK(method_row_norm(out.insertion.fan_out, k, m, m) ==
+        CHECK(method_row_norm(in_units.fan_out, k, m, m) == 0.0);
+        CHECK(method_row_norm(out_units.fan_out, k, m, m) ==
               doctest::Approx(copied ? method_mean_norm(today.fan_out, width, false) : kaiming_out));
-        CHECK(method_row_norm(out.insertion.fan_in, k, p, p) == 0.0);
+        CHECK(method_row_norm(out_units.fan_in, k, p, p) == 0.0);
       }
     }
   }
@@ -218,7 +227,7 @@ TEST_CASE("nest: units connect the largest entries of M, with the sign that lowe
   }
   std::sort(entries.rbegin(), entries.rend());
   const auto proposal = problem.propose(problem.site, 3, method_options(ms::grow::nest(0.5)));
-  const auto& insertion = proposal.insertion;
+  const auto insertion = support::on_host(problem.ctx, proposal.insertion);
   REQUIRE(insertion.units == 3);
   double sizes_in = 0.0, sizes_out = 0.0;
   for (std::size_t k = 0; k < 3; ++k) {
@@ -254,7 +263,8 @@ TEST_CASE("nest: between maps a unit connects one number of a patch with one tap
       for (std::int64_t j = 0; j < m.columns; ++j) sizes.push_back(std::abs(m(i, j)));
     }
     std::sort(sizes.rbegin(), sizes.rend());
-    const auto& insertion = problem.propose(problem.site, 3, method_options(ms::grow::nest())).insertion;
+    const auto proposal = problem.propose(problem.site, 3, method_options(ms::grow::nest()));
+    const auto insertion = support::on_host(problem.ctx, proposal.insertion);
     REQUIRE(insertion.units == 3);
     REQUIRE(static_cast<std::int64_t>(insertion.fan_in.size()) == 3 * m.rows);
     REQUIRE(static_cast<std::int64_t>(insertion.fan_out.size()) == 3 * m.columns);
@@ -285,11 +295,11 @@ TEST_CASE("net2wider: copies share the fan-out of their unit, noise stays within
     CAPTURE(net.name);
     MethodProblem problem(net, Activation::relu);
     const std::int64_t width = problem.site.width(), p = problem.site.fan_in();
-    const auto before = ms::grow::detail::numbers_of_units<double>(problem.ctx, problem.site);
+    const auto before = support::numbers_of_units<double>(problem.ctx, problem.site);
     const auto proposal = problem.propose(problem.site, 5, method_options(ms::grow::net2wider(0.0)));
     ms::grow::apply<double>(problem.ctx, ms::grow::make_edit(problem.ctx, problem.site, proposal.insertion, 1.0),
                             problem.net);
-    const auto after = ms::grow::detail::numbers_of_units<double>(problem.ctx, problem.site);
+    const auto after = support::numbers_of_units<double>(problem.ctx, problem.site);
     const std::size_t m = before.fan_out.size() / static_cast<std::size_t>(width);
     for (std::int64_t j = 0; j < width; ++j) {
       std::vector<double> sum(m, 0.0);
@@ -301,8 +311,8 @@ TEST_CASE("net2wider: copies share the fan-out of their unit, noise stays within
         ++copies;
         for (std::size_t i = 0; i < m; ++i) sum[i] += after.fan_out[static_cast<std::size_t>(k) * m + i];
         if (problem.site.producer.norm()) {
-          CHECK(after.norm.weight[static_cast<std::size_t>(k)] == before.norm.weight[static_cast<std::size_t>(j)]);
-          CHECK(after.norm.mean[static_cast<std::size_t>(k)] == before.norm.mean[static_cast<std::size_t>(j)]);
+          CHECK(after.weight[static_cast<std::size_t>(k)] == before.weight[static_cast<std::size_t>(j)]);
+          CHECK(after.mean[static_cast<std::size_t>(k)] == before.mean[static_cast<std::size_t>(j)]);
         }
       }
       CHECK(copies >= 1);
@@ -325,10 +335,10 @@ TEST_CASE("paired: units cancel in pairs, and variances carry over to the wider 
     for (const Activation f : {Activation::relu, Activation::tanh}) {
       INFO(net.name, ", relu ", f == Activation::relu);
       MethodProblem problem(net, f);
-      const auto before = ms::grow::detail::numbers_of_units<double>(problem.ctx, problem.site);
+      const auto before = support::numbers_of_units<double>(problem.ctx, problem.site);
       const std::size_t width = static_cast<std::size_t>(problem.site.width());
       const auto proposal = problem.propose(problem.site, 5, method_options(ms::grow::paired()));
-      const auto& insertion = proposal.insertion;
+      const auto insertion = support::on_host(problem.ctx, proposal.insertion);
       REQUIRE(insertion.units == 4);
       CHECK(contains(proposal.report.note, "asked for 5 units; pairs make 4"));
       const std::size_t p = insertion.fan_in.size() / 4, m = insertion.fan_out.size() / 4;
@@ -340,8 +350,9 @@ TEST_CASE("paired: units cancel in pairs, and variances carry over to the wider 
           CHECK(insertion.fan_out[pair * m + i] == -insertion.fan_out[(pair + 2) * m + i]);
         }
       }
-      ms::grow::apply<double>(problem.ctx, ms::grow::make_edit(problem.ctx, problem.site, insertion, 1.0), problem.net);
-      const auto after = ms::grow::detail::numbers_of_units<double>(problem.ctx, problem.site);
+      ms::grow::apply<double>(problem.ctx, ms::grow::make_edit(problem.ctx, problem.site, proposal.insertion, 1.0),
+                              problem.net);
+      const auto after = support::numbers_of_units<double>(problem.ctx, problem.site);
       const double s = std::sqrt(static_cast<double>(width) / static_cast<double>(width + 4));
       const bool rescaled = problem.site.consumer.norm() || f == Activation::relu;
       for (std::size_t i = 0; i < width * m; ++i) {
@@ -369,11 +380,12 @@ TEST_CASE("north: pre-activations orthogonal to those of today's units and to ea
   for (const auto& net : method_nets()) {
     CAPTURE(net.name);
     MethodProblem problem(net, Activation::tanh);
-    const auto today = ms::grow::detail::numbers_of_units<double>(problem.ctx, problem.site);
+    const auto today = support::numbers_of_units<double>(problem.ctx, problem.site);
     const std::size_t width = static_cast<std::size_t>(problem.site.width());
     const std::size_t p = static_cast<std::size_t>(problem.site.fan_in());
     // The pre-activations themselves, from a network that has grown.
     const auto proposal = problem.propose(problem.site, 3, method_options(ms::grow::north()));
+    const auto proposal_units = support::on_host(problem.ctx, proposal.insertion);
     REQUIRE(proposal.insertion.units == 3);
     Dense s;
     if (!problem.site.spatial()) {
@@ -398,7 +410,7 @@ TEST_CASE("north: pre-activations orthogonal to those of today's units and to ea
       return sum;
     };
     for (std::size_t k = 0; k < 3; ++k) {
-      const auto& fan_in = proposal.insertion.fan_in;
+      const auto& fan_in = proposal_units.fan_in;
       const double own = std::sqrt(product(fan_in, k, fan_in, k));
       CHECK(own > 1e-6);
       for (std::size_t j = 0; j < width; ++j) {
@@ -433,12 +445,10 @@ TEST_CASE("north: the trigger counts directions of the activations") {
   CHECK(ms::grow::effective_dimension(problem.ctx, site, std::sqrt(values[1] * values[2])) ==
         doctest::Approx(2.0 / 3.0));
   CHECK(ms::grow::effective_dimension(problem.ctx, site, 2 * values[0]) == 0.0);
-  CHECK(contains(problem
-                     .propose(problem.site, 2,
-                              method_options(std::make_shared<const ms::grow::detail::North>(
-                                  ms::grow::detail::North::Options{.least_dimension = 1.0, .epsilon = 10.0})))
-                     .report.note,
-                 "the effective dimension of the layer is 0, less than 1"));
+  CHECK(
+      contains(problem.propose(problem.site, 2, method_options(ms::grow::north(1.0, ms::grow::UnitScale::copied, 10.0)))
+                   .report.note,
+               "the effective dimension of the layer is 0, less than 1"));
 }
 
 TEST_CASE("north: the effective dimension of maps counts directions over all that an output reads") {
@@ -498,26 +508,28 @@ TEST_CASE("senn: between maps and vectors, the fan-ins that raise the score most
   for (const auto& net : method_nets()) {
     CAPTURE(net.name);
     MethodProblem problem(net, Activation::tanh);
-    const auto today = ms::grow::detail::numbers_of_units<double>(problem.ctx, problem.site);
+    const auto today = support::numbers_of_units<double>(problem.ctx, problem.site);
     const double norm = method_mean_norm(today.fan_in, static_cast<std::size_t>(problem.site.width()), true);
     const auto found = problem.propose(problem.site, 2, method_options(ms::grow::senn(0.0)));
+    const auto found_units = support::on_host(problem.ctx, found.insertion);
     const auto source = problem.propose(problem.site, 2,
                                         method_options(std::make_shared<const ms::grow::detail::Tiny>(
                                             ms::grow::detail::Tiny::Options{.joint = true, .fisher = true})));
+    const auto source_units = support::on_host(problem.ctx, source.insertion);
     REQUIRE(found.insertion.units == 2);
     REQUIRE(source.insertion.units == 2);
     CHECK(found.preserves_function);
     CHECK(found.report.gain == doctest::Approx(source.report.gain));
-    const std::size_t p = found.insertion.fan_in.size() / 2, m = found.insertion.fan_out.size() / 2;
+    const std::size_t p = found_units.fan_in.size() / 2, m = found_units.fan_out.size() / 2;
     for (std::size_t k = 0; k < 2; ++k) {
       double dot = 0.0;
       for (std::size_t i = 0; i < p; ++i) {
-        dot += found.insertion.fan_in[k * p + i] * source.insertion.fan_in[k * p + i];
+        dot += found_units.fan_in[k * p + i] * source_units.fan_in[k * p + i];
       }
-      CHECK(std::abs(dot) == doctest::Approx(method_row_norm(found.insertion.fan_in, k, p, p) *
-                                             method_row_norm(source.insertion.fan_in, k, p, p)));
-      CHECK(method_row_norm(found.insertion.fan_in, k, p, p - 1) == doctest::Approx(norm));
-      CHECK(method_row_norm(found.insertion.fan_out, k, m, m) == 0.0);
+      CHECK(std::abs(dot) == doctest::Approx(method_row_norm(found_units.fan_in, k, p, p) *
+                                             method_row_norm(source_units.fan_in, k, p, p)));
+      CHECK(method_row_norm(found_units.fan_in, k, p, p - 1) == doctest::Approx(norm));
+      CHECK(method_row_norm(found_units.fan_out, k, m, m) == 0.0);
     }
     // However large the ratio that is asked for, a score grows by no more than it does.
     const auto none = problem.propose(problem.site, 2, method_options(ms::grow::senn(1e12)));
@@ -536,7 +548,8 @@ TEST_CASE("senn: between maps and vectors, the fan-ins that raise the score most
     return support::dot(moved, moved) / support::dot(alpha, schur * alpha);
   };
   const auto best = problem.propose(problem.site, 1, method_options(ms::grow::senn(0.0)));
-  const Dense own(samples.b2.rows, 1, best.insertion.fan_in);
+  const auto best_units = support::on_host(problem.ctx, best.insertion);
+  const Dense own(samples.b2.rows, 1, best_units.fan_in);
   CHECK(raise(own) == doctest::Approx(best.report.gain).epsilon(1e-4));
   for (std::uint64_t seed = 1; seed < 20; ++seed) {
     Dense other(own.rows, 1, support::normal_values<double>(own.rows, seed));
@@ -570,8 +583,9 @@ TEST_CASE("firefly: gradients of candidates against differences, steps raise the
       INFO(net.name, ", relu ", f == Activation::relu);
       MethodProblem problem(net, f);
       const auto start = problem.propose(problem.site, 6, method_options(ms::grow::firefly(0)));
-      const auto gain_of = [&](const ms::grow::Insertion& insertion) {
-        ms::grow::detail::UnitEffects<double> effects(problem.ctx, problem.site, insertion);
+      const auto gain_of = [&](const support::HostInsertion& insertion) {
+        ms::grow::detail::UnitEffects<double> effects(problem.ctx, problem.site,
+                                                      support::on_device(problem.ctx, insertion));
         problem.visit({problem.site},
                       [&](ms::Context&, std::size_t, ms::View<const double> unit, ms::View<const double>,
                           ms::View<const double> goal) { effects.update(problem.ctx, unit, goal); });
@@ -582,11 +596,12 @@ TEST_CASE("firefly: gradients of candidates against differences, steps raise the
       ms::grow::detail::CandidatePass<double> pass(problem.ctx, problem.site, start.insertion);
       problem.visit({problem.site}, [&](ms::Context&, std::size_t, ms::View<const double> unit, ms::View<const double>,
                                         ms::View<const double> goal) { pass.update(problem.ctx, unit, goal); });
-      const auto gradients = pass.gradients();
+      const auto gradients = pass.gradients(problem.ctx);
+      const auto start_units = support::on_host(problem.ctx, start.insertion);
       for (const bool in : {true, false}) {
         double slope = 0.0;
-        ms::grow::Insertion up = start.insertion, down = start.insertion;
-        const auto& direction = in ? gradients.fan_in : gradients.fan_out;
+        support::HostInsertion up = start_units, down = start_units;
+        const auto direction = ms::to_host(problem.ctx, in ? gradients.fan_in : gradients.fan_out);
         const double step = 1e-6;
         for (std::size_t i = 0; i < direction.size(); ++i) {
           (in ? up.fan_in : up.fan_out)[i] += step * direction[i];
@@ -598,16 +613,17 @@ TEST_CASE("firefly: gradients of candidates against differences, steps raise the
       }
 
       const auto trained = problem.propose(problem.site, 6, method_options(ms::grow::firefly(3)));
+      const auto trained_units = support::on_host(problem.ctx, trained.insertion);
       REQUIRE(trained.insertion.units > 0);
       CHECK(trained.report.gain > 2.0 * start.report.gain);
       CHECK(trained.report.lambda.size() == 12);
       CHECK(std::is_sorted(trained.report.lambda.rbegin(), trained.report.lambda.rend()));
       const std::size_t p = static_cast<std::size_t>(trained.insertion.inputs);
       for (std::size_t k = 1; k < static_cast<std::size_t>(trained.insertion.units); ++k) {
-        CHECK(method_row_norm(trained.insertion.fan_in, k, p, p) ==
-              doctest::Approx(method_row_norm(trained.insertion.fan_in, 0, p, p)));
+        CHECK(method_row_norm(trained_units.fan_in, k, p, p) ==
+              doctest::Approx(method_row_norm(trained_units.fan_in, 0, p, p)));
       }
-      CHECK(gain_of(trained.insertion) >= trained.report.gain * (1 - 1e-9));
+      CHECK(gain_of(trained_units) >= trained.report.gain * (1 - 1e-9));
     }
   }
 }
@@ -619,7 +635,7 @@ TEST_CASE("growth methods: more units than can be told apart are answered with t
     for (const char* name : {"tiny", "tiny-eigen", "tiny-joint", "tiny-fisher", "gradmax"}) {
       INFO(net.name, ", ", name);
       const auto proposal = problem.propose(problem.site, 100, method_options(ms::grow::parse_method(name)));
-      const auto& insertion = proposal.insertion;
+      const auto insertion = support::on_host(problem.ctx, proposal.insertion);
       CHECK(insertion.units >= 2);
       CHECK(insertion.units <= std::min(p, insertion.taps * insertion.outputs));
       CHECK(contains(proposal.report.note, ms::concat("asked for 100 units, of which ", insertion.units,

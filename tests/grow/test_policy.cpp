@@ -20,6 +20,7 @@
 #include <meristem/models/resnet.hpp>
 #include <meristem/models/vgg.hpp>
 #include <support/check.hpp>
+#include <support/units_on_host.hpp>
 
 namespace grow_policy_test {
 
@@ -279,12 +280,12 @@ TEST_CASE("budget: the cost of a unit is what the network counts once it is ther
       CHECK(ms::grow::least_unit_parameters(site) == cost.parameters);
       const std::int64_t places =
           site.flattened ? site.consumer.in_features() / site.width() : site.consumer.window().kernel.size();
-      ms::grow::Insertion units{.units = 2, .inputs = site.fan_in(), .outputs = site.fan_out()};
+      support::HostInsertion units{.units = 2, .inputs = site.fan_in(), .outputs = site.fan_out()};
       units.taps = site.spatial() ? places : 1;
       units.fan_in.assign(static_cast<std::size_t>(2 * units.inputs), 0.0);
       units.fan_out.assign(static_cast<std::size_t>(2 * units.taps * units.outputs), 0.0);
       if (site.producer.norm()) units.mean = units.variance = {0.0, 0.0};
-      ms::grow::apply(ctx, ms::grow::make_edit<double>(ctx, site, units, 1.0), net);
+      ms::grow::apply(ctx, ms::grow::make_edit<double>(ctx, site, support::on_device(ctx, units), 1.0), net);
       CHECK(ms::nn::parameter_count(net) == parameters + 2 * cost.parameters);
       CHECK(net.multiply_adds(input) == work + 2 * cost.multiply_adds);
     }

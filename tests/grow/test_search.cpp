@@ -18,6 +18,7 @@
 #include <meristem/nn/pooling.hpp>
 #include <meristem/nn/residual.hpp>
 #include <support/check.hpp>
+#include <support/units_on_host.hpp>
 
 namespace grow_search_test {
 
@@ -189,15 +190,16 @@ TEST_CASE("normalisation: new units match what is there") {
     const auto samples = [&](auto&& use) { use(ms::nn::BatchView<double>(all.batches[0])); };
     const auto site = ms::grow::find_site<double>(net, name);
     const std::int64_t taps = site.consumer.window().kernel.size();
-    ms::grow::Insertion units{.units = 2, .inputs = site.fan_in(), .outputs = site.fan_out(), .taps = taps};
-    units.fan_in = support::normal_values<double>(2 * units.inputs, 7, 5.0);
-    units.fan_out = support::normal_values<double>(2 * taps * units.outputs, 8, 0.01);
+    support::HostInsertion before{.units = 2, .inputs = site.fan_in(), .outputs = site.fan_out(), .taps = taps};
+    before.fan_in = support::normal_values<double>(2 * before.inputs, 7, 5.0);
+    before.fan_out = support::normal_values<double>(2 * taps * before.outputs, 8, 0.01);
     if (site.producer.norm()) {
-      units.mean = {0.3, -0.2};
-      units.variance = {2.0, 3.0};
+      before.mean = {0.3, -0.2};
+      before.variance = {2.0, 3.0};
     }
-    const ms::grow::Insertion before = units;
-    const double factor = ms::grow::normalize<double>(ctx, net, site, {.matched = true}, samples, units);
+    ms::grow::Insertion scaled = support::on_device(ctx, before);
+    const double factor = ms::grow::normalize<double>(ctx, net, site, {.matched = true}, samples, scaled);
+    const support::HostInsertion units = support::on_host(ctx, scaled);
     const double in = units.fan_in[0] / before.fan_in[0], out = units.fan_out[0] / before.fan_out[0];
     CHECK(factor == doctest::Approx(in * out).epsilon(1e-12));
     for (std::size_t i = 0; i < units.fan_in.size(); ++i) {
@@ -227,7 +229,7 @@ TEST_CASE("normalisation: new units match what is there") {
       return seen.input;
     };
     const std::vector<double> old_output = consumer_output();
-    ms::grow::apply(ctx, ms::grow::make_edit<double>(ctx, site, units, 1.0), net);
+    ms::grow::apply(ctx, ms::grow::make_edit<double>(ctx, site, scaled, 1.0), net);
     std::vector<double> change = consumer_output();
     for (std::size_t i = 0; i < change.size(); ++i) change[i] -= old_output[i];
     // Means over some hundred numbers, one of them a difference.
@@ -245,17 +247,17 @@ TEST_CASE("normalisation: faint fan-outs, and none") {
   Samples samples(ctx);
   const auto site = ms::grow::find_site<double>(net, "fc1");
   ms::grow::Insertion units{.units = 2, .inputs = 5, .outputs = 3};
-  units.fan_in = support::normal_values<double>(10, 7);
-  units.fan_out = {3, 0, 0, 0, 4, 0};
-  const auto fan_in = units.fan_in;
+  const auto fan_in = support::normal_values<double>(10, 7);
+  units.fan_in = ms::from_host<double>(ctx, {2, 5}, fan_in);
+  units.fan_out = ms::from_host<double>(ctx, {2, 3}, {3, 0, 0, 0, 4, 0});
   CHECK(ms::grow::normalize<double>(ctx, net, site, {}, samples, units) == 1.0);
-  CHECK(units.fan_out == std::vector<double>{3, 0, 0, 0, 4, 0});
+  CHECK(ms::to_host(ctx, units.fan_out) == std::vector<double>{3, 0, 0, 0, 4, 0});
   // Mean squared norm (9 + 16) / 2.
   const double factor = ms::grow::normalize<double>(ctx, net, site, {.faint_norm = 1e-3}, samples, units);
   CHECK(factor == doctest::Approx(1e-3 / std::sqrt(12.5)).epsilon(1e-12));
-  CHECK(units.fan_out[4] == doctest::Approx(4e-3 / std::sqrt(12.5)).epsilon(1e-12));
-  CHECK(units.fan_in == fan_in);
-  units.fan_out.assign(6, 0.0);
+  CHECK(ms::to_host(ctx, units.fan_out)[4] == doctest::Approx(4e-3 / std::sqrt(12.5)).epsilon(1e-12));
+  CHECK(ms::to_host(ctx, units.fan_in) == fan_in);
+  units.fan_out = ms::zeros<double>(ctx, {2, 3});
   CHECK(ms::grow::normalize<double>(ctx, net, site, {.faint_norm = 1e-3}, samples, units) == 1.0);
 }
 

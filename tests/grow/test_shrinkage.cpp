@@ -309,7 +309,7 @@ TEST_CASE("shrinkage: move, bottleneck and units of a site are of the same dampe
       for (std::size_t k = 0; k < 2; ++k) {
         CHECK(found.report.lambda[k] == doctest::Approx(lambda[k]).epsilon(1e-8));
       }
-      CHECK(support::relative_distance(found.insertion.move, move.values) < 1e-8);
+      CHECK(support::relative_distance(ms::to_host(problem.ctx, found.insertion.move), move.values) < 1e-8);
     }
   }
 }

@@ -135,10 +135,11 @@ TEST_CASE("site statistics: units for a convolution from tensors of one's own") 
   REQUIRE(choice.insertion.units == 1);
   // The goal depends on x linearly, so nothing is left: the unit times its fan-out is the one that made it. What
   // today's weights make of it by chance, 90 independent numbers a sample and 12 weights, moves it a little.
+  const auto alpha = ms::to_host(ctx, choice.insertion.fan_in), omega = ms::to_host(ctx, choice.insertion.fan_out);
   double dot = 0.0, mine = 0.0, theirs = 0.0;
   for (std::size_t i = 0; i < 18; ++i) {
     for (std::size_t o = 0; o < 4; ++o) {
-      const double a = choice.insertion.fan_in[i] * choice.insertion.fan_out[o], b = fan_in[i] * fan_out[o];
+      const double a = alpha[i] * omega[o], b = fan_in[i] * fan_out[o];
       dot += a * b;
       mine += a * a;
       theirs += b * b;

@@ -83,9 +83,9 @@ ms::grow::Insertion insertion_of(ms::Context& ctx, const ms::grow::Site<double>&
           .inputs = site.fan_in(),
           .outputs = site.fan_out(),
           .consumer_inputs = site.consumer_inputs(),
-          .fan_in = ms::to_host(ctx, solution.fan_in),
-          .fan_out = ms::to_host(ctx, solution.fan_out),
-          .move = with_move ? ms::to_host(ctx, solution.best_move) : std::vector<double>()};
+          .fan_in = clone(ctx, solution.fan_in),
+          .fan_out = clone(ctx, solution.fan_out),
+          .move = with_move ? clone(ctx, solution.best_move) : ms::Tensor<double>()};
 }
 
 }  // namespace
@@ -158,13 +158,14 @@ TEST_CASE("slope: ReLU units take the better sign, and the one-sided slope is ex
       const auto solution = ms::grow::solve(problem.ctx, problem.moments(site), {.max_units = 3, .significance = 0.0});
       REQUIRE(solution.units > 0);
       auto insertion = insertion_of(problem.ctx, site, solution, false);
-      ms::grow::detail::UnitEffects<double> gains(problem.ctx, site, insertion);
+      std::vector<ms::grow::detail::UnitEffects<double>> effects;
+      auto& gains = effects.emplace_back(problem.ctx, site, insertion);
       problem.visit({site}, [&](ms::Context&, std::size_t, ms::View<const double> unit, ms::View<const double>,
                                 ms::View<const double> goal) { gains.update(problem.ctx, unit, goal); });
       double both = 0.0;
       for (std::int64_t k = 0; k < insertion.units; ++k) both += gains.positive(k) + gains.negative(k);
       CHECK(both == doctest::Approx(solution.first_order_gain).epsilon(1e-9));
-      const std::vector<double> slopes = ms::grow::choose_signs(gains, insertion);
+      const std::vector<double> slopes = ms::grow::choose_signs(problem.ctx, effects, insertion);
       const double slope = std::accumulate(slopes.begin(), slopes.end(), 0.0);
       CHECK(slope >= 0.5 * both);
       const double measured = before - problem.loss_with(ms::grow::make_edit(problem.ctx, site, insertion, gamma));

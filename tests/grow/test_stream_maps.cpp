@@ -22,6 +22,7 @@
 #include <support/dense.hpp>
 #include <support/plain_maps.hpp>
 #include <support/residual_networks.hpp>
+#include <support/units_on_host.hpp>
 
 namespace grow_stream_maps_test {
 
@@ -204,7 +205,8 @@ TEST_CASE("streams of maps: S is the mean over readers, N stands side by side, e
       for (std::size_t k = 0; k < 2; ++k) CHECK(std::abs(report.lambda[k] - lambda[k]) <= 1e-9 * lambda[0]);
       CHECK(std::abs(report.goal_norm2 - goal_norm2) <= 1e-10 * goal_norm2);
       CHECK(std::abs(report.bottleneck - left) <= 1e-9 * goal_norm2);
-      support::check_close(proposals[at].insertion.move, moves, 1e-8 * support::scale_of(moves), "moves");
+      support::check_close(ms::to_host(problem.ctx, proposals[at].insertion.move), moves,
+                           1e-8 * support::scale_of(moves), "moves");
     }
   }
 }
@@ -245,15 +247,16 @@ TEST_CASE("streams of maps: new channels carry the units to the readers behind t
       const Site& site = sites[at];
       CAPTURE(static_cast<int>(kind));
       CAPTURE(site.name);
-      ms::grow::Insertion& units = proposals[at].insertion;
-      REQUIRE(units.units == 2);
-      units.rider_rows = ms::grow::draw_rider_rows(problem.ctx, site, units.units);
+      ms::grow::Insertion& there = proposals[at].insertion;
+      REQUIRE(there.units == 2);
+      there.rider_rows = ms::grow::draw_rider_rows(problem.ctx, site, there.units);
       constexpr double gamma = 0.2;
-      units.split = ms::grow::balanced_split<double>(problem.ctx, site, units, gamma);
+      there.split = ms::grow::balanced_split<double>(problem.ctx, site, there, gamma);
+      const support::HostInsertion units = support::on_host(problem.ctx, there);
       const std::int64_t width = site.width();
       Inputs before, after;
       (void)problem.net.forward(problem.ctx, problem.x, {.measuring = true, .taps = &before});
-      ms::grow::detail::StagedEdit<double> staged(problem.ctx, ms::grow::make_edit(problem.ctx, site, units, gamma),
+      ms::grow::detail::StagedEdit<double> staged(problem.ctx, ms::grow::make_edit(problem.ctx, site, there, gamma),
                                                   problem.net);
       staged.swap();
       (void)problem.net.forward(problem.ctx, problem.x, {.measuring = true, .taps = &after});
@@ -413,12 +416,11 @@ TEST_CASE("streams of maps: methods that preserve the function do, in training a
         const auto training = problem.outputs(ms::nn::Mode::training);
         const auto evaluation = problem.outputs(ms::nn::Mode::evaluation);
         ms::grow::detail::Measurer<double> measurer(problem.net, ms::nn::CrossEntropy{});
-        auto proposal = measurer
-                            .measure(
-                                problem.ctx, {site}, {.method = method, .damping = 0.1, .significance = 0.0},
-                                [&](const auto& use) { use(problem.batch()); },
-                                [](const Site&, std::int64_t, const ms::grow::Choice*) { return 2; })
-                            .front();
+        auto proposals = measurer.measure(
+            problem.ctx, {site}, {.method = method, .damping = 0.1, .significance = 0.0},
+            [&](const auto& use) { use(problem.batch()); },
+            [](const Site&, std::int64_t, const ms::grow::Choice*) { return 2; });
+        auto& proposal = proposals.front();
         ms::grow::Insertion& units = proposal.insertion;
         REQUIRE(units.units == 2);
         CHECK((units.copies.size() == 2) == (named->name() == "net2wider"));

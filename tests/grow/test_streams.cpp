@@ -26,6 +26,7 @@
 #include <support/check.hpp>
 #include <support/growth_problem.hpp>
 #include <support/residual_networks.hpp>
+#include <support/units_on_host.hpp>
 
 namespace grow_streams_test {
 
@@ -262,11 +263,10 @@ struct Problem {
                                      std::int64_t most) {
     ms::grow::detail::Measurer<double> measurer(net, ms::nn::SquaredError{});
     const ms::nn::BatchView<double> batch{.inputs = x_tensor, .targets = target_tensor};
-    return measurer
-        .measure(
-            ctx, {site}, options, [&](const auto& use) { use(batch); },
-            [&](const Site&, std::int64_t, const ms::grow::Choice*) { return most; })
-        .front();
+    auto proposals = measurer.measure(
+        ctx, {site}, options, [&](const auto& use) { use(batch); },
+        [&](const Site&, std::int64_t, const ms::grow::Choice*) { return most; });
+    return std::move(proposals.front());
   }
 };
 
@@ -574,7 +574,7 @@ TEST_CASE("streams: units and moves of a source are those of plain loops over al
       // 1e-9 of central differences times the condition of S^{-1/2}, below 10, and some.
       const double tolerance = 1e-6 * lambda[0];
       support::check_close(found, std::vector<double>(lambda.begin(), lambda.begin() + rank), tolerance, "lambda");
-      const ms::grow::Insertion& units = proposal.insertion;
+      const support::HostInsertion units = support::on_host(problem.ctx, proposal.insertion);
       REQUIRE(units.units == rank);
       REQUIRE(units.outputs == cross.columns);
       const Dense product = support::transposed(Dense(units.units, units.inputs, units.fan_in)) *
@@ -642,11 +642,12 @@ TEST_CASE("streams: at an amplitude the new channels carry the units to all read
       Problem problem(norms);
       const Site site = ms::grow::find_site<double>(problem.net, source, Widths::all);
       auto proposal = problem.measure(site, plain_tiny, 2);
-      ms::grow::Insertion& units = proposal.insertion;
-      REQUIRE(units.units == 2);
-      units.rider_rows = ms::grow::draw_rider_rows(problem.ctx, site, units.units);
+      ms::grow::Insertion& there = proposal.insertion;
+      REQUIRE(there.units == 2);
+      there.rider_rows = ms::grow::draw_rider_rows(problem.ctx, site, there.units);
       const double gamma = 0.3, root = std::sqrt(gamma);
-      units.split = ms::grow::balanced_split<double>(problem.ctx, site, units, gamma);
+      there.split = ms::grow::balanced_split<double>(problem.ctx, site, there, gamma);
+      const support::HostInsertion units = support::on_host(problem.ctx, there);
       const bool stem = std::string(source) == "stem";
       for (const bool training : {true, false}) {
         CAPTURE(training);
@@ -676,7 +677,7 @@ TEST_CASE("streams: at an amplitude the new channels carry the units to all read
         move(plain.head);
         REQUIRE(at == units.move.size());
         const std::vector<double> expected = plain.run(problem.x, added).y.values;
-        ms::grow::detail::StagedEdit<double> staged(problem.ctx, ms::grow::make_edit(problem.ctx, site, units, gamma),
+        ms::grow::detail::StagedEdit<double> staged(problem.ctx, ms::grow::make_edit(problem.ctx, site, there, gamma),
                                                     problem.net);
         staged.swap();
         const std::vector<double> actual = problem.output(training);
@@ -710,18 +711,20 @@ TEST_CASE("streams: methods and sizes that do not fit are refused") {
                  }),
                  "a stream with 2 readers has a shape for each"));
   const auto refused = [&](auto&& change) {
-    auto units = problem.measure(site, plain_tiny, 2).insertion;
+    support::HostInsertion units = support::on_host(problem.ctx, problem.measure(site, plain_tiny, 2).insertion);
     change(units);
     try {
-      (void)ms::grow::make_edit(problem.ctx, site, units, 1.0);
+      (void)ms::grow::make_edit(problem.ctx, site, support::on_device(problem.ctx, units), 1.0);
     } catch (const ms::Error& error) {
       return error.message();
     }
     return std::string();
   };
   CHECK(refused([](auto&) {}).empty());
-  CHECK(contains(refused([](auto& units) { units.outputs = 1; }), "have 1 outputs; it needs 5"));
-  CHECK(contains(refused([](auto& units) { units.inputs = 1; }), "have 1 inputs; it needs 6"));
+  CHECK(contains(refused([](auto& units) { units.outputs = 1; }),
+                 "and fan-out 1 do not fit a site with fan-in 6 and fan-out 5, that of all its readers"));
+  CHECK(contains(refused([](auto& units) { units.inputs = 1; }),
+                 "units with fan-in 1 and fan-out 5 do not fit a site with fan-in 6"));
   CHECK(contains(refused([](auto& units) { units.move.pop_back(); }), "numbers in move; it needs 25"));
   CHECK(contains(refused([](auto& units) { units.rider_rows.resize(3); }), "have 3 riders with rows; it needs 1"));
   CHECK(contains(refused([](auto& units) { units.rider_rows = {{1.0}}; }), "have 1 numbers for a rider; it needs 8"));

@@ -24,6 +24,7 @@
 #include <meristem/optim/sgd.hpp>
 #include <meristem/train/trainer.hpp>
 #include <support/check.hpp>
+#include <support/units_on_host.hpp>
 
 namespace grow_training_after_test {
 
@@ -144,7 +145,7 @@ Trajectory train(Net (*build)(ms::Context&), const std::string& name, bool adam,
     if (step == 5 && added != Added::nothing) {
       net.visit_parameters([&](ms::nn::Parameter<double>& parameter) { ids.push_back(parameter.id); });
       const std::int64_t units = added == Added::no_units ? 0 : 3;
-      ms::grow::Insertion insertion{.units = units, .inputs = site.fan_in(), .outputs = site.fan_out()};
+      support::HostInsertion insertion{.units = units, .inputs = site.fan_in(), .outputs = site.fan_out()};
       insertion.taps = site.consumer.window().kernel.size();
       insertion.fan_in = support::normal_values<double>(units * insertion.inputs, 31, 0.3);
       insertion.fan_out.assign(static_cast<std::size_t>(units * insertion.taps * insertion.outputs), 0.0);
@@ -154,7 +155,8 @@ Trajectory train(Net (*build)(ms::Context&), const std::string& name, bool adam,
       }
       if (added == Added::at_zero) insertion.fan_out.assign(insertion.fan_out.size(), 0.7);
       const double gamma = added == Added::at_zero ? 0.0 : 1.0;
-      ms::grow::apply(ctx, ms::grow::make_edit<double>(ctx, site, insertion, gamma), net, optimizer.get());
+      ms::grow::apply(ctx, ms::grow::make_edit<double>(ctx, site, support::on_device(ctx, insertion), gamma), net,
+                      optimizer.get());
       std::vector<ms::nn::ParameterId> after;
       net.visit_parameters([&](ms::nn::Parameter<double>& parameter) { after.push_back(parameter.id); });
       CHECK(ids == after);

@@ -13,14 +13,16 @@
 #include <meristem/grow/units/make_edit.hpp>
 #include <support/map_problem.hpp>
 #include <support/plain_maps.hpp>
+#include <support/units_on_host.hpp>
 
 namespace grow_unit_effects_test {
 
 namespace ms = meristem;
-using ms::grow::Insertion;
 using ms::grow::detail::UnitEffects;
 using ms::nn::Activation;
+using support::HostInsertion;
 using support::MapJoint;
+using support::on_device;
 using support::PlainMaps;
 using support::Pooling;
 
@@ -32,7 +34,8 @@ struct Effects {
 };
 
 /// α_kᵀ[b 1] at every hidden position of a sample, as a map (y, x).
-std::vector<double> pre_activation(const PlainMaps& plain, const Insertion& insertion, std::int64_t k, std::int64_t i) {
+std::vector<double> pre_activation(const PlainMaps& plain, const HostInsertion& insertion, std::int64_t k,
+                                   std::int64_t i) {
   const ms::Extent2 hidden = plain.joint().hidden();
   std::vector<double> map;
   for (std::int64_t y = 0; y < hidden.y; ++y) {
@@ -68,7 +71,7 @@ double through(const PlainMaps& plain, const std::vector<double>& h, double sign
 }
 
 /// What the units add to every output of the consumer, without activation, and with means for maxima.
-std::vector<double> move_of(const PlainMaps& plain, const Insertion& insertion) {
+std::vector<double> move_of(const PlainMaps& plain, const HostInsertion& insertion) {
   const MapJoint& joint = plain.joint();
   const bool centre = insertion.taps == 1 && joint.consumer().kernel.size() > 1;
   std::vector<double> result;
@@ -92,7 +95,7 @@ std::vector<double> move_of(const PlainMaps& plain, const Insertion& insertion) 
   return result;
 }
 
-Effects plain_effects(const PlainMaps& plain, const Insertion& insertion) {
+Effects plain_effects(const PlainMaps& plain, const HostInsertion& insertion) {
   const MapJoint& joint = plain.joint();
   const bool centre = insertion.taps == 1 && joint.consumer().kernel.size() > 1;
   const double n = static_cast<double>(plain.samples());
@@ -128,8 +131,8 @@ Effects plain_effects(const PlainMaps& plain, const Insertion& insertion) {
 }
 
 /// Random units for a site.
-Insertion random_units(const MapJoint& joint, std::int64_t units, bool centre) {
-  Insertion result;
+HostInsertion random_units(const MapJoint& joint, std::int64_t units, bool centre) {
+  HostInsertion result;
   result.units = units;
   result.inputs = joint.p();
   result.outputs = joint.out;
@@ -150,11 +153,11 @@ void check_effects(const MapJoint& joint, bool centre, const std::vector<std::in
   const auto v = support::normal_values<T>(joint.goal_shape(n).size(), 6);
   const auto there = ms::from_host<T>(ctx, joint.unit_shape(n), x),
              goal = ms::from_host<T>(ctx, joint.goal_shape(n), v);
-  Insertion units = random_units(joint, 3, centre);
+  HostInsertion units = random_units(joint, 3, centre);
   for (double& value : units.fan_in) value = static_cast<double>(static_cast<T>(value));
   for (double& value : units.fan_out) value = static_cast<double>(static_cast<T>(value));
 
-  UnitEffects<T> effects(ctx, site, units);
+  UnitEffects<T> effects(ctx, site, on_device(ctx, units));
   std::int64_t begin = 0;
   for (const std::int64_t end : ends) {
     effects.update(ctx, there.view().slice(0, begin, end), goal.view().slice(0, begin, end));
@@ -228,7 +231,7 @@ TEST_CASE("unit effects: without biases, in batches, in float32") {
 TEST_CASE("unit effects: far from zero the variance keeps its digits") {
   MapJoint joint = support::map_joints().front();
   joint.norm = true;
-  Insertion units = random_units(joint, 2, false);
+  HostInsertion units = random_units(joint, 2, false);
   // The bias alone makes the mean a million times the deviation.
   for (std::int64_t k = 0; k < 2; ++k) units.fan_in[static_cast<std::size_t>((k + 1) * joint.p() - 1)] = 1e6;
   ms::Context ctx({.seed = 3});
@@ -238,7 +241,7 @@ TEST_CASE("unit effects: far from zero the variance keeps its digits") {
   const auto v = support::normal_values<double>(joint.goal_shape(8).size(), 6);
   const auto there = ms::from_host<double>(ctx, joint.unit_shape(8), x);
   const auto goal = ms::from_host<double>(ctx, joint.goal_shape(8), v);
-  UnitEffects<double> effects(ctx, ms::grow::find_sites<double>(net).front(), units);
+  UnitEffects<double> effects(ctx, ms::grow::find_sites<double>(net).front(), on_device(ctx, units));
   for (std::int64_t i = 0; i < 8; ++i) {
     effects.update(ctx, there.view().slice(0, i, i + 1), goal.view().slice(0, i, i + 1));
   }
@@ -258,11 +261,11 @@ TEST_CASE("unit effects: D+ + D- is what a unit without activation would bring, 
     const auto x = support::normal_values<double>(joint.unit_shape(6).size(), 5);
     const auto v = support::normal_values<double>(joint.goal_shape(6).size(), 6);
     const PlainMaps plain(joint, 6, x, {}, v);
-    const Insertion units = random_units(joint, 3, false);
+    const HostInsertion units = random_units(joint, 3, false);
     ms::Context ctx;
     ms::nn::Sequential<double> net;
     joint.build(ctx, net);
-    UnitEffects<double> effects(ctx, ms::grow::find_sites<double>(net).front(), units);
+    UnitEffects<double> effects(ctx, ms::grow::find_sites<double>(net).front(), on_device(ctx, units));
     effects.update(ctx, ms::from_host<double>(ctx, joint.unit_shape(6), x),
                    ms::from_host<double>(ctx, joint.goal_shape(6), v));
     const support::Dense m = plain.cross(false, v);
@@ -283,20 +286,22 @@ TEST_CASE("unit effects: choose_signs turns exactly the units that bring more wh
   MapJoint joint = support::map_joints().front();
   joint.activation = Activation::relu;
   joint.norm = true;
-  Insertion units = random_units(joint, 8, false);
-  units.mean = support::normal_values<double>(8, 31);
-  units.variance = std::vector<double>(8, 2.0);
-  const Insertion before = units;
+  HostInsertion before = random_units(joint, 8, false);
+  before.mean = support::normal_values<double>(8, 31);
+  before.variance = std::vector<double>(8, 2.0);
   ms::Context ctx;
   ms::nn::Sequential<double> net;
   joint.build(ctx, net);
-  UnitEffects<double> effects(ctx, ms::grow::find_sites<double>(net).front(), units);
+  ms::grow::Insertion there = on_device(ctx, before);
+  std::vector<UnitEffects<double>> all;
+  UnitEffects<double>& effects = all.emplace_back(ctx, ms::grow::find_sites<double>(net).front(), there);
   const auto x = support::normal_values<double>(joint.unit_shape(6).size(), 5);
   const auto v = support::normal_values<double>(joint.goal_shape(6).size(), 6);
   effects.update(ctx, ms::from_host<double>(ctx, joint.unit_shape(6), x),
                  ms::from_host<double>(ctx, joint.goal_shape(6), v));
   const Effects expected = plain_effects(PlainMaps(joint, 6, x, {}, v), before);
-  const std::vector<double> slopes = ms::grow::choose_signs(effects, units);
+  const std::vector<double> slopes = ms::grow::choose_signs(ctx, all, there);
+  const HostInsertion units = support::on_host(ctx, there);
   REQUIRE(slopes.size() == 8);
   int turned = 0;
   const auto check_times = [](const std::vector<double>& now, const std::vector<double>& then, std::size_t k,
@@ -324,10 +329,11 @@ TEST_CASE("unit effects: units that do not fit the site are refused") {
   ms::nn::Sequential<double> net;
   joint.build(ctx, net);
   const auto site = ms::grow::find_sites<double>(net).front();
-  Insertion units = random_units(joint, 2, false);
+  HostInsertion units = random_units(joint, 2, false);
   units.fan_in.pop_back();
-  CHECK(support::contains(support::message_of<ms::ShapeError>([&] { UnitEffects<double>(ctx, site, units); }),
-                          "site a: an insertion of 2 units lacks some of their numbers"));
+  CHECK(support::contains(
+      support::message_of<ms::ShapeError>([&] { UnitEffects<double>(ctx, site, on_device(ctx, units)); }),
+      "site a: 2 units have "));
 }
 
 TEST_CASE("unit effects: the amplitude of several taps leaves least of the residual") {
@@ -352,8 +358,9 @@ TEST_CASE("unit effects: the amplitude of several taps leaves least of the resid
     });
     const PlainMaps plain(joint, 48, x, z, v);
     support::Dense best(joint.out, joint.d());
-    best.values = proposal.insertion.move;
-    const auto residual = plain.residual(best), move = move_of(plain, proposal.insertion);
+    best.values = ms::to_host(problem.ctx, proposal.insertion.move);
+    const auto residual = plain.residual(best),
+               move = move_of(plain, support::on_host(problem.ctx, proposal.insertion));
     const auto left = [&](double c) {
       std::vector<double> difference = residual;
       for (std::size_t i = 0; i < move.size(); ++i) difference[i] -= c * move[i];
@@ -391,7 +398,7 @@ TEST_CASE("unit effects: in the outputs' Fisher metric the units of several taps
     });
     const PlainMaps plain(joint, 48, x, z, v);
     support::Dense best(joint.out, joint.d());
-    best.values = problem.propose(site, 2).insertion.move;
+    best.values = ms::to_host(problem.ctx, problem.propose(site, 2).insertion.move);
     const auto residual = plain.residual(best);
     const std::size_t q = static_cast<std::size_t>(joint.out);
     std::vector<double> fisher(q * q, 0.0);
@@ -403,7 +410,7 @@ TEST_CASE("unit effects: in the outputs' Fisher metric the units of several taps
     const auto proposal =
         problem.propose(site, 2, {.method = ms::grow::tiny_fisher(), .damping = 0.0, .significance = 0.0});
     REQUIRE(proposal.insertion.units == 2);
-    const auto move = move_of(plain, proposal.insertion);
+    const auto move = move_of(plain, support::on_host(problem.ctx, proposal.insertion));
     REQUIRE(move.size() == residual.size());
     double gained = 0.0, cost = 0.0;
     for (std::size_t row = 0; row < move.size() / q; ++row) {

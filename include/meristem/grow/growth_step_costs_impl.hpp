@@ -101,7 +101,7 @@ void GrowthStep<T>::decide(Turn<T>& turn, const GrowthReport& report) {
         choose_again(turn.sites[i], one.units, proposal);
         one.units = proposal.insertion.units;
       } else {
-        keep_best(proposal, one.units);
+        keep_best(ctx_, proposal, one.units);
       }
     }
     if (fewer || one.units == 0) proposal.report.note = joined(one.why, proposal.report.note);

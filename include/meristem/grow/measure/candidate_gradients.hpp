@@ -1,8 +1,8 @@
 // What candidate units gain to first order, and how that changes with their weights: one pass over samples.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
-#include <vector>
 
 #include <meristem/core/tensor.hpp>
 #include <meristem/grow/measure/unit_effects.hpp>
@@ -19,16 +19,17 @@ template <Real T>
 class CandidatePass {
  public:
   /// Throws ShapeError for units that do not fit the site.
-  CandidatePass(Context& ctx, const Site<T>& site, const Insertion& insertion);
+  CandidatePass(Context& ctx, const Site<T>& site, const Insertion& insertion, std::size_t reader = 0);
 
   /// Adds one batch: the producer's input and the desired update at the consumer's output.
   void update(Context& ctx, View<const T> unit_input, View<const T> goal);
 
   /// Means over the samples seen.
-  [[nodiscard]] GrowthMethod::Gradients gradients() const;
+  [[nodiscard]] GrowthMethod::Gradients gradients(Context& ctx) const;
 
  private:
-  [[nodiscard]] std::vector<T> column_sums(Context& ctx, const Tensor<T>& terms) const;
+  /// sums += the sums of the columns of terms (..., units)
+  void add_column_sums(Context& ctx, const Tensor<T>& terms, View<double> sums) const;
 
   /// The weight gradient of the consumer, with the units' values as its input.
   void add_fan_out(Context& ctx, const Tensor<T>& u, View<const T> goal);
@@ -37,8 +38,7 @@ class CandidatePass {
   void add_fan_in(Context& ctx, View<const T> unit_input, const Tensor<T>& dh);
 
   UnitPath<T> path_;
-  std::int64_t taps_, p_, q_;
-  GrowthMethod::Gradients sums_;
+  Tensor<double> gain_, fan_in_, fan_out_;  // sums: (units, 1), (units, p), (units, taps q)
   std::int64_t samples_ = 0;
 };
 

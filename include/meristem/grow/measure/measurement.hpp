@@ -9,7 +9,7 @@
 #include <vector>
 
 #include <meristem/grow/measure/candidate_gradients.hpp>
-#include <meristem/grow/measure/feature_pass.hpp>
+#include <meristem/grow/measure/row_statistics.hpp>
 #include <meristem/grow/measure/side_by_side.hpp>
 #include <meristem/grow/measure/site_statistics.hpp>
 #include <meristem/grow/measure/unit_effects.hpp>
@@ -19,23 +19,8 @@
 #include <meristem/grow/solve/shrinkage.hpp>
 #include <meristem/grow/units/insertion.hpp>
 #include <meristem/grow/units/site.hpp>
-#include <meristem/grow/units/stream_insertion.hpp>
 
 namespace meristem::grow::detail {
-
-/// Numbers of today's units of a site, in the layout of Insertion, with all taps.
-struct NumbersOfUnits {
-  std::vector<double> fan_in, fan_out;
-  NormChannels norm;
-};
-
-/// Reads them from the network: the function returned is to be called once the device was waited for.
-template <Real T>
-[[nodiscard]] std::function<NumbersOfUnits()> numbers_of_units_later(Context& ctx, const Site<T>& site);
-
-/// The same, waited for.
-template <Real T>
-[[nodiscard]] NumbersOfUnits numbers_of_units(Context& ctx, const Site<T>& site);
 
 /// What was out of the ordinary in the move of today's weights.
 [[nodiscard]] inline std::string note_of_move(const BestMove<double>& move) {
@@ -56,10 +41,9 @@ struct MeasurementOptions {
   bool bottleneck = false;
 };
 
-/// What a site could get, before the amplitude is chosen.
-struct Proposal {
+/// What a site could get, before the amplitude is chosen: what the method chose, its scores now in the report.
+struct Proposal : Choice {
   SiteReport report;
-  Insertion insertion;
   /// True first-order decrease of the loss that each unit brings per γ; empty where it was not measured unit by unit.
   std::vector<double> unit_slopes = {};
   /// Outputs of the consumer per sample. Each has a small share in the loss, whose curvature at one of them is small
@@ -69,13 +53,6 @@ struct Proposal {
   std::int64_t taps = 1;
   double move_slope = 0.0;   ///< the part of the report's slope that the move of today's weights has
   bool homogeneous = false;  ///< σ(c h) = c σ(h) for positive c: the split between fan-in and fan-out changes nothing
-  /// False: the method fixes the amplitude, and the units go in at γ = 1 without a line search.
-  bool search_amplitude = true;
-  /// The network's outputs stay what they are, in training and evaluation mode, up to rounding: no running statistics
-  /// have to follow.
-  bool preserves_function = false;
-  /// The units belong together: none of them can be left out, see Choice.
-  bool together = false;
 };
 
 /// Gathers the statistics of one site in passes over the same samples, lets the method choose units, and proposes:
@@ -126,6 +103,9 @@ class Measurement {
 
   void prepare_pass(Context& ctx);
 
+  /// Where the method has features to try, makes ready for the pass that gathers their moments.
+  void prepare_features(Context& ctx);
+
   /// Lets the method choose once the statistics are complete.
   void solve(Context& ctx, Tensor<double>* covariance);
 
@@ -158,7 +138,7 @@ class Measurement {
   void subtract_from_move(const Tensor<double>& explained, double factor);
 
   /// The taps of a fan-out overlap: A times ⟨N, A⟩ / Q(A) is the multiple of A that leaves least of the residual.
-  static double rescale(Insertion& insertion, double factor);
+  double rescale(Insertion& insertion, double factor) const;
 
   static double seconds_since(std::chrono::steady_clock::time_point start) {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -173,8 +153,10 @@ class Measurement {
   std::vector<std::optional<SiteStatistics<T>>> statistics_;  // of each reader
   std::vector<std::size_t> same_inputs_;                      // the first reader with the same S
   bool solved_ = false;
-  std::vector<double> feature_fan_ins_;
-  std::optional<FeaturePass<T>> features_;
+  // Units that may join between vectors, and the moments of what they put out.
+  Insertion features_;
+  std::optional<UnitPath<T>> feature_path_;
+  std::optional<RowStatistics<T>> feature_moments_;
   std::vector<CandidatePass<T>> candidates_;  // of each reader, as those below
   std::vector<UnitEffects<T>> effects_, measured_;
   SiteMoments moments_;

@@ -7,62 +7,9 @@
 #include <utility>
 
 #include <meristem/grow/measure/measurement.hpp>
+#include <meristem/kernels/elementwise.cuh>
 
 namespace meristem::grow::detail {
-
-/// From the producer's weight, its bias if it has one, the readers' weights, and of the norm what NormChannels holds.
-template <Real T>
-[[nodiscard]] NumbersOfUnits arranged(const Site<T>& site, const std::vector<std::vector<T>>& here) {
-  NumbersOfUnits result;
-  const std::int64_t width = site.width();
-  const std::size_t bias = site.producer.has_bias() ? 1 : 0, readers = bias + 1, norm = readers + site.readers();
-  const std::vector<T>& rows = here[0];
-  const std::size_t features = width > 0 ? rows.size() / static_cast<std::size_t>(width) : 0;
-  for (std::size_t k = 0; k < static_cast<std::size_t>(width); ++k) {
-    for (std::size_t i = 0; i < features; ++i) result.fan_in.push_back(static_cast<double>(rows[k * features + i]));
-    if (bias > 0) result.fan_in.push_back(static_cast<double>(here[bias][k]));
-  }
-  for (std::int64_t k = 0; k < width; ++k) {
-    for (std::size_t i = 0; i < site.readers(); ++i) {
-      const std::vector<T>& columns = here[readers + i];
-      const std::int64_t q = site.reader(i).consumer.out_features();
-      const std::int64_t taps = q > 0 ? static_cast<std::int64_t>(columns.size()) / (width * q) : 0;
-      for (std::int64_t tap = 0; tap < taps; ++tap) {
-        for (std::int64_t o = 0; o < q; ++o) {
-          const std::int64_t at = (o * taps + tap) * width + k;
-          result.fan_out.push_back(static_cast<double>(columns[static_cast<std::size_t>(at)]));
-        }
-      }
-    }
-  }
-  if (!site.producer.norm()) return result;
-  const auto doubles = [&](std::size_t i) { return std::vector<double>(here[norm + i].begin(), here[norm + i].end()); };
-  result.norm = {doubles(0), doubles(1), doubles(2), doubles(3)};
-  return result;
-}
-
-template <Real T>
-std::function<NumbersOfUnits()> numbers_of_units_later(Context& ctx, const Site<T>& site) {
-  std::vector<std::vector<T>> here;
-  const auto read = [&](const Tensor<T>& numbers) { here.push_back(to_host_later(ctx, numbers.view())); };
-  read(site.producer.weight().value);
-  if (site.producer.has_bias()) read(site.producer.bias().value);
-  for (std::size_t i = 0; i < site.readers(); ++i) read(site.reader(i).consumer.weight().value);
-  if (site.producer.norm()) {
-    read(site.producer.norm()->running_mean().value);
-    read(site.producer.norm()->running_variance().value);
-    read(site.producer.norm()->weight().value);
-    read(site.producer.norm()->bias().value);
-  }
-  return [&site, here = std::move(here)] { return arranged<T>(site, here); };
-}
-
-template <Real T>
-NumbersOfUnits numbers_of_units(Context& ctx, const Site<T>& site) {
-  const auto numbers = numbers_of_units_later<T>(ctx, site);
-  ctx.synchronize();
-  return numbers();
-}
 
 template <Real T>
 Measurement<T>::Measurement(Context& ctx, const Site<T>& site, const MeasurementOptions& options, Limit limit,
@@ -83,7 +30,7 @@ Measurement<T>::Measurement(Context& ctx, const Site<T>& site, const Measurement
 
 template <Real T>
 auto Measurement<T>::wants() const noexcept -> Batches {
-  if (features_ || !candidates_.empty() || !effects_.empty()) return Batches::all;
+  if (feature_path_ || !candidates_.empty() || !effects_.empty()) return Batches::all;
   if (solved_) return Batches::none;
   const bool reads = needs_.inputs || needs_.consumer || needs_.goal || needs_.fisher;
   return reads ? Batches::all : Batches::one;
@@ -95,7 +42,10 @@ void Measurement<T>::update(Context& ctx, View<const T> unit_input, View<const T
   if (wants() == Batches::none) {
     throw ArgumentError(concat("site ", site_.name, ": the measurement is complete; no further pass is wanted"));
   }
-  if (features_) return features_->update(ctx, unit_input, consumer_input, goal);
+  if (feature_path_) {
+    const Tensor<T> outputs = feature_path_->through(ctx, feature_path_->pre_activation(ctx, unit_input), T(1));
+    return feature_moments_->update(ctx, outputs, consumer_input, goal);
+  }
   if (!candidates_.empty()) return candidates_[reader].update(ctx, unit_input, goal);
   if (!effects_.empty()) return effects_[reader].update(ctx, unit_input, goal, consumer_input);
   std::optional<SiteStatistics<T>>& statistics = statistics_[reader];
@@ -135,9 +85,10 @@ bool Measurement<T>::wants_statistics() const {
 template <Real T>
 void Measurement<T>::finish_pass(Context& ctx, Tensor<double>* covariance) {
   const auto start = std::chrono::steady_clock::now();
-  if (features_) {
-    options_.method->add_features(ctx, moments_, feature_fan_ins_, features_->moments(ctx), choice_);
-    features_.reset();
+  if (feature_path_) {
+    options_.method->add_features(ctx, moments_, features_.fan_in, feature_moments_->gathered(ctx), choice_);
+    feature_path_.reset();
+    feature_moments_.reset();
     complete(choice_.insertion);
     prepare_pass(ctx);
   } else if (!candidates_.empty()) {
@@ -173,14 +124,17 @@ Proposal Measurement<T>::propose() {
     if (wants_means()) {
       std::size_t reader = 0;
       while (!site_.producer.norm() && !site_.reader(reader).input_norm) ++reader;
+      std::vector<double> means, variances;
       for (std::int64_t k = 0; k < insertion.units; ++k) {
-        insertion.mean.push_back(measured_[reader].mean(k));
-        insertion.variance.push_back(measured_[reader].variance(k));
+        means.push_back(measured_[reader].mean(k));
+        variances.push_back(measured_[reader].variance(k));
       }
+      insertion.mean = from_host<double>(*ctx_, {insertion.units}, means);
+      insertion.variance = from_host<double>(*ctx_, {insertion.units}, variances);
     }
     // Without a slope asked for, the units are as the method means them to be.
     if (wants_slope()) {
-      unit_slopes = choose_signs(measured_, insertion);
+      unit_slopes = choose_signs(*ctx_, measured_, insertion);
       slope = std::accumulate(unit_slopes.begin(), unit_slopes.end(), 0.0);
     }
     double factor = 1.0;
@@ -222,14 +176,11 @@ Proposal Measurement<T>::propose() {
     throw NumericError("the bottleneck or what growth would gain is not finite");
   }
   proposal.move_slope = insertion.move.empty() ? 0.0 : choice_.move_decrease;
-  proposal.insertion = std::move(insertion);
   proposal.unit_slopes = std::move(unit_slopes);
   proposal.positions = moments_.positions;
   proposal.taps = taps();
   proposal.homogeneous = moments_.homogeneous;
-  proposal.search_amplitude = choice_.search_amplitude;
-  proposal.preserves_function = choice_.preserves_function;
-  proposal.together = choice_.together;
+  static_cast<Choice&>(proposal) = std::move(choice_);
   return proposal;
 }
 
@@ -256,38 +207,31 @@ bool Measurement<T>::wants_means() const {
 template <Real T>
 void Measurement<T>::prepare_pass(Context& ctx) {
   candidates_.clear();
-  if (choice_.insertion.units == 0 || features_) return;
-  const auto part = [&](std::size_t i) { return part_of(site_, choice_.insertion, i); };
+  if (choice_.insertion.units == 0 || feature_path_) return;
   if (pass_ < passes_) {
-    for (std::size_t i = 0; i < site_.readers(); ++i) candidates_.emplace_back(ctx, site_.read_by(i), part(i));
+    for (std::size_t i = 0; i < site_.readers(); ++i) candidates_.emplace_back(ctx, site_, choice_.insertion, i);
   } else if (wants_slope() || choice_.companion || wants_means()) {
     for (std::size_t i = 0; i < site_.readers(); ++i) {
       effects_.emplace_back(
-          ctx, site_.read_by(i), part(i),
+          ctx, site_, choice_.insertion,
           typename UnitEffects<T>::Options{
-              .norm2 = choice_.rescale && overlaps(), .companion = choice_.companion, .metric = choice_.output_metric});
+              .norm2 = choice_.rescale && overlaps(),
+              .companion = choice_.companion,
+              .metric = choice_.output_metric.empty() ? View<const double>() : choice_.output_metric.view(),
+              .reader = i});
     }
   }
 }
 
 template <Real T>
 GrowthMethod::Gradients Measurement<T>::gradients() const {
-  GrowthMethod::Gradients result = candidates_.front().gradients();
-  if (candidates_.size() == 1) return result;
   std::vector<GrowthMethod::Gradients> all;
-  for (const CandidatePass<T>& one : candidates_) all.push_back(one.gradients());
-  const std::size_t units = result.gain.size();
-  result.fan_out.clear();
-  for (std::size_t k = 0; k < units; ++k) {
-    for (const GrowthMethod::Gradients& one : all) {
-      const auto each = static_cast<std::ptrdiff_t>(one.fan_out.size() / units);
-      const auto begin = one.fan_out.begin() + static_cast<std::ptrdiff_t>(k) * each;
-      result.fan_out.insert(result.fan_out.end(), begin, begin + each);
-    }
-  }
+  for (const CandidatePass<T>& one : candidates_) all.push_back(one.gradients(*ctx_));
+  GrowthMethod::Gradients result = std::move(all.front());
   for (std::size_t i = 1; i < all.size(); ++i) {
-    for (std::size_t k = 0; k < units; ++k) result.gain[k] += all[i].gain[k];
-    for (std::size_t k = 0; k < result.fan_in.size(); ++k) result.fan_in[k] += all[i].fan_in[k];
+    for (std::size_t k = 0; k < result.gain.size(); ++k) result.gain[k] += all[i].gain[k];
+    kernels::axpy<double>(*ctx_, 1.0, all[i].fan_in, result.fan_in.view());
+    result.fan_out = beside(*ctx_, result.fan_out, all[i].fan_out);
   }
   return result;
 }
@@ -305,8 +249,7 @@ SiteMoments Measurement<T>::gathered(Context& ctx) {
 
 template <Real T>
 void Measurement<T>::solve(Context& ctx, Tensor<double>* covariance) {
-  const auto numbers = numbers_of_units_later<T>(*ctx_, site_);
-  moments_ = gathered(ctx);  // and wait
+  moments_ = gathered(ctx);
   solved_ = true;
   moments_.slope_at_zero = site_.slope_at_zero();
   moments_.homogeneous = moments_.consumer_norm = true;
@@ -322,10 +265,7 @@ void Measurement<T>::solve(Context& ctx, Tensor<double>* covariance) {
   moments_.significance = options_.significance;
   moments_.move_weights = options_.move_weights;
   moments_.max_units = limit_(taps(), nullptr);
-  const NumbersOfUnits now = numbers();
-  moments_.fan_in = now.fan_in;
-  moments_.fan_out = now.fan_out;
-  moments_.norm_channels = now.norm;
+  moments_.today = numbers_of_units<T>(ctx, site_);
   if (covariance && needs_.inputs && !known_covariance_) *covariance = clone(ctx, moments_.moments.s);
   choice_ = options_.method->choose(ctx, moments_);
   // Candidates that are still to be refined may be more; where there are none, features may still become units.
@@ -337,11 +277,21 @@ void Measurement<T>::solve(Context& ctx, Tensor<double>* covariance) {
   complete(choice_.insertion);
   passes_ = choice_.insertion.units > 0 ? options_.method->candidate_passes() + 1 : 0;
   if (options_.method->candidate_passes() == 0) passes_ = 0;
-  if (!site_.tied() && !moments_.spatial && moments_.relu && !site_.producer.norm() && needs_.residual) {
-    feature_fan_ins_ = options_.method->features(ctx, moments_, choice_);
-    if (!feature_fan_ins_.empty()) features_.emplace(ctx, site_, feature_fan_ins_);
-  }
+  prepare_features(ctx);
   prepare_pass(ctx);
+}
+
+template <Real T>
+void Measurement<T>::prepare_features(Context& ctx) {
+  if (site_.tied() || moments_.spatial || !moments_.relu || site_.producer.norm() || !needs_.residual) return;
+  features_ = {.inputs = moments_.inputs, .outputs = moments_.outputs};
+  features_.fan_in = options_.method->features(ctx, moments_, choice_);
+  if (features_.fan_in.empty()) return;
+  features_.units = features_.fan_in.extent(0);
+  features_.fan_out = zeros<double>(ctx, {features_.units, features_.outputs});
+  feature_path_.emplace(ctx, site_, features_);
+  feature_moments_.emplace(ctx, features_.units, false, site_.consumer.in_features(), site_.consumer.has_bias(),
+                           features_.outputs, StatisticsOptions{.fisher = true, .consumer = false});
 }
 
 template <Real T>
@@ -363,36 +313,28 @@ Tensor<double> Measurement<T>::solve_consumer(const Tensor<double>& cross) const
 template <Real T>
 Tensor<double> Measurement<T>::in_metric(const Tensor<double>& a) const {
   if (choice_.output_metric.empty()) return clone(*ctx_, a);
-  const Tensor<double> metric = from_host<double>(*ctx_, {moments_.outputs, moments_.outputs}, choice_.output_metric);
   Tensor<double> result(*ctx_, a.shape());
-  gemm(*ctx_, Transpose::no, Transpose::no, 1, metric.view(), a.view(), 0, result.view());
+  gemm(*ctx_, Transpose::no, Transpose::no, 1, choice_.output_metric.view(), a.view(), 0, result.view());
   return result;
 }
 
 template <Real T>
 void Measurement<T>::subtract_from_move(const Tensor<double>& explained, double factor) {
-  std::vector<double>& move = choice_.insertion.move;
+  Tensor<double>& move = choice_.insertion.move;
   if (move.empty()) return;
-  const std::vector<double> change = to_host(*ctx_, explained);
-  const std::vector<double> m1 = to_host(*ctx_, moments_.moments.m1);
-  const std::size_t q = static_cast<std::size_t>(moments_.outputs), d = move.size() / std::max<std::size_t>(q, 1);
-  choice_.move_decrease = 0.0;
-  for (std::size_t o = 0; o < q; ++o) {
-    for (std::size_t i = 0; i < d; ++i) {
-      move[o * d + i] -= factor * change[o * d + i];
-      choice_.move_decrease += move[o * d + i] * m1[i * q + o];
-    }
-  }
+  kernels::axpy<double>(*ctx_, -factor, explained, move.view());
+  const Tensor<double> m1t = converted_transposed<double, double>(*ctx_, moments_.moments.m1.view());
+  choice_.move_decrease = inner_product<double, double>(*ctx_, move.view(), m1t.view());
 }
 
 template <Real T>
-double Measurement<T>::rescale(Insertion& insertion, double factor) {
+double Measurement<T>::rescale(Insertion& insertion, double factor) const {
   if (!(factor > 0.0) || !std::isfinite(factor)) return 1.0;
   const double root = std::sqrt(factor);
-  for (double& value : insertion.fan_in) value *= root;
-  for (double& value : insertion.fan_out) value *= root;
-  for (double& value : insertion.mean) value *= root;
-  for (double& value : insertion.variance) value *= factor;
+  for (Tensor<double>* const numbers : {&insertion.fan_in, &insertion.fan_out, &insertion.mean}) {
+    kernels::scale<double>(*ctx_, root, numbers->view());
+  }
+  kernels::scale<double>(*ctx_, factor, insertion.variance.view());
   return factor;
 }
 

@@ -2,29 +2,20 @@
 #pragma once
 
 #include <algorithm>
-#include <cstdint>
 #include <utility>
 
 #include <meristem/grow/measure/side_by_side.hpp>
-#include <meristem/kernels/columns.cuh>
 #include <meristem/kernels/elementwise.cuh>
 
 namespace meristem::grow::detail {
 
 template <class MatrixOf>
 [[nodiscard]] Tensor<double> columns_of(Context& ctx, const std::vector<SiteMoments>& all, MatrixOf&& matrix_of) {
-  std::int64_t columns = 0;
-  for (const SiteMoments& one : all) {
-    if (matrix_of(one).empty()) return {};
-    columns += matrix_of(one).extent(1);
-  }
-  Tensor<double> result(ctx, {matrix_of(all.front()).extent(0), columns});
-  std::int64_t at = 0;
+  Tensor<double> result;
   for (const SiteMoments& one : all) {
     const Tensor<double>& matrix = matrix_of(one);
-    const std::int64_t width = matrix.extent(1);
-    kernels::copy_columns<double>(ctx, matrix, 0, result.view(), at, width);
-    at += width;
+    if (matrix.empty()) return {};
+    result = result.empty() ? clone(ctx, matrix) : beside(ctx, result, matrix);
   }
   return result;
 }
@@ -62,7 +53,6 @@ MERISTEM_INLINE SiteMoments side_by_side(Context& ctx, std::vector<SiteMoments> 
       kernels::axpy<double>(ctx, 1.0 / static_cast<double>(all.size()), all[same].moments.s, result.moments.s.view());
     }
   }
-  std::vector<double> moves;
   for (const SiteMoments& one : all) {
     result.outputs += one.taps * one.outputs;
     result.positions = std::max(result.positions, one.positions);
@@ -70,10 +60,10 @@ MERISTEM_INLINE SiteMoments side_by_side(Context& ctx, std::vector<SiteMoments> 
     result.moments.goal_norm2 += one.moments.goal_norm2;
     result.move.decrease += one.move.decrease;
     if (result.move.note.empty()) result.move.note = one.move.note;
-    const std::vector<double> move = to_host(ctx, one.move.weights);
-    moves.insert(moves.end(), move.begin(), move.end());
+    if (one.move.weights.empty()) continue;
+    const Tensor<double> move = clone(ctx, one.move.weights).reshape({1, one.move.weights.size()});
+    result.move.weights = result.move.weights.empty() ? clone(ctx, move) : beside(ctx, result.move.weights, move);
   }
-  if (!moves.empty()) result.move.weights = from_host<double>(ctx, {1, std::ssize(moves)}, moves);
   result.moments.s1 = std::move(all.front().moments.s1);
   result.moments.m1 = std::move(all.front().moments.m1);
   return result;

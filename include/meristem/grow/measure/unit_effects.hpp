@@ -46,9 +46,10 @@ class UnitEffects {
  public:
   /// What to gather beside the first-order decreases.
   struct Options {
-    bool norm2 = false;               ///< Q(A)
-    bool companion = false;           ///< G, see `consumer_cross`
-    std::vector<double> metric = {};  ///< E (q, q), symmetric; empty for the plain norm
+    bool norm2 = false;              ///< Q(A)
+    bool companion = false;          ///< G, see `consumer_cross`
+    View<const double> metric = {};  ///< E (q, q), symmetric; of rank 0 for the plain norm
+    std::size_t reader = 0;          ///< of a stream: to which the units' effects are measured
   };
 
   /// Q(A) is gathered where the fan-out has several taps. Throws ShapeError for units that do not fit the site.
@@ -123,11 +124,8 @@ class UnitEffects {
 /// Turns each unit to the sign that brings more. Returns max(D⁺_k, D⁻_k) of each; they add up to the exact one-sided
 /// slope of the loss.
 template <Real T>
-std::vector<double> choose_signs(const detail::UnitEffects<T>& effects, Insertion& insertion);
-
-/// The same for the effects of one insertion on several readers, which add up.
-template <Real T>
-std::vector<double> choose_signs(const std::vector<detail::UnitEffects<T>>& effects, Insertion& insertion);
+std::vector<double> choose_signs(Context& ctx, const std::vector<detail::UnitEffects<T>>& effects,
+                                 Insertion& insertion);
 
 }  // namespace meristem::grow
 

@@ -7,6 +7,7 @@
 
 #include <meristem/core/blas.hpp>
 #include <meristem/grow/measure/unit_effects.hpp>
+#include <meristem/grow/solve/matrix_ops.hpp>
 #include <meristem/kernels/elementwise.cuh>
 #include <meristem/kernels/reduce.cuh>
 
@@ -30,20 +31,18 @@ detail::UnitEffects<T>::UnitEffects(Context& ctx, const Site<T>& site, const Ins
 template <Real T>
 detail::UnitEffects<T>::UnitEffects(Context& ctx, const Site<T>& site, const Insertion& insertion,
                                     const Options& options)
-    : path_(ctx, site, insertion),
+    : path_(ctx, site, insertion, options.reader),
       options_(options),
-      moments_(site.normed()),
+      moments_(path_.site().normed()),
       ctx_(&ctx),
       positive_(static_cast<std::size_t>(insertion.units)),
       negative_(static_cast<std::size_t>(insertion.units)),
       mean_(static_cast<std::size_t>(insertion.units)),
       squares_(static_cast<std::size_t>(insertion.units)),
       move_squares_(zeros<double>(ctx, {1})) {
-  if (options.companion) consumer_cross_ = zeros<double>(ctx, {site.fan_out(), site.consumer_inputs()});
-  if (!options.metric.empty()) {
-    metric_ = from_host<T>(ctx, {site.fan_out(), site.fan_out()},
-                           std::vector<T>(options.metric.begin(), options.metric.end()));
-  }
+  const Site<T>& to = path_.site();
+  if (options.companion) consumer_cross_ = zeros<double>(ctx, {to.fan_out(), to.consumer_inputs()});
+  if (options.metric.rank() > 0) metric_ = converted<T, double>(ctx, options.metric);
 }
 
 template <Real T>
@@ -142,47 +141,30 @@ void detail::UnitEffects<T>::join_moments(const T* sums, const T* squared_deviat
 
 }  // namespace meristem::grow
 
-namespace meristem::grow::detail {
-
-template <class Gain>
-std::vector<double> turned_to_gain(Gain&& gain, Insertion& insertion) {
-  std::vector<double> gains;
-  for (std::int64_t k = 0; k < insertion.units; ++k) {
-    const auto [positive, negative] = gain(k);
-    gains.push_back(std::max(positive, negative));
-    if (negative <= positive) continue;
-    const auto turn = [k](std::vector<double>& values, std::int64_t each) {
-      for (std::int64_t i = 0; i < each; ++i) values[static_cast<std::size_t>(k * each + i)] *= -1.0;
-    };
-    turn(insertion.fan_in, insertion.inputs);
-    turn(insertion.fan_out, insertion.taps * insertion.outputs);
-    if (!insertion.mean.empty()) insertion.mean[static_cast<std::size_t>(k)] *= -1.0;
-  }
-  return gains;
-}
-
-}  // namespace meristem::grow::detail
-
 namespace meristem::grow {
 
 template <Real T>
-std::vector<double> choose_signs(const detail::UnitEffects<T>& effects, Insertion& insertion) {
-  return detail::turned_to_gain([&](std::int64_t k) { return std::pair(effects.positive(k), effects.negative(k)); },
-                                insertion);
-}
-
-template <Real T>
-std::vector<double> choose_signs(const std::vector<detail::UnitEffects<T>>& effects, Insertion& insertion) {
-  return detail::turned_to_gain(
-      [&](std::int64_t k) {
-        std::pair<double, double> sum{0.0, 0.0};
-        for (const detail::UnitEffects<T>& one : effects) {
-          sum.first += one.positive(k);
-          sum.second += one.negative(k);
-        }
-        return sum;
-      },
-      insertion);
+std::vector<double> choose_signs(Context& ctx, const std::vector<detail::UnitEffects<T>>& effects,
+                                 Insertion& insertion) {
+  std::vector<double> gains, signs;
+  bool turned = false;
+  for (std::int64_t k = 0; k < insertion.units; ++k) {
+    double positive = 0.0, negative = 0.0;
+    for (const detail::UnitEffects<T>& one : effects) {
+      positive += one.positive(k);
+      negative += one.negative(k);
+    }
+    gains.push_back(std::max(positive, negative));
+    signs.push_back(negative > positive ? -1.0 : 1.0);
+    turned = turned || negative > positive;
+  }
+  if (!turned) return gains;
+  const Tensor<double> there = from_host<double>(ctx, {insertion.units}, signs);
+  for (Tensor<double>* const numbers : {&insertion.fan_in, &insertion.fan_out, &insertion.mean}) {
+    const View<double> rows = numbers->view().reshape({insertion.units, numbers->size() / insertion.units});
+    detail::scaled_rows<double, double>(ctx, rows, detail::per_unit(there), rows);
+  }
+  return gains;
 }
 
 }  // namespace meristem::grow

@@ -1,6 +1,7 @@
 // Units that are not in the network yet, run on what their producer reads: the way from there to the consumer and back.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include <meristem/core/tensor.hpp>
@@ -16,11 +17,13 @@ namespace detail {
 template <Real T>
 class UnitPath {
  public:
-  /// Of a stream: to one reader, of Site::read_by. Throws ShapeError for units that do not fit the site.
-  UnitPath(Context& ctx, const Site<T>& site, const Insertion& insertion);
+  /// The way to one reader. Throws ShapeError for units that do not fit the site.
+  UnitPath(Context& ctx, const Site<T>& site, const Insertion& insertion, std::size_t reader = 0);
 
   [[nodiscard]] const Site<T>& site() const noexcept { return site_; }
   [[nodiscard]] std::int64_t units() const noexcept { return units_; }
+  /// Weights by which an output reads a unit.
+  [[nodiscard]] std::int64_t taps() const noexcept { return taps_; }
   /// True if what the units do depends on their sign.
   [[nodiscard]] bool one_sided() const { return site_.activation == nn::Activation::relu || site_.pools_maximum(); }
 
@@ -55,7 +58,7 @@ class UnitPath {
   [[nodiscard]] Tensor<T> averaged(Context& ctx, const Tensor<T>& maps) const;
 
   Site<T> site_;
-  std::int64_t units_;
+  std::int64_t units_, taps_;
   Tensor<T> fan_in_, bias_, fan_out_;
 };
 

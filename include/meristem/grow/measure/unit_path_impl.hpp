@@ -2,13 +2,11 @@
 #pragma once
 
 #include <array>
-#include <cstddef>
 #include <utility>
-#include <vector>
 
 #include <meristem/core/blas.hpp>
 #include <meristem/grow/measure/unit_path.hpp>
-#include <meristem/grow/units/make_edit.hpp>
+#include <meristem/grow/units/layout.hpp>
 #include <meristem/kernels/activation.cuh>
 #include <meristem/kernels/conv2d.cuh>
 #include <meristem/kernels/elementwise.cuh>
@@ -18,24 +16,19 @@
 namespace meristem::grow {
 
 template <Real T>
-detail::UnitPath<T>::UnitPath(Context& ctx, const Site<T>& site, const Insertion& insertion)
-    : site_(site), units_(insertion.units) {
-  Insertion plain = insertion;
-  plain.mean.assign(static_cast<std::size_t>(units_), 0.0);
-  plain.variance.assign(static_cast<std::size_t>(units_), 0.0);
-  plain.move.clear();
-  detail::require_fit(site, plain);
-  const std::int64_t p = insertion.inputs, features = p - (site.producer.has_bias() ? 1 : 0);
-  std::vector<T> weights, biases;
-  for (std::int64_t k = 0; k < units_; ++k) {
-    for (std::int64_t i = 0; i < p; ++i) {
-      (i < features ? weights : biases)
-          .push_back(static_cast<T>(insertion.fan_in[static_cast<std::size_t>(k * p + i)]));
-    }
+detail::UnitPath<T>::UnitPath(Context& ctx, const Site<T>& site, const Insertion& insertion, std::size_t reader)
+    : site_(site.read_by(reader)), units_(insertion.units) {
+  detail::require_units_fit(site, insertion);
+  taps_ = detail::reader_parts(site, insertion)[reader].taps;
+  const std::int64_t bias = site.producer.has_bias() ? 1 : 0, features = insertion.inputs - bias;
+  fan_in_ = Tensor<T>(ctx, site.producer.weight().value.shape().with(0, units_));
+  bias_ = Tensor<T>(ctx, {bias * units_});
+  const View<const double> rows = insertion.fan_in.view().reshape({units_, insertion.inputs});
+  detail::scaled_rows<T, double>(ctx, rows.slice(1, 0, features), {}, fan_in_.view().reshape({units_, features}));
+  if (bias) {
+    detail::scaled_rows<T, double>(ctx, rows.slice(1, features, features + 1), {}, bias_.view().reshape({units_, 1}));
   }
-  fan_in_ = from_host<T>(ctx, site.producer.weight().value.shape().with(0, units_), weights);
-  if (site.producer.has_bias()) bias_ = from_host<T>(ctx, {units_}, biases);
-  fan_out_ = detail::fan_out_slices(ctx, site, plain);
+  fan_out_ = detail::fan_out_slices(ctx, site, insertion, reader);
 }
 
 template <Real T>

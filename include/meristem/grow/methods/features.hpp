@@ -19,13 +19,13 @@ namespace detail {
 
 /// Fan-ins (K, p): those of `found` with either sign, then random ones. Random weights are normal in units of each
 /// input's own deviation, scaled so that a feature's mean square before the activation is 1, and biases are normal.
-[[nodiscard]] std::vector<double> feature_fan_ins(Context& ctx, const SiteMoments& site, const Insertion& found);
+[[nodiscard]] Tensor<double> feature_fan_ins(Context& ctx, const SiteMoments& site, const Insertion& found);
 
 /// Features picked one after the other, each the one that explains most of what those before it leave: orthogonal least
 /// squares (S. Chen, S. Billings, W. Luo, "Orthogonal least squares methods and their application to non-linear system
 /// identification", 1989).
 struct PickedFeatures {
-  std::vector<std::size_t> which;
+  std::vector<std::int64_t> which;
   std::vector<double> fan_out;  ///< of those (units, q)
   double gain = 0.0;            ///< what they explain together
   double next = 0.0;            ///< root of what the best of the others would explain
@@ -53,8 +53,8 @@ struct PickedFeatures {
 /// Adds to a choice the features that are significant, until it has as many units as were asked for. `fan_ins` are
 /// those of `features`, the found units' with either sign first. A feature is significant if it explains more than
 /// `feature_noise`.
-void add_features(Context& ctx, const SiteMoments& site, const std::vector<double>& fan_ins,
-                  const Moments<double>& features, Choice& choice);
+void add_features(Context& ctx, const SiteMoments& site, const Tensor<double>& fan_ins, const Moments<double>& features,
+                  Choice& choice);
 
 }  // namespace detail
 

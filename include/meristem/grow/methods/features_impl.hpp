@@ -20,11 +20,7 @@ inline constexpr std::int64_t random_features = 512;
 /// would get large weights of opposite signs, with which training is not stable.
 inline constexpr double feature_ridge = 0.1;
 
-MERISTEM_INLINE std::vector<double> feature_fan_ins(Context& ctx, const SiteMoments& site, const Insertion& found) {
-  std::vector<double> result;
-  for (const double sign : {1.0, -1.0}) {
-    for (const double value : found.fan_in) result.push_back(sign * value);
-  }
+MERISTEM_INLINE Tensor<double> feature_fan_ins(Context& ctx, const SiteMoments& site, const Insertion& found) {
   const auto p = static_cast<std::size_t>(site.inputs), features = static_cast<std::size_t>(features_of(site));
   const std::vector<double> variances = diagonal<double>(ctx, site.moments.s.view());
   const Philox random = random_of(ctx, site, Draw::features);
@@ -45,8 +41,10 @@ MERISTEM_INLINE std::vector<double> feature_fan_ins(Context& ctx, const SiteMome
     for (std::size_t i = 0; i < features; ++i) rows[k * p + i] *= square > 0.0 ? 1.0 / std::sqrt(square) : 0.0;
     if (site.unit_bias) rows[k * p + features] = random.normal(draw++);
   }
-  result.insert(result.end(), rows.begin(), rows.end());
-  return result;
+  Tensor<double> opposite = clone(ctx, found.fan_in);
+  kernels::scale<double>(ctx, -1.0, opposite.view());
+  return stacked(ctx, stacked(ctx, clone(ctx, found.fan_in), opposite),
+                 from_host<double>(ctx, {random_features, site.inputs}, rows));
 }
 
 MERISTEM_INLINE PickedFeatures pick_features(std::vector<double> c, std::vector<double> g, std::size_t count,
@@ -107,15 +105,16 @@ MERISTEM_INLINE PickedFeatures pick_features(std::vector<double> c, std::vector<
     eliminate(best);
   }
   // Back substitution: the last one's fan-out is known, the others' follow.
-  result.which.assign(order.begin() + static_cast<std::ptrdiff_t>(first), order.end());
-  result.fan_out.assign(result.which.size() * outputs, 0.0);
-  for (std::size_t s = result.which.size(); s-- > 0;) {
+  const std::vector<std::size_t> which(order.begin() + static_cast<std::ptrdiff_t>(first), order.end());
+  result.which.assign(which.begin(), which.end());
+  result.fan_out.assign(which.size() * outputs, 0.0);
+  for (std::size_t s = which.size(); s-- > 0;) {
     const Step& step = steps[first + s];
-    const double pivot = step.row[result.which[s]];
+    const double pivot = step.row[which[s]];
     for (std::size_t o = 0; o < outputs; ++o) {
       double value = step.target[o];
-      for (std::size_t later = s + 1; later < result.which.size(); ++later) {
-        value -= step.row[result.which[later]] * result.fan_out[later * outputs + o];
+      for (std::size_t later = s + 1; later < which.size(); ++later) {
+        value -= step.row[which[later]] * result.fan_out[later * outputs + o];
       }
       result.fan_out[s * outputs + o] = value / pivot;
     }
@@ -172,10 +171,20 @@ MERISTEM_INLINE double feature_noise(Context& ctx, const SiteMoments& site, cons
   return most;
 }
 
-MERISTEM_INLINE void add_features(Context& ctx, const SiteMoments& site, const std::vector<double>& fan_ins,
+/// c -= Aᵀ B, row of A by row.
+struct SubtractProducts {
+  View<const double> a, b;
+  View<double> c;
+  MERISTEM_HD void operator()(std::int64_t i, std::int64_t j) const {
+    for (std::int64_t k = 0; k < a.extent(0); ++k) c(i, j) -= a(k, i) * b(k, j);
+  }
+};
+
+MERISTEM_INLINE void add_features(Context& ctx, const SiteMoments& site, const Tensor<double>& fan_ins,
                                   const Moments<double>& features, Choice& choice) {
-  const auto p = static_cast<std::size_t>(site.inputs), q = static_cast<std::size_t>(site.outputs);
-  const std::size_t count = fan_ins.size() / p, taken = 2 * static_cast<std::size_t>(choice.insertion.units);
+  const auto q = static_cast<std::size_t>(site.outputs);
+  const std::size_t count = static_cast<std::size_t>(fan_ins.extent(0)),
+                    taken = 2 * static_cast<std::size_t>(choice.insertion.units);
   // What today's weights make of the features: P S1⁺.
   std::vector<double> c = to_host(ctx, features.s);
   Tensor<double> made;
@@ -212,32 +221,30 @@ MERISTEM_INLINE void add_features(Context& ctx, const SiteMoments& site, const s
   // Shared out between both sides as in TINY's units, whose pre-activations have the root mean square of the fan-out's
   // norm; a ReLU leaves the function alone. Kept at a root mean square of 1, features with small fan-outs would be
   // large inputs of the consumer, at which its learning rate is too high.
+  const auto added = std::ssize(picked.which);
+  std::vector<double> scales, fan_out = picked.fan_out;
   for (std::size_t s = 0; s < picked.which.size(); ++s) {
     double squares = 0.0;
-    for (std::size_t o = 0; o < q; ++o) squares += picked.fan_out[s * q + o] * picked.fan_out[s * q + o];
-    const double scale = squares > 0.0 ? std::sqrt(std::sqrt(squares)) : 1.0;
-    for (std::size_t i = 0; i < p; ++i) insertion.fan_in.push_back(scale * fan_ins[picked.which[s] * p + i]);
-    for (std::size_t o = 0; o < q; ++o) insertion.fan_out.push_back(picked.fan_out[s * q + o] / scale);
+    for (std::size_t o = 0; o < q; ++o) squares += fan_out[s * q + o] * fan_out[s * q + o];
+    scales.push_back(squares > 0.0 ? std::sqrt(std::sqrt(squares)) : 1.0);
+    for (std::size_t o = 0; o < q; ++o) fan_out[s * q + o] /= scales.back();
   }
-  const auto added = static_cast<std::int64_t>(picked.which.size());
+  insertion.fan_in =
+      stacked(ctx, std::move(insertion.fan_in), gathered<double, double>(ctx, fan_ins.view(), picked.which, scales));
+  insertion.fan_out =
+      stacked(ctx, std::move(insertion.fan_out), from_host<double>(ctx, {added, site.outputs}, fan_out));
   insertion.units += added;
   choice.gain += picked.gain;
   choice.first_order_gain.reset();
   // The move gives back what the features do within the span of today's weights.
   if (site.move_weights && site.consumer_inputs > 0) {
-    std::vector<double> weights = insertion.move.empty() ? to_host(ctx, site.move.weights) : insertion.move;
-    const std::vector<double> within = to_host(ctx, made), m1 = to_host(ctx, site.moments.m1);
-    const auto d = static_cast<std::size_t>(site.consumer_inputs);
-    choice.move_decrease = 0.0;
-    for (std::size_t o = 0; o < q; ++o) {
-      for (std::size_t i = 0; i < d; ++i) {
-        for (std::size_t s = 0; s < picked.which.size(); ++s) {
-          weights[o * d + i] -= picked.fan_out[s * q + o] * within[picked.which[s] * d + i];
-        }
-        choice.move_decrease += weights[o * d + i] * m1[i * q + o];
-      }
-    }
-    insertion.move = std::move(weights);
+    if (insertion.move.empty()) insertion.move = clone(ctx, site.move.weights);
+    const Tensor<double> within = slices(ctx, made, 0, picked.which),
+                         outputs = from_host<double>(ctx, {added, site.outputs}, picked.fan_out);
+    for_each(ctx, site.outputs, site.consumer_inputs,
+             SubtractProducts{outputs.view(), within.view(), insertion.move.view()});
+    const Tensor<double> m1t = converted_transposed<double, double>(ctx, site.moments.m1.view());
+    choice.move_decrease = inner_product<double, double>(ctx, insertion.move.view(), m1t.view());
   }
   const std::string note = concat(added, added == 1 ? " unit is a random feature" : " units are random features",
                                   ", as nothing more is significant that is linear in the layer's inputs");

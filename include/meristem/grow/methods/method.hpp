@@ -66,10 +66,9 @@ struct SiteMoments {
   BestMove<double> move;    ///< δW*
   double bottleneck = 0.0;  ///< Ψ; 0 unless S1 and M1 were gathered
 
-  std::vector<double> fan_in;  ///< of today's units: width × p, in the layout of Insertion
-  std::vector<double>
-      fan_out;  ///< of today's units: width × taps × q; [tap] as above, all taps even for FanOut::centre
-  detail::NormChannels norm_channels;  ///< of today's units, in the norm behind the producer; empty without one
+  /// Of today's units, in the layout of Insertion with all taps even for FanOut::centre, and their channels in the norm
+  /// behind the producer.
+  detail::NumbersOfUnits today;
 
   std::optional<double> damping;  ///< of S; none: to be chosen from N and its noise
   double consumer_damping = 0.0;  ///< of S1, by which δW* was found, and of E
@@ -99,7 +98,7 @@ struct Choice {
   /// For taps that overlap: take ⟨N, A⟩ / Q(A) times A, where `gain` is ⟨N, A⟩.
   bool rescale = false;
   /// The metric (q, q) in which Q(A) measures what the units add to an output; empty for the plain norm.
-  std::vector<double> output_metric;
+  Tensor<double> output_metric;
   /// The fan-out has `site.all_taps` taps whatever was asked for: it is a copy of fan-outs that have.
   bool all_taps = false;
   /// False: the units go in as they are, at γ = 1.
@@ -130,7 +129,7 @@ class GrowthMethod {
   /// Insertion.
   struct Gradients {
     std::vector<double> gain;  ///< D_k
-    std::vector<double> fan_in, fan_out;
+    Tensor<double> fan_in, fan_out;
   };
 
   virtual ~GrowthMethod() = default;
@@ -142,14 +141,13 @@ class GrowthMethod {
 
   /// Fan-ins (K, p) whose units' outputs are of interest beside a choice, between vectors with a ReLU: their moments go
   /// to `add_features` then. None, if the choice is complete.
-  [[nodiscard]] virtual std::vector<double> features(Context& ctx, const SiteMoments& site,
-                                                     const Choice& choice) const {
+  [[nodiscard]] virtual Tensor<double> features(Context& ctx, const SiteMoments& site, const Choice& choice) const {
     (void)ctx, (void)site, (void)choice;
     return {};
   }
   /// Adds units to a choice, at most up to `site.max_units`. In `moments` what the units of `fan_ins` put out stands in
   /// the place of a unit's inputs: S (K, K), M (K, q), P (K, d) and E (q, q).
-  virtual void add_features(Context& ctx, const SiteMoments& site, const std::vector<double>& fan_ins,
+  virtual void add_features(Context& ctx, const SiteMoments& site, const Tensor<double>& fan_ins,
                             const Moments<double>& moments, Choice& choice) const {
     (void)ctx, (void)site, (void)fan_ins, (void)moments, (void)choice;
   }

@@ -2,11 +2,9 @@
 #pragma once
 
 #include <cstdint>
-#include <string>
 
 #include <meristem/grow/methods/common.hpp>
 #include <meristem/grow/methods/method.hpp>
-#include <meristem/grow/solve/triplets.hpp>
 
 namespace meristem::grow {
 
@@ -20,40 +18,11 @@ namespace meristem::grow {
 /// and φ_0 when training began.
 [[nodiscard]] std::int64_t north_trigger(std::int64_t width, double now, double at_start, double gamma = 0.97);
 
-namespace detail {
-
-class North final : public GrowthMethod {
- public:
-  struct Options {
-    UnitScale scale = UnitScale::copied;
-    double least_dimension = 0.0;  ///< effective dimension below which nothing is added; 0 adds always
-    double epsilon = 0.01;         ///< see `effective_dimension`
-  };
-
-  explicit North(const Options& options) : options_(options) {}
-
-  [[nodiscard]] std::string name() const override { return "north"; }
-  [[nodiscard]] Needs needs() const override { return {.inputs = true, .consumer = options_.least_dimension > 0.0}; }
-
-  [[nodiscard]] Choice choose(Context& ctx, const SiteMoments& site) const override;
-
- private:
-  [[nodiscard]] static Tensor<double> times_s(Context& ctx, const SiteMoments& site, View<const double> rows);
-
-  Options options_;
-};
-
-}  // namespace detail
-
 /// NORTH* of K. Maile et al. (2022), initialisation: fan-ins whose pre-activations are orthogonal to those of today's
 /// units and to each other on the samples, αᵀ S w = 0, at the scale of today's weights; fan-outs of zero. With
 /// `least_dimension` a site gets no unit while its effective dimension is below that.
 /// `epsilon`: see `effective_dimension`.
-[[nodiscard]] inline Method north(double least_dimension = 0.0, UnitScale scale = UnitScale::copied,
-                                  double epsilon = 0.01) {
-  return std::make_shared<const detail::North>(
-      detail::North::Options{.scale = scale, .least_dimension = least_dimension, .epsilon = epsilon});
-}
+[[nodiscard]] Method north(double least_dimension = 0.0, UnitScale scale = UnitScale::copied, double epsilon = 0.01);
 
 }  // namespace meristem::grow
 

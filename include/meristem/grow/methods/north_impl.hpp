@@ -4,12 +4,15 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include <meristem/core/blas.hpp>
 #include <meristem/core/solver.hpp>
 #include <meristem/grow/methods/north.hpp>
+#include <meristem/grow/solve/triplets.hpp>
+#include <meristem/kernels/elementwise.cuh>
 
 namespace meristem::grow {
 
@@ -45,57 +48,77 @@ MERISTEM_INLINE std::int64_t north_trigger(std::int64_t width, double now, doubl
 
 namespace meristem::grow::detail {
 
-MERISTEM_INLINE Choice North::choose(Context& ctx, const SiteMoments& site) const {
-  if (site.max_units == 0) return no_units("no unit added: max_units is 0");
-  if (options_.least_dimension > 0.0 && site.width > 0) {
-    const double dimension = effective_dimension(ctx, site, options_.epsilon);
-    if (dimension < options_.least_dimension) {
-      return no_units(concat("no unit added: the effective dimension of the layer is ", dimension, ", less than ",
-                             options_.least_dimension));
-    }
-  }
-  const std::int64_t p = site.inputs;
-  Tensor<double> basis(ctx, {0, p});
-  if (site.width > 0) {
-    const Tensor<double> today = from_host<double>(ctx, {site.width, p}, site.fan_in);
-    basis = orthonormal(ctx, basis.view(), times_s(ctx, site, today.view()));
-  }
-  const Philox random = random_of(ctx, site, Draw::fan_in);
-  const double norm = fan_in_norm(site, options_.scale);
-  std::vector<double> fan_in;
-  std::int64_t units = 0;
-  for (; units < site.max_units && basis.extent(0) < p; ++units) {
-    std::vector<double> draw;
-    for (std::int64_t i = 0; i < p; ++i) draw.push_back(random.normal(static_cast<std::uint64_t>(units * p + i)));
-    const Tensor<double> unit = orthonormal(ctx, basis.view(), from_host<double>(ctx, {1, p}, draw));
-    if (unit.extent(0) == 0) break;
-    std::vector<double> row = to_host(ctx, unit);
-    const double length = norm_of(row.data(), features_of(site));
-    if (!(length > 0.0)) break;
-    for (const double value : row) fan_in.push_back(value * norm / length);
-    const Tensor<double> seen = orthonormal(ctx, basis.view(), times_s(ctx, site, unit.view()));
-    // An input that is always zero answers every pre-activation alike: nothing more to be orthogonal to.
-    if (seen.extent(0) == 0) continue;
-    Tensor<double> wider(ctx, {basis.extent(0) + 1, p});
-    if (!basis.empty()) copy<double>(ctx, basis.view(), wider.view().slice(0, 0, basis.extent(0)));
-    copy<double>(ctx, seen.view(), wider.view().slice(0, basis.extent(0), basis.extent(0) + 1));
-    basis = std::move(wider);
-  }
-  if (units == 0) {
-    return no_units(concat("no unit added: today's ", site.width, " units leave no direction of the ", p,
-                           " inputs orthogonal to all of them"));
-  }
-  Choice choice = without_fan_out(site, units, std::move(fan_in));
-  if (units < site.max_units) {
-    choice.note = concat("asked for ", site.max_units, " units; only ", units, " can be orthogonal to the others");
-  }
-  return choice;
-}
+class North final : public GrowthMethod {
+ public:
+  North(double least_dimension, UnitScale scale, double epsilon)
+      : least_dimension_(least_dimension), scale_(scale), epsilon_(epsilon) {}
 
-MERISTEM_INLINE Tensor<double> North::times_s(Context& ctx, const SiteMoments& site, View<const double> rows) {
-  Tensor<double> result(ctx, rows.shape());
-  gemm(ctx, Transpose::no, Transpose::no, 1, rows, site.moments.s.view(), 0, result.view());
-  return result;
-}
+  [[nodiscard]] std::string name() const override { return "north"; }
+  [[nodiscard]] Needs needs() const override { return {.inputs = true, .consumer = least_dimension_ > 0.0}; }
+
+  [[nodiscard]] Choice choose(Context& ctx, const SiteMoments& site) const override {
+    if (site.max_units == 0) return no_units("no unit added: max_units is 0");
+    if (least_dimension_ > 0.0 && site.width > 0) {
+      const double dimension = effective_dimension(ctx, site, epsilon_);
+      if (dimension < least_dimension_) {
+        return no_units(concat("no unit added: the effective dimension of the layer is ", dimension, ", less than ",
+                               least_dimension_));
+      }
+    }
+    const std::int64_t p = site.inputs;
+    Tensor<double> basis(ctx, {0, p});
+    if (site.width > 0) {
+      basis = orthonormal(ctx, basis.view(), times_s(ctx, site, site.today.fan_in.view()));
+    }
+    const Philox random = random_of(ctx, site, Draw::fan_in);
+    const double norm = fan_in_norm(ctx, site, scale_);
+    Tensor<double> fan_in(ctx, {0, p});
+    std::int64_t units = 0;
+    for (; units < site.max_units && basis.extent(0) < p; ++units) {
+      std::vector<double> draw;
+      for (std::int64_t i = 0; i < p; ++i) draw.push_back(random.normal(static_cast<std::uint64_t>(units * p + i)));
+      Tensor<double> unit = orthonormal(ctx, basis.view(), from_host<double>(ctx, {1, p}, draw));
+      if (unit.extent(0) == 0) break;
+      const View<const double> weights = std::as_const(unit).view().slice(1, 0, features_of(site));
+      const double length = to_host(ctx, row_lengths<double>(ctx, weights))[0];
+      if (!(length > 0.0)) break;
+      const Tensor<double> seen = orthonormal(ctx, basis.view(), times_s(ctx, site, unit.view()));
+      kernels::scale<double>(ctx, norm, unit.view());
+      divide(ctx, length, unit.view());
+      fan_in = stacked(ctx, std::move(fan_in), unit);
+      // An input that is always zero answers every pre-activation alike: nothing more to be orthogonal to.
+      if (seen.extent(0) == 0) continue;
+      basis = stacked(ctx, std::move(basis), seen);
+    }
+    if (units == 0) {
+      return no_units(concat("no unit added: today's ", site.width, " units leave no direction of the ", p,
+                             " inputs orthogonal to all of them"));
+    }
+    Choice choice = without_fan_out(ctx, site, std::move(fan_in));
+    if (units < site.max_units) {
+      choice.note = concat("asked for ", site.max_units, " units; only ", units, " can be orthogonal to the others");
+    }
+    return choice;
+  }
+
+ private:
+  [[nodiscard]] static Tensor<double> times_s(Context& ctx, const SiteMoments& site, View<const double> rows) {
+    Tensor<double> result(ctx, rows.shape());
+    gemm(ctx, Transpose::no, Transpose::no, 1, rows, site.moments.s.view(), 0, result.view());
+    return result;
+  }
+
+  double least_dimension_;
+  UnitScale scale_;
+  double epsilon_;
+};
 
 }  // namespace meristem::grow::detail
+
+namespace meristem::grow {
+
+MERISTEM_INLINE Method north(double least_dimension, UnitScale scale, double epsilon) {
+  return std::make_shared<const detail::North>(least_dimension, scale, epsilon);
+}
+
+}  // namespace meristem::grow

@@ -37,9 +37,8 @@ class Tiny final : public GrowthMethod {
 
   [[nodiscard]] Choice choose(Context& ctx, const SiteMoments& site) const override;
 
-  [[nodiscard]] std::vector<double> features(Context& ctx, const SiteMoments& site,
-                                             const Choice& choice) const override;
-  void add_features(Context& ctx, const SiteMoments& site, const std::vector<double>& fan_ins,
+  [[nodiscard]] Tensor<double> features(Context& ctx, const SiteMoments& site, const Choice& choice) const override;
+  void add_features(Context& ctx, const SiteMoments& site, const Tensor<double>& fan_ins,
                     const Moments<double>& moments, Choice& choice) const override {
     detail::add_features(ctx, site, fan_ins, moments, choice);
   }

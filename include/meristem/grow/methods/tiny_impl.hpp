@@ -51,7 +51,7 @@ MERISTEM_INLINE Choice Tiny::choose(Context& ctx, const SiteMoments& site) const
   const detail::WhitenedInputs<double> inputs = problem.inputs(std::move(damping));
   // One draw of the noise scatters about its edge by some per cent: a tenth is added, so that c = 1 seldom lets noise
   // pass.
-  const Units<double> units = problem.units(inputs, site.max_units, 1.1 * site.significance);
+  Units<double> units = problem.units(inputs, site.max_units, 1.1 * site.significance);
   choice.threshold = units.threshold;
   choice.lambda = units.lambda;
   choice.ridge_used = units.ridge_used;
@@ -68,7 +68,7 @@ MERISTEM_INLINE Choice Tiny::choose(Context& ctx, const SiteMoments& site) const
         ", ", site.moments.samples, " samples)");
   }
   choice.rescale = true;
-  if (options_.fisher) choice.output_metric = to_host(ctx, damped_fisher(ctx, site));
+  if (options_.fisher) choice.output_metric = damped_fisher(ctx, site);
   Tensor<double> move = problem.move();
   if (problem.joint() && site.move_weights) {
     // Between vectors P is at hand, and what the units do within the span of today's weights with it.
@@ -85,19 +85,18 @@ MERISTEM_INLINE Choice Tiny::choose(Context& ctx, const SiteMoments& site) const
   choice.insertion.units = units.units;
   if (units.units == 0) return choice;
   note_rank(site, choice);
-  choice.insertion.fan_in = to_host_later(ctx, units.fan_in.view());
-  choice.insertion.fan_out = to_host_later(ctx, units.fan_out.view());
-  if (site.move_weights) choice.insertion.move = to_host_later(ctx, move.view());
-  ctx.synchronize();
   if (!site.spatial && !site.moments.m.empty()) {
     Tensor<double> seen(ctx, {units.units, site.outputs});
     gemm(ctx, Transpose::no, Transpose::no, 1, units.fan_in.view(), site.moments.m.view(), 0, seen.view());
     choice.first_order_gain = inner_product<double, double>(ctx, seen.view(), units.fan_out.view());
   }
+  choice.insertion.fan_in = std::move(units.fan_in);
+  choice.insertion.fan_out = std::move(units.fan_out);
+  if (site.move_weights) choice.insertion.move = std::move(move);
   return choice;
 }
 
-MERISTEM_INLINE std::vector<double> Tiny::features(Context& ctx, const SiteMoments& site, const Choice& choice) const {
+MERISTEM_INLINE Tensor<double> Tiny::features(Context& ctx, const SiteMoments& site, const Choice& choice) const {
   if (!options_.features || options_.fisher || choice.insertion.units >= site.max_units || site.max_units == unlimited)
     return {};
   return feature_fan_ins(ctx, site, choice.insertion);

@@ -40,11 +40,13 @@ double carry_out(Context& ctx, nn::Layer<T>& network, optim::Optimizer<T>& optim
     return pass(ctx, show_batches, options.loss, has_norms ? taps : nullptr);
   };
   const double loss_before = loss_now(&before);
-  std::optional<detail::StagedEdit<T>> trial;  // one edit for all amplitudes
+  std::optional<Edit<T>> edit;  // one for all amplitudes
+  std::optional<detail::StagedEdit<T>> trial;
   const auto loss_at = [&](double gamma) {
     if (gamma == 0.0) return loss_before;
     if (!trial) {
-      trial.emplace(ctx, make_edit<T>(ctx, site, proposal.insertion, gamma), network, nullptr, detail::Follow::nothing);
+      edit = make_edit<T>(ctx, site, proposal.insertion, gamma);
+      trial.emplace(ctx, *edit, network, nullptr, detail::Follow::nothing);
     } else {
       trial->set_amplitude(ctx, gamma);
     }
@@ -68,9 +70,9 @@ double carry_out(Context& ctx, nn::Layer<T>& network, optim::Optimizer<T>& optim
   search_options.largest *= static_cast<double>(proposal.positions);
   const double first = detail::first_amplitude(search_options, loss_before, report.slope);
   const auto split = [&](double at) {
-    if (options.amplitude.balanced && proposal.search_amplitude) {
-      proposal.insertion.split = balanced_split<T>(ctx, site, proposal.insertion, at);
-    }
+    if (!options.amplitude.balanced || !proposal.search_amplitude || !site.normed()) return;
+    proposal.insertion.split = balanced_split<T>(ctx, site, proposal.insertion, at);
+    edit.reset();
   };
   if (!proposal.homogeneous) split(first);
   detail::LineSearchResult search;
@@ -100,7 +102,9 @@ double carry_out(Context& ctx, nn::Layer<T>& network, optim::Optimizer<T>& optim
     trial.reset();
     // The function is that of the search whatever the split.
     if (proposal.homogeneous && search.gamma > 0.0) split(search.gamma);
-    apply<T>(ctx, make_edit<T>(ctx, site, proposal.insertion, search.gamma), network, &optimizer);
+    if (!edit) edit = make_edit<T>(ctx, site, proposal.insertion, search.gamma);
+    edit->gamma = search.gamma;
+    apply<T>(ctx, *edit, network, &optimizer);
     if (has_norms && !proposal.preserves_function) {
       loss_now(&after);
       follow_growth(ctx, network, before, after, site.tied_norms());

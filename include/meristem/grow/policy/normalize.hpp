@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <cstddef>
+#include <utility>
 #include <vector>
 
 #include <meristem/core/tensor.hpp>
@@ -13,6 +14,7 @@
 #include <meristem/grow/units/site.hpp>
 #include <meristem/kernels/batch_norm.cuh>
 #include <meristem/kernels/elementwise.cuh>
+#include <meristem/kernels/reduce.cuh>
 #include <meristem/nn/batch.hpp>
 #include <meristem/nn/layer.hpp>
 
@@ -42,10 +44,6 @@ class SiteOutputs final : public nn::Taps<T> {
   const Site<T>* site_;
 };
 
-inline void scale(std::vector<double>& values, double factor) {
-  for (double& value : values) value *= factor;
-}
-
 }  // namespace detail
 
 /// Scales the units of an insertion as `options` says (Amplitude::matched, faint_norm); the move of today's weights
@@ -56,11 +54,10 @@ template <Real T, class ForEachBatch>
                                ForEachBatch&& for_each_batch, Insertion& insertion) {
   if (insertion.units == 0 || (!options.matched && !options.faint_norm)) return 1.0;
   if (options.faint_norm) {
-    double squares = 0.0;
-    for (const double w : insertion.fan_out) squares += w * w;
+    const double squares = kernels::sum_squares<double>(ctx, insertion.fan_out.view());
     if (squares == 0.0) return 1.0;
     const double factor = *options.faint_norm / std::sqrt(squares / static_cast<double>(insertion.units));
-    detail::scale(insertion.fan_out, factor);
+    kernels::scale<double>(ctx, factor, insertion.fan_out.view());
     return factor;
   }
 
@@ -70,9 +67,9 @@ template <Real T, class ForEachBatch>
     double existing = 0.0, added = 0.0, output = 0.0, change = 0.0;
   };
   const auto measure = [&](Sums& sums) {
-    Insertion units = insertion;
-    units.move.clear();
-    detail::StagedEdit<T> staged(ctx, make_edit<T>(ctx, site, units, 1.0), network);
+    Tensor<double> move = std::exchange(insertion.move, {});
+    detail::StagedEdit<T> staged(ctx, make_edit<T>(ctx, site, insertion, 1.0), network);
+    insertion.move = std::move(move);
     for_each_batch([&](const nn::BatchView<T>& batch) {
       const View<const T> inputs = batch.inputs;
       const double count = static_cast<double>(inputs.extent(0));
@@ -109,19 +106,18 @@ template <Real T, class ForEachBatch>
       const double w = static_cast<double>(weights[c]), b = static_cast<double>(shifts[c]);
       existing.push_back(w * w + b * b);
     }
-    for (std::size_t k = 0; k < insertion.mean.size(); ++k) {
-      added.push_back(insertion.mean[k] * insertion.mean[k] + insertion.variance[k]);
-    }
+    const auto units = to_host(ctx, std::vector{insertion.mean.view(), insertion.variance.view()});
+    for (std::size_t k = 0; k < units[0].size(); ++k) added.push_back(units[0][k] * units[0][k] + units[1][k]);
     first.existing = detail::mean_of(existing);
     first.added = detail::mean_of(added);
   }
   const double in = ratio(first.existing, first.added);
-  detail::scale(insertion.fan_in, in);
-  detail::scale(insertion.mean, in);
-  detail::scale(insertion.variance, in * in);
+  kernels::scale<double>(ctx, in, insertion.fan_in.view());
+  kernels::scale<double>(ctx, in, insertion.mean.view());
+  kernels::scale<double>(ctx, in * in, insertion.variance.view());
   measure(second);
   const double out = ratio(second.output, second.change);
-  detail::scale(insertion.fan_out, out);
+  kernels::scale<double>(ctx, out, insertion.fan_out.view());
   return in * out;
 }
 

@@ -11,8 +11,8 @@
 namespace meristem::grow {
 
 template <Real T>
-std::vector<std::vector<double>> draw_rider_rows(Context& ctx, const Site<T>& site, std::int64_t units) {
-  std::vector<std::vector<double>> result;
+std::vector<Tensor<double>> draw_rider_rows(Context& ctx, const Site<T>& site, std::int64_t units) {
+  std::vector<Tensor<double>> result;
   for (const Affine<T>& rider : site.riders) {
     result.emplace_back();
     if (!rider.norm()) continue;
@@ -21,16 +21,12 @@ std::vector<std::vector<double>> draw_rider_rows(Context& ctx, const Site<T>& si
     today.inputs = rider.inputs();
     today.width = rider.out_features();
     today.unit_bias = rider.has_bias();
-    const std::int64_t features = detail::features_of(today);
-    const std::vector<T> weights = to_host(ctx, rider.weight().value);
-    const std::vector<T> biases = rider.has_bias() ? to_host(ctx, rider.bias().value) : std::vector<T>();
-    for (std::int64_t k = 0; k < today.width; ++k) {
-      const auto begin = weights.begin() + k * features;
-      today.fan_in.insert(today.fan_in.end(), begin, begin + features);
-      if (today.unit_bias) today.fan_in.push_back(static_cast<double>(biases[static_cast<std::size_t>(k)]));
-    }
-    result.back() = detail::random_rows(detail::random_of(ctx, today, detail::Draw::fan_in), units, features,
-                                        detail::fan_in_norm(today, UnitScale::copied), today.unit_bias);
+    const auto view = [](const Tensor<T>& tensor) { return tensor.view(); };
+    today.today.fan_in = detail::fan_ins_of<T>(ctx, view(rider.weight().value),
+                                               today.unit_bias ? view(rider.bias().value) : View<const T>());
+    result.back() =
+        detail::random_rows(ctx, detail::random_of(ctx, today, detail::Draw::fan_in), units, detail::features_of(today),
+                            detail::fan_in_norm(ctx, today, UnitScale::copied), today.unit_bias);
   }
   return result;
 }
@@ -52,7 +48,7 @@ std::vector<std::vector<std::size_t>> turns_of(const std::vector<Site<T>>& sites
   return result;
 }
 
-MERISTEM_INLINE void keep_best(detail::Proposal& proposal, std::int64_t count) {
+MERISTEM_INLINE void keep_best(Context& ctx, detail::Proposal& proposal, std::int64_t count) {
   const std::int64_t units = proposal.insertion.units;
   if (count >= units) return;
   std::vector<double>& slopes = proposal.unit_slopes;
@@ -65,7 +61,7 @@ MERISTEM_INLINE void keep_best(detail::Proposal& proposal, std::int64_t count) {
   }
   kept.resize(static_cast<std::size_t>(count));
   std::sort(kept.begin(), kept.end());
-  keep(proposal.insertion, kept);
+  keep(ctx, proposal.insertion, kept);
   if (slopes.empty()) {
     const double share = static_cast<double>(count) / static_cast<double>(units);
     proposal.report.slope = proposal.move_slope + share * (proposal.report.slope - proposal.move_slope);
@@ -78,7 +74,7 @@ MERISTEM_INLINE void keep_best(detail::Proposal& proposal, std::int64_t count) {
 
 MERISTEM_INLINE void leave_weights(detail::Proposal& proposal) {
   proposal.report.slope -= std::exchange(proposal.move_slope, 0.0);
-  proposal.insertion.move.clear();
+  proposal.insertion.move = {};
 }
 
 }  // namespace meristem::grow

@@ -36,15 +36,6 @@ struct ConvertTransposed {
   MERISTEM_HD void operator()(std::int64_t i, std::int64_t j) const { to(i, j) = static_cast<To>(from(j, i)); }
 };
 
-template <class T>
-struct ScaleColumns {
-  View<T> a;
-  const double* factor;
-  MERISTEM_HD void operator()(std::int64_t i, std::int64_t j) const {
-    a(i, j) = static_cast<T>(static_cast<double>(a(i, j)) * factor[j]);
-  }
-};
-
 /// to(i, j) = factor[i] from(index[i], j)
 template <class From, class To>
 struct GatherRows {
@@ -185,7 +176,7 @@ template <Real T>
 /// a(i, j) *= factor[j]
 template <Real T>
 void scale_columns(Context& ctx, View<T> a, const Tensor<double>& factor) {
-  if (!a.empty()) for_each(ctx, a.extent(0), a.extent(1), ScaleColumns<T>{a, factor.data()});
+  if (!a.empty()) for_each(ctx, a.extent(0), a.extent(1), CopyScaled<T>{a, factor.data(), a});
 }
 
 /// sum += term

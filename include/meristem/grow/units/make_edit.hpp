@@ -7,14 +7,6 @@
 
 namespace meristem::grow {
 
-namespace detail {
-
-/// Throws ShapeError unless the insertion was made for this site as it is.
-template <Real T>
-void require_fit(const Site<T>& site, const Insertion& insertion);
-
-}  // namespace detail
-
 /// The edit that inserts the units at amplitude γ: fan-in c √γ α, fan-out √γ ω / c for the split c, and the consumer's
 /// weights moved by γ δW.
 ///

@@ -5,195 +5,348 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include <meristem/grow/units/make_edit.hpp>
-#include <meristem/grow/units/stream_insertion.hpp>
+#include <meristem/kernels/elementwise.cuh>
 
 namespace meristem::grow::detail {
 
-/// Factors by which fan-ins are scaled before a BatchNorm, which takes the scale away again: to the mean norm of the
-/// weights of today's units, or that of Kaiming's initialisation if there are none.
-template <Real T>
-[[nodiscard]] std::vector<double> fan_in_scales(Context& ctx, const Site<T>& site, const Insertion& insertion) {
-  const std::int64_t width = site.width(),
-                     features = site.producer.window().kernel.size() * site.producer.in_features();
-  double norm = std::sqrt(2.0);
-  if (width > 0 && features > 0) {
-    const std::vector<T> weights = to_host(ctx, site.producer.weight().value);
+/// scale[k] brings a fan-in of length lengths[k] to the mean length of today's units, or to that of Kaiming's
+/// initialisation if there are none.
+struct FanInScale {
+  const double *today, *lengths;
+  std::int64_t width;
+  double* scale;
+  MERISTEM_HD void operator()(std::int64_t k) const {
     double sum = 0.0;
-    for (std::int64_t unit = 0; unit < width; ++unit) {
-      double squares = 0.0;
-      for (std::int64_t i = 0; i < features; ++i) {
-        const double w = static_cast<double>(weights[static_cast<std::size_t>(unit * features + i)]);
-        squares += w * w;
+    for (std::int64_t unit = 0; unit < width; ++unit) sum += today[unit];
+    const double norm = sum > 0.0 ? sum / static_cast<double>(width) : std::sqrt(2.0);
+    scale[k] = lengths[k] > 0.0 ? norm / lengths[k] : 1.0;
+  }
+};
+
+/// carried[k], the multiple of each unit that a stream carries whatever the amplitude: its fan-in times scale(k) behind
+/// a norm of the source at the weights of its other channels.
+struct CarriedScale {
+  PerUnit scale, weight;
+  const double* variance;
+  double epsilon;
+  double* carried;
+  MERISTEM_HD void operator()(std::int64_t k) const {
+    const double s = scale(k);
+    carried[k] = weight(k) * s / std::sqrt(s * s * variance[k] + epsilon);
+  }
+};
+
+/// Channels of a BatchNorm which, of scale(k) times the unit α_kᵀ[b 1], make factor(k) part(k) times the unit; where
+/// weights and shifts are given, with these times the factor.
+template <class T>
+struct ChannelsOfUnits {
+  PerUnit scale = {}, part = {}, factor = {};
+  const double *mean = nullptr, *variance = nullptr;
+  const double *given_weight = nullptr, *given_shift = nullptr, *given_mean = nullptr;
+  double epsilon = 0.0;
+  T *means = nullptr, *variances = nullptr, *weights = nullptr, *shifts = nullptr;
+  MERISTEM_HD void operator()(std::int64_t k) const {
+    const double s = scale(k), spread = s * s * variance[k];
+    means[k] = static_cast<T>(given_mean ? given_mean[k] : s * mean[k]);
+    variances[k] = static_cast<T>(spread);
+    weights[k] =
+        static_cast<T>(factor(k) * (given_weight ? given_weight[k] : part(k) / s * std::sqrt(spread + epsilon)));
+    shifts[k] = static_cast<T>(factor(k) * (given_shift ? given_shift[k] : part(k) * mean[k]));
+  }
+};
+
+/// change[i] of a value whose axis is `width` times `inner` numbers, which brings it to `factor` of that axis times
+/// itself: the sum of both rounds to the product.
+template <class T>
+struct ScaledChange {
+  const T* value;
+  const double* factors;
+  std::int64_t width, inner;
+  T* change;
+  MERISTEM_HD void operator()(std::int64_t i) const {
+    change[i] = static_cast<T>(factors[i / inner % width] * static_cast<double>(value[i])) - value[i];
+  }
+};
+
+/// factor[c] of a norm's weights that makes up for its epsilon once its inputs are s times what they were.
+template <class T>
+struct EpsilonFactor {
+  const T* variances;
+  double s, epsilon;
+  double* factor;
+  MERISTEM_HD void operator()(std::int64_t c) const {
+    const double variance = static_cast<double>(variances[c]);
+    factor[c] = std::sqrt(s * s * variance + epsilon) / (s * std::sqrt(variance + epsilon));
+  }
+};
+
+/// The parts of an edit that inserts units, one after the other.
+template <Real T>
+class EditOfUnits {
+ public:
+  EditOfUnits(Context& ctx, const Site<T>& site, const Insertion& insertion, Edit<T>& edit)
+      : ctx_(ctx), site_(site), insertion_(insertion), edit_(edit), parts_(reader_parts(site, insertion)) {}
+
+  /// The move of the readers' weights, which goes with γ.
+  void add_moves() {
+    if (insertion_.move.empty()) return;
+    for (std::size_t i = 0; i < site_.readers(); ++i) {
+      const Affine<T>& reader = site_.reader(i).consumer;
+      if (parts_[i].move_size == 0) continue;
+      const Shape shape{reader.out_features(), reader.inputs()};
+      const View<const double> move(insertion_.move.data() + parts_[i].move_begin, shape);
+      auto [weights, biases] = split_rows(reader, reader.weight().value.shape(), move, {});
+      edit_.values.push_back({reader.weight().id, std::move(weights), whole});
+      if (reader.has_bias()) edit_.values.push_back({reader.bias().id, std::move(biases), whole});
+    }
+  }
+
+  /// What happens to today's units.
+  void add_factors() {
+    if (!insertion_.fan_in_factor.empty()) {
+      if (nn::BatchNorm<T>* const norm = site_.producer.norm()) {
+        scale(norm->weight(), insertion_.fan_in_factor);
+        scale(norm->bias(), insertion_.fan_in_factor);
+      } else {
+        scale(site_.producer.weight(), insertion_.fan_in_factor,
+              site_.producer.weight().value.size() / std::max<std::int64_t>(width_, 1));
+        if (site_.producer.has_bias()) scale(site_.producer.bias(), insertion_.fan_in_factor);
       }
-      sum += std::sqrt(squares);
     }
-    if (sum > 0.0) norm = sum / static_cast<double>(width);
-  }
-  std::vector<double> scales;
-  for (std::int64_t k = 0; k < insertion.units; ++k) {
-    double squares = 0.0;
-    for (std::int64_t i = 0; i < features; ++i) {
-      const double a = insertion.fan_in[static_cast<std::size_t>(k * insertion.inputs + i)];
-      squares += a * a;
+    if (!insertion_.fan_out_factor.empty()) {
+      site_.for_each_reader([&](const Reader<T>& to) { scale(to.consumer.weight(), insertion_.fan_out_factor); });
     }
-    scales.push_back(squares > 0.0 ? norm / std::sqrt(squares) : 1.0);
+    if (insertion_.consumer_factor == 1.0) return;
+    const double s = insertion_.consumer_factor;
+    const Tensor<double> once = from_host<double>(ctx_, {1}, {s}), twice = from_host<double>(ctx_, {1}, {s * s});
+    for (std::size_t i = 0; i < site_.readers(); ++i) {
+      const Affine<T>& consumer = site_.reader(i).consumer;
+      nn::BatchNorm<T>& norm = *consumer.norm();
+      scale(consumer.weight(), once);
+      if (consumer.has_bias()) scale(consumer.bias(), once);
+      scale(norm.running_mean(), once);
+      Tensor<double> weights(ctx_, {norm.channels()});
+      for_each(ctx_, norm.channels(),
+               EpsilonFactor<T>{norm.running_variance().value.data(), s, norm.epsilon(), weights.data()});
+      scale(norm.running_variance(), twice);
+      scale(norm.weight(), weights);
+    }
   }
-  return scales;
-}
 
-template <Real T>
-void require_fit(const Site<T>& site, const Insertion& insertion) {
-  const auto size = [](std::int64_t a, std::int64_t b) {
-    return static_cast<std::size_t>(a) * static_cast<std::size_t>(b);
-  };
-  if (site.tied()) return require_stream_fit(site, insertion);
-  // An empty layer does not tell how many positions a Flatten has.
-  const bool any_taps = site.flattened && site.width() == 0;
-  const std::int64_t taps = any_taps         ? insertion.taps
-                            : site.flattened ? site.consumer.in_features() / site.width()
-                                             : site.consumer.window().kernel.size();
-  const bool taps_fit = insertion.taps == taps || (insertion.taps == 1 && site.consumer.is_convolution());
-  if (insertion.inputs != site.fan_in() || insertion.outputs != site.fan_out() || (insertion.units > 0 && !taps_fit)) {
-    throw ShapeError(concat("site ", site.name, ": units with fan-in ", insertion.inputs, " and fan-out ",
-                            insertion.outputs, insertion.taps > 1 ? concat(" at ", insertion.taps, " taps") : "",
-                            " do not fit a site with fan-in ", site.fan_in(), " and fan-out ", site.fan_out(),
-                            taps > 1 ? concat(" at ", taps, " taps") : ""));
-  }
-  if (!insertion.move.empty() && insertion.consumer_inputs != site.consumer_inputs()) {
-    throw ShapeError(concat("site ", site.name, ": a move of ", insertion.consumer_inputs,
-                            " weights per output does not fit ", site.consumer.layer()->label(), ", which has ",
-                            site.consumer_inputs()));
-  }
-  const std::size_t units = static_cast<std::size_t>(insertion.units);
-  if (insertion.fan_in.size() != size(insertion.units, insertion.inputs) ||
-      insertion.fan_out.size() != size(insertion.units, insertion.taps * insertion.outputs) ||
-      (!insertion.move.empty() && insertion.move.size() != size(insertion.outputs, insertion.consumer_inputs)) ||
-      (site.producer.norm() && (insertion.mean.size() != units || insertion.variance.size() != units))) {
-    throw ShapeError(concat("site ", site.name, ": an insertion of ", insertion.units,
-                            " units lacks some of their numbers",
-                            site.producer.norm() ? ", or their means and variances" : ""));
-  }
-  const std::size_t width = static_cast<std::size_t>(site.width());
-  const auto fits = [](const std::vector<double>& values, std::size_t size) {
-    return values.empty() || values.size() == size;
-  };
-  if (!fits(insertion.norm_weight, units) || insertion.norm_shift.size() != insertion.norm_weight.size() ||
-      !fits(insertion.split, units) || !fits(insertion.fan_out_factor, width) ||
-      !fits(insertion.fan_in_factor, width)) {
-    throw ShapeError(concat("site ", site.name, ": split, norm_weight and norm_shift need one number for each of the ",
-                            units, " units, fan_out_factor and fan_in_factor one for each of today's ", width));
-  }
-  if (insertion.consumer_factor != 1.0 && !site.consumer.norm()) {
-    throw ArgumentError(concat("site ", site.name, ": consumer_factor is ", insertion.consumer_factor, ", but ",
-                               site.consumer.layer()->label(), " has no BatchNorm behind it that would take it out"));
-  }
-}
-
-/// Throws ArgumentError unless the amplitude is 0 or more and all numbers are finite, variances 0 or more, splits
-/// positive.
-template <Real T>
-void require_numbers(const Site<T>& site, const Insertion& insertion, double gamma) {
-  if (!(gamma >= 0.0 && std::isfinite(gamma))) {
-    throw ArgumentError(concat("site ", site.name, ": the amplitude is ", gamma, "; it must be 0 or more, and finite"));
-  }
-  const auto require = [&](const char* name, const std::vector<double>& numbers, bool may_be_negative = true) {
-    for (std::size_t i = 0; i < numbers.size(); ++i) {
-      if (std::isfinite(numbers[i]) && (may_be_negative || numbers[i] >= 0.0)) continue;
-      throw ArgumentError(concat("site ", site.name, ": ", name, "[", i, "] of the new units is ", numbers[i],
-                                 "; it must be finite", may_be_negative ? "" : " and 0 or more"));
+  /// Fan-ins, and channels of the norms that make the units.
+  void add_fan_ins() {
+    if (!site_.normed()) scales_ = per_unit(insertion_.split);
+    if (site_.normed() && !given() && !copied()) fan_in_scales();
+    const Affine<T>& producer = site_.producer;
+    const double power = site_.normed() ? 0.0 : root;
+    auto [rows, biases] = split_rows(producer, producer.weight().value.shape().with(0, units_),
+                                     insertion_.fan_in.view().reshape({units_, insertion_.inputs}), scales_);
+    append(producer.weight(), std::move(rows), power);
+    if (producer.has_bias()) append(producer.bias(), std::move(biases), power);
+    if (remade()) carried_scales();
+    ChannelsOfUnits<T> channels;
+    channels.scale = scales_;
+    channels.mean = insertion_.mean.data();
+    channels.variance = insertion_.variance.data();
+    if (given()) channels.given_weight = insertion_.norm_weight.data();
+    if (given()) channels.given_shift = insertion_.norm_shift.data();
+    if (producer.norm()) {
+      ChannelsOfUnits<T> made = channels;
+      if (!remade()) made.factor = per_unit(insertion_.split);
+      if (remade() && !given()) made.factor = carried_;
+      append_channels(*producer.norm(), made, given() || remade() ? 0.0 : root);
     }
-  };
-  require("fan_in", insertion.fan_in);
-  require("fan_out", insertion.fan_out);
-  require("move", insertion.move);
-  require("mean", insertion.mean);
-  require("variance", insertion.variance, false);
-  require("norm_weight", insertion.norm_weight);
-  require("norm_shift", insertion.norm_shift);
-  require("fan_out_factor", insertion.fan_out_factor);
-  require("fan_in_factor", insertion.fan_in_factor);
-  require("consumer_factor", {insertion.consumer_factor});
-  for (const std::vector<double>& rows : insertion.rider_rows) require("rider_rows", rows);
-  for (std::size_t i = 0; i < insertion.split.size(); ++i) {
-    if (insertion.split[i] > 0.0 && std::isfinite(insertion.split[i])) continue;
-    throw ArgumentError(concat("site ", site.name, ": split[", i, "] of the new units is ", insertion.split[i],
-                               "; it must be positive, and finite"));
-  }
-}
-
-/// (factor - 1) times a parameter whose axis is `width` times `inner` numbers, factors along the width.
-template <Real T>
-[[nodiscard]] detail::ValueEdit<T> scaled_by(Context& ctx, nn::ParameterId id, const Tensor<T>& value,
-                                             const std::vector<double>& factors, std::int64_t inner) {
-  std::vector<T> numbers = to_host(ctx, value);
-  const std::int64_t width = static_cast<std::int64_t>(factors.size());
-  for (std::size_t i = 0; i < numbers.size(); ++i) {
-    const double factor = factors[static_cast<std::size_t>(static_cast<std::int64_t>(i) / inner % width)];
-    // The sum of old and change rounds to the product.
-    const T target = static_cast<T>(factor * static_cast<double>(numbers[i]));
-    numbers[i] = target - numbers[i];
-  }
-  return {id, from_host<T>(ctx, value.shape(), numbers)};
-}
-
-/// What an insertion does to today's units.
-template <Real T>
-void add_factors(Context& ctx, const Site<T>& site, const Insertion& insertion, Edit<T>& edit) {
-  const auto scale = [&](auto& parameter, const std::vector<double>& factors, std::int64_t inner = 1) {
-    edit.values.push_back(scaled_by<T>(ctx, parameter.id, parameter.value, factors, inner));
-  };
-  if (!insertion.fan_in_factor.empty()) {
-    if (site.producer.norm()) {
-      scale(site.producer.norm()->weight(), insertion.fan_in_factor);
-      scale(site.producer.norm()->bias(), insertion.fan_in_factor);
-    } else {
-      scale(site.producer.weight(), insertion.fan_in_factor,
-            site.producer.weight().value.size() / std::max<std::int64_t>(site.width(), 1));
-      if (site.producer.has_bias()) scale(site.producer.bias(), insertion.fan_in_factor);
+    // Norms in front of the readers make the unit of whatever multiple of it arrives.
+    const std::vector<nn::BatchNorm<T>*> norms = site_.input_norms();
+    for (std::size_t j = 0; j < norms.size(); ++j) {
+      if (copied()) {
+        append_idle(*norms[j], false, 0.0);
+        continue;
+      }
+      ChannelsOfUnits<T> made = channels;
+      made.scale = carried_;
+      made.part = split_for(j, norms.size());
+      if (producer.norm()) made.given_mean = made.given_shift;
+      append_channels(*norms[j], made, given() ? 0.0 : root);
     }
   }
-  if (!insertion.fan_out_factor.empty()) {
-    site.for_each_reader([&](const Reader<T>& reader) { scale(reader.consumer.weight(), insertion.fan_out_factor); });
-  }
-  if (insertion.consumer_factor == 1.0) return;
-  const double s = insertion.consumer_factor;
-  for (std::size_t i = 0; i < site.readers(); ++i) {
-    const Affine<T>& consumer = site.reader(i).consumer;
-    nn::BatchNorm<T>& norm = *site.reader(i).consumer.norm();
-    scale(consumer.weight(), {s});
-    if (consumer.has_bias()) scale(consumer.bias(), {s});
-    scale(norm.running_mean(), {s});
-    std::vector<double> weights;
-    for (const T value : to_host(ctx, norm.running_variance().value)) {
-      const double variance = static_cast<double>(value);
-      weights.push_back(std::sqrt(s * s * variance + norm.epsilon()) / (s * std::sqrt(variance + norm.epsilon())));
-    }
-    scale(norm.running_variance(), {s * s});
-    scale(norm.weight(), weights);
-  }
-}
 
-/// The move of one reader's weights, which goes with γ.
-template <Real T>
-void add_move(Context& ctx, const Affine<T>& reader, const Insertion& insertion, Edit<T>& edit) {
-  if (insertion.move.empty()) return;
-  constexpr double whole = 1.0;
-  const std::int64_t q = reader.out_features(), d = insertion.consumer_inputs;
-  const std::int64_t old_features = d - (reader.has_bias() ? 1 : 0);
-  std::vector<T> weights, biases;
-  for (std::int64_t o = 0; o < q; ++o) {
-    for (std::int64_t i = 0; i < d; ++i) {
-      const double change = insertion.move[static_cast<std::size_t>(o * d + i)];
-      (i < old_features ? weights : biases).push_back(static_cast<T>(change));
+  void add_fan_outs() {
+    const std::vector<nn::BatchNorm<T>*> norms = site_.input_norms();
+    for (std::size_t i = 0; i < site_.readers(); ++i) {
+      const Reader<T>& reader = site_.reader(i);
+      // A reader without a norm, beside others with one, gets what the stream carries.
+      const bool raw = remade() && !reader.input_norm && !given() && !copied();
+      const auto norm =
+          static_cast<std::size_t>(std::find(norms.begin(), norms.end(), reader.input_norm) - norms.begin());
+      PerUnit divisor = norms.empty() ? per_unit(insertion_.split) : split_for(norm, norms.size());
+      if (raw) divisor = carried_;
+      append_columns(reader, parts_[i].taps, fan_out_slices(ctx_, site_, insertion_, i, divisor), raw ? whole : root);
     }
   }
-  nn::Parameter<T>& weight = reader.weight();
-  edit.values.push_back({weight.id, from_host<T>(ctx, weight.value.shape(), weights), whole});
-  if (reader.has_bias()) edit.values.push_back({reader.bias().id, from_host<T>(ctx, {q}, biases), whole});
-}
+
+  /// The new channels of a stream where its units come from elsewhere, and where they do not reach.
+  void add_riders() {
+    std::vector<nn::BatchNorm<T>*> earlier_norms;
+    for (const Reader<T>& reader : site_.earlier) add_input_norm(reader, earlier_norms);
+    for (std::size_t i = 0; i < site_.riders.size(); ++i) {
+      const Affine<T>& rider = site_.riders[i];
+      if (!copied() && rider.norm() && i < insertion_.rider_rows.size() && !insertion_.rider_rows[i].empty()) {
+        auto [rows, biases] =
+            split_rows(rider, rider.weight().value.shape().with(0, units_), insertion_.rider_rows[i].view(), {});
+        append(rider.weight(), std::move(rows), 0.0);
+        if (rider.has_bias()) append(rider.bias(), std::move(biases), 0.0);
+      } else {
+        append(rider.weight(), copies_or_zeros(rider.weight().value), 0.0);
+        if (rider.has_bias()) append(rider.bias(), copies_or_zeros(rider.bias().value), 0.0);
+      }
+      if (rider.norm()) append_idle(*rider.norm(), false, 1.0);
+    }
+    // A constant 0, as a norm sees it in either mode.
+    for (nn::BatchNorm<T>* const norm : earlier_norms) append_idle(*norm, true, 0.0);
+    for (const Reader<T>& reader : site_.earlier) {
+      const Tensor<T>& weight = reader.consumer.weight().value;
+      const int last = weight.rank() - 1;
+      const std::int64_t places = reader.flattened ? reader.places(width_) : 1;
+      std::vector<std::int64_t> from(static_cast<std::size_t>(places * units_), -1), whose;
+      for (std::size_t at = 0; copied() && at < from.size(); ++at) {
+        const auto place = static_cast<std::int64_t>(at) / units_;
+        whose.push_back(insertion_.copies[at % static_cast<std::size_t>(units_)]);
+        from[at] = place * width_ + whose.back();
+      }
+      Tensor<T> fresh = slices(ctx_, weight, last, from);
+      if (copied() && !insertion_.fan_out_factor.empty()) {
+        scale_columns<T>(ctx_, fresh.view().as_matrix(), slices(ctx_, insertion_.fan_out_factor, 0, whose));
+      }
+      append_columns(reader, places, std::move(fresh), 0.0);
+    }
+  }
+
+ private:
+  // What goes with γ and with √γ; the numbers are those of γ = 1.
+  static constexpr double whole = 1.0, root = 0.5;
+
+  [[nodiscard]] bool given() const { return !insertion_.norm_weight.empty(); }
+  [[nodiscard]] bool copied() const { return !insertion_.copies.empty(); }
+  [[nodiscard]] bool remade() const { return !site_.input_norms().empty(); }
+
+  /// The split for the norm of this number among `norms`; 1 for none.
+  [[nodiscard]] PerUnit split_for(std::size_t norm, std::size_t norms) const {
+    if (insertion_.split.empty() || norm == norms) return {};
+    return {insertion_.split.data() + norm, static_cast<std::int64_t>(norms)};
+  }
+
+  /// Rows with the bias last, each times its factor, as weight of this shape and bias.
+  [[nodiscard]] std::pair<Tensor<T>, Tensor<T>> split_rows(const Affine<T>& layer, const Shape& shape,
+                                                           View<const double> rows, PerUnit factor) const {
+    const std::int64_t n = rows.extent(0), features = layer.inputs() - (layer.has_bias() ? 1 : 0);
+    std::pair<Tensor<T>, Tensor<T>> result{Tensor<T>(ctx_, shape), Tensor<T>(ctx_, {layer.has_bias() ? n : 0})};
+    scaled_rows<T, double>(ctx_, rows.slice(1, 0, features), factor, result.first.view().reshape({n, features}));
+    if (layer.has_bias()) {
+      scaled_rows<T, double>(ctx_, rows.slice(1, features, features + 1), factor, result.second.view().reshape({n, 1}));
+    }
+    return result;
+  }
+
+  template <class Entry>
+  void scale(const Entry& entry, const Tensor<double>& factors, std::int64_t inner = 1) {
+    Tensor<T> change(ctx_, entry.value.shape());
+    for_each(ctx_, change.size(),
+             ScaledChange<T>{entry.value.data(), factors.data(), factors.size(), inner, change.data()});
+    edit_.values.push_back({entry.id, std::move(change)});
+  }
+
+  /// New slices along the first axis.
+  template <class Entry>
+  void append(const Entry& entry, Tensor<T> fresh, double power) {
+    edit_.axes.push_back({entry.id, 0, appended(width_, units_), std::move(fresh), width_, power});
+  }
+
+  void append_norm(nn::BatchNorm<T>& norm, Tensor<T> weights, Tensor<T> shifts, Tensor<T> means, Tensor<T> variances,
+                   double power = 0.0) {
+    append(norm.weight(), std::move(weights), power);
+    append(norm.bias(), std::move(shifts), power);
+    append(norm.running_mean(), std::move(means), 0.0);
+    append(norm.running_variance(), std::move(variances), 0.0);
+  }
+
+  void append_channels(nn::BatchNorm<T>& norm, ChannelsOfUnits<T> channels, double power) {
+    Tensor<T> weights(ctx_, {units_}), shifts(ctx_, {units_}), means(ctx_, {units_}), variances(ctx_, {units_});
+    channels.epsilon = norm.epsilon();
+    channels.means = means.data();
+    channels.variances = variances.data();
+    channels.weights = weights.data();
+    channels.shifts = shifts.data();
+    for_each(ctx_, units_, channels);
+    append_norm(norm, std::move(weights), std::move(shifts), std::move(means), std::move(variances), power);
+  }
+
+  /// Channels that copy today's, or read a constant 0: of weight 0 or as large as today's, and this variance.
+  void append_idle(nn::BatchNorm<T>& norm, bool weighs, double variance) {
+    Tensor<T> weights = copies_or_zeros(norm.weight().value);
+    Tensor<T> variances = copies_or_zeros(norm.running_variance().value);
+    if (!copied()) kernels::fill<T>(ctx_, static_cast<T>(variance), variances.view());
+    if (!copied() && weighs) {
+      Tensor<double> scale(ctx_, {units_, 1});
+      weight_scale(ctx_, norm, scale.view());
+      scaled_rows<T, double>(ctx_, scale.view(), {}, weights.view().reshape({units_, 1}));
+    }
+    append_norm(norm, std::move(weights), copies_or_zeros(norm.bias().value),
+                copies_or_zeros(norm.running_mean().value), std::move(variances));
+  }
+
+  /// New slices along the first axis: those of today's units that the new ones copy, or zeros.
+  [[nodiscard]] Tensor<T> copies_or_zeros(const Tensor<T>& today) const {
+    return copied() ? slices(ctx_, today, 0, insertion_.copies) : zeros<T>(ctx_, today.shape().with(0, units_));
+  }
+
+  /// New columns of a reader's weight.
+  void append_columns(const Reader<T>& reader, std::int64_t places, Tensor<T> fresh, double power) {
+    const nn::Parameter<T>& weight = reader.consumer.weight();
+    const int last = weight.value.rank() - 1;
+    edit_.axes.push_back({weight.id, last, reader_map(reader, width_, places, units_), std::move(fresh),
+                          weight.value.extent(last), power});
+  }
+
+  /// Before a BatchNorm, which takes the scale of fan-ins away again, they get the mean norm of today's.
+  void fan_in_scales() {
+    const Affine<T>& producer = site_.producer;
+    const std::int64_t features = producer.inputs() - (producer.has_bias() ? 1 : 0);
+    const Tensor<double> today =
+        row_lengths<T>(ctx_, std::as_const(producer.weight().value).view().reshape({width_, features}));
+    const Tensor<double> lengths =
+        row_lengths<double>(ctx_, insertion_.fan_in.view().reshape({units_, insertion_.inputs}).slice(1, 0, features));
+    own_scales_ = Tensor<double>(ctx_, {units_});
+    for_each(ctx_, units_, FanInScale{today.data(), lengths.data(), width_, own_scales_.data()});
+    scales_ = per_unit(own_scales_);
+  }
+
+  void carried_scales() {
+    carried_ = scales_;
+    const nn::BatchNorm<T>* const norm = site_.producer.norm();
+    if (!norm || insertion_.variance.empty()) return;
+    Tensor<double> today(ctx_, {1});
+    weight_scale(ctx_, *norm, today.view());
+    own_carried_ = Tensor<double>(ctx_, {units_});
+    const PerUnit weight = given() ? per_unit(insertion_.norm_weight) : PerUnit{today.data(), 0};
+    for_each(ctx_, units_,
+             CarriedScale{scales_, weight, insertion_.variance.data(), norm->epsilon(), own_carried_.data()});
+    carried_ = per_unit(own_carried_);
+  }
+
+  Context& ctx_;
+  const Site<T>& site_;
+  const Insertion& insertion_;
+  Edit<T>& edit_;
+  std::vector<ReaderPart> parts_;
+  std::int64_t units_ = insertion_.units, width_ = site_.width();
+  Tensor<double> own_scales_, own_carried_;
+  PerUnit scales_, carried_;  // of fan-ins, and of what a stream carries
+};
 
 }  // namespace meristem::grow::detail
 
@@ -202,81 +355,19 @@ namespace meristem::grow {
 template <Real T>
 Edit<T> make_edit(Context& ctx, const Site<T>& site, const Insertion& insertion, double gamma) {
   detail::require_fit(site, insertion);
-  detail::require_numbers(site, insertion, gamma);
-  const std::int64_t units = insertion.units, p = insertion.inputs;
-  const std::int64_t features = p - (site.producer.has_bias() ? 1 : 0);
-
-  // What goes with γ and with √γ; the numbers are those of γ = 1.
-  constexpr double root = 0.5;
+  if (!(gamma >= 0.0 && std::isfinite(gamma))) {
+    throw ArgumentError(concat("site ", site.name, ": the amplitude is ", gamma, "; it must be 0 or more, and finite"));
+  }
+  detail::require_numbers(ctx, site, insertion);
   Edit<T> edit;
   edit.gamma = gamma;
-  std::vector<Insertion> parts;
-  for (std::size_t i = 0; i < site.readers() && site.tied(); ++i) parts.push_back(detail::part_of(site, insertion, i));
-  const auto part = [&](std::size_t i) -> const Insertion& { return site.tied() ? parts[i] : insertion; };
-  for (std::size_t i = 0; i < site.readers(); ++i) detail::add_move(ctx, site.reader(i).consumer, part(i), edit);
-  if (units == 0) return edit;
-  detail::add_factors(ctx, site, insertion, edit);
-
-  const bool given_norm = !insertion.norm_weight.empty(), copied = !insertion.copies.empty();
-  const auto split = [&](std::size_t k) { return insertion.split.empty() ? 1.0 : insertion.split[k]; };
-  std::vector<double> scales(static_cast<std::size_t>(units), 1.0);
-  if (!site.normed()) {
-    for (std::size_t k = 0; k < scales.size(); ++k) scales[k] = split(k);
-  } else if (!given_norm && !copied) {
-    scales = detail::fan_in_scales(ctx, site, insertion);
-  }
-  // Norms in front of the readers make the unit of whatever multiple of it arrives, so that no amplitude changes that.
-  const bool remade = !site.input_norms().empty();
-  const std::vector<double> carried =
-      remade ? detail::carried_scales(ctx, site, insertion, scales) : std::vector<double>();
-  std::vector<T> rows, biases;
-  for (std::int64_t k = 0; k < units; ++k) {
-    for (std::int64_t i = 0; i < p; ++i) {
-      const double a = scales[static_cast<std::size_t>(k)] * insertion.fan_in[static_cast<std::size_t>(k * p + i)];
-      (i < features ? rows : biases).push_back(static_cast<T>(a));
-    }
-  }
-  const std::vector<std::int64_t> map = appended(site.width(), units);
-  nn::Parameter<T>& weight = site.producer.weight();
-  const std::int64_t width = site.width();
-  const double fan_in_power = site.normed() ? 0.0 : root;
-  edit.axes.push_back(
-      {weight.id, 0, map, from_host<T>(ctx, weight.value.shape().with(0, units), rows), width, fan_in_power});
-  if (site.producer.has_bias()) {
-    edit.axes.push_back({site.producer.bias().id, 0, map, from_host<T>(ctx, {units}, biases), width, fan_in_power});
-  }
-  if (site.producer.norm()) {
-    std::vector<T> means, variances, weights, shifts;
-    for (std::size_t k = 0; k < static_cast<std::size_t>(units); ++k) {
-      const double s = scales[k], variance = s * s * insertion.variance[k];
-      means.push_back(static_cast<T>(s * insertion.mean[k]));
-      variances.push_back(static_cast<T>(variance));
-      const double weight = 1.0 / s * std::sqrt(variance + site.producer.norm()->epsilon());
-      const double factor = !remade ? split(k) : given_norm ? 1.0 : carried[k];
-      weights.push_back(static_cast<T>(factor * (given_norm ? insertion.norm_weight[k] : weight)));
-      shifts.push_back(static_cast<T>(factor * (given_norm ? insertion.norm_shift[k] : insertion.mean[k])));
-    }
-    const double power = given_norm || remade ? 0.0 : root;
-    const auto add = [&](nn::ParameterId id, const std::vector<T>& values, double with) {
-      edit.axes.push_back({id, 0, map, from_host<T>(ctx, {units}, values), width, with});
-    };
-    add(site.producer.norm()->weight().id, weights, power);
-    add(site.producer.norm()->bias().id, shifts, power);
-    add(site.producer.norm()->running_mean().id, means, 0.0);
-    add(site.producer.norm()->running_variance().id, variances, 0.0);
-  }
-  if (remade) detail::add_input_norms(ctx, site, insertion, carried, edit);
-  for (std::size_t i = 0; i < site.readers(); ++i) {
-    // A reader without a norm gets what the stream carries.
-    const bool raw = remade && !site.reader(i).input_norm && !given_norm && !copied;
-    if (raw) parts[i].split = carried;
-    nn::Parameter<T>& consumer = site.reader(i).consumer.weight();
-    const int last = consumer.value.rank() - 1;
-    edit.axes.push_back({consumer.id, last, detail::reader_map(site.reader(i), width, part(i).taps, units),
-                         detail::fan_out_slices(ctx, site.reader(i), part(i)), consumer.value.extent(last),
-                         raw ? 2.0 * root : root});
-  }
-  if (site.tied()) detail::add_riders(ctx, site, insertion, edit);
+  detail::EditOfUnits<T> parts(ctx, site, insertion, edit);
+  parts.add_moves();
+  if (insertion.units == 0) return edit;
+  parts.add_factors();
+  parts.add_fan_ins();
+  parts.add_fan_outs();
+  if (site.tied()) parts.add_riders();
   return edit;
 }
 

@@ -9,6 +9,7 @@
 
 #include <meristem/core/tensor.hpp>
 #include <meristem/grow/units/edit.hpp>
+#include <meristem/grow/units/layout.hpp>
 #include <meristem/grow/units/site.hpp>
 #include <meristem/nn/layer.hpp>
 #include <meristem/nn/loss.hpp>
@@ -54,14 +55,6 @@ struct Removed {
   detail::RemovedSlices<T> slices = {};
   detail::RemovedBlock<T> block = {};
 };
-
-namespace detail {
-
-/// The slices of `tensor` at some indices of an axis.
-template <Real T>
-[[nodiscard]] Tensor<T> slices(Context& ctx, const Tensor<T>& tensor, int axis, const std::vector<std::int64_t>& at);
-
-}  // namespace detail
 
 /// Takes units out of a site for good: rows of the producer, channels of the norm with their running statistics, inputs
 /// of the consumer, and the optimiser's moments of all of these. Everything else keeps its bits, and parameters their

@@ -63,13 +63,6 @@ template <Real T>
   return units;
 }
 
-template <Real T>
-Tensor<T> slices(Context& ctx, const Tensor<T>& tensor, int axis, const std::vector<std::int64_t>& at) {
-  Tensor<T> result(ctx, tensor.shape().with(axis, static_cast<std::int64_t>(at.size())));
-  kernels::grow_copy<T>(ctx, tensor, axis, at, View<const T>(), result);
-  return result;
-}
-
 /// The Sequential that holds the layer of this path name, or null.
 template <Real T>
 [[nodiscard]] nn::Sequential<T>* container_of(nn::Layer<T>& network, const std::string& name) {

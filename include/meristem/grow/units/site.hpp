@@ -165,6 +165,10 @@ namespace detail {
 template <Real T>
 [[nodiscard]] bool has_riders(const nn::Description<T>& description);
 
+/// Adds the norm in front of a reader to others, unless it is there.
+template <Real T>
+void add_input_norm(const Reader<T>& reader, std::vector<nn::BatchNorm<T>*>& norms);
+
 }  // namespace detail
 
 }  // namespace meristem::grow

@@ -22,7 +22,6 @@ bool has_riders(const nn::Description<T>& description) {
   return std::any_of(description.buffers.begin(), description.buffers.end(), rides);
 }
 
-/// Adds the norm in front of a reader to others, unless it is there.
 template <Real T>
 void add_input_norm(const Reader<T>& reader, std::vector<nn::BatchNorm<T>*>& norms) {
   if (!reader.input_norm || std::find(norms.begin(), norms.end(), reader.input_norm) != norms.end()) return;
