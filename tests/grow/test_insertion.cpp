@@ -274,7 +274,30 @@ TEST_CASE("insertion: the balanced split gives new channels the weight of today'
     Place place(joint);
     HostInsertion units = random_insertion(joint, 3);
     if (!place.site.producer.norm()) {
-      CHECK(ms::grow::balanced_split<double>(place.ctx, place.site, on_device(place.ctx, units), 0.5).empty());
+      // Fan-ins come to the scale of today's, biases aside.
+      const auto square = [](const Values& numbers, std::size_t begin, std::size_t count) {
+        double sum = 0.0;
+        for (std::size_t i = begin; i < begin + count; ++i) sum += numbers[i] * numbers[i];
+        return sum;
+      };
+      const auto width = static_cast<std::size_t>(place.site.width());
+      const Values weight = place.host(place.site.producer.weight().value);
+      const std::size_t each = units.fan_in.size() / 3, bias = place.site.producer.has_bias() ? 1 : 0;
+      if (width == 0) {
+        CHECK(ms::grow::balanced_split<double>(place.ctx, place.site, on_device(place.ctx, units), 0.5).empty());
+        continue;
+      }
+      const double now = std::sqrt(square(weight, 0, weight.size()) / static_cast<double>(width));
+      std::fill_n(units.fan_in.begin() + static_cast<std::ptrdiff_t>(2 * each), each, 0.0);  // no scale to bring
+      for (const double gamma : {1e-6, 0.5, 300.0}) {
+        const Values split =
+            place.host(ms::grow::balanced_split<double>(place.ctx, place.site, on_device(place.ctx, units), gamma));
+        REQUIRE(split.size() == 3);
+        CHECK(split[2] == 1.0);
+        for (std::size_t k = 0; k < 2; ++k) {
+          CHECK(split[k] * std::sqrt(gamma * square(units.fan_in, k * each, each - bias)) == doctest::Approx(now));
+        }
+      }
       continue;
     }
     const Values today = place.host(place.site.producer.norm()->weight().value);

@@ -27,13 +27,41 @@ struct WeightScale {
   }
 };
 
-/// split(k, j) = today_j / (γ variance_k)^{1/2}, or 1 where that is none.
+/// squares[i] = Σ_j rows(i, j)²
+template <class T>
+struct SquaresOfRows {
+  View<const T> rows;
+  double* squares;
+  MERISTEM_HD void operator()(std::int64_t i) const {
+    double sum = 0.0;
+    for (std::int64_t j = 0; j < rows.extent(1); ++j)
+      sum += static_cast<double>(rows(i, j)) * static_cast<double>(rows(i, j));
+    squares[i] = sum;
+  }
+};
+
+/// scale = (Σ squares / n)^{1/2} over those that are not 0, or 1.
+struct RootOfMean {
+  const double* squares;
+  std::int64_t count;
+  double* scale;
+  MERISTEM_HD void operator()(std::int64_t) const {
+    double sum = 0.0, n = 0.0;
+    for (std::int64_t i = 0; i < count; ++i) {
+      sum += squares[i];
+      if (squares[i] != 0.0) n += 1.0;
+    }
+    *scale = sum > 0.0 ? std::sqrt(sum / n) : 1.0;
+  }
+};
+
+/// split(k, j) = today_j / (γ square_k)^{1/2}, or 1 where that is none.
 struct BalancedSplit {
-  const double *today, *variance;
+  const double *today, *square;
   double gamma;
   View<double> split;
   MERISTEM_HD void operator()(std::int64_t k, std::int64_t j) const {
-    const double factor = today[j] / std::sqrt(gamma * variance[k]);
+    const double factor = today[j] / std::sqrt(gamma * square[k]);
     split(k, j) = factor > 0.0 && factor - factor == 0.0 ? factor : 1.0;
   }
 };
@@ -201,7 +229,23 @@ namespace meristem::grow {
 
 template <Real T>
 Tensor<double> balanced_split(Context& ctx, const Site<T>& site, const Insertion& insertion, double gamma) {
-  if (!site.normed() || !insertion.norm_weight.empty()) return {};
+  if (!insertion.norm_weight.empty()) return {};
+  if (!site.normed()) {
+    // Those of a stream come with rows of other sources, which have no scale of their own.
+    const std::int64_t width = site.width(), inputs = insertion.inputs - (site.producer.has_bias() ? 1 : 0);
+    if (site.tied() || width == 0 || inputs == 0 || insertion.units == 0) return {};
+    Tensor<double> squares(ctx, {width}), today(ctx, {1}), square(ctx, {insertion.units}),
+        split(ctx, {insertion.units, 1});
+    const View<const T> weight = std::as_const(site.producer.weight().value).view();
+    const View<const double> fan_in = insertion.fan_in.view();
+    for_each(ctx, width, detail::SquaresOfRows<T>{weight.reshape({width, weight.size() / width}), squares.data()});
+    for_each(ctx, insertion.units,
+             detail::SquaresOfRows<double>{fan_in.reshape({insertion.units, insertion.inputs}).slice(1, 0, inputs),
+                                           square.data()});
+    for_each(ctx, 1, detail::RootOfMean{squares.data(), width, today.data()});
+    for_each(ctx, insertion.units, 1, detail::BalancedSplit{today.data(), square.data(), gamma, split.view()});
+    return split;
+  }
   std::vector<nn::BatchNorm<T>*> norms = site.input_norms();
   if (norms.empty()) norms.push_back(site.producer.norm());
   Tensor<double> today(ctx, {std::ssize(norms)}), split(ctx, {insertion.variance.size(), std::ssize(norms)});
