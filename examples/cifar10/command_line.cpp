@@ -252,9 +252,9 @@ CommandLine::CommandLine(Options& o, std::vector<std::string> methods)
   add("--grow-after", "N,N-N,...", epochs(o.grow_after), "epochs after which to grow",
       "half of them; with an mlp each of the first two thirds");
   add("--units", "N", units(o.units), "units added to a layer in one growth step, fewer with a significance",
-      "8 with an mlp, 1/4 in an automatic run, else 1/2");
+      "5 with an mlp, 1/4 in an automatic run, else 1/2");
   add("--significance", "X", number(o.significance, 0.0, 1000.0),
-      "units weaker than this many times the noise are not added", "1 with an mlp, else 0");
+      "units weaker than this many times the noise are not added", "0");
   add("--damping", "X", number(o.damping, 0.0, 1e6),
       "added to each input's mean square before solving for units, in units of it", "chosen by cross-validation");
   add("--statistics-samples", "N", number<std::int64_t>(o.statistics_samples, 1, billion),

@@ -119,7 +119,7 @@ def curves(runs, left, bottom):
     for end, name, what, colour in sorted(labels):
         y = max(y + 36, end)
         out += [text(right + 10, y, name, 12, "start", colour, "bold"), text(right + 10, y + 15, what, 11, "start")]
-    return out, right + 210
+    return out, right + 250
 
 
 def main():

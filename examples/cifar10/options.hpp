@@ -65,12 +65,12 @@ struct Options {
   [[nodiscard]] std::vector<std::int64_t> growth_epochs() const;
   /// By default 8 for a perceptron, else half of what the next layer puts out; a quarter in each of many steps.
   [[nodiscard]] Units units_each_step() const {
-    return units.value_or(is_mlp() ? Units{8} : automatic ? Units{1, 4} : Units{1, 2});
+    return units.value_or(is_mlp() ? Units{5} : automatic ? Units{1, 4} : Units{1, 2});
   }
   /// Epochs before the learning rate falls; with and without growth the same, so that runs can be compared.
   [[nodiscard]] std::int64_t hold_epochs() const;
   /// By default a perceptron takes what stands out of the noise, others the number that was asked for.
-  [[nodiscard]] double least_significance() const { return significance.value_or(is_mlp() ? 1.0 : 0.0); }
+  [[nodiscard]] double least_significance() const { return significance.value_or(0.0); }
 
   [[nodiscard]] bool deepens() const { return grow == "depth" || grow == "all"; }
   /// What is left open gets the values of an automatic run, unless `given` names it.

@@ -34,10 +34,9 @@ int count(const std::vector<std::string>& lines, const std::string& pattern) {
       std::count_if(lines.begin(), lines.end(), [&](const std::string& l) { return std::regex_match(l, regex); }));
 }
 
-/// Hardly anything is significant on few images; --significance 0 lets the network grow all the same.
 std::vector<std::string> small_run(const std::filesystem::path& data, std::vector<std::string> more) {
-  more.insert(more.end(), {"--model", "mlp", "--data", data.string(), "--epochs", "3", "--hidden", "4,3",
-                           "--significance", "0", "--batch", "20", "--units", "2"});
+  more.insert(more.end(), {"--model", "mlp", "--data", data.string(), "--epochs", "3", "--hidden", "4,3", "--batch",
+                           "20", "--units", "2"});
   return more;
 }
 
@@ -195,7 +194,7 @@ TEST_CASE("runs: growth steps come when they were asked for") {
   const Outcome outcome = program::run({"--model", "mlp", "--data", folder.path().string(), "--epochs", "7",
                                         "--grow-after", "2,4,7", "--hidden", "4", "--units", "1"});
   REQUIRE(outcome.exit_code == 0);
-  CHECK(contains(outcome.out, "2 steps: after epochs 2,4, at most 1 unit a layer\n"));
+  CHECK(contains(outcome.out, "2 steps: after epochs 2,4, 1 unit a layer\n"));
   CHECK(count(lines_of(outcome.out), "growth after epoch [24]") == 2);
   CHECK(count(lines_of(outcome.out), "growth after epoch .*") == 2);
 }

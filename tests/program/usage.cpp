@@ -55,9 +55,9 @@ TEST_CASE("usage: help lists every option with its default") {
       {"--fan-out NAME", "full, centre; default full"},
       {"--grow-after N,N-N,...", "default half"},
       {"--units N",
-       "from 1 to 65536, or a share of the channels that the next layer puts out, such as 1/4; default 8 with an mlp, "
+       "from 1 to 65536, or a share of the channels that the next layer puts out, such as 1/4; default 5 with an mlp, "
        "1/4 in an automatic run, else 1/2"},
-      {"--significance X", "default 1 with an mlp, else 0"},
+      {"--significance X", "default 0"},
       {"--damping X", "default chosen by cross-validation"},
       {"--statistics-samples N", "default 10000 with an mlp, else 2000"},
       {"--search-samples N", "default 1000 with an mlp, else 500"},

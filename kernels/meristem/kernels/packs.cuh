@@ -21,15 +21,15 @@ struct Map {
   T* out;
 
   MERISTEM_HD void operator()(std::int64_t i) const { at(i, std::make_index_sequence<Inputs>()); }
-  template <std::size_t... K>
-  MERISTEM_HD void at([[maybe_unused]] std::int64_t i, std::index_sequence<K...>) const {
-    out[i] = f(in[K][i]...);
+  template <std::size_t... Each>
+  MERISTEM_HD void at([[maybe_unused]] std::int64_t i, std::index_sequence<Each...>) const {
+    out[i] = f(in[Each][i]...);
   }
 };
 
 /// Elements of the widest access.
 template <class T>
-inline constexpr int pack_size = MERISTEM_GPU&& std::is_floating_point_v<T> ? 16 / static_cast<int>(sizeof(T)) : 1;
+inline constexpr int pack_size = (MERISTEM_GPU) && std::is_floating_point_v<T> ? 16 / static_cast<int>(sizeof(T)) : 1;
 
 /// W elements, aligned to as many.
 template <class T, int W>
@@ -89,8 +89,8 @@ struct MapPacks {
       for (std::int64_t i = first; i < n; ++i) map(i);
     }
   }
-  template <std::size_t... K>
-  __device__ void at(std::int64_t first, std::index_sequence<K...>) const {
+  template <std::size_t... Each>
+  __device__ void at(std::int64_t first, std::index_sequence<Each...>) const {
     constexpr int W = pack_size<T>;
     [[maybe_unused]] const Pack<T, W> in[] = {load_pack<W>(map.in[K] + first)..., {}};
     Pack<T, W> out;
