@@ -50,7 +50,8 @@ struct FindNonFinite {
 #if !MERISTEM_GPU
   /// A row, in vectors.
   void operator()(std::int64_t i) const {
-    const std::int64_t begin = part == Part::upper ? i : 0, end = part == Part::lower ? i + 1 : a.extent(1);
+    const std::int64_t begin = part == Part::upper ? i : 0;
+    const std::int64_t end = part == Part::lower ? std::min(i + 1, a.extent(1)) : a.extent(1);
     if (begin >= end || (a.stride(1) == 1 && all_finite(&a(i, begin), end - begin))) return;
     for (std::int64_t j = begin; j < end; ++j) (*this)(i, j);
   }
