@@ -92,9 +92,9 @@ struct MapPacks {
   template <std::size_t... Each>
   __device__ void at(std::int64_t first, std::index_sequence<Each...>) const {
     constexpr int W = pack_size<T>;
-    [[maybe_unused]] const Pack<T, W> in[] = {load_pack<W>(map.in[K] + first)..., {}};
+    [[maybe_unused]] const Pack<T, W> in[] = {load_pack<W>(map.in[Each] + first)..., {}};
     Pack<T, W> out;
-    for (int k = 0; k < W; ++k) out.at[k] = map.f(in[K].at[k]...);
+    for (int k = 0; k < W; ++k) out.at[k] = map.f(in[Each].at[k]...);
     store_pack(out, map.out + first);
   }
 };

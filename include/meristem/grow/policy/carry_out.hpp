@@ -70,9 +70,9 @@ double carry_out(Context& ctx, nn::Layer<T>& network, optim::Optimizer<T>& optim
   search_options.largest *= static_cast<double>(proposal.positions);
   const double first = detail::first_amplitude(search_options, loss_before, report.slope);
   const auto split = [&](double at) {
-    if (!options.amplitude.balanced || !proposal.search_amplitude || !site.normed()) return;
+    if (!options.amplitude.balanced || !proposal.search_amplitude) return;
     proposal.insertion.split = balanced_split<T>(ctx, site, proposal.insertion, at);
-    edit.reset();
+    if (!proposal.insertion.split.empty()) edit.reset();
   };
   if (!proposal.homogeneous) split(first);
   detail::LineSearchResult search;
