@@ -151,6 +151,28 @@ std::vector<std::string> grown_sites(const ms::grow::GrowthReport& report) {
 
 TEST_SUITE_BEGIN("unit");
 
+TEST_CASE("grower policy: where no norm stands behind, fan-ins join at the scale of today's") {
+  const auto set = checks(120);
+  Trained run(set, [](ms::Context& ctx) {
+    return ms::models::mlp<double>(ctx, {.inputs = 32, .hidden = {4, 3}, .classes = 2});
+  });
+  const auto norms = [&] {
+    const auto weight = ms::to_host(run.ctx, ms::nn::parameters(run.net)[0]->value);
+    std::vector<double> result(weight.size() / 32);
+    for (std::size_t i = 0; i < weight.size(); ++i) result[i / 32] += weight[i] * weight[i];
+    return result;
+  };
+  const std::vector<double> before = norms();
+  double today = 0.0;
+  for (const double square : before) today += square / static_cast<double>(before.size());
+  Grower grower(run.net, run.sgd, {.sites = {"layer1"}, .how_many = HowMany::fixed(2), .search_samples = 24});
+  const auto report = grower.grow(run.ctx, set);
+  REQUIRE(report.sites.size() == 1);
+  const std::vector<double> after = norms();
+  REQUIRE(after.size() == before.size() + 2);
+  for (std::size_t k = before.size(); k < after.size(); ++k) CHECK(after[k] == doctest::Approx(today).epsilon(1e-12));
+}
+
 TEST_CASE("grower policy: round robin grows one site a step, in turn, and its state says whose turn it is") {
   const auto set = checks(200);
   Trained t(set);
