@@ -118,11 +118,11 @@ else
 fi
 
 # Where a toolkit is only part of a Python environment, its libraries are in no place that the loader looks at.
-export LD_LIBRARY_PATH=${programs:+$programs:}${LD_LIBRARY_PATH:-}
+export LD_LIBRARY_PATH=$programs${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 for library in $(ldd "$tests" 2>/dev/null | sed -n 's/^[[:space:]]*\(lib[^ ]*\) => not found/\1/p'); do
   found=$(find / -xdev -name "$library" -print -quit 2>/dev/null)
   [[ -n $found ]] || fail "$library is missing, which the tests need; install the CUDA libraries"
-  LD_LIBRARY_PATH=$LD_LIBRARY_PATH:$(dirname "$found")
+  LD_LIBRARY_PATH+=${LD_LIBRARY_PATH:+:}$(dirname "$found")
 done
 
 cases=$("$tests" --list-test-cases --no-skip 2>/dev/null | grep -vc '^\[doctest\]\|^=' || true)

@@ -33,7 +33,8 @@ struct StepNumbers {
 
 namespace meristem::train::detail {
 
-/// All that decides which kernels a step starts, on which memory, but for the batch.
+/// The layers of a network, their parameters and buffers: with the batch they decide which kernels a step starts, on
+/// which memory, unless a layer keeps tensors that it does not describe.
 template <Real T>
 class StepFingerprint {
  public:

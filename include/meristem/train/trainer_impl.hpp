@@ -187,12 +187,20 @@ void Trainer<T>::graph_step(const nn::BatchView<T>& batch) {
     }
     // The recorded step will find the memory that this one took and gave back.
     const std::int64_t read_before = known_.samples;
-    const std::size_t kept = recorded.arena.run(true, [&] { plain_step(batch, prepared); });
+    std::size_t kept = 0;
+    try {
+      kept = recorded.arena.run(true, [&] { plain_step(batch, prepared); });
+    } catch (...) {
+      recorded.forget();  // it may keep what lies where a graph writes
+      throw;
+    }
     if (known_.samples != read_before) {
       plain_because_ = "the loss is read in every step";
       recorded_.reset();
-    } else if (kept > 0) {
-      recorded.forget();  // what it made to keep, as a first step makes moments, may lie where a graph writes
+    } else if (kept > 0 || (!recorded.steps.empty() && optimizer_->launch() != recorded.optimizer)) {
+      // What it made to keep, as a first step makes moments, may lie where a graph writes; or the graphs read a table
+      // of the optimiser's that is gone.
+      recorded.forget();
     } else {
       recorded.optimizer = optimizer_->launch();
       recorded.steps.push_back({.shapes = std::move(shapes), .graph = {}, .batch = {}});

@@ -284,6 +284,7 @@ class Table {
     if (!entries_.empty()) std::memcpy(host.data(), entries_.data(), of_entries);
     if (!numbers_.empty()) std::memcpy(host.data() + of_entries, numbers_.data(), of_numbers);
     meristem::detail::copy_bytes(ctx, device, host.data(), host.size());
+    meristem::detail::wait_for_source(ctx, host.data());
     step.launch_ = {device, static_cast<int>(entries_.size()), chunks_, &start};
   }
 

@@ -48,6 +48,7 @@ MERISTEM_HD Pack<T, W> load_pack(const T* from) {
 
 template <class T, int W>
 MERISTEM_HD void store_pack(const Pack<T, W>& pack, T* to) {
+  static_assert(W == 1 || (W == 4 && std::is_same_v<T, float>) || (W == 2 && std::is_same_v<T, double>));
 #if defined(__CUDA_ARCH__)
   // The compiler takes structures apart, and does not always put the parts together again.
   if constexpr (W == 4)
@@ -64,7 +65,7 @@ MERISTEM_HD inline bool is_aligned(const void* pointer) { return reinterpret_cas
 /// elements too, else 1.
 template <class T, class Run, class... Pointers>
 void with_packs(std::int64_t extent, Run&& run, Pointers... pointers) {
-  if constexpr (pack_size < T >> 1) {
+  if constexpr ((pack_size<T>) > 1) {
     if (extent % pack_size<T> == 0 && (is_aligned(pointers) && ...)) {
       return run(std::integral_constant<int, pack_size<T>>());
     }

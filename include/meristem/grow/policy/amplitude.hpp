@@ -27,9 +27,10 @@ struct Amplitude {
   /// Before, as U. Evci et al., "GradMax" (ICLR 2022): fan-outs by one factor, to this root mean squared norm.
   std::optional<double> faint_norm = std::nullopt;
   /// How γ is shared out between fan-in and fan-out, whose product alone is given: behind a BatchNorm the weight of a
-  /// new channel is the root mean square of today's, elsewhere the norm of a fan-in is, and the fan-out makes up for it;
-  /// if false, both get √γ. The function stays what it is if the activation is homogeneous (ReLU, identity). For others the share is fixed
-  /// for the γ at which the line search begins. A method that fixes the amplitude fixes both sides.
+  /// new channel is the root mean square of today's, elsewhere the norm of a fan-in is, and the fan-out makes up for
+  /// it; if false, in streams without norms and in empty layers both get √γ. The function stays what it is if the
+  /// activation is homogeneous (ReLU, identity). For others the share is fixed for the γ at which the line search
+  /// begins. A method that fixes the amplitude fixes both sides.
   bool balanced = true;
 
   /// Throws ArgumentError for a number outside its range, for a fixed amplitude beside numbers of the search, and for

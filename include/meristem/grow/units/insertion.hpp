@@ -97,16 +97,15 @@ void weight_scale(Context& ctx, const nn::BatchNorm<T>& norm, View<double> scale
 }  // namespace detail
 
 /// The split that brings every new unit, at amplitude γ, to the scale of today's: behind a BatchNorm the weight of its
-/// channel to the root mean square of today's, or 1 if there are none; without one its fan-in, biases aside, to the root
-/// mean square norm of today's. Empty where there is no scale to bring it to: of streams without norms, of empty layers,
-/// and where the method gives the norm's weights.
+/// channel to the root mean square of today's, or 1 if there are none; without one its fan-in, biases aside, to the
+/// root mean square norm of today's. Empty where there is no scale to bring it to: of streams without norms, of empty
+/// layers, and where the method gives the norm's weights.
 template <Real T>
 [[nodiscard]] Tensor<double> balanced_split(Context& ctx, const Site<T>& site, const Insertion& insertion,
                                             double gamma);
 
 /// Leaves those units alone, in that order, and the move of today's weights. What units do together, like copies that
-/// share a fan-out, does not follow. Throws ArgumentError for an index out of
-/// range.
+/// share a fan-out, does not follow. Throws ArgumentError for an index out of range.
 void keep(Context& ctx, Insertion& insertion, const std::vector<std::int64_t>& units);
 
 /// Takes units along that were found before another site gave their producer more inputs: these get weights of zero.

@@ -44,8 +44,8 @@ void scaled_rows(Context& ctx, View<const From> from, PerUnit factor, View<To> t
   if (!to.empty()) for_each(ctx, to.extent(0), to.extent(1), ScaledRows<From, To>{from, factor, to});
 }
 
-/// A matrix of which element (k, tap outputs + o) is that of (o, place, k) of a consumer's weight, times 1 / `divisor`
-/// there, and back. A tap is a place, or the only one is the centre of the kernel.
+/// Where element (k, tap outputs + o) of a matrix of fan-outs stands in a consumer's weight (o, place, k). A tap is a
+/// place, or the only one is the centre of the kernel.
 struct FanOutPlaces {
   std::int64_t taps = 1, outputs = 0, places = 1, centre = 0, units = 0;
 
