@@ -151,8 +151,27 @@ std::vector<Variant> lines_of(const Options& o) {
     methods.insert(methods.begin() + 3, "large-equal");
   }
   std::vector<Variant> lines;
-  for (const std::string& method : methods) lines.push_back(parse_variant(method, o.usual));
+  for (const std::string& method : methods) {
+    lines.push_back(parse_variant(method, o.usual));
+    if (lines.back().from_scratch() && std::none_of(lines.begin(), lines.end(), [](auto& v) { return v.grows(); })) {
+      throw ms::ArgumentError(ms::concat("'", method, "' has no method before it that grows a network to train anew"));
+    }
+  }
   return lines;
+}
+
+/// What a line that grew ended with, and what it took.
+struct Grown {
+  std::string architecture;
+  double operations = 0.0;
+};
+
+/// Epochs in which that network takes as many operations.
+double epochs_of(const Task& task, const Grown& grown) {
+  ms::Context ctx;
+  const ms::Shape image{1, task.train.height, task.train.width, task.train.channels};
+  const double each = 6.0 * static_cast<double>(ms::io::build<float>(ctx, grown.architecture).multiply_adds(image));
+  return grown.operations / (each * static_cast<double>(task.train.size()));
 }
 
 void compare(const Options& o) {
@@ -171,13 +190,16 @@ void compare(const Options& o) {
   table << std::setprecision(10);
   std::vector<Row> rows;
   double equal_epochs = static_cast<double>(o.task.epochs);
+  std::map<std::int64_t, Grown> grown;  // by seed, of the last line that grew
   for (const Variant& variant : lines) {
     std::vector<double> accuracy, loss, parameters, units, operations, growing, seconds;
     try {
       for (std::int64_t seed = o.first_seed; seed < o.first_seed + o.seeds; ++seed) {
-        const bool equal = variant.method == "large-equal";
-        const Run run = train(o.task, variant, static_cast<std::uint64_t>(seed),
-                              equal ? equal_epochs : static_cast<double>(o.task.epochs));
+        double epochs = static_cast<double>(o.task.epochs);
+        if (variant.method == "large-equal") epochs = equal_epochs;
+        if (variant.method == "scratch-equal") epochs = epochs_of(o.task, grown[seed]);
+        const Run run = train(o.task, variant, static_cast<std::uint64_t>(seed), epochs, grown[seed].architecture);
+        if (variant.grows()) grown[seed] = {run.end, run.marks.back().operations};
         for (std::size_t i = 0; i < run.marks.size(); ++i) {
           const Mark& mark = run.marks[i];
           rows.push_back({variant.text, seed, static_cast<std::int64_t>(i) + 1, mark});
@@ -202,11 +224,8 @@ void compare(const Options& o) {
       // As many operations as the first method did, by the network that has its final size from the beginning.
       ms::Context ctx;
       const std::int64_t steps = static_cast<std::int64_t>(variant.grow_after.size());
-      const double each =
-          6.0 *
-          static_cast<double>(build(ctx, o.task, steps)
-                                  .multiply_adds({1, o.task.train.height, o.task.train.width, o.task.train.channels}));
-      equal_epochs = Spread(operations).mean * 1e9 / (each * static_cast<double>(o.task.train.size()));
+      ms::nn::Sequential<float> large = build(ctx, o.task, steps);
+      equal_epochs = epochs_of(o.task, {ms::io::architecture<float>(large), Spread(operations).mean * 1e9});
     }
     const Spread quality(accuracy);
     std::cout << std::fixed << std::setprecision(2) << "| " << variant.text << " | " << quality.mean << " ± "

@@ -42,6 +42,21 @@ size() { grep "^$1,0,$2," streams.csv | cut -d, -f4; }
 [ "$(size net2wider:widths=all 2)" = "$(size large 2)" ] || fail "with all widths net2wider ends with another size than large"
 [ "$(size net2wider:widths=all 1)" -gt "$(size small:widths=all 1)" ] || fail "no width grew"
 
+# Blocks join, and what came out is trained anew, for as many epochs and for as many operations.
+"$program" --model resnet18 --channels 8 --images 60 --test-images 50 --epochs 3 --grow-after 1/2 --seeds 1 \
+  --no-controls --methods tiny:widths=all:depth=1,scratch,scratch-equal --out depth >/dev/null
+size() { grep "^$1,0,$2," depth.csv | cut -d, -f"$3"; }
+for control in scratch scratch-equal; do
+  [ "$(size $control 1 4)" = "$(size tiny:widths=all:depth=1 3 4)" ] || fail "$control has another size than what grew"
+done
+# To a step of at most an epoch.
+awk -F, '
+  $1 == "tiny:widths=all:depth=1" { wanted = $5 }
+  $1 == "scratch" && $3 == 1 { each = $5 }
+  $1 == "scratch-equal" { done = $5 }
+  END { exit !(done - wanted < each && wanted - done < each) }' depth.csv ||
+  fail "scratch-equal did not do as much as what grew"
+
 "$program" --redraw first.csv --out second
 cmp first.svg second.svg || fail "the plot drawn from the numbers is another"
 echo "method,seed" >bad.csv
@@ -57,3 +72,5 @@ grep -q "'tiny:gamma=0.1:first=0.05': amplitude.fixed leaves nothing to search f
   fail "said of two amplitudes: $(cat message)"
 if "$program" --grow-after 3/2 --out third 2>message; then fail "epochs out of order were accepted"; fi
 grep -q "give epochs in order" message || fail "said of 3/2: $(cat message)"
+if "$program" --methods scratch,tiny --out third 2>message; then fail "a control of nothing was accepted"; fi
+grep -q "'scratch' has no method before it" message || fail "said of scratch: $(cat message)"

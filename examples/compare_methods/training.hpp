@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include <meristem/io/architecture.hpp>
 #include <meristem/kernels/elementwise.cuh>
 #include <meristem/kernels/random.cuh>
 #include <meristem/meristem.hpp>
@@ -40,20 +41,24 @@ struct Mark {
 struct Run {
   std::vector<Mark> marks;  ///< one after every epoch
   std::int64_t units = 0;   ///< added in all
+  std::string end;          ///< the network's architecture
 };
 
 /// The network after `steps` of `of` growth steps, untrained. Where all widths grow, those of the streams start at a
 /// quarter.
 inline ms::nn::Sequential<float> build(ms::Context& ctx, const Task& task, std::int64_t steps, std::int64_t of = 1,
-                                       ms::grow::Widths widths = ms::grow::Widths::hidden) {
+                                       ms::grow::Widths widths = ms::grow::Widths::hidden, std::int64_t blocks = 2) {
   const std::int64_t c = task.channels;
   if (task.model == "resnet18") {
-    ms::models::ResNetOptions options{
-        .classes = task.train.classes(), .width = 1.0 / 16, .channels = c, .in_channels = task.train.channels};
+    ms::models::ResNetOptions options{.classes = task.train.classes(),
+                                      .width = 1.0 / 16,
+                                      .channels = c,
+                                      .in_channels = task.train.channels,
+                                      .blocks = std::vector<std::int64_t>(4, blocks)};
     for (std::int64_t stage = 0, outer = c; stage < 4; ++stage, outer *= 2) {
       const auto each = static_cast<std::int64_t>(std::ceil(task.share * static_cast<double>(outer)));
       const std::int64_t start = std::max<std::int64_t>(1, std::llround(static_cast<double>(outer) / 16.0));
-      options.hidden.insert(options.hidden.end(), 2, start + steps * each);
+      options.hidden.insert(options.hidden.end(), static_cast<std::size_t>(blocks), start + steps * each);
     }
     if (widths == ms::grow::Widths::all)
       options.channels = (c + 3) / 4 + (c - (c + 3) / 4) * steps / std::max<std::int64_t>(of, 1);
@@ -63,6 +68,19 @@ inline ms::nn::Sequential<float> build(ms::Context& ctx, const Task& task, std::
   return ms::models::vgg<float>(ctx, {.classes = task.train.classes(),
                                       .stages = {{c + extra}, {2 * c + extra}, {2 * c + extra, 2 * c + extra}},
                                       .in_channels = task.train.channels});
+}
+
+/// A network of that architecture with the initial weights of `build`'s.
+inline ms::nn::Sequential<float> build_new(ms::Context& ctx, const std::string& architecture) {
+  ms::nn::Sequential<float> network = ms::io::build<float>(ctx, architecture);
+  network.visit_parameters([&](ms::nn::Parameter<float>& parameter) {
+    const ms::Shape& shape = parameter.value.shape();
+    if (shape.rank() < 2 || parameter.value.empty()) return;
+    const std::int64_t fan_in = shape.size() / shape[0];
+    ms::nn::initialize<float>(ctx, shape.rank() == 4 ? ms::nn::Init::kaiming_normal : ms::nn::Init::lecun_normal,
+                              fan_in, shape.size() / fan_in, parameter.value.view());
+  });
+  return network;
 }
 
 /// w = shrink · w + perturb · (a fresh one, by Kaiming's variance), for the weights of Linear and Conv2d.
@@ -81,12 +99,17 @@ inline void shrink_and_perturb(ms::Context& ctx, ms::nn::Layer<float>& network, 
 }
 
 /// Trains for `epochs` epochs, the last one cut short if there is a fraction; the schedule is stretched with them.
-inline Run train(const Task& task, const Variant& variant, std::uint64_t seed, double epochs) {
+/// `architecture` is that of a network from scratch.
+inline Run train(const Task& task, const Variant& variant, std::uint64_t seed, double epochs,
+                 const std::string& architecture = {}) {
   ms::Context ctx({.seed = seed});
   const auto growths = static_cast<std::int64_t>(variant.grow_after.size());
-  const bool streams = variant.widths == ms::grow::Widths::all;
-  ms::nn::Sequential<float> net =
-      build(ctx, task, variant.method.starts_with("large") ? growths : 0, growths, variant.widths);
+  // With sites that join on the way, widths are given by name; a Grower is made for each growth step.
+  const bool by_name = variant.widths == ms::grow::Widths::all || variant.depth;
+  ms::nn::Sequential<float> net = variant.from_scratch()
+                                      ? build_new(ctx, architecture)
+                                      : build(ctx, task, variant.method.starts_with("large") ? growths : 0, growths,
+                                              variant.widths, variant.depth ? 1 : 2);
   ms::optim::Sgd<float> sgd(net, {.learning_rate = variant.learning_rate, .momentum = 0.9, .weight_decay = 5e-4});
   const std::int64_t steps_per_epoch = (task.train.size() + task.batch - 1) / task.batch;
   ms::optim::GrowthRate growth_rate = variant.growth_rate;
@@ -117,7 +140,8 @@ inline Run train(const Task& task, const Variant& variant, std::uint64_t seed, d
     options.search_samples = std::min(variant.search_samples, std::max<std::int64_t>(task.train.size() / 4, 1));
     options.batch_size = 250;
     options.widths = variant.widths;
-    if (!streams) grower.emplace(net, sgd, options);
+    options.depth = variant.depth;
+    if (!by_name) grower.emplace(net, sgd, options);
   }
   const ms::Shape image{1, task.train.height, task.train.width, task.train.channels};
   Run run;
@@ -139,8 +163,8 @@ inline Run train(const Task& task, const Variant& variant, std::uint64_t seed, d
     }
     const auto step = std::find(variant.grow_after.begin(), variant.grow_after.end(), epoch);
     if (variant.grows() && epoch < task.epochs && step != variant.grow_after.end()) {
-      if (streams) {
-        // To the widths of the network that is built for this step.
+      if (by_name) {
+        // To the widths of the network that is built for this step; blocks that join get a share of their outputs.
         ms::Context apart;
         ms::nn::Sequential<float> goal =
             build(apart, task, step - variant.grow_after.begin() + 1, growths, variant.widths);
@@ -149,7 +173,12 @@ inline Run train(const Task& task, const Variant& variant, std::uint64_t seed, d
           widths[site.tied() ? site.stream : site.name] = site.width();
         }
         options.how_many.share_of_outputs = 0.0;
-        options.how_many.targets = widths;
+        options.how_many.target = [widths, share = task.share](const ms::grow::Candidate& site) {
+          const auto found = widths.find(site.width_name());
+          return found != widths.end()
+                     ? found->second
+                     : static_cast<std::int64_t>(std::ceil(share * static_cast<double>(site.fan_out) / (3 * 3)));
+        };
         grower.emplace(net, sgd, options);
       }
       if (variant.shrink != 1.0 || variant.perturb != 0.0) {
@@ -171,5 +200,6 @@ inline Run train(const Task& task, const Variant& variant, std::uint64_t seed, d
     mark.accuracy = 100.0 * ms::train::evaluate<float>(ctx, net, task.test, 250).accuracy;
     run.marks.push_back(mark);
   }
+  run.end = ms::io::architecture<float>(net);
   return run;
 }

@@ -15,13 +15,16 @@
 /// `name[:setting=value]...`, for instance `tiny:split=even:damping=0.001`. Settings of the command line hold where a
 /// variant has none of its own.
 struct Variant {
-  std::string text;    ///< as it was given
-  std::string method;  ///< or a control: `small`, `large`, `large-equal`
+  std::string text;  ///< as it was given
+  /// Or a control: `small`, `large`, `large-equal`; or `scratch`, `scratch-equal`: the network that the line before it
+  /// ended with, with new weights.
+  std::string method;
 
   meristem::grow::Widths widths = meristem::grow::Widths::hidden;  ///< of a resnet18
-  std::vector<std::int64_t> grow_after;                            ///< epochs after which it grows, ascending
-  std::int64_t hold = 0;                                           ///< epochs before the rate falls
-  double learning_rate = 0.05;                                     ///< at its peak
+  bool depth = false;                       ///< of a resnet18: starts with one block a stage, and blocks join
+  std::vector<std::int64_t> grow_after;     ///< epochs after which it grows, ascending
+  std::int64_t hold = 0;                    ///< epochs before the rate falls
+  double learning_rate = 0.05;              ///< at its peak
   meristem::optim::GrowthRate growth_rate;  ///< of new units; steps of rewarm count epochs until the training begins
   std::optional<double> damping;
   meristem::grow::Amplitude amplitude;
@@ -33,7 +36,10 @@ struct Variant {
   double shrink = 1.0, perturb = 0.0;
   bool forget_moments = false;  ///< the optimiser's, at every growth step
 
-  [[nodiscard]] bool grows() const { return !method.starts_with("small") && !method.starts_with("large"); }
+  [[nodiscard]] bool from_scratch() const { return method.starts_with("scratch"); }
+  [[nodiscard]] bool grows() const {
+    return !method.starts_with("small") && !method.starts_with("large") && !from_scratch();
+  }
 };
 
 namespace detail {
@@ -100,6 +106,7 @@ namespace detail {
          }
          result.widths = value == "all" ? grow::Widths::all : grow::Widths::hidden;
        }},
+      {"depth", [&](auto& value, auto& what) { result.depth = detail::whole(value, what) != 0; }},
       {"hold", [&](auto& value, auto& what) { result.hold = detail::whole(value, what); }},
       {"lr", [&](auto& value, auto& what) { result.learning_rate = detail::number(value, what); }},
       {"rate",
