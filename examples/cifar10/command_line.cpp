@@ -244,21 +244,20 @@ CommandLine::CommandLine(Options& o, std::vector<std::string> methods)
   add("--grow-where", "NAME",
       one_of(o.where, {"all", "together", "best", "best-per-parameter", "best-per-operation", "round-robin"}),
       "measure and grow all layers, one after the other; measure them together, which takes fewer passes, then grow "
-      "them; grow the one layer that promises most, also by what it costs; or one in turn",
-      "all with an mlp, else together");
+      "them; grow the one layer that promises most, also by what it costs; or one in turn");
   add("--grow-layers", "NAME,...", layer_names(o.layers), "grow only these layers", "all that can grow");
   add("--fan-out", "NAME", one_of(o.fan_out, {"full", "centre"}),
       "what a unit feeds of the next convolution: all taps of its kernel or the one in the centre");
   add("--grow-after", "N,N-N,...", epochs(o.grow_after), "epochs after which to grow",
-      "half of them; with an mlp each of the first two thirds");
+      "half of them; with an mlp five, evenly in the first two thirds");
   add("--units", "N", units(o.units), "units added to a layer in one growth step, fewer with a significance",
-      "5 with an mlp, 1/4 in an automatic run, else 1/2");
+      "20 with an mlp, 1/4 in an automatic run, else 1/2");
   add("--significance", "X", number(o.significance, 0.0, 1000.0),
       "units weaker than this many times the noise are not added", "0");
   add("--damping", "X", number(o.damping, 0.0, 1e6),
       "added to each input's mean square before solving for units, in units of it", "chosen by cross-validation");
   add("--statistics-samples", "N", number<std::int64_t>(o.statistics_samples, 1, billion),
-      "images measured in a growth step", "10000 with an mlp, else 2000");
+      "images measured in a growth step", "5000 with an mlp, else 2000");
   add("--search-samples", "N", number<std::int64_t>(o.search_samples, 1, billion),
       "images, apart from those, on which the line search compares losses", "1000 with an mlp, else 500");
   add("--max-parameters", "N", number<std::int64_t>(o.max_parameters, 0, 1000 * billion),
@@ -463,14 +462,14 @@ std::map<std::string, std::string> CommandLine::settings(const Options& o) {
           {"--grow", o.grow},
           {"--auto", o.automatic ? "it" : ""},
           {"--max-operations", exact(o.max_operations)},
-          {"--grow-where", o.where.value_or(o.is_mlp() ? "all" : "together")},
+          {"--grow-where", o.where},
           {"--grow-layers", o.layers.empty() ? "its default" : list(o.layers)},
           {"--fan-out", o.fan_out},
           {"--grow-after", as_ranges(o.growth_epochs())},
           {"--units", o.units_each_step().text()},
           {"--significance", exact(o.least_significance())},
           {"--damping", o.damping ? exact(*o.damping) : "its default"},
-          {"--statistics-samples", concat(o.statistics_samples.value_or(o.is_mlp() ? 10'000 : 2'000))},
+          {"--statistics-samples", concat(o.statistics_samples.value_or(o.is_mlp() ? 5'000 : 2'000))},
           {"--search-samples", concat(o.search_samples.value_or(o.is_mlp() ? 1'000 : 500))},
           {"--max-parameters", concat(o.max_parameters)},
           {"--seed", concat(o.seed)}};

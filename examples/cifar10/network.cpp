@@ -60,7 +60,7 @@ bool names_width(const ms::grow::Site<float>& site) { return !site.tied() || sit
 ms::grow::GrowerOptions grower_options(const Options& o) {
   ms::grow::GrowerOptions options;
   options.method = ms::grow::parse_method(o.method);
-  options.where = where_of(o.where.value_or(o.is_mlp() ? "all" : "together"));
+  options.where = where_of(o.where);
   options.widths = widths_of(o);
   options.depth = o.deepens();
   if (o.automatic) options.when = ms::grow::When::until_empty(1);
@@ -75,7 +75,7 @@ ms::grow::GrowerOptions grower_options(const Options& o) {
   rule.insist = rule.significance == 0.0 && !o.automatic;
   options.how_many = rule;
   options.damping = o.damping;
-  options.statistics_samples = o.statistics_samples.value_or(o.is_mlp() ? 10'000 : 2'000);
+  options.statistics_samples = o.statistics_samples.value_or(o.is_mlp() ? 5'000 : 2'000);
   options.search_samples = o.search_samples.value_or(o.is_mlp() ? 1'000 : 500);
   // Batch normalisation measures what it would do in training.
   if (!o.is_mlp()) options.batch_size = o.batch;

@@ -14,7 +14,7 @@ std::vector<std::int64_t> Options::growth_epochs() const {
   } else if (automatic) {
     for (std::int64_t epoch = 1; epoch <= epochs / 2; ++epoch) add(epoch);
   } else if (is_mlp()) {
-    for (std::int64_t epoch = 1; epoch <= epochs * 2 / 3; ++epoch) add(epoch);
+    for (std::int64_t step = 1; step <= 5; ++step) add(step * epochs * 2 / 15);
   } else {
     add(epochs / 2);
   }

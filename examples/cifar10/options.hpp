@@ -40,7 +40,7 @@ struct Options {
   std::string grow = "hidden";  ///< which widths, and whether depth
   bool automatic = false;       ///< grows from the smallest network until operations run out
   double max_operations = 0.0;  ///< of an automatic run, all in all
-  std::optional<std::string> where;
+  std::string where = "together";
   std::vector<std::string> layers;
   std::string fan_out = "full";
   std::optional<std::vector<std::int64_t>> grow_after;
@@ -65,7 +65,7 @@ struct Options {
   [[nodiscard]] std::vector<std::int64_t> growth_epochs() const;
   /// By default 8 for a perceptron, else half of what the next layer puts out; a quarter in each of many steps.
   [[nodiscard]] Units units_each_step() const {
-    return units.value_or(is_mlp() ? Units{5} : automatic ? Units{1, 4} : Units{1, 2});
+    return units.value_or(is_mlp() ? Units{20} : automatic ? Units{1, 4} : Units{1, 2});
   }
   /// Epochs before the learning rate falls; with and without growth the same, so that runs can be compared.
   [[nodiscard]] std::int64_t hold_epochs() const;

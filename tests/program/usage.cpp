@@ -49,17 +49,17 @@ TEST_CASE("usage: help lists every option with its default") {
       {"--auto", "from the smallest network"},
       {"--max-operations X", "default 0"},
       {"--grow-where NAME",
-       "all, together, best, best-per-parameter, best-per-operation, round-robin; default all with an mlp, else "
+       "all, together, best, best-per-parameter, best-per-operation, round-robin; default "
        "together"},
       {"--grow-layers NAME,...", "default all that can grow"},
       {"--fan-out NAME", "full, centre; default full"},
       {"--grow-after N,N-N,...", "default half"},
       {"--units N",
-       "from 1 to 65536, or a share of the channels that the next layer puts out, such as 1/4; default 5 with an mlp, "
+       "from 1 to 65536, or a share of the channels that the next layer puts out, such as 1/4; default 20 with an mlp, "
        "1/4 in an automatic run, else 1/2"},
       {"--significance X", "default 0"},
       {"--damping X", "default chosen by cross-validation"},
-      {"--statistics-samples N", "default 10000 with an mlp, else 2000"},
+      {"--statistics-samples N", "default 5000 with an mlp, else 2000"},
       {"--search-samples N", "default 1000 with an mlp, else 500"},
       {"--max-parameters N", "default 0"},
       {"--seed N", "default 0"},
