@@ -454,6 +454,27 @@ TEST_CASE("grower depth: widths and depth together replay as well") {
   }
 }
 
+TEST_CASE("grower depth: what a growth step finds depends on nothing that was measured before") {
+  const auto images = halves(300);
+  GrowerOptions options = deepening(Where::together, Widths::all);
+  options.statistics_samples = 200;
+  options.search_samples = 100;
+  std::vector<Everything> ends;
+  for (const bool same : {true, false}) {
+    Run run(images, Kind::small);
+    ms::grow::Grower<float> grower(run.net, run.sgd, options);
+    // The block is one more reader of the stream whose first source reads the images.
+    REQUIRE(bought(grower.grow(run.ctx, images)) != nullptr);
+    ms::grow::Grower<float> fresh(run.net, run.sgd, options);
+    const GrowthReport report = (same ? grower : fresh).grow(run.ctx, images);
+    ends.push_back(run.everything());
+    for (const SiteReport& site : report.sites) {
+      for (const double lambda : site.lambda) ends.back().back().second.push_back(static_cast<float>(lambda));
+    }
+  }
+  CHECK(ends[0] == ends[1]);
+}
+
 TEST_CASE("grower depth: what cannot be is said before anything changes") {
   ms::Context ctx({.seed = 4});
   Net mlp = build(ctx, Kind::mlp);
