@@ -192,19 +192,16 @@ class Memory {
 #else
   /// Null if there is no memory.
   static void* obtain(std::size_t bytes) {
-#if MERISTEM_DEVICE_GUARD
-    return detail::GuardedMemory::instance().allocate(bytes);
-#else
+    if (detail::guards_device_memory) return detail::GuardedMemory::instance().allocate(bytes);
     void* block = nullptr;
     return posix_memalign(&block, alignment, bytes) == 0 ? block : nullptr;
-#endif
   }
   static void give_back(void* block) noexcept {
-#if MERISTEM_DEVICE_GUARD
-    detail::GuardedMemory::instance().release(block);
-#else
-    std::free(block);
-#endif
+    if (detail::guards_device_memory) {
+      detail::GuardedMemory::instance().release(block);
+    } else {
+      std::free(block);
+    }
   }
 #endif
 
