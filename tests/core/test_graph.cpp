@@ -94,6 +94,27 @@ TEST_CASE("graph: what is recorded runs when it is launched, as often as that is
   CHECK(ctx.random_streams() == 7);
 }
 
+TEST_CASE("graph: what is given back while it is recorded is freed once, behind it") {
+  ms::Context ctx({.seed = 3});
+  ms::Memory::Arena arena(ctx.memory());
+  const auto from = ms::from_host<float>(ctx, {3}, {1, 2, 3});
+  auto to = ms::zeros<float>(ctx, {3}), other = ms::zeros<float>(ctx, {1000});
+  const auto work = [&] { ms::copy<float>(ctx, ms::clone(ctx, from), to); };
+  arena.run(true, work);
+  const std::size_t before = ctx.memory()->in_use();
+  const ms::Graph graph(ctx, arena, nullptr, [&] {
+    work();
+    other = {};
+    CHECK(ctx.memory()->in_use() == before);
+  });
+  CHECK(before - ctx.memory()->in_use() >= 4000);
+  for (int i = 0; i < 2; ++i) {
+    ms::detail::fill_bytes(ctx, to.data(), 0, 12);
+    graph.launch(ctx);
+    support::check_same_bits(ms::to_host(ctx, to), {1, 2, 3});
+  }
+}
+
 TEST_CASE("graph: what cannot be repeated is told, and the Context works on") {
   ms::Context ctx({.seed = 3});
   ms::Memory::Arena arena(ctx.memory());

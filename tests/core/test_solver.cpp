@@ -441,6 +441,36 @@ TEST_CASE_TEMPLATE("solver: stacks are factorised matrix by matrix, and one that
   });
 }
 
+TEST_CASE_TEMPLATE("solver: a matrix of a stack that is not finite is told where the outcome is read", T, float,
+                   double) {
+  ms::Context ctx;
+  const std::int64_t n = 5;
+  for (const T bad : {std::numeric_limits<T>::quiet_NaN(), -std::numeric_limits<T>::infinity()}) {
+    for (const std::size_t element : {at(0, 0, n), at(3, 1, n)}) {
+      std::vector<T> stack;
+      for (const std::uint64_t seed : {51, 52, 53}) {
+        auto one = one_triangle<T>(gram(n, n, 1.0, seed), n, Triangle::lower);
+        if (seed == 52) one[element] = bad;
+        stack.insert(stack.end(), one.begin(), one.end());
+      }
+      auto there = ms::from_host<T>(ctx, {3, n, n}, stack);
+      ms::Tensor<T> values(ctx, {3, n});
+      ms::Tensor<double> outcomes(ctx, {3, n + 1});
+      ms::detail::Decompositions calls;
+      calls.eigen_each(ctx, there.view(), values.data(), ms::EigenJob::vectors, outcomes.data(), n + 1);
+      const std::vector<double> outcome = ms::to_host(ctx, outcomes);
+      CHECK(outcome[0] == 0.0);
+      CHECK(std::isnan(outcome[static_cast<std::size_t>(n + 1)]));
+      CHECK(outcome[static_cast<std::size_t>(2 * (n + 1))] == 0.0);
+      CHECK(support::contains(support::message_of<ms::NumericError>([&] {
+                                ms::detail::require_eigen_success(outcome[static_cast<std::size_t>(n + 1)], n,
+                                                                  ms::SourceLocation::current());
+                              }),
+                              "syevd: the 5×5 matrix holds NaN or infinity"));
+    }
+  }
+}
+
 TEST_CASE_TEMPLATE("solver: eigenvalues and eigenvectors of a stack are those of its matrices", T, float, double) {
   ms::Context ctx;
   for (const std::int64_t matrices : {1, 3}) {

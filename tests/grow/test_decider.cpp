@@ -17,6 +17,7 @@
 #include <meristem/data/synthetic.hpp>
 #include <meristem/grow/grower.hpp>
 #include <meristem/grow/history.hpp>
+#include <meristem/grow/policy/deciders.hpp>
 #include <meristem/io/history.hpp>
 #include <meristem/models/mlp.hpp>
 #include <meristem/nn/loss.hpp>
@@ -148,6 +149,31 @@ TEST_CASE("decider: functions and objects of any kind decide, one after the othe
   CHECK(candidates[0].why.empty());
   Decider().limit(candidates[0]);
   CHECK(candidates[0].units == 3);
+}
+
+TEST_CASE("decider: of blocks the best joins, if it gains more for what it costs than the widths did") {
+  using ms::grow::detail::Deepens;
+  // Slopes of 6 and 2 for 2 units of 3 parameters or 30 multiply-adds each, and once 6 and 40.
+  const auto block = [](double slope) {
+    return Candidate{
+        .report = {.name = "block", .slope = slope, .found = 2}, .unit = {3, 30}, .fixed = {6, 40}, .units = 2};
+  };
+  const auto choose = [&](const Deepens& rule) {
+    std::vector<Candidate> blocks{block(2.0), block(6.0)};
+    rule.choose(blocks);
+    CHECK(blocks[0].units == 0);
+    CHECK(blocks[0].why == (blocks[1].units > 0 ? "a block elsewhere promises more" : blocks[1].why));
+    return blocks[1].units > 0 ? "" : blocks[1].why;
+  };
+  CHECK(choose({}) == "");
+  CHECK(choose({.slope = 4.9, .paid = 10}) == "");  // 6 / 12 = 0.5
+  CHECK(choose({.slope = 5.0, .paid = 10}) == "widths gain more per parameter");
+  CHECK(choose({.slope = 0.59, .paid = 10, .by_work = true}) == "");  // 6 / 100
+  CHECK(choose({.slope = 0.61, .paid = 10, .by_work = true}) == "widths gain more per multiply-add");
+  std::vector<Candidate> unknown{block(0.0)};
+  Deepens{.slope = 0.0, .paid = 10}.choose(unknown);
+  CHECK(unknown[0].units == 0);
+  CHECK(contains(unknown[0].why, "is not measured by this method"));
 }
 
 TEST_CASE("decider: a limit of one's own holds before the units are found, and after, by what was found") {

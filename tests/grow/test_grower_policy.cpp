@@ -609,6 +609,28 @@ TEST_CASE("grower policy: a replay gives the same bits without a search") {
   }
 }
 
+TEST_CASE("grower policy: a replay finds as many candidates of firefly that lower the loss, fewer than asked for") {
+  const auto set = checks(120);
+  GrowerOptions options = lenient(Where::together);
+  // A candidate for each unit, of which some make the loss larger.
+  options.method = ms::grow::firefly(1, 1, 0.01);
+  options.how_many = {.at_most = 4, .explained = 0.8, .significance = 0.0};
+  options.statistics_samples = 80;
+  options.search_samples = 40;
+  ms::grow::History history;
+  const auto run = [&](const GrowerOptions& chosen) {
+    Trained t(set, mlp, 1);
+    Grower grower(t.net, t.sgd, chosen);
+    history.add(1, 0, grower.grow(t.ctx, set));
+    return t.everything();
+  };
+  const Numbers once = run(options);
+  const auto& sites = history.steps.at(0).sites;
+  CHECK(std::any_of(sites.begin(), sites.end(), [](const auto& site) { return site.added > 0 && site.found < 4; }));
+  options.replay = std::make_shared<const ms::grow::History>(history);
+  CHECK(run(options) == once);
+}
+
 TEST_CASE("grower policy: a replay of something else is refused") {
   const auto set = checks(200);
   ms::grow::History history;

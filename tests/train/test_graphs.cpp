@@ -285,6 +285,28 @@ TEST_CASE("graphs: what cannot be recorded takes plain steps, and is told") {
   CHECK(trainer.metrics().samples == 15);
 }
 
+TEST_CASE("graphs: a step that throws while it is recorded, or before, is not counted") {
+  for (const int first_bad : {0, 1, 2}) {
+    CAPTURE(first_bad);
+    ms::Context ctx({.seed = 7});
+    Net net = net_of(ctx);
+    int step = 0;
+    net.append("meddling", std::make_unique<Meddling>([&](ms::Context&, ms::View<const float>) {
+                 if (step >= first_bad) throw ms::DataError("the disk is gone");
+               }));
+    const auto optimizer = sgd(net);
+    Trainer trainer(ctx, net, *optimizer, {}, {.graphs = true});
+    const auto batch = batch_of(ctx, 8, 1);
+    for (; step < first_bad; ++step) trainer.step(batch);
+    CHECK_THROWS_AS(trainer.step(batch), ms::DataError);
+    CHECK(optimizer->steps() == first_bad);
+    step = -1;
+    trainer.step(batch);
+    CHECK(optimizer->steps() == first_bad + 1);
+    CHECK(trainer.metrics().samples == 8 * (first_bad + 1));
+  }
+}
+
 TEST_CASE("graphs: a step is one launch, and nothing is waited for or allocated") {
   if (!virtual_gpu_counts) {
     MESSAGE("not counted: only the virtual GPU counts");

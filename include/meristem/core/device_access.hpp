@@ -1,21 +1,19 @@
-// Finds, on the CPU, host code that would touch the memory of a GPU. Compiled with MERISTEM_DEVICE_GUARD=1, tensors lie
-// in memory that nobody may read or write but kernels, copies and calls of libraries, which hold a DeviceAccess while
-// they run; any other access ends the program there. Without it DeviceAccess is nothing.
+// Finds, on the CPU, host code that would touch the memory of a GPU. With MERISTEM_DEVICE_GUARD=1 in the environment,
+// tensors lie in memory that nobody may read or write but kernels, copies and calls of libraries, which hold a
+// DeviceAccess while they run; any other access ends the program there. Otherwise DeviceAccess does nothing.
 #pragma once
 
 #include <cstddef>
 
 #include <meristem/core/config.hpp>
 
-#if !defined(MERISTEM_DEVICE_GUARD)
-#define MERISTEM_DEVICE_GUARD 0
-#endif
-
-#if MERISTEM_DEVICE_GUARD && !MERISTEM_GPU
+#if !MERISTEM_GPU
 #include <sys/mman.h>
 
+#include <cstdlib>
 #include <map>
 #include <mutex>
+#include <string_view>
 #include <vector>
 #endif
 
@@ -24,7 +22,12 @@ inline namespace MERISTEM_BACKEND {
 
 namespace detail {
 
-#if MERISTEM_DEVICE_GUARD && !MERISTEM_GPU
+#if !MERISTEM_GPU
+
+inline const bool guards_device_memory = [] {
+  const char* const setting = std::getenv("MERISTEM_DEVICE_GUARD");
+  return setting != nullptr && std::string_view(setting) == "1";
+}();
 
 /// The memory of all tensors: one range of addresses, open to all or to nobody.
 class GuardedMemory {
@@ -97,8 +100,12 @@ class GuardedMemory {
 /// While one lives, tensors' memory is within reach of the host.
 class DeviceAccess {
  public:
-  DeviceAccess() { GuardedMemory::instance().open(); }
-  ~DeviceAccess() { GuardedMemory::instance().close(); }
+  DeviceAccess() {
+    if (guards_device_memory) GuardedMemory::instance().open();
+  }
+  ~DeviceAccess() {
+    if (guards_device_memory) GuardedMemory::instance().close();
+  }
   DeviceAccess(const DeviceAccess&) = delete;
   DeviceAccess& operator=(const DeviceAccess&) = delete;
 };

@@ -28,27 +28,36 @@ class Graph {
       : first_random_stream_(ctx.random_streams()) {
     const Recording recording(ctx, random_shift);
     const cudaStream_t stream = ctx.stream();
-    check_cuda(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
+    std::unique_ptr<std::remove_pointer_t<cudaGraph_t>, DestroyRecorded> graph;
+    const auto end = [&] {
+      cudaGraph_t recorded = nullptr;
+      const cudaError_t status = cudaStreamEndCapture(stream, &recorded);
+      graph.reset(recorded);
+      return status;
+    };
     try {
-      if (arena.run(false, work) > 0) {
+      const std::size_t kept = arena.run(false, [&] {
+        check_cuda(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
+        try {
+          work();
+        } catch (...) {
+          end();
+          cudaGetLastError();  // or the next launch would report it again
+          throw;
+        }
+        check_cuda(end(), "cudaStreamEndCapture");
+      });
+      if (kept > 0) {
         throw ArgumentError("work that is recorded keeps memory that it took; it cannot be repeated then");
       }
     } catch (...) {
-      cudaGraph_t partial = nullptr;
-      cudaStreamEndCapture(stream, &partial);
-      if (partial != nullptr) cudaGraphDestroy(partial);
-      cudaGetLastError();  // or the next launch would report it again
       ctx.set_random_streams(first_random_stream_);
       throw;
     }
     random_streams_ = ctx.random_streams() - first_random_stream_;
     ctx.set_random_streams(first_random_stream_);
-    cudaGraph_t graph = nullptr;
-    check_cuda(cudaStreamEndCapture(stream, &graph), "cudaStreamEndCapture");
     cudaGraphExec_t executable = nullptr;
-    const cudaError_t status = cudaGraphInstantiate(&executable, graph, 0);
-    cudaGraphDestroy(graph);
-    check_cuda(status, "cudaGraphInstantiate");
+    check_cuda(cudaGraphInstantiate(&executable, graph.get(), 0), "cudaGraphInstantiate");
     executable_.reset(executable);
   }
 
@@ -74,6 +83,9 @@ class Graph {
       ctx.random_shift_ = nullptr;
     }
     Context& ctx;
+  };
+  struct DestroyRecorded {
+    void operator()(cudaGraph_t graph) const { cudaGraphDestroy(graph); }
   };
   struct Destroy {
     void operator()(cudaGraphExec_t executable) const { cudaGraphExecDestroy(executable); }

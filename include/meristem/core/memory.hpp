@@ -86,10 +86,17 @@ class Memory {
       throw MemoryError(concat("memory ran out: ", bytes, " bytes were asked for, ", in_use_,
                                " are in use; take smaller batches, fewer samples or a smaller network"));
     }
+    if (Kept* const arena = arena_) {
+      try {
+        arena->out.insert(block);
+      } catch (...) {
+        give_back(block);
+        throw;
+      }
+    }
     in_use_ += rounded;
     peak_ = std::max(peak_, in_use_);
     most_in_use_ = std::max(most_in_use_, in_use_);
-    if (Kept* const arena = arena_) arena->out.insert(block);
     return block;
   }
 
@@ -99,9 +106,19 @@ class Memory {
     const std::size_t rounded = round_up(bytes);
     {
       const std::lock_guard lock(mutex_);
-      if (Kept* const arena = arena_; arena != nullptr && arena->out.erase(block) > 0) {
-        arena->idle[exact ? bytes : rounded].push_back(block);
-        return;
+      if (Kept* const arena = arena_) {
+        try {
+          if (arena->out.erase(block) > 0) {
+            arena->idle[exact ? bytes : rounded].push_back(block);
+            return;
+          }
+          if (!arena->may_grow) {
+            arena->late.emplace_back(block, bytes);
+            return;
+          }
+        } catch (const std::bad_alloc&) {
+          // Only a block that the arena did not have before has no place in it.
+        }
       }
       in_use_ -= rounded;
     }
@@ -175,19 +192,16 @@ class Memory {
 #else
   /// Null if there is no memory.
   static void* obtain(std::size_t bytes) {
-#if MERISTEM_DEVICE_GUARD
-    return detail::GuardedMemory::instance().allocate(bytes);
-#else
+    if (detail::guards_device_memory) return detail::GuardedMemory::instance().allocate(bytes);
     void* block = nullptr;
     return posix_memalign(&block, alignment, bytes) == 0 ? block : nullptr;
-#endif
   }
   static void give_back(void* block) noexcept {
-#if MERISTEM_DEVICE_GUARD
-    detail::GuardedMemory::instance().release(block);
-#else
-    std::free(block);
-#endif
+    if (detail::guards_device_memory) {
+      detail::GuardedMemory::instance().release(block);
+    } else {
+      std::free(block);
+    }
   }
 #endif
 
@@ -223,8 +237,8 @@ class Memory {
       throw MemoryError(concat(bytes, " bytes are asked for that were not when the same work ran before"));
     }
     void* const block = blocks.back();
-    blocks.pop_back();
     arena.out.insert(block);
+    blocks.pop_back();
     return block;
   }
 
@@ -275,6 +289,7 @@ class Memory {
   struct Kept {
     std::map<std::size_t, std::vector<void*> > idle;
     std::set<void*> out;
+    std::vector<std::pair<void*, std::size_t> > late;
     bool may_grow = true;
   };
   std::atomic<Kept*> arena_ = nullptr;  // the one that is open
@@ -287,7 +302,8 @@ class Memory {
 
 /// Blocks that repeated work has to itself, so that it finds them at the same addresses with nobody else's numbers in
 /// them. While the arena is open, what is given back of what was taken meanwhile stays with it, and what is asked for
-/// comes from there first. Blocks that are still out when it closes are no longer the arena's.
+/// comes from there first. Blocks that are still out when it closes are no longer the arena's. While one is open that
+/// may not grow, other blocks that are given back are out until it closes: CUDA would record that they are freed.
 class Memory::Arena {
  public:
   explicit Arena(std::shared_ptr<Memory> memory) : memory_(std::move(memory)) {}
@@ -317,8 +333,14 @@ class Memory::Arena {
   struct Open {
     Open(Memory& of, Kept& kept) : memory(of) { memory.arena_ = &kept; }
     ~Open() {
-      const std::lock_guard lock(memory.mutex_);
-      memory.arena_.exchange(nullptr)->out.clear();
+      std::vector<std::pair<void*, std::size_t> > late;
+      {
+        const std::lock_guard lock(memory.mutex_);
+        Kept& kept = *memory.arena_.exchange(nullptr);
+        kept.out.clear();
+        late.swap(kept.late);
+      }
+      for (const auto& [block, bytes] : late) memory.release(block, bytes);
     }
     Memory& memory;
   };

@@ -67,9 +67,16 @@ void require_finite_triangle(Context& ctx, const char* function, Triangle triang
                      where);
 }
 
-/// Throws SolverError for what LAPACK and cuSOLVER report as info != 0 of an eigenvalue decomposition.
+/// Throws SolverError for what LAPACK and cuSOLVER report as info != 0 of an eigenvalue decomposition, and NumericError
+/// for NaN, which stands for a matrix that is not finite.
 inline void require_eigen_success(double info, std::int64_t n, const SourceLocation& where) {
   if (info == 0) return;
+  if (std::isnan(info)) {
+    throw NumericError(concat("syevd: the ", order(n),
+                              " matrix holds NaN or infinity; check what it was computed from for NaN, infinity or "
+                              "overflow"),
+                       where);
+  }
   if (info < 0) throw SolverError(concat("syevd: the library refused argument ", -info), where);
   throw SolverError(concat("syevd: the eigenvalue iteration of the ", order(n), " matrix did not converge (info ", info,
                            "); add a ridge, scale the matrix or use float64"),
@@ -95,7 +102,7 @@ inline void require_eigen_success(double info, std::int64_t n, const SourceLocat
 /// is handed on in the order of the stream.
 class SolverCall {
  public:
-  explicit SolverCall(Context& ctx, std::int64_t matrices = 1) : ctx_(ctx), info_(ctx, {matrices}) {
+  explicit SolverCall(Context& ctx, std::int64_t numbers = 1) : ctx_(ctx), info_(ctx, {numbers}) {
     cusolverDnParams_t params = nullptr;
     check_cusolver(cusolverDnCreateParams(&params), "cusolverDnCreateParams");
     params_.reset(params);
@@ -124,7 +131,8 @@ class SolverCall {
   Buffer device_;
 };
 
-/// Of each of several matrices k: out[k][0] = info[k], out[k][1 + i] = values[k][i step].
+/// Of each of several matrices k: out[k][0] = info[k], or NaN where one of its `rows` was not finite, and
+/// out[k][1 + i] = values[k][i step].
 template <class T>
 struct WriteOutcome {
   const T* values;
@@ -132,9 +140,36 @@ struct WriteOutcome {
   const int* info;
   double* out;
   std::int64_t out_apart;
+  const int* is_finite = nullptr;  // (matrices, rows)
+  std::int64_t rows = 0;
   MERISTEM_HD void operator()(std::int64_t k, std::int64_t i) const {
-    out[k * out_apart + i] =
-        i == 0 ? static_cast<double>(info[k]) : static_cast<double>(values[k * values_apart + (i - 1) * step]);
+    double* const to = out + k * out_apart;
+    if (i > 0) {
+      to[i] = static_cast<double>(values[k * values_apart + (i - 1) * step]);
+      return;
+    }
+    bool finite = true;
+    for (std::int64_t row = 0; row < rows; ++row) finite = finite && is_finite[k * rows + row] != 0;
+    *to = finite ? static_cast<double>(info[k]) : double{NAN};
+  }
+};
+
+/// Whether row i of the lower triangle of each a[k] is finite; what is not becomes 0, as the library's iteration may
+/// not end on it.
+template <class T>
+struct ZeroNonFinite {
+  T* a;
+  std::int64_t stride, apart, rows;
+  int* is_finite;  // (matrices, rows)
+  MERISTEM_HD void operator()(std::int64_t k, std::int64_t i) const {
+    T* const row = a + k * apart + i * stride;
+    int finite = 1;
+    for (std::int64_t j = 0; j <= i; ++j) {
+      if (row[j] - row[j] == T(0)) continue;
+      row[j] = T(0);
+      finite = 0;
+    }
+    is_finite[k * rows + i] = finite;
   }
 };
 #endif
@@ -155,9 +190,9 @@ template <class T>
   return stack.slice(0, k, k + 1).reshape({stack.extent(1), stack.extent(2)});
 }
 
-/// Decompositions of matrices that are known to be finite. They wait for nothing: the outcome is in the context's
-/// memory, (1 + n), the library's info first. Lives until the device was waited for, as cuSOLVER's workspaces on the
-/// host do.
+/// Decompositions of matrices that are known to be finite, or for `eigen` thought to be: of one that is not the info is
+/// NaN. They wait for nothing: the outcome is in the context's memory, (1 + n), the library's info first. Lives until
+/// the device was waited for, as cuSOLVER's workspaces on the host do.
 class Decompositions {
  public:
   /// As `potrf`, of n > 0 rows; the outcome goes on with the diagonal of the factor.
@@ -264,7 +299,9 @@ class Decompositions {
 #if MERISTEM_GPU
     constexpr cudaDataType type = std::is_same_v<T, float> ? CUDA_R_32F : CUDA_R_64F;
     const cusolverEigMode_t mode = job == EigenJob::vectors ? CUSOLVER_EIG_MODE_VECTOR : CUSOLVER_EIG_MODE_NOVECTOR;
-    SolverCall call(ctx, matrices);
+    SolverCall call(ctx, matrices * (1 + n));
+    int* const is_finite = call.info() + matrices;
+    for_each(ctx, matrices, n, ZeroNonFinite<T>{a.data, a.stride, apart, n, is_finite});
     std::size_t device_bytes = 0, host_bytes = 0;
     if (matrices == 1) {
       check_cusolver(cusolverDnXsyevd_bufferSize(ctx.solver(), call.params(), mode, CUBLAS_FILL_MODE_UPPER, n, type,
@@ -284,8 +321,7 @@ class Decompositions {
                                             host(ctx, host_bytes), host_bytes, call.info(), matrices),
                      "cusolverDnXsyevBatched", where);
     }
-    static_cast<void>(apart);
-    for_each(ctx, matrices, n + 1, WriteOutcome<T>{values, 1, n, call.info(), outcomes, outcomes_apart});
+    for_each(ctx, matrices, n + 1, WriteOutcome<T>{values, 1, n, call.info(), outcomes, outcomes_apart, is_finite, n});
 #else
     const auto [work_size, integer_work_size] = eigen_workspace(n, job, where);
     Tensor<T> work(ctx, {work_size});
@@ -299,7 +335,6 @@ class Decompositions {
       for (std::int64_t i = 0; i < n; ++i) finite = finite && all_finite(data + i * a.stride, i + 1);
       if (!finite) {
         std::fill_n(outcome, 1 + n, std::numeric_limits<double>::quiet_NaN());
-        outcome[0] = 1.0;
         continue;
       }
       outcome[0] = for_type<T>(LAPACKE_ssyevd_work, LAPACKE_dsyevd_work)(

@@ -155,7 +155,13 @@ nn::LossValue<T> Trainer<T>::run(const nn::BatchView<T>& batch, const Step& step
 template <Real T>
 void Trainer<T>::plain_step(const nn::BatchView<T>& batch, bool prepared) {
   const std::int64_t number = optimizer_->steps() + (prepared ? 0 : 1);
-  const nn::LossValue<T> value = run(batch, {.number = number, .prepared = prepared});
+  nn::LossValue<T> value;
+  try {
+    value = run(batch, {.number = number, .prepared = prepared});
+  } catch (...) {
+    optimizer_->set_steps(number - 1);
+    throw;
+  }
   if (value.sums.empty()) {
     known_ += detail::metrics_of(value, batch.size());
   } else {

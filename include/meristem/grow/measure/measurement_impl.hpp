@@ -268,8 +268,10 @@ void Measurement<T>::solve(Context& ctx, Tensor<double>* covariance) {
   moments_.today = numbers_of_units<T>(ctx, site_);
   if (covariance && needs_.inputs && !known_covariance_) *covariance = clone(ctx, moments_.moments.s);
   choice_ = options_.method->choose(ctx, moments_);
-  // Candidates that are still to be refined may be more; where there are none, features may still become units.
-  if (const std::int64_t found = std::min(choice_.insertion.units, moments_.max_units); moments_.max_units > 0) {
+  // Candidates that are still to be refined are not found yet. Where there are no units, features may still become
+  // some.
+  if (moments_.max_units > 0 && options_.method->candidate_passes() == 0) {
+    const std::int64_t found = choice_.insertion.units;
     moments_.max_units = std::min(moments_.max_units, limit_(taps(), &choice_));
     if (moments_.max_units < found) choice_ = options_.method->choose(ctx, moments_);
   }

@@ -18,7 +18,7 @@
 namespace meristem::grow::detail {
 
 /// Measures sites of one network, which may be moved meanwhile, and remembers the covariance of the network's own
-/// inputs for as long as the samples are the same.
+/// inputs, where they make a hidden layer, for as long as the samples are the same.
 template <Real T>
 class Measurer {
  public:

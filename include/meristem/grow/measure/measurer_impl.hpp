@@ -23,7 +23,7 @@ std::vector<Proposal> Measurer<T>::measure(Context& ctx, const std::vector<Site<
     measurements.emplace_back(
         ctx, site, options,
         [&limit, &site](std::int64_t taps, const Choice* found) { return limit(site, taps, found); },
-        known == covariances_.end() ? nullptr : &known->second);
+        site.tied() || known == covariances_.end() ? nullptr : &known->second);
   }
   // All sites that want the same batches share a pass.
   const auto run = [&](typename One::Batches wanted) {
@@ -54,8 +54,9 @@ std::vector<Proposal> Measurer<T>::measure(Context& ctx, const std::vector<Site<
     for (const std::size_t i : indices) {
       const nn::ParameterId id = sites[i].producer.weight().id;
       Tensor<double> covariance;
-      // No weight changes what enters the network: on the same samples its covariance stays what it is.
-      const bool keep = reads_network_input[i] && covariances_.find(id) == covariances_.end();
+      // No weight changes what enters the network: on the same samples its covariance stays what it is. That of a
+      // stream is the mean over its readers, of which a block brings more.
+      const bool keep = reads_network_input[i] && !sites[i].tied() && covariances_.find(id) == covariances_.end();
       measurements[i].finish_pass(ctx, keep ? &covariance : nullptr);
       if (keep && !covariance.empty()) kept.emplace_back(id, std::move(covariance));
     }

@@ -87,7 +87,8 @@ struct Candidate {
 ///
 /// - `consider(Candidate&) const`, before anything is measured: whether the site takes part, and on how many samples;
 /// - `limit(Candidate&) const`, how many units it may get: before they are found, and once more, `solved`, when
-///   `report.found` are. For fewer than these the method chooses again; random features may still fill up to the limit;
+///   `report.found` are. For fewer than these the method chooses again; random features may still fill up to the limit.
+///   Of a method that refines candidates, as firefly, it is asked before alone;
 /// - `choose(std::span<Candidate>) const`, of all that were measured in the same passes which get how many of the
 ///   units found. Those that lower the loss most stay. The candidates keep their order: sort pointers to them.
 ///

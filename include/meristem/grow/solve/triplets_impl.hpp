@@ -279,7 +279,8 @@ std::optional<Triplets> krylov_triplets(Context& ctx, const WhitenedCross<U>& x,
   };
   Convergence gain(2e-5), sum(3e-4);
   Tensor<U> next = random_rows(block);
-  for (;;) {
+  // So many rounds fill the basis, unless blocks lose rows that others span.
+  for (std::int64_t round = 0; round < max_blocks; ++round) {
     const std::int64_t before = size;
     if (before + block > most) return std::nullopt;
     append(std::move(next));
@@ -325,6 +326,7 @@ std::optional<Triplets> krylov_triplets(Context& ctx, const WhitenedCross<U>& x,
     result.partial = true;
     return result;
   }
+  return std::nullopt;
 }
 
 template <Real U>

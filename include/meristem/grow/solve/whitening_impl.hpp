@@ -38,10 +38,15 @@ Tensor<T> detail::Whitening<T>::times_cross(Context& ctx, View<const T> y) const
 template <Real T>
 Tensor<T> detail::Whitening<T>::times(Context& ctx, View<const T> y) const {
   if (kind_ == Kind::rows) return product(ctx, Transpose::no, y, order_);
-  Tensor<T> result = detail::converted<T, T>(ctx, y);
-  trsm(ctx, Side::right, Triangle::lower, Transpose::no, 1, matrix_.view(), result.view());
-  if (!inverse_scale_.empty()) detail::scale_columns(ctx, result.view(), inverse_scale_);
-  return result;
+  return times_taken(ctx, detail::converted<T, T>(ctx, y));
+}
+
+template <Real T>
+Tensor<T> detail::Whitening<T>::times_taken(Context& ctx, Tensor<T> y) const {
+  if (kind_ == Kind::rows) return product(ctx, Transpose::no, y.view(), order_);
+  trsm(ctx, Side::right, Triangle::lower, Transpose::no, 1, matrix_.view(), y.view());
+  if (!inverse_scale_.empty()) detail::scale_columns(ctx, y.view(), inverse_scale_);
+  return y;
 }
 
 template <Real T>
