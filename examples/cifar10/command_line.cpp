@@ -218,8 +218,9 @@ CommandLine::CommandLine(Options& o, std::vector<std::string> methods)
   add("--momentum", "X", number(o.momentum, 0.0, 1.0), "momentum of sgd");
   add("--weight-decay", "X", number(o.weight_decay, 0.0, 1e6), "weight decay");
   add("--schedule", "NAME", one_of(o.schedule, {"hold-cosine", "cosine", "constant"}),
-      "learning rate over time: at its peak until the last growth step, with or without growth, then falling to 0; "
-      "falling from the start; or never");
+      "learning rate over time: held at its peak, then falling to 0; falling from the start; or never");
+  add("--hold", "N", number<std::int64_t>(o.hold, 1, 1'000'000), "epochs before the learning rate falls",
+      "until the last growth step, with or without growth");
   add("--warm-up", "X", number(o.warm_up, 0.0, 1e6),
       "epochs after a growth step in which the new weights go from a tenth of the learning rate to all of it");
   add("--label-smoothing", "X", number(o.label_smoothing, 0.0, 0.99),
@@ -403,6 +404,13 @@ std::optional<int> CommandLine::clashes() {
   if (o.is_mlp() && given("--fan-out")) {
     return refuse("--fan-out does not belong to --model mlp, which has no convolutions: leave it out");
   }
+  if (o.hold && o.schedule != "hold-cosine") {
+    return refuse("--hold does not belong to --schedule " + o.schedule + ": leave one of them out");
+  }
+  if (o.hold && *o.hold >= o.epochs) {
+    return refuse(meristem::concat("--hold ", *o.hold, " leaves no epoch of ", o.epochs,
+                                   " in which the learning rate falls; give less, or --schedule constant"));
+  }
   if (o.automatic) {
     if (o.model != "resnet18") return refuse("--auto grows a resnet18; leave --model out");
     for (const char* name : {"--width", "--channels", "--hidden", "--grow", "--grow-where", "--grow-layers"}) {
@@ -455,6 +463,7 @@ std::map<std::string, std::string> CommandLine::settings(const Options& o) {
           {"--momentum", exact(o.momentum)},
           {"--weight-decay", exact(o.weight_decay)},
           {"--schedule", o.schedule},
+          {"--hold", o.hold ? concat(*o.hold) : "its default"},
           {"--warm-up", exact(o.warm_up)},
           {"--label-smoothing", exact(o.label_smoothing)},
           {"--augment", o.augment ? "it" : ""},

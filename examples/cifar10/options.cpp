@@ -22,8 +22,9 @@ std::vector<std::int64_t> Options::growth_epochs() const {
 }
 
 std::int64_t Options::hold_epochs() const {
+  if (schedule != "hold-cosine") return 0;
   const std::vector<std::int64_t> growths = growth_epochs();
-  return schedule == "hold-cosine" && !growths.empty() ? growths.back() : 0;
+  return hold.value_or(growths.empty() ? 0 : growths.back());
 }
 
 void Options::settle(const std::map<std::string, std::string>& given) {

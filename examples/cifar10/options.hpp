@@ -33,7 +33,8 @@ struct Options {
   double momentum = 0.9;
   double weight_decay = 5e-4;
   std::string schedule = "hold-cosine";
-  double warm_up = 1.0;  ///< epochs in which new weights go from a tenth of the rate to all of it
+  std::optional<std::int64_t> hold;  ///< epochs at the peak of the rate
+  double warm_up = 1.0;              ///< epochs in which new weights go from a tenth of the rate to all of it
   double label_smoothing = 0.0;
   bool augment = false;
   std::string method = "tiny";

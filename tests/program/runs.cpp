@@ -199,6 +199,14 @@ TEST_CASE("runs: growth steps come when they were asked for") {
   CHECK(count(lines_of(outcome.out), "growth after epoch .*") == 2);
 }
 
+TEST_CASE("runs: the rate is held as long as asked for") {
+  const Folder folder;
+  program::write_cifar(folder.path());
+  const Outcome outcome = program::run(small_run(folder.path(), {"--grow-after", "2", "--hold", "1"}));
+  REQUIRE(outcome.exit_code == 0);
+  CHECK(contains(outcome.out, "learning rate 0.02 for 1 epoch, then falling to 0"));
+}
+
 TEST_CASE("runs: the parameters never exceed the budget") {
   const Folder folder;
   program::write_cifar(folder.path());

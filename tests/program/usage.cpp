@@ -42,6 +42,7 @@ TEST_CASE("usage: help lists every option with its default") {
       {"--momentum X", "default 0.9"},
       {"--weight-decay X", "default 0.0005"},
       {"--schedule NAME", "default hold-cosine"},
+      {"--hold N", "default until the last growth step"},
       {"--label-smoothing X", "default 0"},
       {"--augment", "horizontal flips"},
       {"--method NAME", "default tiny"},

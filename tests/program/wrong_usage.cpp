@@ -63,6 +63,7 @@ std::vector<Wrong> wrong_values() {
              "epochs in ascending order, such as 4,6 or 1-20");
   add_values(all, "--units", {"0", "-8", "65537", "half", "0.5", "3/2", "1/0", "/2", "1/", "1/2/4"},
              "a whole number from 1 to 65536, or a share of the channels that the next layer puts out, such as 1/4");
+  whole("--hold", {"0", "-1", "1.5"}, "1", "1000000");
   whole("--statistics-samples", {"0", "all"}, "1", "1000000000");
   whole("--search-samples", {"0", "-1"}, "1", "1000000000");
   whole("--max-parameters", {"-1", "1M"}, "0", "1000000000000");
@@ -175,6 +176,8 @@ std::vector<Wrong> wrong_words() {
       {words("--width 1 --model mlp"), 2, "--width does not belong to --model mlp", "give its widths by --hidden"},
       {words("--channels 16 --model mlp"), 2, "--channels does not belong to --model mlp",
        "give its widths by --hidden"},
+      {words("--hold 3 --schedule cosine"), 2, "--hold does not belong to --schedule cosine", "leave one of them out"},
+      {words("--hold 10"), 2, "--hold 10 leaves no epoch of 10", "give less, or --schedule constant"},
       {words("--fan-out centre --model mlp"), 2, "--fan-out does not belong to --model mlp", "leave it out"},
       {words("--optimizer adamw --momentum 0.5"), 2, "--momentum belongs to --optimizer sgd, not adamw",
        "leave it out"},
@@ -352,6 +355,7 @@ std::vector<Wrong> wrong_checkpoints() {
                                                {"--images", "50", "0"},
                                                {"--momentum", "0.5", "0.9"},
                                                {"--schedule", "constant", "hold-cosine"},
+                                               {"--hold", "3", "its default"},
                                                {"--activation", "tanh", "relu"},
                                                {"--weight-decay", "0", "0.0005"},
                                                {"--label-smoothing", "0.1", "0"}}) {
