@@ -16,6 +16,7 @@
 #include <meristem/grow/units/find_sites.hpp>
 #include <meristem/grow/units/insertion.hpp>
 #include <meristem/grow/units/make_edit.hpp>
+#include <meristem/kernels/elementwise.cuh>
 #include <meristem/models/resnet.hpp>
 #include <meristem/nn/activation.hpp>
 #include <meristem/nn/dropout.hpp>
@@ -695,6 +696,26 @@ TEST_CASE("streams: at an amplitude the new channels carry the units to all read
         // A few hundred roundings of numbers of this scale; the fan-ins go through a norm that takes its scale out.
         support::check_close(actual, expected, 1e-12 * support::scale_of(expected), "outputs");
       }
+    }
+  }
+}
+
+TEST_CASE("streams: new channels have the scale of the source with the largest part, not that of a block just joined") {
+  Problem problem(Norms::behind);
+  const Site site = ms::grow::find_site<double>(problem.net, "block.out", Widths::all);
+  ms::kernels::fill(problem.ctx, 0.01, site.producer.norm()->weight().value.view());
+  REQUIRE(site.riders.size() == 1);
+  for (const double largest : {2.0, 0.001}) {
+    ms::kernels::fill(problem.ctx, largest, site.riders[0].norm()->weight().value.view());
+    auto proposal = problem.measure(site, plain_tiny, 2);
+    REQUIRE(proposal.insertion.units == 2);
+    constexpr double gamma = 0.3;
+    const std::vector<double> split =
+        ms::to_host(problem.ctx, ms::grow::balanced_split<double>(problem.ctx, site, proposal.insertion, gamma));
+    const std::vector<double> variance = ms::to_host(problem.ctx, proposal.insertion.variance);
+    REQUIRE(split.size() == 2);
+    for (std::size_t k = 0; k < 2; ++k) {
+      CHECK(split[k] * std::sqrt(gamma * variance[k]) == doctest::Approx(std::max(largest, 0.01)));
     }
   }
 }

@@ -97,9 +97,9 @@ void weight_scale(Context& ctx, const nn::BatchNorm<T>& norm, View<double> scale
 }  // namespace detail
 
 /// The split that brings every new unit, at amplitude γ, to the scale of today's: behind a BatchNorm the weight of its
-/// channel to the root mean square of today's, or 1 if there are none; without one its fan-in, biases aside, to the
-/// root mean square norm of today's. Empty where there is no scale to bring it to: of streams without norms, of empty
-/// layers, and where the method gives the norm's weights.
+/// channel to the root mean square of today's, or 1 if there are none, of a stream that of the source where it is
+/// largest; without one its fan-in, biases aside, to the root mean square norm of today's. Empty where there is no
+/// scale to bring it to: of streams without norms, of empty layers, and where the method gives the norm's weights.
 template <Real T>
 [[nodiscard]] Tensor<double> balanced_split(Context& ctx, const Site<T>& site, const Insertion& insertion,
                                             double gamma);

@@ -40,6 +40,15 @@ struct SquaresOfRows {
   }
 };
 
+/// The largest of `count` numbers in place of the first.
+struct LargestFirst {
+  double* numbers;
+  std::int64_t count;
+  MERISTEM_HD void operator()(std::int64_t) const {
+    for (std::int64_t i = 1; i < count; ++i) numbers[0] = numbers[i] > numbers[0] ? numbers[i] : numbers[0];
+  }
+};
+
 /// scale = (Σ squares / n)^{1/2} over those that are not 0, or 1.
 struct RootOfMean {
   const double* squares;
@@ -247,12 +256,21 @@ Tensor<double> balanced_split(Context& ctx, const Site<T>& site, const Insertion
     return split;
   }
   std::vector<nn::BatchNorm<T>*> norms = site.input_norms();
-  if (norms.empty()) norms.push_back(site.producer.norm());
-  Tensor<double> today(ctx, {std::ssize(norms)}), split(ctx, {insertion.variance.size(), std::ssize(norms)});
+  std::int64_t splits = std::ssize(norms);
+  if (splits == 0) {
+    splits = 1;
+    norms.push_back(site.producer.norm());
+    for (const Affine<T>& rider : site.riders) {
+      if (rider.norm()) norms.push_back(rider.norm());
+    }
+  }
+  Tensor<double> today(ctx, {std::ssize(norms)}), split(ctx, {insertion.variance.size(), splits});
   for (std::size_t j = 0; j < norms.size(); ++j)
     detail::weight_scale(ctx, *norms[j],
                          today.view().slice(0, static_cast<std::int64_t>(j), static_cast<std::int64_t>(j) + 1));
   if (split.empty()) return {};
+  // A source may have next to no part in its stream, as one of a block that has just joined.
+  if (today.size() > splits) for_each(ctx, 1, detail::LargestFirst{today.data(), today.size()});
   for_each(ctx, split.extent(0), split.extent(1),
            detail::BalancedSplit{today.data(), insertion.variance.data(), gamma, split.view()});
   return split;
