@@ -64,7 +64,7 @@ struct Options {
   /// Epochs after which the network grows, ascending; never after the last one, which would leave it untrained. By
   /// default a perceptron grows after each of the first two thirds, others once, after half of them.
   [[nodiscard]] std::vector<std::int64_t> growth_epochs() const;
-  /// By default 8 for a perceptron, else half of what the next layer puts out; a quarter in each of many steps.
+  /// By default 20 for a perceptron, else half of what the next layer puts out; a quarter in each of many steps.
   [[nodiscard]] Units units_each_step() const {
     return units.value_or(is_mlp() ? Units{20} : automatic ? Units{1, 4} : Units{1, 2});
   }

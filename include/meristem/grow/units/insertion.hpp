@@ -94,6 +94,15 @@ template <Real T>
 template <Real T>
 void weight_scale(Context& ctx, const nn::BatchNorm<T>& norm, View<double> scale);
 
+/// That of each norm.
+template <Real T>
+[[nodiscard]] Tensor<double> weight_scales(Context& ctx, const std::vector<nn::BatchNorm<T>*>& norms);
+
+/// The scale of a channel that the producer, which has a norm, brings (1): that of its norm; of a stream the largest
+/// among its sources' norms, as one of a block that has just joined has next to no weights.
+template <Real T>
+[[nodiscard]] Tensor<double> source_scale(Context& ctx, const Site<T>& site);
+
 }  // namespace detail
 
 /// The split that brings every new unit, at amplitude γ, to the scale of today's: behind a BatchNorm the weight of its

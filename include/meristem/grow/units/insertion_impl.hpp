@@ -40,12 +40,13 @@ struct SquaresOfRows {
   }
 };
 
-/// The largest of `count` numbers in place of the first.
-struct LargestFirst {
-  double* numbers;
+struct Largest {
+  const double* numbers;
   std::int64_t count;
+  double* largest;
   MERISTEM_HD void operator()(std::int64_t) const {
-    for (std::int64_t i = 1; i < count; ++i) numbers[0] = numbers[i] > numbers[0] ? numbers[i] : numbers[0];
+    *largest = numbers[0];
+    for (std::int64_t i = 1; i < count; ++i) *largest = numbers[i] > *largest ? numbers[i] : *largest;
   }
 };
 
@@ -232,6 +233,28 @@ void weight_scale(Context& ctx, const nn::BatchNorm<T>& norm, View<double> scale
   for_each(ctx, scale.size(), WeightScale<T>{weights.data(), weights.size(), scale.data_handle()});
 }
 
+template <Real T>
+Tensor<double> weight_scales(Context& ctx, const std::vector<nn::BatchNorm<T>*>& norms) {
+  Tensor<double> result(ctx, {std::ssize(norms)});
+  for (std::int64_t i = 0; i < result.size(); ++i) {
+    weight_scale(ctx, *norms[static_cast<std::size_t>(i)], result.view().slice(0, i, i + 1));
+  }
+  return result;
+}
+
+template <Real T>
+Tensor<double> source_scale(Context& ctx, const Site<T>& site) {
+  std::vector<nn::BatchNorm<T>*> norms{site.producer.norm()};
+  for (const Affine<T>& rider : site.riders) {
+    if (rider.norm()) norms.push_back(rider.norm());
+  }
+  Tensor<double> scales = weight_scales(ctx, norms);
+  if (scales.size() == 1) return scales;
+  Tensor<double> result(ctx, {1});
+  for_each(ctx, 1, Largest{scales.data(), scales.size(), result.data()});
+  return result;
+}
+
 }  // namespace meristem::grow::detail
 
 namespace meristem::grow {
@@ -255,22 +278,10 @@ Tensor<double> balanced_split(Context& ctx, const Site<T>& site, const Insertion
     for_each(ctx, insertion.units, 1, detail::BalancedSplit{today.data(), square.data(), gamma, split.view()});
     return split;
   }
-  std::vector<nn::BatchNorm<T>*> norms = site.input_norms();
-  std::int64_t splits = std::ssize(norms);
-  if (splits == 0) {
-    splits = 1;
-    norms.push_back(site.producer.norm());
-    for (const Affine<T>& rider : site.riders) {
-      if (rider.norm()) norms.push_back(rider.norm());
-    }
-  }
-  Tensor<double> today(ctx, {std::ssize(norms)}), split(ctx, {insertion.variance.size(), splits});
-  for (std::size_t j = 0; j < norms.size(); ++j)
-    detail::weight_scale(ctx, *norms[j],
-                         today.view().slice(0, static_cast<std::int64_t>(j), static_cast<std::int64_t>(j) + 1));
-  if (split.empty()) return {};
-  // A source may have next to no part in its stream, as one of a block that has just joined.
-  if (today.size() > splits) for_each(ctx, 1, detail::LargestFirst{today.data(), today.size()});
+  if (insertion.variance.empty()) return {};
+  const std::vector<nn::BatchNorm<T>*> norms = site.input_norms();
+  const Tensor<double> today = norms.empty() ? detail::source_scale(ctx, site) : detail::weight_scales(ctx, norms);
+  Tensor<double> split(ctx, {insertion.variance.size(), today.size()});
   for_each(ctx, split.extent(0), split.extent(1),
            detail::BalancedSplit{today.data(), insertion.variance.data(), gamma, split.view()});
   return split;

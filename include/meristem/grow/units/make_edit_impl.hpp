@@ -329,8 +329,7 @@ class EditOfUnits {
     carried_ = scales_;
     const nn::BatchNorm<T>* const norm = site_.producer.norm();
     if (!norm || insertion_.variance.empty()) return;
-    Tensor<double> today(ctx_, {1});
-    weight_scale(ctx_, *norm, today.view());
+    const Tensor<double> today = source_scale(ctx_, site_);
     own_carried_ = Tensor<double>(ctx_, {units_});
     const PerUnit weight = given() ? per_unit(insertion_.norm_weight) : PerUnit{today.data(), 0};
     for_each(ctx_, units_,
