@@ -283,15 +283,17 @@ class Page {
               ": skip connection</title></path>";
       block.clear();
     };
-    for (std::size_t i = 0; i < layers.size(); ++i) {
-      const Json& layer = layers[i];
+    for (const Json& layer : layers) {
       const std::string name = text(layer, "name"), its_block = text(layer, "block");
       if (its_block != block) {
         close_block(x - gap / 2);
         block = its_block;
         block_x = x - gap / 2;
       }
-      const double outputs = real(layer, "outputs"), was = i < first.size() ? real(first[i], "outputs") : outputs;
+      // Blocks that joined move those behind them along; their own layers were not there.
+      const auto before =
+          std::find_if(first.begin(), first.end(), [&](const Json& l) { return text(l, "name") == name; });
+      const double outputs = real(layer, "outputs"), was = before == first.end() ? 0.0 : real(*before, "outputs");
       const bool map = text(layer, "kind") == "Conv2d";
       const double tall = map ? 28.0 + 62.0 * std::sqrt(real(layer, "height") / side) : 40.0;
       const double wide = thick(outputs), old = outputs > 0 ? wide * std::min(1.0, was / outputs) : wide;

@@ -264,7 +264,9 @@ TEST_CASE("runs: networks get deeper by blocks that were not there") {
   program::write_cifar(folder.path());
   for (const char* model : {"resnet18", "vgg"}) {
     CAPTURE(model);
-    const Outcome outcome = program::run(small_convolutions(model, folder.path(), {"--grow", "depth"}));
+    const auto report = folder.path() / (std::string("report_") + model);
+    const Outcome outcome =
+        program::run(small_convolutions(model, folder.path(), {"--grow", "depth", "--report", report.string()}));
     CAPTURE(outcome.err);
     CAPTURE(outcome.out);
     REQUIRE(outcome.exit_code == 0);
@@ -272,6 +274,16 @@ TEST_CASE("runs: networks get deeper by blocks that were not there") {
     CHECK(count(lines, "growth    tiny, depth, 2 steps: .*") == 1);
     CHECK(count(lines, "  .*block.*conv1 +.* 0 \\+ [12] .*") >= 1);
     CHECK(count(lines, "bought    [12] blocks?: [1-4] units?, .*") == 1);
+    // In the drawing the layers of a block are new, and no other.
+    const std::string page = program::read(report / "report.html");
+    const std::regex grew("<title>([^<]*): [0-9]+ channels, [^<]*; ([0-9]+) at the start</title>");
+    int drawn = 0;
+    for (std::sregex_iterator at(page.begin(), page.end(), grew), end; at != end; ++at, ++drawn) {
+      CAPTURE(at->str());
+      CHECK(contains((*at)[1].str(), "block"));
+      CHECK((*at)[2] == "0");
+    }
+    CHECK((drawn == 2 || drawn == 4));  // two for each block
   }
 }
 
