@@ -330,48 +330,7 @@ TEST_CASE("net2wider: copies share the fan-out of their unit, noise stays within
   }
 }
 
-TEST_CASE("paired: units cancel in pairs, and variances carry over to the wider layer") {
-  for (const auto& net : method_nets()) {
-    for (const Activation f : {Activation::relu, Activation::tanh}) {
-      INFO(net.name, ", relu ", f == Activation::relu);
-      MethodProblem problem(net, f);
-      const auto before = support::numbers_of_units<double>(problem.ctx, problem.site);
-      const std::size_t width = static_cast<std::size_t>(problem.site.width());
-      const auto proposal = problem.propose(problem.site, 5, method_options(ms::grow::paired()));
-      const auto insertion = support::on_host(problem.ctx, proposal.insertion);
-      REQUIRE(insertion.units == 4);
-      CHECK(contains(proposal.report.note, "asked for 5 units; pairs make 4"));
-      const std::size_t p = insertion.fan_in.size() / 4, m = insertion.fan_out.size() / 4;
-      for (std::size_t pair = 0; pair < 2; ++pair) {
-        for (std::size_t i = 0; i < p; ++i) {
-          CHECK(insertion.fan_in[pair * p + i] == insertion.fan_in[(pair + 2) * p + i]);
-        }
-        for (std::size_t i = 0; i < m; ++i) {
-          CHECK(insertion.fan_out[pair * m + i] == -insertion.fan_out[(pair + 2) * m + i]);
-        }
-      }
-      ms::grow::apply<double>(problem.ctx, ms::grow::make_edit(problem.ctx, problem.site, proposal.insertion, 1.0),
-                              problem.net);
-      const auto after = support::numbers_of_units<double>(problem.ctx, problem.site);
-      const double s = std::sqrt(static_cast<double>(width) / static_cast<double>(width + 4));
-      const bool rescaled = problem.site.consumer.norm() || f == Activation::relu;
-      for (std::size_t i = 0; i < width * m; ++i) {
-        CHECK(after.fan_out[i] == doctest::Approx((rescaled ? s : 1.0) * before.fan_out[i]));
-      }
-      CHECK(contains(proposal.report.note, "not rescaled") == !rescaled);
-      // Variance of what an output sums up, for independent activations of one variance: carried over on average.
-      double old_variance = 0.0, new_variance = 0.0;
-      for (std::size_t k = 0; k < width; ++k) old_variance += std::pow(method_row_norm(before.fan_out, k, m, m), 2);
-      for (std::size_t k = 0; k < width + 4; ++k) new_variance += std::pow(method_row_norm(after.fan_out, k, m, m), 2);
-      if (rescaled) {
-        double mean = 0.0;
-        for (std::size_t k = 0; k < width; ++k)
-          mean += method_row_norm(before.fan_out, k, m, m) / static_cast<double>(width);
-        CHECK(new_variance == doctest::Approx(s * s * (old_variance + 4 * mean * mean)));
-        CHECK(new_variance <= old_variance * (1 + 1e-12));
-      }
-    }
-  }
+TEST_CASE("paired: one unit is none") {
   MethodProblem problem(method_nets().front(), Activation::relu);
   CHECK(contains(problem.propose(problem.site, 1, method_options(ms::grow::paired())).report.note, "pairs need two"));
 }
