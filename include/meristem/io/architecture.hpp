@@ -40,6 +40,8 @@ namespace detail {
 template <Real T>
 void add_library_kinds(LayerKinds<T>& kinds);
 
+[[nodiscard]] Json field_json(const nn::FieldValue& field);
+
 }  // namespace detail
 
 /// Kinds of layers that files are read and written with: the library's, and those of a user's own that are added. What

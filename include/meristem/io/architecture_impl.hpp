@@ -37,7 +37,7 @@ auto LayerKinds<T>::find(const std::string& kind) const -> const Entry* {
 
 namespace meristem::io::detail {
 
-[[nodiscard]] MERISTEM_INLINE Json field_json(const nn::FieldValue& field) {
+MERISTEM_INLINE Json field_json(const nn::FieldValue& field) {
   return std::visit(
       [](const auto& value) -> Json {
         if constexpr (std::is_same_v<std::decay_t<decltype(value)>, nn::FieldValue::List>) {

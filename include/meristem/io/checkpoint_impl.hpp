@@ -81,25 +81,10 @@ MERISTEM_INLINE std::string hexadecimal(std::uint64_t number) {
 }
 
 /// Options of the optimisers that can be made again; null for others.
-template <Real T>
-[[nodiscard]] Json optimizer_options(optim::Optimizer<T>& optimizer) {
-  if (auto* sgd = dynamic_cast<optim::Sgd<T>*>(&optimizer)) {
-    const optim::SgdOptions& o = sgd->options();
-    return {{"learning_rate", o.learning_rate},
-            {"momentum", o.momentum},
-            {"dampening", o.dampening},
-            {"weight_decay", o.weight_decay},
-            {"nesterov", o.nesterov}};
-  }
-  if (auto* adamw = dynamic_cast<optim::AdamW<T>*>(&optimizer)) {
-    const optim::AdamWOptions& o = adamw->options();
-    return {{"learning_rate", o.learning_rate},
-            {"beta1", o.beta1},
-            {"beta2", o.beta2},
-            {"epsilon", o.epsilon},
-            {"weight_decay", o.weight_decay}};
-  }
-  return nullptr;
+[[nodiscard]] MERISTEM_INLINE Json options_json(const std::vector<std::pair<std::string, nn::FieldValue>>& fields) {
+  Json options = nullptr;
+  for (const auto& [name, value] : fields) options[name] = field_json(value);
+  return options;
 }
 
 }  // namespace meristem::io::detail
@@ -145,7 +130,7 @@ void save_checkpoint(const std::string& path, Context& ctx, nn::Layer<T>& networ
                       {"steps", optimizer.steps()},
                       {"learning_rate", optimizer.learning_rate()},
                       {"growth_rate", detail::growth_rate_json(optimizer.growth_rate())},
-                      {"options", detail::optimizer_options(optimizer)}}}};
+                      {"options", detail::options_json(optimizer.fields())}}}};
   auto& metadata = file.metadata();
   metadata["meristem.format"] = detail::checkpoint_format;
   metadata["meristem.format_version"] = std::to_string(checkpoint_version);

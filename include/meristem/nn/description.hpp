@@ -78,6 +78,8 @@ template <Real T>
 class Layer;
 template <Real T>
 class BatchNorm;
+template <Real T>
+class Sequential;
 
 /// Filled in by Layer::describe, read from Layer::description.
 template <Real T>
@@ -177,7 +179,8 @@ class Description {
   /// The function itself, or that at the end of a normalisation or sum; none for a function of one's own.
   std::optional<Activation> activation;
   std::optional<double> slope_at_zero;
-  BatchNorm<T>* batch_norm = nullptr;  ///< the layer, if it is one: it can add a residual, and growth adds channels
+  BatchNorm<T>* batch_norm = nullptr;   ///< the layer, if it is one: it can add a residual, and growth adds channels
+  Sequential<T>* sequential = nullptr;  ///< the layer, if it is one: layers can be put in and taken out
   /// Of a sum: the norm at the end of a branch that does the addition, so that its activation is that of the sum.
   BatchNorm<T>* adding = nullptr;
   std::vector<Entry<Parameter<T>>> parameters;

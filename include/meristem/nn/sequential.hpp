@@ -12,6 +12,9 @@
 
 namespace meristem::nn {
 
+template <Real T>
+class Conv2d;
+
 /// Runs its layers in order. Layers are named when added; the names of a network's parameters are the path to them.
 template <Real T>
 class Sequential final : public Layer<T> {
@@ -70,7 +73,7 @@ class Sequential final : public Layer<T> {
 
   /// Whether in training mode layer `index` takes the statistics for a BatchNorm behind it. Passes that are cut between
   /// the two may round otherwise than a whole one.
-  [[nodiscard]] bool takes_statistics(std::size_t index);
+  [[nodiscard]] bool takes_statistics(std::size_t index) { return normalised(index).norm != nullptr; }
 
   /// `backward` of the first `count` layers alone, onto `sum` if there is one; `output_gradient` is that at the output
   /// of the last of them. The trace may have more of them.
@@ -105,6 +108,14 @@ class Sequential final : public Layer<T> {
   };
 
   void check_name(const std::string& name) const;
+
+  /// A convolution and the BatchNorm directly behind it, which takes its channels.
+  struct Normalised {
+    Conv2d<T>* conv = nullptr;
+    BatchNorm<T>* norm = nullptr;
+  };
+  /// Layer `index` and the next one, if they are such a pair.
+  [[nodiscard]] Normalised normalised(std::size_t index);
 
   /// Runs layer `index`. `moments` are those of its input, if the layer before took them, and become those of its
   /// output, if it takes them for a BatchNorm that follows before layer `end`.

@@ -75,11 +75,11 @@ std::int64_t Sequential<T>::multiply_adds(const Shape& input) const {
 }
 
 template <Real T>
-bool Sequential<T>::takes_statistics(std::size_t index) {
-  if (index + 1 >= layers_.size()) return false;
-  const auto* const conv = dynamic_cast<Conv2d<T>*>(&(*this)[index]);
-  const auto* const norm = conv ? dynamic_cast<BatchNorm<T>*>(&(*this)[index + 1]) : nullptr;
-  return norm && norm->channels() == conv->out_channels();
+auto Sequential<T>::normalised(std::size_t index) -> Normalised {
+  if (index + 1 >= layers_.size()) return {};
+  auto* const conv = dynamic_cast<Conv2d<T>*>(&(*this)[index]);
+  auto* const norm = conv ? dynamic_cast<BatchNorm<T>*>(&(*this)[index + 1]) : nullptr;
+  return norm && norm->channels() == conv->out_channels() ? Normalised{conv, norm} : Normalised{};
 }
 
 template <Real T>
@@ -87,14 +87,14 @@ Trace<T> Sequential<T>::run(std::size_t index, std::size_t end, Context& ctx, Vi
                             BatchMoments<T>& moments) {
   Layer<T>& layer = (*this)[index];
   if (!moments.mean.empty()) {
-    return dynamic_cast<BatchNorm<T>&>(layer).forward_added(ctx, input, {}, pass, std::exchange(moments, {}));
+    // Moments are taken for nothing else.
+    return static_cast<BatchNorm<T>&>(layer).forward_added(ctx, input, {}, pass, std::exchange(moments, {}));
   }
-  if (pass.mode != Mode::training || index + 1 >= end || !takes_statistics(index)) {
-    return layer.forward(ctx, input, pass);
-  }
-  auto& norm = dynamic_cast<BatchNorm<T>&>((*this)[index + 1]);
-  const kernels::BatchStatistics<T> statistics = norm.take_moments(ctx, pass, moments);
-  return dynamic_cast<Conv2d<T>&>(layer).forward_statistics(ctx, input, pass, statistics);
+  if (pass.mode != Mode::training || index + 1 >= end) return layer.forward(ctx, input, pass);
+  const auto [conv, norm] = normalised(index);
+  if (conv == nullptr) return layer.forward(ctx, input, pass);
+  const kernels::BatchStatistics<T> statistics = norm->take_moments(ctx, pass, moments);
+  return conv->forward_statistics(ctx, input, pass, statistics);
 }
 
 template <Real T>
@@ -147,6 +147,7 @@ std::size_t Sequential<T>::first_with_work() const {
 template <Real T>
 void Sequential<T>::describe(Description<T>& description) {
   description.sequence();
+  description.sequential = this;
   for (Child& child : layers_) description.child(child.name, *child.layer);
   description.layers_field("layers", *this);
 }

@@ -2,6 +2,9 @@
 #pragma once
 
 #include <span>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include <meristem/optim/optimizer.hpp>
 
@@ -25,6 +28,13 @@ class AdamW final : public Optimizer<T> {
   AdamW(nn::Layer<T>& network, const AdamWOptions& options);
 
   [[nodiscard]] std::string_view kind() const override { return "AdamW"; }
+  [[nodiscard]] std::vector<std::pair<std::string, nn::FieldValue>> fields() const override {
+    return {{"learning_rate", options_.learning_rate},
+            {"beta1", options_.beta1},
+            {"beta2", options_.beta2},
+            {"epsilon", options_.epsilon},
+            {"weight_decay", options_.weight_decay}};
+  }
   [[nodiscard]] const AdamWOptions& options() const noexcept { return options_; }
 
  protected:

@@ -8,7 +8,9 @@
 #include <map>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <meristem/core/tensor.hpp>
@@ -54,6 +56,8 @@ class Optimizer {
 
   /// Name of the type, such as `Sgd`.
   [[nodiscard]] virtual std::string_view kind() const = 0;
+  /// Its options by name, for checkpoints; none where it is not made again from one.
+  [[nodiscard]] virtual std::vector<std::pair<std::string, nn::FieldValue>> fields() const { return {}; }
 
   /// One step along the gradients that backward left in the parameters. Where `held`, a number in device memory, is not
   /// 0 when the device gets there, no weight and no moment changes.

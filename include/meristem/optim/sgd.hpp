@@ -2,6 +2,9 @@
 #pragma once
 
 #include <span>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include <meristem/optim/optimizer.hpp>
 
@@ -26,6 +29,13 @@ class Sgd final : public Optimizer<T> {
   Sgd(nn::Layer<T>& network, const SgdOptions& options);
 
   [[nodiscard]] std::string_view kind() const override { return "Sgd"; }
+  [[nodiscard]] std::vector<std::pair<std::string, nn::FieldValue>> fields() const override {
+    return {{"learning_rate", options_.learning_rate},
+            {"momentum", options_.momentum},
+            {"dampening", options_.dampening},
+            {"weight_decay", options_.weight_decay},
+            {"nesterov", options_.nesterov}};
+  }
   [[nodiscard]] const SgdOptions& options() const noexcept { return options_; }
 
  protected:

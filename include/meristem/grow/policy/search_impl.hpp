@@ -8,7 +8,7 @@ namespace meristem::grow {
 template <Real T>
 detail::SearchPass<T>::SearchPass(nn::Layer<T>& network, const nn::Layer<T>& changing, std::int64_t most_bytes)
     : network_(&network), bytes_left_(most_bytes) {
-  auto* const sequence = dynamic_cast<nn::Sequential<T>*>(&network);
+  nn::Sequential<T>* const sequence = network.description().sequential;
   for (std::size_t i = 0; sequence != nullptr && i < sequence->size(); ++i) {
     if (!holds((*sequence)[i], changing)) continue;
     sequence_ = sequence;

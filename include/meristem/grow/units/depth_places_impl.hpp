@@ -105,7 +105,7 @@ class PlaceFinder {
  private:
   void walk(nn::Layer<T>& layer) {
     const nn::Description<T> told = layer.description();
-    auto* const sequence = dynamic_cast<nn::Sequential<T>*>(&layer);
+    nn::Sequential<T>* const sequence = told.sequential;
     if (!sequence) return;
     std::set<std::string> taken;
     for (const auto& child : told.children) taken.insert(child.name);

@@ -66,7 +66,7 @@ template <Real T>
 /// The Sequential that holds the layer of this path name, or null.
 template <Real T>
 [[nodiscard]] nn::Sequential<T>* container_of(nn::Layer<T>& network, const std::string& name) {
-  auto* const sequence = dynamic_cast<nn::Sequential<T>*>(&network);
+  nn::Sequential<T>* const sequence = network.description().sequential;
   for (nn::Layer<T>* child : network.children()) {
     if (sequence && child->name() == name) return sequence;
     if (nn::Sequential<T>* const found = container_of(*child, name)) return found;
@@ -77,8 +77,9 @@ template <Real T>
 /// The Sequential of this path name that holds layers of its own, or null.
 template <Real T>
 [[nodiscard]] nn::Sequential<T>* sequence_called(nn::Layer<T>& layer, const std::string& name) {
-  if (auto* const sequence = dynamic_cast<nn::Sequential<T>*>(&layer); sequence && layer.name() == name)
+  if (nn::Sequential<T>* const sequence = layer.description().sequential; sequence && layer.name() == name) {
     return sequence;
+  }
   for (nn::Layer<T>* child : layer.children()) {
     if (nn::Sequential<T>* const found = sequence_called(*child, name)) return found;
   }
