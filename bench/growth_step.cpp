@@ -17,8 +17,8 @@
 #include <cstdint>
 #include <vector>
 
-#include <meristem/grow/measure/measurement.hpp>
 #include <meristem/grow/measure/row_statistics.hpp>
+#include <meristem/grow/measure/site_measurement.hpp>
 #include <meristem/grow/measure/visit_sites.hpp>
 #include <meristem/grow/units/find_sites.hpp>
 #include <meristem/models/mlp.hpp>
@@ -93,15 +93,15 @@ void decide(benchmark::State& state, std::size_t first, std::size_t last) {
   ctx.memory()->reset_peak();
   std::int64_t units = 0;
   bench::measure(state, work, [&] {
-    using Measurement = ms::grow::detail::Measurement<float>;
-    std::vector<Measurement> all;
+    using SiteMeasurement = ms::grow::detail::SiteMeasurement<float>;
+    std::vector<SiteMeasurement> all;
     all.reserve(sites.size());
     for (const auto& site : sites) {
       all.emplace_back(ctx, site, ms::grow::detail::MeasurementOptions{.fan_out = fan_out, .significance = 0.0},
                        [](std::int64_t, const ms::grow::Choice*) { return max_units; });
     }
     // All sites go through the same passes.
-    while (all.front().wants() != Measurement::Batches::none) {
+    while (all.front().wants() != SiteMeasurement::Batches::none) {
       setup().pass(sites, [&](ms::Context&, std::size_t i, Maps unit, Maps consumer, Maps goal) {
         all[i].update(ctx, unit, consumer, goal);
       });

@@ -23,7 +23,7 @@
 #include <vector>
 
 #include <meristem/core/blas.hpp>
-#include <meristem/core/solver.hpp>
+#include <meristem/core/lapack.hpp>
 #include <meristem/grow/solve/solve.hpp>
 #include <meristem/grow/solve/units.hpp>
 

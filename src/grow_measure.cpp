@@ -4,10 +4,10 @@
 #include <meristem/grow/measure/diagnosis_impl.hpp>
 #include <meristem/grow/measure/goal_means_impl.hpp>
 #include <meristem/grow/measure/map_statistics_impl.hpp>
-#include <meristem/grow/measure/measurement_impl.hpp>
-#include <meristem/grow/measure/measurer_impl.hpp>
 #include <meristem/grow/measure/row_statistics_impl.hpp>
+#include <meristem/grow/measure/shared_passes_impl.hpp>
 #include <meristem/grow/measure/side_by_side_impl.hpp>
+#include <meristem/grow/measure/site_measurement_impl.hpp>
 #include <meristem/grow/measure/site_statistics_impl.hpp>
 #include <meristem/grow/measure/unit_effects_impl.hpp>
 #include <meristem/grow/measure/unit_path_impl.hpp>
@@ -24,8 +24,8 @@ namespace meristem::grow {
       const std::type_identity_t<nn::BatchView<T>>& batch, const nn::Objective& loss);                            \
   template class detail::GoalMeans<T>;                                                                            \
   template class detail::MapStatistics<T>;                                                                        \
-  template class detail::Measurement<T>;                                                                          \
-  template class detail::Measurer<T>;                                                                             \
+  template class detail::SiteMeasurement<T>;                                                                      \
+  template class detail::SharedPasses<T>;                                                                         \
   template class detail::RowStatistics<T>;                                                                        \
   template class SiteStatistics<T>;                                                                               \
   template class detail::UnitEffects<T>;                                                                          \

@@ -16,11 +16,11 @@
 #include "command_line.hpp"
 #include "console.hpp"
 #include "export.hpp"
-#include "history.hpp"
 #include "interrupt.hpp"
 #include "json_events.hpp"
 #include "options.hpp"
 #include "report.hpp"
+#include "run_history.hpp"
 #include "saved.hpp"
 #include "session.hpp"
 
@@ -45,8 +45,8 @@ int run(cifar10::Options& options, cifar10::CommandLine& command_line) {
     listeners.tell(cifar10::DeviceChosen{ms::Context({.seed = options.seed}).device_name()});
     return 0;
   }
-  auto history = std::make_unique<cifar10::History>();
-  cifar10::History& past = *history;
+  auto history = std::make_unique<cifar10::RunHistory>();
+  cifar10::RunHistory& past = *history;
   listeners.add(std::move(history));
   if (!options.report.empty()) listeners.add(std::make_unique<cifar10::Report>(options.report, past, listeners));
   return cifar10::Session(options, command_line.given(), listeners, past, saved ? &*saved : nullptr).run();

@@ -21,7 +21,7 @@ Model model_of(const Saved& saved, ms::Context& ctx) {
     options += (options.empty() ? "" : " ") + name + (value.empty() ? "" : " " + value);
   }
   if (!options.empty()) model.notes["options"] = options;
-  History history;
+  RunHistory history;
   history.restore(saved.history, saved.checkpoint.source());
   if (const std::string summary = history.summary(); !summary.empty()) model.notes["history"] = summary;
   model.growth = history.growth(saved.checkpoint.source());

@@ -8,7 +8,7 @@
 #include <meristem/io/model.hpp>
 #include <meristem/meristem.hpp>
 
-#include "history.hpp"
+#include "run_history.hpp"
 #include "saved.hpp"
 
 namespace cifar10 {

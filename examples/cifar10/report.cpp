@@ -7,7 +7,7 @@
 
 namespace cifar10 {
 
-Report::Report(const std::filesystem::path& folder, const History& history, const Listeners& listeners)
+Report::Report(const std::filesystem::path& folder, const RunHistory& history, const Listeners& listeners)
     : page_(folder / "report.html"), history_(&history), listeners_(&listeners) {
   std::error_code error;
   const auto missing = [](const std::filesystem::path& part) {

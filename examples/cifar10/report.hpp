@@ -9,10 +9,10 @@
 #include <meristem/io/file.hpp>
 
 #include "events.hpp"
-#include "history.hpp"
 #include "pictures.hpp"
 #include "png.hpp"
 #include "report_page.hpp"
+#include "run_history.hpp"
 
 namespace cifar10 {
 
@@ -23,7 +23,7 @@ class Report final : public Listener {
   using Listener::on;
   /// Makes the folder. Throws ArgumentError if that fails or nothing can be written there. `history` must be told of
   /// events before this.
-  Report(const std::filesystem::path& folder, const History& history, const Listeners& listeners);
+  Report(const std::filesystem::path& folder, const RunHistory& history, const Listeners& listeners);
 
   /// A run that failed before its first page leaves no folder that it made.
   ~Report() override {
@@ -49,7 +49,7 @@ class Report final : public Listener {
   void write();
 
   std::filesystem::path page_;
-  const History* history_;
+  const RunHistory* history_;
   const Listeners* listeners_;
   Json pictures_ = Json::object();
   std::vector<std::filesystem::path> made_;  ///< folders that were not there, the innermost first

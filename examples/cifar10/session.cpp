@@ -38,7 +38,7 @@ ms::data::Loader<float> batches_of(ms::Context& ctx, const std::optional<ms::dat
 }  // namespace
 
 Session::Session(const Options& options, std::map<std::string, std::string> given, const Listeners& listeners,
-                 History& history, const Saved* saved)
+                 RunHistory& history, const Saved* saved)
     : o_(&options),
       given_(saved ? saved->options : std::move(given)),
       listeners_(&listeners),

@@ -15,11 +15,11 @@
 
 #include "data.hpp"
 #include "events.hpp"
-#include "history.hpp"
 #include "interrupt.hpp"
 #include "network.hpp"
 #include "options.hpp"
 #include "pictures.hpp"
+#include "run_history.hpp"
 #include "saved.hpp"
 
 namespace cifar10 {
@@ -35,7 +35,7 @@ class Session {
  public:
   /// `given` are the options as text, for checkpoints; `saved` is where to go on from, or null.
   Session(const Options& options, std::map<std::string, std::string> given, const Listeners& listeners,
-          History& history, const Saved* saved);
+          RunHistory& history, const Saved* saved);
 
   /// Returns the exit code: 1 if the last checkpoint could not be saved.
   [[nodiscard]] int run();
@@ -101,7 +101,7 @@ class Session {
   const Options* o_;
   std::map<std::string, std::string> given_;
   const Listeners* listeners_;
-  History* history_;
+  RunHistory* history_;
   const Saved* saved_;
   ms::Context ctx_;
   std::chrono::steady_clock::time_point start_;

@@ -3,9 +3,9 @@
 
 #include <meristem/core/blas.hpp>
 #include <meristem/core/context.hpp>
+#include <meristem/core/lapack.hpp>
 #include <meristem/core/launch.hpp>
 #include <meristem/core/philox.hpp>
-#include <meristem/core/solver.hpp>
 #include <meristem/core/tensor.hpp>
 #include <meristem/core/wrap.hpp>
 #include <meristem/data/cifar.hpp>

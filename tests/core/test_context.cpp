@@ -9,7 +9,7 @@
 #include <vector>
 
 #include <meristem/core/blas.hpp>
-#include <meristem/core/solver.hpp>
+#include <meristem/core/lapack.hpp>
 #include <meristem/kernels/elementwise.cuh>
 #include <meristem/nn/linear.hpp>
 

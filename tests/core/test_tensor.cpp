@@ -95,7 +95,7 @@ TEST_CASE("tensor: memory that ran out is told with shape and bytes, and the Con
 TEST_CASE("tensor: moves and leaves nothing behind, copies only by name") {
   CHECK_FALSE(std::is_copy_constructible_v<ms::Tensor<float>>);
   CHECK_FALSE(std::is_copy_assignable_v<ms::Tensor<float>>);
-  CHECK(std::is_nothrow_move_constructible_v<ms::Buffer>);
+  CHECK(std::is_nothrow_move_constructible_v<ms::Allocation>);
   ms::Context ctx;
   const std::vector<float> values{1, 2, 3};
   auto first = ms::from_host<float>(ctx, {3}, values);

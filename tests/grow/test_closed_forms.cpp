@@ -105,6 +105,7 @@ SiteMoments measured(ms::Context& ctx, Net& net, const ms::grow::Site<double>& s
   } while (statistics->wants_pass());
   SiteMoments result = statistics->moments(ctx);
   result.damping = 0.0;
+  result.significance = 0.0;
   result.max_units = ms::grow::unlimited;
   return result;
 }

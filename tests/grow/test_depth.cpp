@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include <meristem/grow/measure/measurer.hpp>
+#include <meristem/grow/measure/shared_passes.hpp>
 #include <meristem/grow/units/depth.hpp>
 #include <meristem/grow/units/find_sites.hpp>
 #include <meristem/grow/units/insertion.hpp>
@@ -357,8 +357,8 @@ TEST_CASE("blocks: singular values, slope and outputs of the first units are tho
   blocks.open();
   const auto& site = blocks.site(0);
   CHECK(site.name == "block1.linear1");
-  ms::grow::detail::Measurer<double> measurer(net, ms::nn::CrossEntropy{});
-  const auto proposals = measurer.measure(
+  ms::grow::detail::SharedPasses<double> passes(net, ms::nn::CrossEntropy{});
+  const auto proposals = passes.measure(
       ctx, {site}, {.method = ms::grow::tiny(), .damping = 0.0, .significance = 0.0},
       [&](const auto& use) { use(batch); }, [](const auto&, std::int64_t, const auto*) { return std::int64_t{2}; });
   REQUIRE(proposals.size() == 1);

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include <meristem/grow/measure/measurer.hpp>
+#include <meristem/grow/measure/shared_passes.hpp>
 #include <meristem/grow/units/make_edit.hpp>
 #include <support/method_problem.hpp>
 #include <support/units_on_host.hpp>
@@ -643,7 +643,7 @@ TEST_CASE("growth methods: statistics that are not finite are refused with the s
   }
 }
 
-TEST_CASE("measurer: batches change no result, and a method that reads nothing is shown one batch") {
+TEST_CASE("passes: batches change no result, and a method that reads nothing is shown one batch") {
   for (const auto& net : method_nets()) {
     for (const char* name : {"tiny-joint", "tiny-fisher", "gradmax", "senn", "firefly", "random"}) {
       INFO(net.name, ", ", name);
@@ -651,8 +651,8 @@ TEST_CASE("measurer: batches change no result, and a method that reads nothing i
       if (net.name == "resnet") continue;
       MethodProblem whole(net, Activation::tanh), parts(net, Activation::tanh);
       const auto expected = whole.propose(whole.site, 2, method_options(ms::grow::parse_method(name)));
-      ms::grow::detail::Measurer<double> measurer(parts.net, parts.criterion);
-      const auto proposals = measurer.measure(
+      ms::grow::detail::SharedPasses<double> shared(parts.net, parts.criterion);
+      const auto proposals = shared.measure(
           parts.ctx, {parts.site}, method_options(ms::grow::parse_method(name)),
           [&](const auto& use) {
             for (std::int64_t begin = 0; begin < parts.n; begin += 13) {
@@ -668,7 +668,7 @@ TEST_CASE("measurer: batches change no result, and a method that reads nothing i
       CHECK(found.report.slope == doctest::Approx(expected.report.slope).epsilon(1e-9));
       const double samples = std::string(name) == "random" ? 13.0 : 48.0;
       const double passes =
-          measurer.take_operations() / (4.0 * samples * static_cast<double>(parts.net.multiply_adds({1, 4, 3, 2})));
+          shared.take_operations() / (4.0 * samples * static_cast<double>(parts.net.multiply_adds({1, 4, 3, 2})));
       const bool vectors = net.name == "mlp";
       if (std::string(name) == "random" || name == std::string("gradmax")) CHECK(passes == doctest::Approx(1.0));
       if (std::string(name) == "firefly") CHECK(passes > 4.0);

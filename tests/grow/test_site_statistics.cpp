@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include <meristem/grow/measure/measurement.hpp>
+#include <meristem/grow/measure/site_measurement.hpp>
 #include <meristem/grow/measure/site_statistics.hpp>
 #include <meristem/grow/measure/visit_sites.hpp>
 #include <meristem/grow/methods/methods.hpp>
@@ -174,23 +174,23 @@ TEST_CASE("site statistics: out of turn is told") {
 TEST_CASE("measurement: a pass too many, none at all, and one without a batch are told") {
   MethodProblem problem(support::method_nets().front(), ms::nn::Activation::tanh);
   ms::Context& ctx = problem.ctx;
-  using Measurement = ms::grow::detail::Measurement<double>;
+  using SiteMeasurement = ms::grow::detail::SiteMeasurement<double>;
   const auto refused = [](auto&& call) { return message_of<ms::ArgumentError>(call); };
-  Measurement fresh(ctx, problem.site, {}, [](std::int64_t, const ms::grow::Choice*) { return std::int64_t{2}; });
-  CHECK(fresh.wants() == Measurement::Batches::all);
+  SiteMeasurement fresh(ctx, problem.site, {}, [](std::int64_t, const ms::grow::Choice*) { return std::int64_t{2}; });
+  CHECK(fresh.wants() == SiteMeasurement::Batches::all);
   CHECK(contains(refused([&] { fresh.finish_pass(ctx); }), "no batch was shown"));
   CHECK(contains(refused([&] { (void)fresh.propose(); }), "a proposal was asked for before the passes that it takes"));
-  CHECK(contains(refused([&] { Measurement(ctx, problem.site, {}, nullptr); }), "no function was given"));
-  Measurement reads_nothing(ctx, problem.site, {.method = ms::grow::random_units()},
-                            [](std::int64_t, const ms::grow::Choice*) { return std::int64_t{2}; });
-  CHECK(reads_nothing.wants() == Measurement::Batches::one);
-  const auto show = [&](Measurement& measurement) {
+  CHECK(contains(refused([&] { SiteMeasurement(ctx, problem.site, {}, nullptr); }), "no function was given"));
+  SiteMeasurement reads_nothing(ctx, problem.site, {.method = ms::grow::random_units()},
+                                [](std::int64_t, const ms::grow::Choice*) { return std::int64_t{2}; });
+  CHECK(reads_nothing.wants() == SiteMeasurement::Batches::one);
+  const auto show = [&](SiteMeasurement& measurement) {
     problem.visit({problem.site}, [&](ms::Context&, std::size_t, V unit, V consumer, V goal) {
       measurement.update(ctx, unit, consumer, goal);
     });
     measurement.finish_pass(ctx);
   };
-  while (reads_nothing.wants() != Measurement::Batches::none) show(reads_nothing);
+  while (reads_nothing.wants() != SiteMeasurement::Batches::none) show(reads_nothing);
   CHECK(contains(refused([&] { show(reads_nothing); }), "no further pass is wanted"));
   CHECK(reads_nothing.propose().insertion.units == 2);
 }

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include <meristem/grow/measure/measurer.hpp>
+#include <meristem/grow/measure/shared_passes.hpp>
 #include <meristem/grow/measure/visit_sites.hpp>
 #include <meristem/grow/methods/methods.hpp>
 #include <meristem/grow/policy/streams.hpp>
@@ -66,8 +66,8 @@ struct Problem {
   }
 
   std::vector<ms::grow::detail::Proposal> measure(const std::vector<Site>& sites, double damping, std::int64_t most) {
-    ms::grow::detail::Measurer<double> measurer(net, ms::nn::CrossEntropy{});
-    return measurer.measure(
+    ms::grow::detail::SharedPasses<double> passes(net, ms::nn::CrossEntropy{});
+    return passes.measure(
         ctx, sites, {.method = ms::grow::tiny(), .damping = damping, .significance = 0.0},
         [&](const auto& use) { use(batch()); },
         [&](const Site&, std::int64_t, const ms::grow::Choice*) { return most; });
@@ -415,8 +415,8 @@ TEST_CASE("streams of maps: methods that preserve the function do, in training a
         const Site site = ms::grow::find_site<double>(problem.net, name, Widths::all);
         const auto training = problem.outputs(ms::nn::Mode::training);
         const auto evaluation = problem.outputs(ms::nn::Mode::evaluation);
-        ms::grow::detail::Measurer<double> measurer(problem.net, ms::nn::CrossEntropy{});
-        auto proposals = measurer.measure(
+        ms::grow::detail::SharedPasses<double> passes(problem.net, ms::nn::CrossEntropy{});
+        auto proposals = passes.measure(
             problem.ctx, {site}, {.method = method, .damping = 0.1, .significance = 0.0},
             [&](const auto& use) { use(problem.batch()); },
             [](const Site&, std::int64_t, const ms::grow::Choice*) { return 2; });

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include <meristem/grow/measure/measurer.hpp>
+#include <meristem/grow/measure/shared_passes.hpp>
 #include <meristem/grow/methods/gradmax.hpp>
 #include <meristem/grow/methods/tiny.hpp>
 #include <meristem/grow/policy/streams.hpp>
@@ -262,9 +262,9 @@ struct Problem {
 
   ms::grow::detail::Proposal measure(const Site& site, const ms::grow::detail::MeasurementOptions& options,
                                      std::int64_t most) {
-    ms::grow::detail::Measurer<double> measurer(net, ms::nn::SquaredError{});
+    ms::grow::detail::SharedPasses<double> passes(net, ms::nn::SquaredError{});
     const ms::nn::BatchView<double> batch{.inputs = x_tensor, .targets = target_tensor};
-    auto proposals = measurer.measure(
+    auto proposals = passes.measure(
         ctx, {site}, options, [&](const auto& use) { use(batch); },
         [&](const Site&, std::int64_t, const ms::grow::Choice*) { return most; });
     return std::move(proposals.front());

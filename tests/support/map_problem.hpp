@@ -7,8 +7,8 @@
 #include <utility>
 #include <vector>
 
-#include <meristem/grow/measure/measurement.hpp>
 #include <meristem/grow/measure/row_statistics.hpp>
+#include <meristem/grow/measure/site_measurement.hpp>
 #include <meristem/grow/measure/visit_sites.hpp>
 #include <meristem/grow/units/edit.hpp>
 #include <meristem/grow/units/make_edit.hpp>
@@ -78,10 +78,10 @@ struct MapProblem {
   ms::grow::detail::Proposal propose(const ms::grow::Site<double>& site, std::int64_t units,
                                      ms::grow::detail::MeasurementOptions options = {.damping = 0.0,
                                                                                      .significance = 0.0}) {
-    using Measurement = ms::grow::detail::Measurement<double>;
-    Measurement measurement(ctx, site, options, [units](std::int64_t, const ms::grow::Choice*) { return units; });
+    using SiteMeasurement = ms::grow::detail::SiteMeasurement<double>;
+    SiteMeasurement measurement(ctx, site, options, [units](std::int64_t, const ms::grow::Choice*) { return units; });
     using Maps = ms::View<const double>;
-    while (measurement.wants() != Measurement::Batches::none) {
+    while (measurement.wants() != SiteMeasurement::Batches::none) {
       visit({site}, [&](ms::Context&, std::size_t, Maps unit, Maps consumer, Maps goal) {
         measurement.update(ctx, unit, consumer, goal);
       });

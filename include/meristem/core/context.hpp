@@ -190,7 +190,7 @@ class Context {
     if (arrivals_.empty() || bytes > arrivals_.back().bytes()) {
       // The smaller ones stay: recorded work counts there.
       arrivals_.emplace_back(memory_, arrivals_.empty() ? bytes : std::max(bytes, 2 * arrivals_.back().bytes()));
-      const Buffer& fresh = arrivals_.back();
+      const Allocation& fresh = arrivals_.back();
 #if MERISTEM_GPU
       check_cuda(cudaMemsetAsync(fresh.data(), 0, fresh.bytes(), stream()), "cudaMemsetAsync");
 #else
@@ -227,7 +227,7 @@ class Context {
   Owned<cusolverDnHandle_t> solver_;
 #endif
   std::shared_ptr<Memory> memory_;
-  std::vector<Buffer> arrivals_;
+  std::vector<Allocation> arrivals_;
   bool recording_ = false;
   const std::uint64_t* random_shift_ = nullptr;
   std::uint64_t random_streams_ = 0;

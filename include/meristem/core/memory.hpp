@@ -351,21 +351,21 @@ class Memory::Arena {
 
 /// Owner of one block of a Memory, or of a share in memory from elsewhere. Keeps the Memory alive. Moves, does not
 /// copy.
-class Buffer {
+class Allocation {
  public:
-  Buffer() = default;
-  Buffer(std::shared_ptr<Memory> memory, std::size_t bytes)
+  Allocation() = default;
+  Allocation(std::shared_ptr<Memory> memory, std::size_t bytes)
       : memory_(std::move(memory)), data_(memory_->allocate(bytes)), bytes_(bytes) {}
-  /// `bytes` bytes at `data` that belong to `owner`, which is let go when this buffer goes and the work started in the
+  /// `bytes` bytes at `data` that belong to `owner`, which is let go when this goes and the work started in the
   /// order of `memory` is done.
-  Buffer(std::shared_ptr<Memory> memory, std::shared_ptr<void> owner, void* data, std::size_t bytes) noexcept
+  Allocation(std::shared_ptr<Memory> memory, std::shared_ptr<void> owner, void* data, std::size_t bytes) noexcept
       : memory_(std::move(memory)), owner_(std::move(owner)), data_(data), bytes_(bytes) {}
-  Buffer(Buffer&& other) noexcept
+  Allocation(Allocation&& other) noexcept
       : memory_(std::move(other.memory_)),
         owner_(std::move(other.owner_)),
         data_(std::exchange(other.data_, nullptr)),
         bytes_(std::exchange(other.bytes_, 0)) {}
-  Buffer& operator=(Buffer&& other) noexcept {
+  Allocation& operator=(Allocation&& other) noexcept {
     if (this != &other) {
       reset();
       memory_ = std::move(other.memory_);
@@ -375,7 +375,7 @@ class Buffer {
     }
     return *this;
   }
-  ~Buffer() { reset(); }
+  ~Allocation() { reset(); }
 
   [[nodiscard]] void* data() const noexcept { return data_; }
   [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }

@@ -31,18 +31,18 @@ class Tensor {
   Tensor() = default;
 
   /// Uninitialised elements. Throws MemoryError if there is no memory for them, ShapeError if nothing could hold them.
-  Tensor(Context& ctx, const Shape& shape) : buffer_(allocated(ctx, shape)), shape_(shape) {}
+  Tensor(Context& ctx, const Shape& shape) : allocation_(allocated(ctx, shape)), shape_(shape) {}
 
   /// Elements in memory from elsewhere; `adopt` (core/wrap.hpp) checks the pointer first.
-  Tensor(Buffer buffer, const Shape& shape) : buffer_(std::move(buffer)), shape_(shape) {}
+  Tensor(Allocation allocation, const Shape& shape) : allocation_(std::move(allocation)), shape_(shape) {}
 
   [[nodiscard]] const Shape& shape() const noexcept { return shape_; }
   [[nodiscard]] int rank() const noexcept { return shape_.rank(); }
   [[nodiscard]] std::int64_t extent(int axis) const { return shape_[axis]; }
   [[nodiscard]] std::int64_t size() const { return shape_.size(); }
   [[nodiscard]] bool empty() const { return size() == 0; }
-  [[nodiscard]] T* data() noexcept { return static_cast<T*>(buffer_.data()); }
-  [[nodiscard]] const T* data() const noexcept { return static_cast<const T*>(buffer_.data()); }
+  [[nodiscard]] T* data() noexcept { return static_cast<T*>(allocation_.data()); }
+  [[nodiscard]] const T* data() const noexcept { return static_cast<const T*>(allocation_.data()); }
 
   /// Whether both are of one Context; an empty tensor without one is of every Context.
   template <class U>
@@ -50,7 +50,7 @@ class Tensor {
     return memory() == nullptr || other.memory() == nullptr || memory() == other.memory();
   }
   /// The memory of its Context; null for a tensor that was made without one.
-  [[nodiscard]] const Memory* memory() const noexcept { return buffer_.memory(); }
+  [[nodiscard]] const Memory* memory() const noexcept { return allocation_.memory(); }
 
   /// The same elements under another shape; this tensor is left empty. Throws ShapeError if the sizes differ.
   [[nodiscard]] Tensor reshape(const Shape& to) && {
@@ -69,16 +69,16 @@ class Tensor {
   operator View<const T>() const { return view(); }
 
  private:
-  static Buffer allocated(Context& ctx, const Shape& shape) {
+  static Allocation allocated(Context& ctx, const Shape& shape) {
     const auto bytes = static_cast<std::size_t>(shape.bytes(sizeof(T)));
     try {
-      return Buffer(ctx.memory(), bytes);
+      return Allocation(ctx.memory(), bytes);
     } catch (const MemoryError& error) {
       throw MemoryError(concat("a tensor of shape ", shape, ": ", error.message()));
     }
   }
 
-  Buffer buffer_;
+  Allocation allocation_;
   Shape shape_{0};
 };
 

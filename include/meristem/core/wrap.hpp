@@ -78,7 +78,7 @@ template <class T>
                                " cannot share memory that has no owner; use wrap for a "
                                "view of memory that you keep alive yourself"));
   }
-  return Tensor<T>(Buffer(ctx.memory(), std::move(owner), data, static_cast<std::size_t>(shape.size()) * sizeof(T)),
+  return Tensor<T>(Allocation(ctx.memory(), std::move(owner), data, static_cast<std::size_t>(shape.size()) * sizeof(T)),
                    shape);
 }
 

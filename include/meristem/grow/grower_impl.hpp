@@ -15,7 +15,7 @@ Grower<T>::Grower(nn::Layer<T>& network, optim::Optimizer<T>& optimizer, const G
     : growing_{.network = nn::LayerHandle<T>(network),
                .optimizer = &optimizer,
                .options = options,
-               .measurer = detail::Measurer<T>(network, options.loss)} {
+               .passes = detail::SharedPasses<T>(network, options.loss)} {
   if (&optimizer.network() != &network) {
     throw ArgumentError("Grower: the optimiser is of another network; give the one that was made for this network");
   }

@@ -10,8 +10,8 @@
 #include <utility>
 #include <vector>
 
-#include <meristem/grow/measure/measurement.hpp>
-#include <meristem/grow/measure/measurer.hpp>
+#include <meristem/grow/measure/shared_passes.hpp>
+#include <meristem/grow/measure/site_measurement.hpp>
 #include <meristem/grow/options.hpp>
 #include <meristem/grow/policy/budget.hpp>
 #include <meristem/grow/policy/carry_out.hpp>
@@ -34,7 +34,7 @@ struct Growing {
   nn::LayerHandle<T> network;
   optim::Optimizer<T>* optimizer;
   GrowerOptions options;
-  Measurer<T> measurer;
+  SharedPasses<T> passes;
   std::vector<Site<T>> sites = {};
   std::size_t steps = 0;  // growth steps taken
   /// Of Where::round_robin: by the names of turns, how many growth steps were taken when they came last.
@@ -140,7 +140,7 @@ class GrowthStep {
   void measure_on(std::int64_t count, const std::vector<std::size_t>& now, const std::vector<Site<T>>& sites,
                   std::vector<Candidate>& candidates, std::vector<Proposal>& proposals);
   std::vector<Proposal> run(const std::vector<Site<T>>& sites, const MeasurementOptions& options, std::int64_t count,
-                            const typename Measurer<T>::Limit& limit);
+                            const typename SharedPasses<T>::Limit& limit);
 
   [[nodiscard]] MeasurementOptions measurement_options() const;
   /// Lets the method choose again for a proposal of units that belong together, at most so many this time.

@@ -317,25 +317,25 @@ MeasurementOptions GrowthStep<T>::measurement_options() const {
 
 template <Real T>
 std::vector<Proposal> GrowthStep<T>::run(const std::vector<Site<T>>& sites, const MeasurementOptions& options,
-                                         std::int64_t count, const typename Measurer<T>::Limit& limit) {
-  // What the measurer remembers holds for one number of samples.
-  if (count != grower_.samples_in_use) grower_.measurer.forget_samples();
+                                         std::int64_t count, const typename SharedPasses<T>::Limit& limit) {
+  // What the passes remember holds for one number of samples.
+  if (count != grower_.samples_in_use) grower_.passes.forget_samples();
   grower_.samples_in_use = count;
   const auto indices = std::span<const std::int64_t>(grower_.samples.statistics).first(static_cast<std::size_t>(count));
   const auto measured = [&](const std::vector<Site<T>>& some) {
-    return grower_.measurer.measure(
+    return grower_.passes.measure(
         ctx_, some, options, [&](const auto& use) { set_.for_each_batch(ctx_, indices, options_.batch_size, use); },
         limit);
   };
   try {
     std::vector<Proposal> proposals = measured(sites);
-    operations_ += grower_.measurer.take_operations();
+    operations_ += grower_.passes.take_operations();
     return proposals;
   } catch (const NumericError&) {
     // Which of the sites it is takes a pass for each.
     for (const Site<T>& site : sites) {
       try {
-        grower_.measurer.forget_samples();
+        grower_.passes.forget_samples();
         (void)measured({site});
       } catch (const NumericError& error) {
         throw NumericError(concat("growth: the statistics of ", site.name, " are of no use: ", error.message(),

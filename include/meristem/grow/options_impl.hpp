@@ -5,7 +5,7 @@
 #include <cmath>
 
 #include <meristem/core/text.hpp>
-#include <meristem/grow/measure/measurement.hpp>
+#include <meristem/grow/measure/site_measurement.hpp>
 #include <meristem/grow/options.hpp>
 #include <meristem/grow/units/depth.hpp>
 #include <meristem/grow/units/find_sites.hpp>

@@ -46,12 +46,8 @@ class RowStatistics {
 
   [[nodiscard]] std::int64_t samples() const noexcept { return samples_; }
 
-  /// The finished moments. `known_covariance` stands in for S where that was not gathered. Throws ArgumentError before
-  /// the first sample, or where S is neither gathered nor given.
-  [[nodiscard]] Moments<double> moments(Context& ctx, const Tensor<double>* known_covariance = nullptr);
-
   /// The finished moments as far as they were gathered; others are empty. Throws ArgumentError before the first sample.
-  [[nodiscard]] Moments<double> gathered(Context& ctx);
+  [[nodiscard]] Moments<double> moments(Context& ctx);
 
   /// M1, M and P with a random sign for each sample, if they were asked for; all else is empty. Merged statistics of
   /// different samples have to be gathered with different seeds. Throws ArgumentError before the first sample.

@@ -105,18 +105,7 @@ void RowStatistics<T>::merge(Context& ctx, const RowStatistics& other) {
 }
 
 template <Real T>
-Moments<double> RowStatistics<T>::moments(Context& ctx, const Tensor<double>* known_covariance) {
-  if (samples_ == 0) throw ArgumentError("RowStatistics: moments of no samples were asked for; call update first");
-  if (!s_ && known_covariance == nullptr) {
-    throw ArgumentError("RowStatistics: S was not gathered; pass the known covariance of the unit's inputs");
-  }
-  Moments<double> result = gathered(ctx);
-  if (!s_) result.s = clone(ctx, *known_covariance);
-  return result;
-}
-
-template <Real T>
-Moments<double> RowStatistics<T>::gathered(Context& ctx) {
+Moments<double> RowStatistics<T>::moments(Context& ctx) {
   if (samples_ == 0) throw ArgumentError("RowStatistics: moments of no samples were asked for; call update first");
   Moments<double> result;
   if (s_) result.s = s_->mean(ctx);

@@ -104,7 +104,7 @@ SiteMoments SiteStatistics<T>::moments(Context& ctx) {
 
 template <Real T>
 void SiteStatistics<T>::finish_rows(Context& ctx, SiteMoments& result) {
-  Moments<double>& moments = result.moments = rows_->gathered(ctx);
+  Moments<double>& moments = result.moments = rows_->moments(ctx);
   moments.layer = shape_.name;
   if (needs_.inputs && options_.known_covariance) moments.s = clone(ctx, *options_.known_covariance);
   if (!needs_.consumer) return;

@@ -7,7 +7,7 @@
 #include <utility>
 
 #include <meristem/core/blas.hpp>
-#include <meristem/core/solver.hpp>
+#include <meristem/core/lapack.hpp>
 #include <meristem/grow/methods/features.hpp>
 #include <meristem/kernels/elementwise.cuh>
 

@@ -17,7 +17,7 @@
 
 namespace meristem::grow {
 
-/// Statistics that a method reads; nothing else is gathered. Symbols as in grow/moments.hpp.
+/// Statistics that a method reads; nothing else is gathered. Symbols as in grow/solve/moments.hpp.
 struct Needs {
   bool inputs = false;    ///< S
   bool consumer = false;  ///< S1 and M1, and the best move δW* that follows from them
@@ -72,9 +72,9 @@ struct SiteMoments {
 
   std::optional<double> damping;  ///< of S; none: to be chosen from N and its noise
   double consumer_damping = 0.0;  ///< of S1, by which δW* was found, and of E
-  double significance = 0.0;      ///< c of the threshold on λ; 0 keeps every unit
+  double significance = 1.0;      ///< c of the threshold on λ; 0 keeps every unit
   bool move_weights = true;       ///< whether the move of today's weights is wanted
-  std::int64_t max_units = 0;
+  std::int64_t max_units = 8;     ///< as GrowerOptions::how_many
 };
 
 /// Units a method has found for a site, before their amplitude is chosen.

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include <meristem/core/blas.hpp>
-#include <meristem/core/solver.hpp>
+#include <meristem/core/lapack.hpp>
 #include <meristem/grow/methods/north.hpp>
 #include <meristem/grow/solve/triplets.hpp>
 #include <meristem/kernels/elementwise.cuh>

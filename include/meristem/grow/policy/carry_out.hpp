@@ -5,7 +5,7 @@
 #include <optional>
 #include <utility>
 
-#include <meristem/grow/measure/measurement.hpp>
+#include <meristem/grow/measure/site_measurement.hpp>
 #include <meristem/grow/options.hpp>
 #include <meristem/grow/policy/amplitude.hpp>
 #include <meristem/grow/policy/normalize.hpp>

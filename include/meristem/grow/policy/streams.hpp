@@ -6,7 +6,7 @@
 #include <vector>
 
 #include <meristem/core/context.hpp>
-#include <meristem/grow/measure/measurement.hpp>
+#include <meristem/grow/measure/site_measurement.hpp>
 #include <meristem/grow/units/site.hpp>
 
 namespace meristem::grow {

@@ -1,8 +1,8 @@
 // A growth step from its moments: the best move of today's weights, the bottleneck Ψ it leaves, and the units that
 // express most of that, alone or jointly with the weights.
 //
-// The method is TINY's (grow/units.hpp); the joint solution, the significance threshold and the slope ⟨A, M⟩ go beyond
-// it. Matrices are named as in grow/moments.hpp.
+// The method is TINY's (grow/solve/units.hpp); the joint solution, the significance threshold and the slope ⟨A, M⟩ go
+// beyond it. Matrices are named as in grow/solve/moments.hpp.
 #pragma once
 
 #include <cstdint>

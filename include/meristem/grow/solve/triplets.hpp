@@ -12,7 +12,7 @@
 #include <meristem/core/config.hpp>
 #include <meristem/core/context.hpp>
 #include <meristem/core/dtype.hpp>
-#include <meristem/core/solver.hpp>
+#include <meristem/core/lapack.hpp>
 #include <meristem/core/tensor.hpp>
 #include <meristem/core/view.hpp>
 #include <meristem/grow/solve/matrix_ops.hpp>

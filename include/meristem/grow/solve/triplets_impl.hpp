@@ -15,8 +15,8 @@
 #include <meristem/core/context.hpp>
 #include <meristem/core/dtype.hpp>
 #include <meristem/core/for_each.hpp>
+#include <meristem/core/lapack.hpp>
 #include <meristem/core/philox.hpp>
-#include <meristem/core/solver.hpp>
 #include <meristem/core/tensor.hpp>
 #include <meristem/core/view.hpp>
 #include <meristem/grow/solve/matrix_ops.hpp>

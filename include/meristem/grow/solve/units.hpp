@@ -1,8 +1,8 @@
 // The pieces of a growth step, each usable with statistics of one's own: the best move of today's weights, what it
-// leaves, and the units that express most of that. grow/solver.hpp puts them together.
+// leaves, and the units that express most of that. grow/solve/solve.hpp puts them together.
 //
 // Method: TINY, "Growing Tiny Networks: Spotting Expressivity Bottlenecks and Fixing Them Optimally", Verbockhaven,
-// Rudkiewicz, Charpiat, Chevallier, TMLR 2024. Matrices are named as in grow/moments.hpp.
+// Rudkiewicz, Charpiat, Chevallier, TMLR 2024. Matrices are named as in grow/solve/moments.hpp.
 #pragma once
 
 #include <algorithm>
@@ -21,7 +21,7 @@
 #include <meristem/core/context.hpp>
 #include <meristem/core/dtype.hpp>
 #include <meristem/core/error.hpp>
-#include <meristem/core/solver.hpp>
+#include <meristem/core/lapack.hpp>
 #include <meristem/core/tensor.hpp>
 #include <meristem/core/view.hpp>
 #include <meristem/grow/solve/matrix_ops.hpp>

@@ -37,8 +37,6 @@ class Affine {
   [[nodiscard]] std::int64_t out_features() const { return weight_->value.extent(0); }
   /// Numbers that one output reads: a whole patch, and the bias.
   [[nodiscard]] std::int64_t inputs() const { return window_.kernel.size() * in_features() + (has_bias() ? 1 : 0); }
-  /// Learned scalars of one output, with those of its channel in the norm behind it.
-  [[nodiscard]] std::int64_t parameters_per_output() const { return inputs() + (norm_ ? 2 : 0); }
 
   /// The BatchNorm directly behind it, or null.
   [[nodiscard]] nn::BatchNorm<T>* norm() const noexcept { return norm_; }

@@ -1,4 +1,4 @@
-#include <meristem/core/solver.hpp>
+#include <meristem/core/lapack.hpp>
 
 #include <doctest/doctest.h>
 
@@ -15,7 +15,7 @@
 #include <support/check.hpp>
 #include <support/strided.hpp>
 
-namespace core_solver_test {
+namespace core_lapack_test {
 
 namespace {
 
@@ -514,4 +514,4 @@ TEST_CASE_TEMPLATE("solver: eigenvalues and eigenvectors of a stack are those of
 
 TEST_SUITE_END();
 
-}  // namespace core_solver_test
+}  // namespace core_lapack_test

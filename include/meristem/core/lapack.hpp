@@ -116,7 +116,7 @@ class SolverCall {
   [[nodiscard]] cusolverDnParams_t params() const { return params_.get(); }
   [[nodiscard]] int* info() { return info_.data(); }
   [[nodiscard]] void* device(std::size_t bytes) {
-    device_ = Buffer(ctx_.memory(), bytes);
+    device_ = Allocation(ctx_.memory(), bytes);
     return device_.data();
   }
 
@@ -128,7 +128,7 @@ class SolverCall {
   const int exceptions_ = std::uncaught_exceptions();
   Tensor<int> info_;
   std::unique_ptr<std::remove_pointer_t<cusolverDnParams_t>, Destroy> params_;
-  Buffer device_;
+  Allocation device_;
 };
 
 /// Of each of several matrices k: out[k][0] = info[k], or NaN where one of its `rows` was not finite, and

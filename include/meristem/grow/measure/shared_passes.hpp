@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include <meristem/grow/measure/measurement.hpp>
+#include <meristem/grow/measure/site_measurement.hpp>
 #include <meristem/grow/measure/visit_sites.hpp>
 #include <meristem/grow/methods/methods.hpp>
 #include <meristem/grow/units/site.hpp>
@@ -17,17 +17,17 @@
 
 namespace meristem::grow::detail {
 
-/// Measures sites of one network, which may be moved meanwhile, and remembers the covariance of the network's own
-/// inputs, where they make a hidden layer, for as long as the samples are the same.
+/// Measures sites of one network, which may be moved meanwhile, in passes that they share, and remembers the covariance
+/// of the network's own inputs, where they make a hidden layer, for as long as the samples are the same.
 template <Real T>
-class Measurer {
+class SharedPasses {
  public:
   /// Calls the argument with every batch of the samples.
   using ForEachBatch = std::function<void(const std::function<void(const nn::BatchView<T>&)>&)>;
-  /// Most units a site may get, see Measurement.
+  /// Most units a site may get, see SiteMeasurement.
   using Limit = std::function<std::int64_t(const Site<T>&, std::int64_t taps, const Choice* found)>;
 
-  Measurer(nn::Layer<T>& network, nn::Objective loss) : network_(network), loss_(std::move(loss)) {}
+  SharedPasses(nn::Layer<T>& network, nn::Objective loss) : network_(network), loss_(std::move(loss)) {}
 
   /// Proposals for some sites, all from the same passes over the samples, in the order of `sites`. Their reports lack
   /// the number of parameters.
@@ -54,5 +54,5 @@ class Measurer {
 }  // namespace meristem::grow::detail
 
 #if !defined(MERISTEM_COMPILED)
-#include <meristem/grow/measure/measurer_impl.hpp>
+#include <meristem/grow/measure/shared_passes_impl.hpp>
 #endif

@@ -13,7 +13,7 @@
 
 namespace cifar10 {
 
-class History final : public Listener {
+class RunHistory final : public Listener {
  public:
   using Listener::on;
   void on(const DeviceChosen& event) override { keep("device", to_json(event)); }

@@ -1,4 +1,4 @@
-// Definitions of measurement.hpp.
+// Definitions of site_measurement.hpp.
 #pragma once
 
 #include <algorithm>
@@ -6,14 +6,14 @@
 #include <numeric>
 #include <utility>
 
-#include <meristem/grow/measure/measurement.hpp>
+#include <meristem/grow/measure/site_measurement.hpp>
 #include <meristem/kernels/elementwise.cuh>
 
 namespace meristem::grow::detail {
 
 template <Real T>
-Measurement<T>::Measurement(Context& ctx, const Site<T>& site, const MeasurementOptions& options, Limit limit,
-                            const Tensor<double>* known_covariance)
+SiteMeasurement<T>::SiteMeasurement(Context& ctx, const Site<T>& site, const MeasurementOptions& options, Limit limit,
+                                    const Tensor<double>* known_covariance)
     : ctx_(&ctx),
       site_(site),
       options_(options),
@@ -29,7 +29,7 @@ Measurement<T>::Measurement(Context& ctx, const Site<T>& site, const Measurement
 }
 
 template <Real T>
-auto Measurement<T>::wants() const noexcept -> Batches {
+auto SiteMeasurement<T>::wants() const noexcept -> Batches {
   if (feature_path_ || !candidates_.empty() || !effects_.empty()) return Batches::all;
   if (solved_) return Batches::none;
   const bool reads = needs_.inputs || needs_.consumer || needs_.goal || needs_.fisher;
@@ -37,8 +37,8 @@ auto Measurement<T>::wants() const noexcept -> Batches {
 }
 
 template <Real T>
-void Measurement<T>::update(Context& ctx, View<const T> unit_input, View<const T> consumer_input, View<const T> goal,
-                            std::size_t reader) {
+void SiteMeasurement<T>::update(Context& ctx, View<const T> unit_input, View<const T> consumer_input,
+                                View<const T> goal, std::size_t reader) {
   if (wants() == Batches::none) {
     throw ArgumentError(concat("site ", site_.name, ": the measurement is complete; no further pass is wanted"));
   }
@@ -55,7 +55,7 @@ void Measurement<T>::update(Context& ctx, View<const T> unit_input, View<const T
 }
 
 template <Real T>
-void Measurement<T>::begin_statistics(Context& ctx, std::size_t reader, const Shape& unit_input) {
+void SiteMeasurement<T>::begin_statistics(Context& ctx, std::size_t reader, const Shape& unit_input) {
   Needs needs = needs_;
   const SiteShape shape = site_.read_by(reader).shape(unit_input);
   // S depends on the reader by the positions of the unit that it reads.
@@ -78,15 +78,15 @@ void Measurement<T>::begin_statistics(Context& ctx, std::size_t reader, const Sh
 }
 
 template <Real T>
-bool Measurement<T>::wants_statistics() const {
+bool SiteMeasurement<T>::wants_statistics() const {
   return std::any_of(statistics_.begin(), statistics_.end(), [](const auto& one) { return one && one->wants_pass(); });
 }
 
 template <Real T>
-void Measurement<T>::finish_pass(Context& ctx, Tensor<double>* covariance) {
+void SiteMeasurement<T>::finish_pass(Context& ctx, Tensor<double>* covariance) {
   const auto start = std::chrono::steady_clock::now();
   if (feature_path_) {
-    options_.method->add_features(ctx, moments_, features_.fan_in, feature_moments_->gathered(ctx), choice_);
+    options_.method->add_features(ctx, moments_, features_.fan_in, feature_moments_->moments(ctx), choice_);
     feature_path_.reset();
     feature_moments_.reset();
     complete(choice_.insertion);
@@ -111,7 +111,7 @@ void Measurement<T>::finish_pass(Context& ctx, Tensor<double>* covariance) {
 }
 
 template <Real T>
-Proposal Measurement<T>::propose() {
+Proposal SiteMeasurement<T>::propose() {
   if (wants() != Batches::none) {
     throw ArgumentError(concat("site ", site_.name,
                                ": a proposal was asked for before the passes that it takes; show "
@@ -185,7 +185,7 @@ Proposal Measurement<T>::propose() {
 }
 
 template <Real T>
-void Measurement<T>::complete(Insertion& insertion) const {
+void SiteMeasurement<T>::complete(Insertion& insertion) const {
   insertion.inputs = moments_.inputs;
   insertion.outputs = moments_.outputs;
   insertion.consumer_inputs = moments_.consumer_inputs;
@@ -193,19 +193,19 @@ void Measurement<T>::complete(Insertion& insertion) const {
 }
 
 template <Real T>
-bool Measurement<T>::wants_slope() const {
+bool SiteMeasurement<T>::wants_slope() const {
   return !choice_.preserves_function && choice_.choose_signs &&
          (site_.tied() || site_.spatial() || site_.producer.norm() || !choice_.first_order_gain ||
           site_.activation == nn::Activation::relu);
 }
 
 template <Real T>
-bool Measurement<T>::wants_means() const {
+bool SiteMeasurement<T>::wants_means() const {
   return site_.normed() && choice_.insertion.mean.empty() && choice_.insertion.copies.empty();
 }
 
 template <Real T>
-void Measurement<T>::prepare_pass(Context& ctx) {
+void SiteMeasurement<T>::prepare_pass(Context& ctx) {
   candidates_.clear();
   if (choice_.insertion.units == 0 || feature_path_) return;
   if (pass_ < passes_) {
@@ -224,7 +224,7 @@ void Measurement<T>::prepare_pass(Context& ctx) {
 }
 
 template <Real T>
-GrowthMethod::Gradients Measurement<T>::gradients() const {
+GrowthMethod::Gradients SiteMeasurement<T>::gradients() const {
   std::vector<GrowthMethod::Gradients> all;
   for (const CandidatePass<T>& one : candidates_) all.push_back(one.gradients(*ctx_));
   GrowthMethod::Gradients result = std::move(all.front());
@@ -237,7 +237,7 @@ GrowthMethod::Gradients Measurement<T>::gradients() const {
 }
 
 template <Real T>
-SiteMoments Measurement<T>::gathered(Context& ctx) {
+SiteMoments SiteMeasurement<T>::gathered(Context& ctx) {
   std::vector<SiteMoments> all;
   for (std::optional<SiteStatistics<T>>& one : statistics_) {
     all.push_back(one->moments(ctx));
@@ -248,7 +248,7 @@ SiteMoments Measurement<T>::gathered(Context& ctx) {
 }
 
 template <Real T>
-void Measurement<T>::solve(Context& ctx, Tensor<double>* covariance) {
+void SiteMeasurement<T>::solve(Context& ctx, Tensor<double>* covariance) {
   moments_ = gathered(ctx);
   solved_ = true;
   moments_.slope_at_zero = site_.slope_at_zero();
@@ -284,7 +284,7 @@ void Measurement<T>::solve(Context& ctx, Tensor<double>* covariance) {
 }
 
 template <Real T>
-void Measurement<T>::prepare_features(Context& ctx) {
+void SiteMeasurement<T>::prepare_features(Context& ctx) {
   if (site_.tied() || moments_.spatial || !moments_.relu || site_.producer.norm() || !needs_.residual) return;
   features_ = {.inputs = moments_.inputs, .outputs = moments_.outputs};
   features_.fan_in = options_.method->features(ctx, moments_, choice_);
@@ -297,14 +297,14 @@ void Measurement<T>::prepare_features(Context& ctx) {
 }
 
 template <Real T>
-Tensor<double> Measurement<T>::damped(Context& ctx, const Tensor<double>& a) const {
+Tensor<double> SiteMeasurement<T>::damped(Context& ctx, const Tensor<double>& a) const {
   Tensor<double> result = clone(ctx, a);
   damp(ctx, moments_.consumer_damping, result);
   return result;
 }
 
 template <Real T>
-Tensor<double> Measurement<T>::solve_consumer(const Tensor<double>& cross) const {
+Tensor<double> SiteMeasurement<T>::solve_consumer(const Tensor<double>& cross) const {
   const Tensor<double> s1 = damped(*ctx_, moments_.moments.s1);
   const Tensor<double> transposed = converted_transposed<double, double>(*ctx_, cross.view());
   BestMove<double> found = best_move<double>(*ctx_, s1.view(), transposed.view(), SolveOptions{.route = needs_.route},
@@ -313,7 +313,7 @@ Tensor<double> Measurement<T>::solve_consumer(const Tensor<double>& cross) const
 }
 
 template <Real T>
-Tensor<double> Measurement<T>::in_metric(const Tensor<double>& a) const {
+Tensor<double> SiteMeasurement<T>::in_metric(const Tensor<double>& a) const {
   if (choice_.output_metric.empty()) return clone(*ctx_, a);
   Tensor<double> result(*ctx_, a.shape());
   gemm(*ctx_, Transpose::no, Transpose::no, 1, choice_.output_metric.view(), a.view(), 0, result.view());
@@ -321,7 +321,7 @@ Tensor<double> Measurement<T>::in_metric(const Tensor<double>& a) const {
 }
 
 template <Real T>
-void Measurement<T>::subtract_from_move(const Tensor<double>& explained, double factor) {
+void SiteMeasurement<T>::subtract_from_move(const Tensor<double>& explained, double factor) {
   Tensor<double>& move = choice_.insertion.move;
   if (move.empty()) return;
   kernels::axpy<double>(*ctx_, -factor, explained, move.view());
@@ -330,7 +330,7 @@ void Measurement<T>::subtract_from_move(const Tensor<double>& explained, double 
 }
 
 template <Real T>
-double Measurement<T>::rescale(Insertion& insertion, double factor) const {
+double SiteMeasurement<T>::rescale(Insertion& insertion, double factor) const {
   if (!(factor > 0.0) || !std::isfinite(factor)) return 1.0;
   const double root = std::sqrt(factor);
   for (Tensor<double>* const numbers : {&insertion.fan_in, &insertion.fan_out, &insertion.mean}) {

@@ -58,7 +58,7 @@ struct Proposal : Choice {
 /// Gathers the statistics of one site in passes over the same samples, lets the method choose units, and proposes:
 /// while `wants()` a pass, show its batches to `update` and end it with `finish_pass`; then `propose`.
 template <Real T>
-class Measurement {
+class SiteMeasurement {
  public:
   /// What the next pass has to show.
   enum class Batches { none, one, all };
@@ -68,9 +68,9 @@ class Measurement {
   using Limit = std::function<std::int64_t(std::int64_t taps, const Choice* found)>;
 
   /// `known_covariance`, if not null, is S from an earlier measurement on the same samples. The context has to outlive
-  /// the Measurement. Throws ArgumentError for a method that a stream does not have the statistics for.
-  Measurement(Context& ctx, const Site<T>& site, const MeasurementOptions& options, Limit limit,
-              const Tensor<double>* known_covariance = nullptr);
+  /// the SiteMeasurement. Throws ArgumentError for a method that a stream does not have the statistics for.
+  SiteMeasurement(Context& ctx, const Site<T>& site, const MeasurementOptions& options, Limit limit,
+                  const Tensor<double>* known_covariance = nullptr);
 
   [[nodiscard]] const Site<T>& site() const noexcept { return site_; }
 
@@ -168,5 +168,5 @@ class Measurement {
 }  // namespace meristem::grow::detail
 
 #if !defined(MERISTEM_COMPILED)
-#include <meristem/grow/measure/measurement_impl.hpp>
+#include <meristem/grow/measure/site_measurement_impl.hpp>
 #endif

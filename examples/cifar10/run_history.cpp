@@ -1,4 +1,4 @@
-#include "history.hpp"
+#include "run_history.hpp"
 
 #include <cstdint>
 #include <limits>
@@ -6,7 +6,7 @@
 
 namespace cifar10 {
 
-void History::restore(const std::string& text, const std::string& name) {
+void RunHistory::restore(const std::string& text, const std::string& name) {
   Json read = Json::parse(text, nullptr, false);
   const auto is_list = [&](const char* key) { return read.contains(key) && read[key].is_array(); };
   if (read.is_discarded() || !read.is_object() || !is_list("epochs") || !is_list("growths")) {
@@ -16,7 +16,7 @@ void History::restore(const std::string& text, const std::string& name) {
   all_ = std::move(read);
 }
 
-std::string History::growth(const std::string& name) const {
+std::string RunHistory::growth(const std::string& name) const {
   constexpr std::int64_t most = 1'000'000'000;
   meristem::grow::History history;
   try {
@@ -45,7 +45,7 @@ std::string History::growth(const std::string& name) const {
   return lines.str();
 }
 
-std::vector<Bought> History::bought() const {
+std::vector<Bought> RunHistory::bought() const {
   std::vector<Bought> kinds{{.kind = "hidden widths"}, {.kind = "tied widths"}, {.kind = "blocks"}};
   for (const Json& step : all_.at("growths")) {
     for (const Json& json : step.at("sites")) {
@@ -63,7 +63,7 @@ std::vector<Bought> History::bought() const {
   return kinds;
 }
 
-std::vector<std::string> History::width_names() const {
+std::vector<std::string> RunHistory::width_names() const {
   const Json& growths = all_.at("growths");
   for (const Json* told :
        {growths.empty() ? nullptr : &growths.back(), all_.contains("run") ? &all_.at("run") : nullptr}) {
@@ -74,7 +74,7 @@ std::vector<std::string> History::width_names() const {
   return {};
 }
 
-std::string History::summary() const {
+std::string RunHistory::summary() const {
   const Json& epochs = all_.at("epochs");
   if (epochs.empty()) return "";
   const Json accuracy = epochs.back().value(Json::json_pointer("/testing/accuracy"), Json());
@@ -85,13 +85,13 @@ std::string History::summary() const {
       accuracy.is_number() ? ", test accuracy " + fixed(100 * accuracy.get<double>(), 2) + " %" : std::string());
 }
 
-double History::real(const Json& object, const char* key) {
+double RunHistory::real(const Json& object, const char* key) {
   const auto found = object.find(key);
   if (found == object.end()) return 0.0;
   return found->is_null() ? std::numeric_limits<double>::quiet_NaN() : found->get<double>();
 }
 
-meristem::grow::SiteReport History::site_of(const Json& site) {
+meristem::grow::SiteReport RunHistory::site_of(const Json& site) {
   meristem::grow::SiteReport report;
   report.name = site.at("name");
   report.width = site.at("width");

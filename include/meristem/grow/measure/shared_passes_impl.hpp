@@ -1,20 +1,20 @@
-// Definitions of measurer.hpp.
+// Definitions of shared_passes.hpp.
 #pragma once
 
 #include <chrono>
 #include <cstddef>
 
-#include <meristem/grow/measure/measurer.hpp>
+#include <meristem/grow/measure/shared_passes.hpp>
 
 namespace meristem::grow::detail {
 
 template <Real T>
-std::vector<Proposal> Measurer<T>::measure(Context& ctx, const std::vector<Site<T>>& sites,
-                                           const MeasurementOptions& options, const ForEachBatch& for_each_batch,
-                                           const Limit& limit) {
+std::vector<Proposal> SharedPasses<T>::measure(Context& ctx, const std::vector<Site<T>>& sites,
+                                               const MeasurementOptions& options, const ForEachBatch& for_each_batch,
+                                               const Limit& limit) {
   const auto start = std::chrono::steady_clock::now();
   std::vector<std::pair<nn::ParameterId, Tensor<double>>> kept;
-  using One = Measurement<T>;
+  using One = SiteMeasurement<T>;
   std::vector<One> measurements;
   measurements.reserve(sites.size());
   std::vector<bool> reads_network_input(sites.size(), true);
@@ -79,7 +79,7 @@ std::vector<Proposal> Measurer<T>::measure(Context& ctx, const std::vector<Site<
 }
 
 template <Real T>
-void Measurer<T>::count(const Shape& inputs) {
+void SharedPasses<T>::count(const Shape& inputs) {
   operations_ += 4.0 * static_cast<double>(network_->multiply_adds(inputs.with(0, 1))) * static_cast<double>(inputs[0]);
 }
 
