@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # docs.sh <source folder> <compiler> <page> <compiled library> [<Python>]: does what docs/<page>.md tells its reader to do, in a folder of its
-# own with the library beside it as `meristem`. C++ blocks, one after the other, are <page>.cpp; Python blocks are the
-# files that they name; sh blocks are run in order. Warnings are errors. To compile faster, nothing is optimised, and the
+# own with the library beside it as `meristem`. C++ blocks, one after the other, are <page>.cpp or the file that they name;
+# Python blocks are the files that they name; sh blocks are run in order. Warnings are errors. To compile faster, nothing is optimised, and the
 # compiled library has the definitions.
 # Prints "skipped: ..." where Python lacks a package that a page needs.
 set -euo pipefail
@@ -19,13 +19,14 @@ cd -- "$work"
 awk -v page="$page" '
   /^```/ {
     file = ""
-    if ($0 ~ /^```cpp/) file = page ".cpp"
+    if ($0 ~ /^```cpp/) file = NF > 1 ? $2 : page ".cpp"
     if ($0 ~ /^```python/) file = $2
     if ($0 == "```sh") file = "commands.sh"
     next
   }
   file != "" { print >file }' "$root/docs/$page.md"
-[[ -s $page.cpp && -s commands.sh ]]
+compgen -G "*.cpp" >/dev/null
+[[ -s commands.sh ]]
 
 if grep -q '^python3 ' commands.sh; then
   imports=$(sed -nE 's/^(from|import) ([a-z]+).*/\2/p' ./*.py | sort -u | paste -sd,)
@@ -48,7 +49,17 @@ promise() {
     exit 1
   fi
 }
+# A program that the page calls short has so many lines at most.
+short() { (($(wc -l <"$1") <= $2)) || { echo "docs/$page.md: $1 has more than $2 lines" && exit 1; }; }
 case $page in
+  short_programs)
+    short csv_regression.cpp 40
+    short conv_units.cpp 30
+    short own_layer.cpp 60
+    promise 'test: .* R² ' '' 0.95 1
+    promise '' ' units, lambda .*' 1 1
+    [[ -s own.safetensors && -s own.onnx ]]
+    ;;
   regression) promise 'test: .* R² ' '' 0.95 1 ;;
   training_loop) promise 'test: .*accuracy ' ' %' 90 100 ;;
   # Eight of ten, give or take three deviations of a thousand draws and a bias of as much.

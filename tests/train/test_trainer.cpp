@@ -10,6 +10,7 @@
 
 #include <meristem/data/image_set.hpp>
 #include <meristem/data/loader.hpp>
+#include <meristem/data/sample_set.hpp>
 #include <meristem/models/mlp.hpp>
 #include <meristem/nn/batch_norm.hpp>
 #include <meristem/nn/flatten.hpp>
@@ -403,6 +404,28 @@ TEST_CASE("trainer: bad batches are told and change nothing") {
 
   support::check_same_bits(numbers_of<float>(ctx, net, sgd), before);
   CHECK(sgd.steps() == 1);
+}
+
+TEST_CASE("trainer: evaluation keeps no activations, however deep the network is") {
+  ms::Context ctx({.seed = 3});
+  constexpr std::int64_t width = 64, n = 256;
+  const ms::data::SampleSet<float> set{
+      .inputs = std::vector<float>(n * width, 0.5f), .input = {width}, .labels = std::vector<std::int32_t>(n, 1)};
+  std::vector<std::size_t> peaks;
+  for (const int layers : {3, 30}) {
+    ms::nn::Sequential<float> net;
+    for (int i = 0; i < layers; ++i) net.add<ms::nn::Linear>("fc" + std::to_string(i), ctx, width, width);
+    const auto evaluate = [&] { return ms::train::evaluate<float>(ctx, net, set, n).loss; };
+    (void)evaluate();  // whatever is allocated once
+    const std::size_t before = ctx.memory()->in_use();
+    ctx.memory()->reset_peak();
+    (void)evaluate();
+    CHECK(ctx.memory()->in_use() == before);
+    peaks.push_back(ctx.memory()->peak() - before);
+  }
+  CHECK(peaks[0] == peaks[1]);
+  // The batch, and what a layer reads and writes; the rest is labels and sums.
+  CHECK(peaks[1] < 3.5 * n * width * sizeof(float));
 }
 
 TEST_CASE("trainer: evaluation refuses an empty set and a batch size of 0") {
