@@ -28,6 +28,8 @@ MERISTEM_INLINE SiteMoments side_by_side(Context& ctx, std::vector<SiteMoments> 
   result.inputs = first.inputs;
   result.consumer_inputs = first.consumer_inputs;
   result.width = first.width;
+  result.before = first.before;
+  result.after = first.after;
   result.unit_bias = first.unit_bias;
   result.consumer_bias = first.consumer_bias;
   result.spatial = first.spatial;
