@@ -26,13 +26,14 @@ enum class Rows {
 };
 inline constexpr Rows all_rows[] = {Rows::inception, Rows::flattened, Rows::dense, Rows::residual, Rows::towers};
 
-/// One of them, for samples with two features or channels.
+/// One of them, for samples with two features, or maps of `side` by `side` with two channels.
 template <class T>
 class RowBuilder {
  public:
   using Net = ms::nn::Sequential<T>;
 
-  RowBuilder(ms::Context& ctx, bool maps, bool norms) : ctx_(&ctx), maps_(maps), norms_(norms) {}
+  RowBuilder(ms::Context& ctx, bool maps, bool norms, std::int64_t side = 4)
+      : ctx_(&ctx), maps_(maps), norms_(norms), side_(side) {}
 
   Net build(Rows kind, std::int64_t classes) const {
     Net net;
@@ -49,7 +50,7 @@ class RowBuilder {
       if (kind == Rows::flattened) {
         net.template add<ms::nn::AveragePool2d<T>>("pool", ms::nn::PoolOptions{.kernel = 2, .stride = 2});
         net.template add<ms::nn::Flatten<T>>("flatten");
-        net.template add<ms::nn::Linear<T>>("join", *ctx_, 4 * width, 4);
+        net.template add<ms::nn::Linear<T>>("join", *ctx_, side_ / 2 * (side_ / 2) * width, 4);
         net.template add<ms::nn::ActivationLayer<T>>("relu", ms::nn::Activation::relu);
         net.template add<ms::nn::Linear<T>>("head", *ctx_, 4, classes);
         return net;
@@ -130,6 +131,7 @@ class RowBuilder {
 
   ms::Context* ctx_;
   bool maps_, norms_;
+  std::int64_t side_;
 };
 
 }  // namespace support
