@@ -334,10 +334,28 @@ TEST_CASE("grower of rows: units can be pruned and grown back, and are looked at
       CAPTURE(site.name);
       const auto outputs = t.outputs(ms::nn::Mode::evaluation);
       const std::int64_t width = site.width();
-      CHECK(std::ssize(ms::grow::unit_norms(t.ctx, site)) == width);
+      // ‖fan-out‖ of the first reader, and the weights of the norm on the way.
+      const auto weights = ms::to_host(t.ctx, site.consumer.weight().value);
+      const ms::nn::BatchNorm<float>* const norm = site.producer.norm() ? site.producer.norm() : site.input_norm;
+      double length = 0.0, squares = 0.0;
+      for (std::int64_t k = 0; k < width; ++k) {
+        double sum = 0.0;
+        for (std::int64_t i = site.offset() + k; i < std::ssize(weights); i += site.features(width)) {
+          sum += std::pow(static_cast<double>(weights[static_cast<std::size_t>(i)]), 2);
+        }
+        length += std::sqrt(sum) / static_cast<double>(width);
+        const std::int64_t first = norm == site.input_norm ? site.offset() : 0;
+        squares += norm ? std::pow(static_cast<double>(
+                                       ms::to_host(t.ctx, norm->weight().value)[static_cast<std::size_t>(first + k)]),
+                                   2)
+                        : 1.0;
+      }
       const auto found = ms::grow::diagnose<float>(t.ctx, t.net, t.adam, {site}, batch);
       REQUIRE(found.size() == 1);
       CHECK(found.front().units == width);
+      CHECK(found.front().fan_out_norm == doctest::Approx(length).epsilon(1e-5));
+      CHECK(found.front().norm_weight ==
+            doctest::Approx(std::sqrt(squares / static_cast<double>(width))).epsilon(1e-5));
       auto removed = ms::grow::prune(t.ctx, site, {1}, t.net, &t.adam);
       CHECK(site.width() == width - 1);
       t.check_whole();

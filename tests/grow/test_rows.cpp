@@ -593,6 +593,19 @@ TEST_CASE("rows: what a unit contributes is the slope of the loss as its readers
   });
 }
 
+TEST_CASE("rows: the effective dimension is that of a layer's own units") {
+  ms::Context ctx;
+  ms::grow::SiteMoments site;
+  site.width = 2;
+  site.before = site.after = 1;
+  site.consumer_bias = true;
+  site.consumer_inputs = 5;
+  std::vector<double> s1(25, 0.0);
+  for (const std::size_t lively : {0, 1, 3, 4}) s1[6 * lively] = 1.0;
+  site.moments.s1 = ms::from_host<double>(ctx, {5, 5}, s1);
+  CHECK(ms::grow::effective_dimension(ctx, site, 0.1) == 0.5);
+}
+
 TEST_SUITE_END();
 
 }  // namespace grow_rows_test
