@@ -75,9 +75,10 @@ template <Real T>
 void require_served(const Site<T>& site, const Method& method) {
   const Needs needs = method->needs();
   if (!site.tied() || !(needs.joint || needs.fisher)) return;
-  throw ArgumentError(concat("site ", site.name, ": ", method->name(),
-                             " reads P or E of a single consumer, and the stream that it feeds has several readers; "
-                             "choose another method, such as tiny, or let hidden widths alone grow"));
+  throw ArgumentError(
+      concat("site ", site.name, ": ", method->name(),
+             " reads P or E of a single consumer and moves its weights, which those of a stream do not; "
+             "choose another method, such as tiny, or let hidden widths alone grow"));
 }
 
 }  // namespace meristem::grow::detail
