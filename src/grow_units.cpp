@@ -37,7 +37,8 @@ namespace meristem::grow {
   template std::vector<double> unit_norms<T>(Context & ctx, const Site<T>& site);                                    \
   template class detail::NormInputs<T>;                                                                              \
   template void follow_growth<T>(Context & ctx, nn::Layer<T> & network, const detail::NormInputs<T>& before,         \
-                                 const detail::NormInputs<T>& after, const std::vector<nn::BatchNorm<T>*>& tied);    \
+                                 const detail::NormInputs<T>& after, const std::vector<nn::BatchNorm<T>*>& tied,     \
+                                 const Edit<T>& edit);                                                               \
   template void take_statistics<T>(Context & ctx, const std::vector<Affine<T>>& riders, std::int64_t units,          \
                                    const detail::NormInputs<T>& batches);                                            \
   template class Affine<T>;                                                                                          \
@@ -57,6 +58,8 @@ namespace meristem::grow::detail {
 #define MERISTEM_INSTANTIATE(T)                                                                                        \
   template void require_units_fit<T>(const Site<T>& site, const Insertion& insertion);                                 \
   template std::vector<ReaderPart> reader_parts<T>(const Site<T>& site, const Insertion& insertion);                   \
+  template UnitsAlong units_along<T>(const Reader<T>& reader, std::int64_t width);                                     \
+  template UnitsAlong units_along<T>(const Site<T>& site, const nn::BatchNorm<T>& norm);                               \
   template FanOutPlaces fan_out_places<T>(const Reader<T>& reader, std::int64_t taps, std::int64_t units);             \
   template Tensor<double> fan_ins_of<T>(Context & ctx, View<const T> rows, View<const T> biases);                      \
   template Tensor<double> row_lengths<T>(Context & ctx, View<const T> rows);                                           \

@@ -144,6 +144,8 @@ void GrowthStep<T>::follow(Turn<T>& turn, std::size_t index, const Inputs& input
     if (turn.candidates[next].units == 0) continue;
     const auto found = inputs.find(later.producer.layer());
     if (found != inputs.end()) follow_inputs(ctx_, later, found->second, proposal.insertion);
+    // Layers whose outputs stand side by side have a reader in common, whose weights move once.
+    if (!later.tied() && inputs.contains(later.consumer.layer())) leave_weights(proposal);
     for (std::size_t reader = 0; reader < later.readers(); ++reader) {
       const nn::Layer<T>* const consumer = later.reader(reader).consumer.layer();
       if (site.is_source(consumer)) follow_outputs(ctx_, later, consumer, added, proposal.insertion);

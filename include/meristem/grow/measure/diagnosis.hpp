@@ -8,6 +8,7 @@
 
 #include <meristem/core/tensor.hpp>
 #include <meristem/grow/measure/unit_effects.hpp>
+#include <meristem/grow/units/layout.hpp>
 #include <meristem/grow/units/site.hpp>
 #include <meristem/nn/layer.hpp>
 #include <meristem/nn/loss.hpp>

@@ -36,11 +36,12 @@ void ConsumerInputs<T>::on_forward(Context& ctx, const nn::Layer<T>& layer, View
   return result;
 }
 
-/// The same for one of `width` units, of which the axis may hold several positions each.
-[[nodiscard]] MERISTEM_INLINE std::vector<double> by_unit(const std::vector<double>& along, std::int64_t width) {
-  std::vector<double> result(static_cast<std::size_t>(width), 0.0);
-  for (std::size_t i = 0; i < along.size() && width > 0; ++i) {
-    result[static_cast<std::size_t>(static_cast<std::int64_t>(i) % width)] += along[i];
+/// The same for the units, of which the axis may hold several positions each, and others beside them.
+[[nodiscard]] MERISTEM_INLINE std::vector<double> by_unit(const std::vector<double>& numbers, const UnitsAlong& along) {
+  std::vector<double> result(static_cast<std::size_t>(along.width), 0.0);
+  for (std::size_t i = 0; i < numbers.size() && along.width > 0; ++i) {
+    const std::int64_t unit = along.unit_of(static_cast<std::int64_t>(i));
+    if (unit >= 0) result[static_cast<std::size_t>(unit)] += numbers[i];
   }
   return result;
 }
@@ -67,15 +68,16 @@ std::vector<Diagnosis> diagnose(Context& ctx, nn::Layer<T>& network, optim::Opti
   for (std::size_t i = 0; i < sites.size(); ++i) {
     const Site<T>& site = sites[i];
     const std::int64_t width = site.width();
+    const detail::UnitsAlong own{1, width, 0, width}, read = detail::units_along<T>(site, width);
     const auto squares = [&](const nn::Parameter<T>& parameter, int axis, const Tensor<T>& of) {
-      return detail::by_unit(detail::squares_along(parameter.value.shape(), axis, host(of)), width);
+      return detail::by_unit(detail::squares_along(parameter.value.shape(), axis, host(of)), axis == 0 ? own : read);
     };
     const nn::Parameter<T>&in = site.producer.weight(), &out = site.consumer.weight();
     const int last = out.value.rank() - 1;
     const std::vector<double> in_squares = squares(in, 0, in.value), in_gradients = squares(in, 0, in.gradient),
                               out_squares = squares(out, last, out.value),
                               out_gradients = squares(out, last, out.gradient),
-                              seen = detail::by_unit(taps.squares[i], width);
+                              seen = detail::by_unit(taps.squares[i], read);
     nn::BatchNorm<T>* const norm = site.producer.norm() ? site.producer.norm() : site.input_norm;
     const std::vector<double> weights =
         norm ? host(norm->weight().value) : std::vector<double>(static_cast<std::size_t>(width), 1.0);
@@ -96,7 +98,8 @@ std::vector<Diagnosis> diagnose(Context& ctx, nn::Layer<T>& network, optim::Opti
       sums.in_gradient += in_gradients[k];
       sums.out += out_squares[k];
       sums.out_gradient += out_gradients[k];
-      sums.weight += weights[k] * weights[k];
+      const double weight = weights[k + (norm ? static_cast<std::size_t>(site.offset_in(*norm)) : 0)];
+      sums.weight += weight * weight;
     }
     for (auto& [step, sums] : stages) {
       Diagnosis& stage = sums.stage;

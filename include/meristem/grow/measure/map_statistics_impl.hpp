@@ -75,9 +75,9 @@ MapStatistics<T>::MapStatistics(Context& ctx, const SiteShape& site, FanOut fan_
   if (options.residual) emplace_cross(ctx, q, n_);
   if (options.residual && options.noise) emplace_cross(ctx, q, noise_);
   if (options.fisher) fisher_.emplace(ctx, q, false);
-  if (site.width() == 0 || !options.consumer) return;
+  if (site.consumer.in == 0 || !options.consumer) return;
   if (site.consumer.convolution) {
-    s1_maps_.emplace(ctx, site.width(), site.consumer.window, site_.pooled(), site.consumer.bias);
+    s1_maps_.emplace(ctx, site.consumer.in, site.consumer.window, site_.pooled(), site.consumer.bias);
   } else {
     s1_rows_.emplace(ctx, site.consumer.in, site.consumer.bias);
   }
@@ -269,7 +269,7 @@ auto MapStatistics<T>::readout(Context& ctx, const Tensor<double>& from, double 
 template <Real T>
 void MapStatistics<T>::read(Context& ctx, const Readout& by, View<const T> consumer_input, View<T> out) const {
   const bool bias = site_.consumer.bias;
-  if (site_.width() == 0) {
+  if (site_.consumer.in == 0) {
     kernels::fill(ctx, T(0), out);
   } else if (site_.consumer.convolution) {
     kernels::conv2d_forward<T>(ctx, consumer_input, by.weight, bias ? by.bias.view() : View<const T>(),

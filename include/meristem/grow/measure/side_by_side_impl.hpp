@@ -28,6 +28,8 @@ MERISTEM_INLINE SiteMoments side_by_side(Context& ctx, std::vector<SiteMoments> 
   result.inputs = first.inputs;
   result.consumer_inputs = first.consumer_inputs;
   result.width = first.width;
+  result.before = first.before;
+  result.after = first.after;
   result.unit_bias = first.unit_bias;
   result.consumer_bias = first.consumer_bias;
   result.spatial = first.spatial;
@@ -73,9 +75,10 @@ template <Real T>
 void require_served(const Site<T>& site, const Method& method) {
   const Needs needs = method->needs();
   if (!site.tied() || !(needs.joint || needs.fisher)) return;
-  throw ArgumentError(concat("site ", site.name, ": ", method->name(),
-                             " reads P or E of a single consumer, and the stream that it feeds has several readers; "
-                             "choose another method, such as tiny, or let hidden widths alone grow"));
+  throw ArgumentError(
+      concat("site ", site.name, ": ", method->name(),
+             " reads P or E of a single consumer and moves its weights, which those of a stream do not; "
+             "choose another method, such as tiny, or let hidden widths alone grow"));
 }
 
 }  // namespace meristem::grow::detail

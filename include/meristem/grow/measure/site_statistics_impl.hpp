@@ -79,6 +79,8 @@ SiteMoments SiteStatistics<T>::moments(Context& ctx) {
   result.outputs = shape_.fan_out();
   result.consumer_inputs = shape_.consumer_inputs();
   result.width = shape_.width();
+  result.before = shape_.before;
+  result.after = shape_.after;
   result.unit_bias = shape_.producer.bias;
   result.consumer_bias = shape_.consumer.bias;
   result.spatial = shape_.spatial();

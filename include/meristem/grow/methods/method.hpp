@@ -43,10 +43,11 @@ struct SiteMoments {
   std::int64_t outputs = 0;          ///< q
   std::int64_t consumer_inputs = 0;  ///< d
   std::int64_t taps = 1;
-  std::int64_t all_taps = 1;   ///< the same with FanOut::full
-  std::int64_t positions = 1;  ///< outputs of the consumer per sample, per channel
-  std::int64_t width = 0;      ///< units today
-  bool unit_bias = false;      ///< whether the last of the p inputs is the constant 1
+  std::int64_t all_taps = 1;           ///< the same with FanOut::full
+  std::int64_t positions = 1;          ///< outputs of the consumer per sample, per channel
+  std::int64_t width = 0;              ///< units today
+  std::int64_t before = 0, after = 0;  ///< what the consumer reads beside them, at each position
+  bool unit_bias = false;              ///< whether the last of the p inputs is the constant 1
   bool consumer_bias = false;
   bool spatial = false;        ///< maps, not vectors
   double slope_at_zero = 1.0;  ///< σ'(0) of the activation; of a ReLU the right-hand one

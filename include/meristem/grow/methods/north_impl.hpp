@@ -20,13 +20,13 @@ MERISTEM_INLINE double effective_dimension(Context& ctx, const SiteMoments& site
   const std::int64_t d = site.consumer_inputs - (site.consumer_bias ? 1 : 0), width = site.width;
   if (width == 0) return 0.0;
   const std::vector<double> s1 = to_host(ctx, site.moments.s1);
-  const std::int64_t taps = d / width;
+  const std::int64_t features = site.before + width + site.after, taps = d / features;
   std::vector<double> sum(static_cast<std::size_t>(width * width), 0.0);
   const double share = 1.0 / static_cast<double>(taps * site.positions);
   for (std::int64_t tap = 0; tap < taps; ++tap) {
     for (std::int64_t i = 0; i < width; ++i) {
       for (std::int64_t j = 0; j < width; ++j) {
-        const std::int64_t at = (tap * width + i) * site.consumer_inputs + tap * width + j;
+        const std::int64_t first = tap * features + site.before, at = (first + i) * site.consumer_inputs + first + j;
         sum[static_cast<std::size_t>(i * width + j)] += share * s1[static_cast<std::size_t>(at)];
       }
     }

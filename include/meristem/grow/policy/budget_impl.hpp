@@ -54,10 +54,7 @@ MERISTEM_INLINE void require_room(const char* what, std::int64_t budget, std::in
 template <Real T>
 std::int64_t least_unit_parameters(const Site<T>& site) {
   if (site.tied()) return site.parameters_per_unit();
-  if (site.flattened) {
-    return site.parameters_per_unit(site.width() > 0 ? site.consumer.in_features() / site.width() : 1);
-  }
-  return site.parameters_per_unit(site.consumer.window().kernel.size());
+  return site.parameters_per_unit(site.places(site.width()));
 }
 
 template <Real T>

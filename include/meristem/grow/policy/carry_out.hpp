@@ -107,7 +107,7 @@ double carry_out(Context& ctx, nn::Layer<T>& network, optim::Optimizer<T>& optim
     apply<T>(ctx, *edit, network, &optimizer);
     if (has_norms && !proposal.preserves_function) {
       loss_now(&after);
-      follow_growth(ctx, network, before, after, site.tied_norms());
+      follow_growth(ctx, network, before, after, site.tied_norms(), *edit);
     }
     report.added = proposal.insertion.units;
     if (vanishing) {

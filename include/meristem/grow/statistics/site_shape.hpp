@@ -43,6 +43,7 @@ struct SiteShape {
   Extent2 map = 1;                              ///< of the producer's input
   std::optional<Window> pool = {};              ///< taken as average pooling of the producer's output
   bool flattened = false;                       ///< the consumer, on vectors, reads whole maps: (position, channel)
+  std::int64_t before = 0, after = 0;           ///< features that the consumer reads beside the units, at each position
   std::string consumer_label = "the consumer";  ///< for messages
 
   /// Units today.
@@ -72,8 +73,10 @@ struct SiteShape {
   /// Throws ShapeError unless the consumer reads what the producer puts out.
   void check() const {
     const std::int64_t read = flattened ? consumer.in / std::max<std::int64_t>(pooled().size(), 1) : consumer.in;
-    if (read == producer.out) return;
-    throw ShapeError(concat("SiteShape: the producer has ", producer.out, " outputs, the consumer reads ", consumer.in,
+    if (read == before + producer.out + after) return;
+    throw ShapeError(concat("SiteShape: the producer has ", producer.out, " outputs",
+                            before + after > 0 ? concat(" and ", before + after, " stand beside them") : std::string(),
+                            ", the consumer reads ", consumer.in,
                             flattened ? concat(", ", pooled().size(), " positions of each") : std::string()));
   }
 };

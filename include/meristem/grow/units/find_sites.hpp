@@ -33,8 +33,13 @@ class SiteFinder {
     std::size_t source = 0;
     Reader<T> path;
     bool activated = false;
-    bool direct = true;   // nothing stands behind the source yet
-    bool global = false;  // a pooling leaves no maps
+    bool direct = true;                         // nothing stands behind the source yet
+    bool global = false;                        // a pooling leaves no maps
+    int unknown_before = 0, unknown_after = 0;  // what stands beside them, of widths that no layer tells
+
+    [[nodiscard]] bool beside() const {
+      return !path.before.empty() || !path.after.empty() || unknown_before + unknown_after > 0;
+    }
   };
   struct Flow {
     std::vector<Arrival> arrivals;
@@ -43,7 +48,14 @@ class SiteFinder {
   struct Read {
     std::size_t source;
     Reader<T> how;
-    bool positions;  // the consumer is Linear and reads each position of a map
+    bool positions;     // the consumer is Linear and reads each position of a map
+    std::size_t place;  // how many others stand before them
+    bool shares_norm;   // the norm in front of the consumer takes in others that stand beside them
+  };
+  /// What a flow has, side by side.
+  struct Row {
+    std::vector<Affine<T>> layers;
+    int unknown = 0;
   };
 
   [[nodiscard]] Flow follow(nn::Layer<T>& layer, Flow flow);
@@ -51,6 +63,13 @@ class SiteFinder {
   [[nodiscard]] Flow read(nn::Layer<T>& layer, const Affine<T>& affine, const Flow& flow);
 
   [[nodiscard]] Flow add(nn::Layer<T>& layer, const nn::Description<T>& told, const Flow& flow);
+
+  [[nodiscard]] Flow put_side_by_side(nn::Layer<T>& layer, const nn::Description<T>& told, const Flow& flow);
+
+  [[nodiscard]] Row row_of(const Flow& flow) const;
+
+  /// Where among what a reader reads the units stand.
+  void locate(const Arrival& arrival, Reader<T>& reader);
 
   void normalise(nn::BatchNorm<T>& norm, Flow& flow);
 
@@ -68,6 +87,11 @@ class SiteFinder {
   void tie(std::size_t a, std::size_t b);
 
   [[nodiscard]] std::size_t root(std::size_t source) const;
+
+  [[nodiscard]] std::ptrdiff_t readers_of(std::size_t source) const;
+
+  /// Whether more than a source and a reader are tied to it.
+  [[nodiscard]] bool is_stream(std::size_t source) const;
 
   /// The sources whose outputs are added to those of this one, itself included.
   [[nodiscard]] std::vector<std::size_t> members(std::size_t source) const;
@@ -95,9 +119,11 @@ namespace meristem::grow {
 /// All sites of a network, in the order data flows, as its layers describe themselves: affine layers (Linear, Conv2d),
 /// each followed by at most one BatchNorm, whose outputs pass one activation (a function with a slope at zero; ReLU
 /// several times is once), at most two poolings (the windows of the first do not overlap), one Flatten and any identity
-/// (Dropout) on their way to affine layers. Sequences within sequences are one chain. Widths::hidden takes those with a
-/// single reader whose outputs are not added to others, Widths::all also the sources of streams. Readers of a stream
-/// may have one more BatchNorm, which stands between the sums and what else is on their way; several may share it.
+/// (Dropout) on their way to affine layers. Sequences within sequences are one chain. Where a Concatenate puts outputs
+/// side by side, readers read those of each layer as a range. Widths::hidden takes those with a single reader whose
+/// outputs are not added to others, Widths::all also the sources of streams. Readers of a stream may have one more
+/// BatchNorm, which stands between the sums, or what stands side by side, and what else is on their way; several may
+/// share it.
 template <Real T>
 [[nodiscard]] std::vector<Site<T>> find_sites(nn::Layer<T>& network, Widths widths = Widths::hidden);
 

@@ -56,7 +56,8 @@ struct Insertion {
 
 namespace detail {
 
-/// The input axis of a reader: where its old indices go and where `units` are added to `width`.
+/// The input axis of a reader, of so many places behind a Flatten: where its old indices go and where `units` are added
+/// to `width`.
 template <Real T>
 [[nodiscard]] std::vector<std::int64_t> reader_map(const Reader<T>& reader, std::int64_t width, std::int64_t places,
                                                    std::int64_t units);

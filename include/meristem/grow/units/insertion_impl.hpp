@@ -79,12 +79,9 @@ struct BalancedSplit {
 template <Real T>
 std::vector<std::int64_t> reader_map(const Reader<T>& reader, std::int64_t width, std::int64_t places,
                                      std::int64_t units) {
-  std::vector<std::int64_t> map;
-  for (std::int64_t position = 0; position < (reader.flattened ? places : 1); ++position) {
-    for (std::int64_t c = 0; c < width; ++c) map.push_back(position * width + c);
-    map.insert(map.end(), static_cast<std::size_t>(units), -1);
-  }
-  return map;
+  UnitsAlong along = units_along(reader, width);
+  if (reader.flattened) along.places = places;
+  return along.widened(units);
 }
 
 template <Real T>

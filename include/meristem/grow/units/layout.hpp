@@ -44,18 +44,40 @@ void scaled_rows(Context& ctx, View<const From> from, PerUnit factor, View<To> t
   if (!to.empty()) for_each(ctx, to.extent(0), to.extent(1), ScaledRows<From, To>{from, factor, to});
 }
 
+/// How units lie along the last axis of a reader's weight, or the channels of a norm: unit k of a place at
+/// place · stride + offset + k.
+struct UnitsAlong {
+  std::int64_t places = 1, stride = 0, offset = 0, width = 0;
+
+  /// Unit of number i of the tensor, or -1 for what stands beside the units.
+  [[nodiscard]] MERISTEM_HD std::int64_t unit_of(std::int64_t i) const {
+    const std::int64_t unit = i % stride - offset;
+    return unit >= 0 && unit < width ? unit : -1;
+  }
+  /// For each index of the axis once `units` are added behind those there are, the one it was, or -1.
+  [[nodiscard]] std::vector<std::int64_t> widened(std::int64_t units) const;
+};
+
+/// Of the axis along which a reader of `width` units reads.
+template <Real T>
+[[nodiscard]] UnitsAlong units_along(const Reader<T>& reader, std::int64_t width);
+
+/// Of the channels of any norm that they pass.
+template <Real T>
+[[nodiscard]] UnitsAlong units_along(const Site<T>& site, const nn::BatchNorm<T>& norm);
+
 /// Where element (k, tap outputs + o) of a matrix of fan-outs stands in a consumer's weight (o, place, k). A tap is a
-/// place, or the only one is the centre of the kernel.
+/// place, or the only one is the centre of the kernel. The last axis has `stride` indices, the units begin at `offset`.
 struct FanOutPlaces {
-  std::int64_t taps = 1, outputs = 0, places = 1, centre = 0, units = 0;
+  std::int64_t taps = 1, outputs = 0, places = 1, centre = 0, stride = 0, offset = 0;
 
   [[nodiscard]] MERISTEM_HD std::int64_t in_weight(std::int64_t k, std::int64_t column) const {
     const std::int64_t tap = column / outputs, place = taps == places ? tap : centre;
-    return (column % outputs * places + place) * units + k;
+    return (column % outputs * places + place) * stride + offset + k;
   }
 };
 
-/// The shape of `units` fan-outs to a reader of which each has `taps` weights for an output.
+/// The shape of `units` fan-outs alone to a reader of which each has `taps` weights for an output.
 template <Real T>
 [[nodiscard]] FanOutPlaces fan_out_places(const Reader<T>& reader, std::int64_t taps, std::int64_t units);
 

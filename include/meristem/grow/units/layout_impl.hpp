@@ -20,6 +20,27 @@ MERISTEM_INLINE void divide(Context& ctx, double by, View<double> a) {
   for_each(ctx, a.size(), Divide{by, a.data_handle()});
 }
 
+MERISTEM_INLINE std::vector<std::int64_t> UnitsAlong::widened(std::int64_t units) const {
+  std::vector<std::int64_t> map;
+  for (std::int64_t place = 0; place < places; ++place) {
+    const std::int64_t begin = place * stride, end = begin + offset + width;
+    for (std::int64_t i = begin; i < end; ++i) map.push_back(i);
+    map.insert(map.end(), static_cast<std::size_t>(units), -1);
+    for (std::int64_t i = end; i < begin + stride; ++i) map.push_back(i);
+  }
+  return map;
+}
+
+template <Real T>
+UnitsAlong units_along(const Reader<T>& reader, std::int64_t width) {
+  return {reader.flattened ? reader.places(width) : 1, reader.features(width), reader.offset(), width};
+}
+
+template <Real T>
+UnitsAlong units_along(const Site<T>& site, const nn::BatchNorm<T>& norm) {
+  return {1, norm.channels(), site.offset_in(norm), site.width()};
+}
+
 template <Real T>
 FanOutPlaces fan_out_places(const Reader<T>& reader, std::int64_t taps, std::int64_t units) {
   const Window& window = reader.consumer.window();
@@ -79,7 +100,7 @@ NumbersOfUnits numbers_of_units(Context& ctx, const Site<T>& site) {
   result.fan_in = fan_ins_of<T>(ctx, view(site.producer.weight().value),
                                 site.producer.has_bias() ? view(site.producer.bias().value) : View<const T>());
   const auto columns_of = [&](std::size_t i) {
-    return width > 0 ? site.reader(i).consumer.weight().value.size() / width : 0;
+    return width > 0 ? site.reader(i).places(width) * site.reader(i).consumer.out_features() : 0;
   };
   std::int64_t columns = 0, at = 0;
   for (std::size_t i = 0; i < site.readers(); ++i) columns += columns_of(i);
@@ -87,9 +108,10 @@ NumbersOfUnits numbers_of_units(Context& ctx, const Site<T>& site) {
   for (std::size_t i = 0; i < site.readers(); ++i) {
     const std::int64_t own = columns_of(i), q = site.reader(i).consumer.out_features();
     if (own == 0) continue;
+    const UnitsAlong along = units_along(site.reader(i), width);
     for_each(ctx, width, own,
              GatherFanOut<T>{site.reader(i).consumer.weight().value.data(),
-                             {own / q, q, own / q, 0, width},
+                             {own / q, q, own / q, 0, along.stride, along.offset},
                              result.fan_out.view().slice(1, at, at + own),
                              false});
     at += own;

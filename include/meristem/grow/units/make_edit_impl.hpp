@@ -59,16 +59,18 @@ struct ChannelsOfUnits {
   }
 };
 
-/// change[i] of a value whose axis is `width` times `inner` numbers, which brings it to `factor` of that axis times
+/// change[i] of a value whose units along an axis have `inner` numbers each, which brings it to their factor times
 /// itself: the sum of both rounds to the product.
 template <class T>
 struct ScaledChange {
   const T* value;
   const double* factors;
-  std::int64_t width, inner;
+  UnitsAlong along;
+  std::int64_t inner;
   T* change;
   MERISTEM_HD void operator()(std::int64_t i) const {
-    change[i] = static_cast<T>(factors[i / inner % width] * static_cast<double>(value[i])) - value[i];
+    const std::int64_t unit = along.unit_of(i / inner);
+    change[i] = unit < 0 ? T(0) : static_cast<T>(factors[unit] * static_cast<double>(value[i])) - value[i];
   }
 };
 
@@ -109,31 +111,34 @@ class EditOfUnits {
   void add_factors() {
     if (!insertion_.fan_in_factor.empty()) {
       if (nn::BatchNorm<T>* const norm = site_.producer.norm()) {
-        scale(norm->weight(), insertion_.fan_in_factor);
-        scale(norm->bias(), insertion_.fan_in_factor);
+        scale(norm->weight(), insertion_.fan_in_factor, own());
+        scale(norm->bias(), insertion_.fan_in_factor, own());
       } else {
-        scale(site_.producer.weight(), insertion_.fan_in_factor,
+        scale(site_.producer.weight(), insertion_.fan_in_factor, own(),
               site_.producer.weight().value.size() / std::max<std::int64_t>(width_, 1));
-        if (site_.producer.has_bias()) scale(site_.producer.bias(), insertion_.fan_in_factor);
+        if (site_.producer.has_bias()) scale(site_.producer.bias(), insertion_.fan_in_factor, own());
       }
     }
     if (!insertion_.fan_out_factor.empty()) {
-      site_.for_each_reader([&](const Reader<T>& to) { scale(to.consumer.weight(), insertion_.fan_out_factor); });
+      site_.for_each_reader([&](const Reader<T>& to) {
+        scale(to.consumer.weight(), insertion_.fan_out_factor, units_along(to, width_));
+      });
     }
     if (insertion_.consumer_factor == 1.0) return;
     const double s = insertion_.consumer_factor;
     const Tensor<double> once = from_host<double>(ctx_, {1}, {s}), twice = from_host<double>(ctx_, {1}, {s * s});
+    const UnitsAlong all{1, 1, 0, 1};
     for (std::size_t i = 0; i < site_.readers(); ++i) {
       const Affine<T>& consumer = site_.reader(i).consumer;
       nn::BatchNorm<T>& norm = *consumer.norm();
-      scale(consumer.weight(), once);
-      if (consumer.has_bias()) scale(consumer.bias(), once);
-      scale(norm.running_mean(), once);
+      scale(consumer.weight(), once, all);
+      if (consumer.has_bias()) scale(consumer.bias(), once, all);
+      scale(norm.running_mean(), once, all);
       Tensor<double> weights(ctx_, {norm.channels()});
       for_each(ctx_, norm.channels(),
                EpsilonFactor<T>{norm.running_variance().value.data(), s, norm.epsilon(), weights.data()});
-      scale(norm.running_variance(), twice);
-      scale(norm.weight(), weights);
+      scale(norm.running_variance(), twice, all);
+      scale(norm.weight(), weights, {1, norm.channels(), 0, norm.channels()});
     }
   }
 
@@ -145,8 +150,8 @@ class EditOfUnits {
     const double power = site_.normed() ? 0.0 : root;
     auto [rows, biases] = split_rows(producer, producer.weight().value.shape().with(0, units_),
                                      insertion_.fan_in.view().reshape({units_, insertion_.inputs}), scales_);
-    append(producer.weight(), std::move(rows), power);
-    if (producer.has_bias()) append(producer.bias(), std::move(biases), power);
+    append(producer.weight(), own(), std::move(rows), power);
+    if (producer.has_bias()) append(producer.bias(), own(), std::move(biases), power);
     if (remade()) carried_scales();
     ChannelsOfUnits<T> channels;
     channels.scale = scales_;
@@ -198,11 +203,11 @@ class EditOfUnits {
       if (!copied() && rider.norm() && i < insertion_.rider_rows.size() && !insertion_.rider_rows[i].empty()) {
         auto [rows, biases] =
             split_rows(rider, rider.weight().value.shape().with(0, units_), insertion_.rider_rows[i].view(), {});
-        append(rider.weight(), std::move(rows), 0.0);
-        if (rider.has_bias()) append(rider.bias(), std::move(biases), 0.0);
+        append(rider.weight(), own(), std::move(rows), 0.0);
+        if (rider.has_bias()) append(rider.bias(), own(), std::move(biases), 0.0);
       } else {
-        append(rider.weight(), copies_or_zeros(rider.weight().value), 0.0);
-        if (rider.has_bias()) append(rider.bias(), copies_or_zeros(rider.bias().value), 0.0);
+        append(rider.weight(), own(), copies_or_zeros(rider.weight().value), 0.0);
+        if (rider.has_bias()) append(rider.bias(), own(), copies_or_zeros(rider.bias().value), 0.0);
       }
       if (rider.norm()) append_idle(*rider.norm(), false, 1.0);
     }
@@ -211,18 +216,18 @@ class EditOfUnits {
     for (const Reader<T>& reader : site_.earlier) {
       const Tensor<T>& weight = reader.consumer.weight().value;
       const int last = weight.rank() - 1;
-      const std::int64_t places = reader.flattened ? reader.places(width_) : 1;
-      std::vector<std::int64_t> from(static_cast<std::size_t>(places * units_), -1), whose;
+      const UnitsAlong along = units_along(reader, width_);
+      std::vector<std::int64_t> from(static_cast<std::size_t>(along.places * units_), -1), whose;
       for (std::size_t at = 0; copied() && at < from.size(); ++at) {
         const auto place = static_cast<std::int64_t>(at) / units_;
         whose.push_back(insertion_.copies[at % static_cast<std::size_t>(units_)]);
-        from[at] = place * width_ + whose.back();
+        from[at] = place * along.stride + along.offset + whose.back();
       }
       Tensor<T> fresh = slices(ctx_, weight, last, from);
       if (copied() && !insertion_.fan_out_factor.empty()) {
         scale_columns<T>(ctx_, fresh.view().as_matrix(), slices(ctx_, insertion_.fan_out_factor, 0, whose));
       }
-      append_columns(reader, places, std::move(fresh), 0.0);
+      append_columns(reader, along.places, std::move(fresh), 0.0);
     }
   }
 
@@ -233,6 +238,9 @@ class EditOfUnits {
   [[nodiscard]] bool given() const { return !insertion_.norm_weight.empty(); }
   [[nodiscard]] bool copied() const { return !insertion_.copies.empty(); }
   [[nodiscard]] bool remade() const { return !site_.input_norms().empty(); }
+
+  /// Units along the axis of what they alone have.
+  [[nodiscard]] UnitsAlong own() const { return {1, width_, 0, width_}; }
 
   /// The split for the norm of this number among `norms`; 1 for none.
   [[nodiscard]] PerUnit split_for(std::size_t norm, std::size_t norms) const {
@@ -253,25 +261,25 @@ class EditOfUnits {
   }
 
   template <class Entry>
-  void scale(const Entry& entry, const Tensor<double>& factors, std::int64_t inner = 1) {
+  void scale(const Entry& entry, const Tensor<double>& factors, const UnitsAlong& along, std::int64_t inner = 1) {
     Tensor<T> change(ctx_, entry.value.shape());
-    for_each(ctx_, change.size(),
-             ScaledChange<T>{entry.value.data(), factors.data(), factors.size(), inner, change.data()});
+    for_each(ctx_, change.size(), ScaledChange<T>{entry.value.data(), factors.data(), along, inner, change.data()});
     edit_.values.push_back({entry.id, std::move(change)});
   }
 
   /// New slices along the first axis.
   template <class Entry>
-  void append(const Entry& entry, Tensor<T> fresh, double power) {
-    edit_.axes.push_back({entry.id, 0, appended(width_, units_), std::move(fresh), width_, power});
+  void append(const Entry& entry, const UnitsAlong& along, Tensor<T> fresh, double power) {
+    edit_.axes.push_back({entry.id, 0, along.widened(units_), std::move(fresh), along.stride, power});
   }
 
   void append_norm(nn::BatchNorm<T>& norm, Tensor<T> weights, Tensor<T> shifts, Tensor<T> means, Tensor<T> variances,
                    double power = 0.0) {
-    append(norm.weight(), std::move(weights), power);
-    append(norm.bias(), std::move(shifts), power);
-    append(norm.running_mean(), std::move(means), 0.0);
-    append(norm.running_variance(), std::move(variances), 0.0);
+    const UnitsAlong along = units_along(site_, norm);
+    append(norm.weight(), along, std::move(weights), power);
+    append(norm.bias(), along, std::move(shifts), power);
+    append(norm.running_mean(), along, std::move(means), 0.0);
+    append(norm.running_variance(), along, std::move(variances), 0.0);
   }
 
   void append_channels(nn::BatchNorm<T>& norm, ChannelsOfUnits<T> channels, double power) {
@@ -287,21 +295,25 @@ class EditOfUnits {
 
   /// Channels that copy today's, or read a constant 0: of weight 0 or as large as today's, and this variance.
   void append_idle(nn::BatchNorm<T>& norm, bool weighs, double variance) {
-    Tensor<T> weights = copies_or_zeros(norm.weight().value);
-    Tensor<T> variances = copies_or_zeros(norm.running_variance().value);
+    const std::int64_t first = site_.offset_in(norm);
+    Tensor<T> weights = copies_or_zeros(norm.weight().value, first);
+    Tensor<T> variances = copies_or_zeros(norm.running_variance().value, first);
     if (!copied()) kernels::fill<T>(ctx_, static_cast<T>(variance), variances.view());
     if (!copied() && weighs) {
       Tensor<double> scale(ctx_, {units_, 1});
       weight_scale(ctx_, norm, scale.view());
       scaled_rows<T, double>(ctx_, scale.view(), {}, weights.view().reshape({units_, 1}));
     }
-    append_norm(norm, std::move(weights), copies_or_zeros(norm.bias().value),
-                copies_or_zeros(norm.running_mean().value), std::move(variances));
+    append_norm(norm, std::move(weights), copies_or_zeros(norm.bias().value, first),
+                copies_or_zeros(norm.running_mean().value, first), std::move(variances));
   }
 
-  /// New slices along the first axis: those of today's units that the new ones copy, or zeros.
-  [[nodiscard]] Tensor<T> copies_or_zeros(const Tensor<T>& today) const {
-    return copied() ? slices(ctx_, today, 0, insertion_.copies) : zeros<T>(ctx_, today.shape().with(0, units_));
+  /// New slices along the first axis: those of today's units that the new ones copy, or zeros. Unit 0 is at `first`.
+  [[nodiscard]] Tensor<T> copies_or_zeros(const Tensor<T>& today, std::int64_t first = 0) const {
+    if (!copied()) return zeros<T>(ctx_, today.shape().with(0, units_));
+    std::vector<std::int64_t> from = insertion_.copies;
+    for (std::int64_t& index : from) index += first;
+    return slices(ctx_, today, 0, from);
   }
 
   /// New columns of a reader's weight.

@@ -112,8 +112,12 @@ template <Real T, class ForEachBatch>
     site.for_each_reader([&](const Reader<T>& reader) {
       const std::vector<T> weights = to_host(ctx, reader.consumer.weight().value);
       const std::vector<T> gradients = to_host(ctx, reader.consumer.weight().gradient);
+      const detail::UnitsAlong along = detail::units_along(reader, site.width());
       for (std::size_t i = 0; i < weights.size(); ++i) {
-        result[i % width] -= count * static_cast<double>(weights[i]) * static_cast<double>(gradients[i]);
+        const std::int64_t unit = along.unit_of(static_cast<std::int64_t>(i));
+        if (unit < 0) continue;
+        result[static_cast<std::size_t>(unit)] -=
+            count * static_cast<double>(weights[i]) * static_cast<double>(gradients[i]);
       }
     });
     samples += count;

@@ -18,7 +18,7 @@ struct UnitAxis {
   nn::ParameterId id;
   Tensor<T>* value;
   int axis;
-  std::int64_t places;  ///< the axis is places × units, the units innermost
+  UnitsAlong along;
 };
 
 /// What a site's units are made of: every tensor of the sources along their outputs, of the norms along their channels,
@@ -26,23 +26,23 @@ struct UnitAxis {
 template <Real T>
 [[nodiscard]] std::vector<UnitAxis<T>> unit_axes(const Site<T>& site) {
   std::vector<UnitAxis<T>> result;
-  const auto add = [&](nn::Layer<T>& layer, nn::Axis role, std::int64_t places) {
+  const auto add = [&](nn::Layer<T>& layer, nn::Axis role, const UnitsAlong& along) {
     const auto add_tensor = [&](const auto& entry) {
       const int axis = entry.axis_of(role);
-      if (axis >= 0) result.push_back({entry.tensor->id, &entry.tensor->value, axis, places});
+      if (axis >= 0) result.push_back({entry.tensor->id, &entry.tensor->value, axis, along});
     };
     const nn::Description<T> told = layer.description();
     for (const auto& entry : told.parameters) add_tensor(entry);
     for (const auto& entry : told.buffers) add_tensor(entry);
   };
-  add(*site.producer.layer(), nn::Axis::out, 1);
-  if (site.producer.norm()) add(*site.producer.norm(), nn::Axis::channel, 1);
-  for (const Affine<T>& rider : site.riders) add(*rider.layer(), nn::Axis::out, 1);
-  for (nn::BatchNorm<T>* norm : site.tied_norms()) add(*norm, nn::Axis::channel, 1);
   const std::int64_t width = site.width();
-  site.for_each_reader([&](const Reader<T>& reader) {
-    add(*reader.consumer.layer(), nn::Axis::in, reader.flattened ? reader.places(width) : 1);
-  });
+  const UnitsAlong own{1, width, 0, width};
+  add(*site.producer.layer(), nn::Axis::out, own);
+  if (site.producer.norm()) add(*site.producer.norm(), nn::Axis::channel, own);
+  for (const Affine<T>& rider : site.riders) add(*rider.layer(), nn::Axis::out, own);
+  for (nn::BatchNorm<T>* norm : site.tied_norms()) add(*norm, nn::Axis::channel, units_along(site, *norm));
+  site.for_each_reader(
+      [&](const Reader<T>& reader) { add(*reader.consumer.layer(), nn::Axis::in, units_along(reader, width)); });
   return result;
 }
 
@@ -154,22 +154,14 @@ Removed<T> prune(Context& ctx, const Site<T>& site, const std::vector<std::int64
                  optim::Optimizer<T>* optimizer) {
   Removed<T> removed{.name = site.name};
   removed.units = detail::checked_units(site, units);
-  const std::int64_t width = site.width();
-  std::vector<std::int64_t> kept;
-  for (std::int64_t unit = 0; unit < width; ++unit) {
-    if (!std::binary_search(removed.units.begin(), removed.units.end(), unit)) kept.push_back(unit);
-  }
   // Of the axis: indices that stay, that go, and for each index before where it is found afterwards.
   Edit<T> edit;
   for (const detail::UnitAxis<T>& along : detail::unit_axes(site)) {
     std::vector<std::int64_t> stay, go, back;
-    for (std::int64_t place = 0; place < along.places; ++place) {
-      for (const std::int64_t unit : kept) stay.push_back(place * width + unit);
-      for (const std::int64_t unit : removed.units) go.push_back(place * width + unit);
-      std::int64_t next = place * static_cast<std::int64_t>(kept.size());
-      for (std::int64_t unit = 0; unit < width; ++unit) {
-        back.push_back(std::binary_search(kept.begin(), kept.end(), unit) ? next++ : -1);
-      }
+    for (std::int64_t i = 0; i < along.value->extent(along.axis); ++i) {
+      const bool goes = std::binary_search(removed.units.begin(), removed.units.end(), along.along.unit_of(i));
+      back.push_back(goes ? -1 : std::ssize(stay));
+      (goes ? go : stay).push_back(i);
     }
     const std::int64_t before = std::ssize(back), after = std::ssize(stay);
     edit.axes.push_back({along.id, along.axis, std::move(stay), {}, before});
@@ -255,12 +247,16 @@ std::vector<double> unit_norms(Context& ctx, const Site<T>& site) {
     std::vector<double> feeds = in;
     if (reader.input_norm) {
       const std::vector<T> norm = to_host(ctx, reader.input_norm->weight().value);
-      std::transform(norm.begin(), norm.end(), feeds.begin(), square);
+      const auto first = norm.begin() + reader.offset();
+      std::transform(first, first + site.width(), feeds.begin(), square);
     }
     std::vector<double> out(width, 0.0);
     const std::vector<T> weights = to_host(ctx, reader.consumer.weight().value);
-    // The last axis is places × units, so that units repeat.
-    for (std::size_t i = 0; i < weights.size(); ++i) out[i % width] += square(weights[i]);
+    const detail::UnitsAlong along = detail::units_along(reader, site.width());
+    for (std::size_t i = 0; i < weights.size(); ++i) {
+      const std::int64_t unit = along.unit_of(static_cast<std::int64_t>(i));
+      if (unit >= 0) out[static_cast<std::size_t>(unit)] += square(weights[i]);
+    }
     for (std::size_t k = 0; k < width; ++k) result[k] += feeds[k] * out[k];
   });
   for (double& score : result) score = std::sqrt(score);

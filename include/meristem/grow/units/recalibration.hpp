@@ -6,6 +6,7 @@
 #include <vector>
 
 #include <meristem/core/tensor.hpp>
+#include <meristem/grow/units/edit.hpp>
 #include <meristem/grow/units/site.hpp>
 #include <meristem/nn/batch_norm.hpp>
 #include <meristem/nn/layer.hpp>
@@ -45,12 +46,13 @@ class NormInputs final : public nn::Taps<T> {
 
 /// Moves the running statistics of a network as growth moved the batch statistics on the same samples: means by the
 /// difference, variances by the ratio, and by the difference where they were below the norm's epsilon. In a layer that
-/// grew itself, the channels from before read what they read before and keep theirs, and the added ones, at the end,
-/// take those of the batches. Of the `tied` norms of a stream, whose inputs may have changed too, the channels from
-/// before follow.
+/// grew itself, the channels from before read what they read before and keep theirs, and the added ones, at the end or
+/// where the `edit` put them, take those of the batches. Of the `tied` norms of a stream, whose inputs may have changed
+/// too, the channels from before follow.
 template <Real T>
 void follow_growth(Context& ctx, nn::Layer<T>& network, const detail::NormInputs<T>& before,
-                   const detail::NormInputs<T>& after, const std::vector<nn::BatchNorm<T>*>& tied = {});
+                   const detail::NormInputs<T>& after, const std::vector<nn::BatchNorm<T>*>& tied = {},
+                   const Edit<T>& edit = {});
 
 /// Sets the running statistics of the last `units` channels in the norms of a stream's riders to those of the batches.
 template <Real T>

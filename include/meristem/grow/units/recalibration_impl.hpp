@@ -62,7 +62,8 @@ void collect_norms(nn::Layer<T>& layer, std::vector<nn::BatchNorm<T>*>& norms) {
 
 template <Real T>
 void follow_growth(Context& ctx, nn::Layer<T>& network, const detail::NormInputs<T>& before,
-                   const detail::NormInputs<T>& after, const std::vector<nn::BatchNorm<T>*>& tied) {
+                   const detail::NormInputs<T>& after, const std::vector<nn::BatchNorm<T>*>& tied,
+                   const Edit<T>& edit) {
   std::vector<nn::BatchNorm<T>*> norms;
   detail::collect_norms(network, norms);
   std::erase_if(norms, [&](nn::BatchNorm<T>* norm) { return !after.all().contains(norm); });
@@ -79,20 +80,26 @@ void follow_growth(Context& ctx, nn::Layer<T>& network, const detail::NormInputs
     const typename detail::NormInputs<T>::Channels none;
     const auto found = before.all().find(norm);
     const auto& old = found == before.all().end() ? none : found->second;
-    const std::size_t width = old.mean.size();
-    const bool grew = width != now.mean.size();
+    const std::int64_t width = std::ssize(old.mean);
+    std::vector<std::int64_t> from = appended(width, std::ssize(now.mean) - width);
+    for (const detail::AxisEdit<T>& change : edit.axes) {
+      if (change.parameter == norm->running_mean().id) from = change.map;
+    }
     std::vector<T>&means = here[2 * i], &variances = here[2 * i + 1];
+    const bool grew = width != std::ssize(now.mean);
     const bool follows = !grew || std::find(tied.begin(), tied.end(), norm) != tied.end();
-    for (std::size_t c = follows ? 0 : width; c < means.size(); ++c) {
+    for (std::size_t c = 0; c < means.size(); ++c) {
       const double mean = now.mean[c], variance = now.variance[c];
-      if (c >= width) {
+      if (from[c] < 0) {
         means[c] = static_cast<T>(mean);
         variances[c] = static_cast<T>(variance);
         continue;
       }
-      means[c] += static_cast<T>(mean - old.mean[c]);
+      if (!follows) continue;
+      const auto before_it = static_cast<std::size_t>(from[c]);
+      means[c] += static_cast<T>(mean - old.mean[before_it]);
       // Below the epsilon the norm looks past a variance, and a channel that was constant has no ratio.
-      const double was = old.variance[c], running = static_cast<double>(variances[c]);
+      const double was = old.variance[before_it], running = static_cast<double>(variances[c]);
       variances[c] =
           static_cast<T>(was > norm->epsilon() ? running * variance / was : std::max(running + variance - was, 0.0));
     }

@@ -64,7 +64,16 @@ struct Reader {
   bool pool_first = false;            ///< whether the pooling stands before the activation
   nn::Layer<T>* last_pool = nullptr;  ///< a second pooling, behind both, or null
   bool flattened = false;             ///< a Flatten stands before the consumer
+  /// Layers whose outputs a Concatenate puts before the units and behind them.
+  std::vector<Affine<T>> before = {}, after = {};
+  std::int64_t fixed_before = 0;  ///< features before the units that are of no such layer; their number stays
 
+  /// Where the units begin among the features of a position that the consumer reads, and those of `input_norm`.
+  [[nodiscard]] std::int64_t offset() const { return fixed_before + features_of(before); }
+  /// Features of a position that the consumer reads, `width` of them units.
+  [[nodiscard]] std::int64_t features(std::int64_t width) const {
+    return flattened ? offset() + width + features_of(after) : consumer.in_features();
+  }
   /// σ'(0) of the activation.
   [[nodiscard]] double slope_at_zero() const { return own_slope.value_or(kernels::slope_at_zero(activation)); }
   /// σ(c h) = c σ(h) for positive c.
@@ -76,16 +85,27 @@ struct Reader {
     return (pool != nullptr && pooling == nn::Pooling::maximum) ||
            (last_pool != nullptr && last_pool->description().pooling == nn::Pooling::maximum);
   }
-  /// Weights by which one of the consumer's outputs reads one of `width` units; behind a Flatten there has to be one.
+  /// Weights by which one of the consumer's outputs reads one of `width` units; behind a Flatten there have to be
+  /// features.
   [[nodiscard]] std::int64_t places(std::int64_t width) const {
     if (!flattened) return consumer.window().kernel.size();
-    return width > 0 ? consumer.in_features() / width : 1;
+    return features(width) > 0 ? consumer.in_features() / features(width) : 1;
+  }
+
+ private:
+  static std::int64_t features_of(const std::vector<Affine<T>>& layers) {
+    std::int64_t sum = 0;
+    for (const Affine<T>& layer : layers) sum += layer.out_features();
+    return sum;
   }
 };
 
 /// A layer that can take more units, and the readers of these. A unit is a row of the producer's weight (its fan-in), a
 /// slice along the input axis of each consumer's weight (its fan-out), and a channel of the normalisation behind the
 /// producer, if there is one.
+///
+/// Units may be a range of what a reader reads, where a Concatenate puts outputs of several layers side by side: new
+/// ones go in behind it, and the ranges that follow move on.
 ///
 /// A hidden layer has one consumer. Channels that skip connections tie together, a stream, have many sources and many
 /// readers: a site for each source, whose units all readers behind it see. A new channel's rows in the other sources
@@ -104,12 +124,14 @@ struct Site : Reader<T> {
   std::vector<Affine<T>> riders = {};   ///< of a stream: the other sources
   nn::Layer<T>* first = nullptr;        ///< of a stream: the first layer that changes with its width
 
-  /// Whether it has several sources or readers.
+  /// Whether it has several sources or readers, or a norm that other layers' outputs share in front of its reader.
   [[nodiscard]] bool tied() const noexcept { return !stream.empty(); }
   /// The norms in front of the readers that its units reach, each once although readers may share it.
   [[nodiscard]] std::vector<nn::BatchNorm<T>*> input_norms() const;
   /// All norms that its channels pass but its own: those of the other sources and those in front of readers.
   [[nodiscard]] std::vector<nn::BatchNorm<T>*> tied_norms() const;
+  /// Where its channels begin among those of a norm.
+  [[nodiscard]] std::int64_t offset_in(const nn::BatchNorm<T>& norm) const;
   /// Whether a norm stands between its units and a reader, behind the producer or in front of the reader.
   [[nodiscard]] bool normed() const { return producer.norm() || !input_norms().empty(); }
   /// Readers that its units reach.

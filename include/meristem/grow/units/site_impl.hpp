@@ -84,6 +84,13 @@ std::vector<nn::BatchNorm<T>*> Site<T>::tied_norms() const {
 }
 
 template <Real T>
+std::int64_t Site<T>::offset_in(const nn::BatchNorm<T>& norm) const {
+  std::int64_t result = 0;
+  for_each_reader([&](const Reader<T>& reader) { result = reader.input_norm == &norm ? reader.offset() : result; });
+  return result;
+}
+
+template <Real T>
 std::int64_t Site<T>::fan_out() const {
   std::int64_t outputs = 0;
   for (std::size_t i = 0; i < readers(); ++i) outputs += reader(i).consumer.out_features();
@@ -113,6 +120,8 @@ SiteShape Site<T>::shape(const Shape& input) const {
   result.name = name;
   result.producer = shape_of(producer);
   result.consumer = shape_of(consumer);
+  result.before = this->offset();
+  result.after = this->features(width()) - result.before - width();
   result.consumer_label = consumer.layer()->label();
   if (!spatial()) return result;
   if (input.rank() != 4) {
