@@ -72,7 +72,7 @@ ms::grow::GrowerOptions grower_options(const Options& o) {
                   : ms::grow::HowMany::fixed(each.count);
   rule.significance = o.least_significance();
   // With a threshold only what stands out of the noise and lowers the loss.
-  rule.insist = rule.significance == 0.0 && !o.automatic;
+  rule.insist = rule.significance == 0.0;
   options.how_many = rule;
   options.damping = o.damping;
   options.statistics_samples = o.statistics_samples.value_or(o.is_mlp() ? 5'000 : 2'000);

@@ -83,11 +83,11 @@ void GrowthStep<T>::decide(Turn<T>& turn, const GrowthReport& report) {
                                turn.sites[i].name, "; leave the candidates in their order, and sort pointers to them"));
   }
   if (turn.places && !replay_ && !picks_best(options_.where)) {
-    Deepens rule{.by_work = options_.budget.short_of_work()};
+    Deepens rule;
     for (const SiteReport& site : report.sites) {
       if (site.added == 0) continue;
       rule.slope += site.slope;
-      rule.paid += static_cast<double>(rule.by_work ? site.new_multiply_adds : site.new_parameters);
+      rule.paid += site.new_parameters;
     }
     rule.choose(turn.candidates);
   }

@@ -31,9 +31,8 @@ struct GrowerOptions {
   /// Whether residual blocks join at the places that `find_places` finds; an empty one is the identity. At most
   /// one does in a growth step: that of the place which is worth most, norms and biases paid for. Where the rule picks
   /// one site it competes with them all; where every site grows, its units have to gain more per parameter than theirs
-  /// did on the whole, or per multiply-add where the budget limits these alone; with round_robin the places have one
-  /// turn together. What joined grows on in width, unless `sites` names others or `widths` is none. Another Grower of
-  /// the same network has to be made anew then.
+  /// did on the whole; with round_robin the places have one turn together. What joined grows on in width, unless
+  /// `sites` names others or `widths` is none. Another Grower of the same network has to be made anew then.
   bool depth = false;
   std::vector<std::string> sites = {};  ///< names of the layers that may grow, in any order; none means all that can
   FanOut fan_out = FanOut::full;        ///< of units that a convolution consumes; of streams always full

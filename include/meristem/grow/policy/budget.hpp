@@ -28,10 +28,6 @@ struct Budget {
   [[nodiscard]] bool limits_multiply_adds() const noexcept {
     return multiply_adds != std::numeric_limits<std::int64_t>::max();
   }
-  /// Whether multiply-adds alone are scarce, and not parameters.
-  [[nodiscard]] bool short_of_work() const noexcept {
-    return limits_multiply_adds() && parameters == std::numeric_limits<std::int64_t>::max();
-  }
 
   /// Units of a candidate that fit, and which of the two limits them.
   [[nodiscard]] std::pair<std::int64_t, std::string> room(const Candidate& candidate) const;

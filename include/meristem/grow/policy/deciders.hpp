@@ -30,11 +30,11 @@ struct Best {
   void choose(std::span<Candidate> candidates) const;
 };
 
-/// Of blocks that are not there yet, leaves its units to the one that gains most for what it costs, if that is more
-/// than the widths of the same growth step did for theirs.
+/// Of blocks that are not there yet, leaves its units to the one that gains most per parameter, if that is more than
+/// the widths of the same growth step did.
 struct Deepens {
-  double slope = 0.0, paid = 0.0;  ///< of the widths
-  bool by_work = false;            ///< paid are multiply-adds, not parameters
+  double slope = 0.0;
+  std::int64_t paid = 0;  ///< parameters that the widths got
 
   void choose(std::span<Candidate> candidates) const;
 };

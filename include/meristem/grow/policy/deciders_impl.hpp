@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <limits>
 #include <map>
 #include <utility>
 
@@ -65,15 +64,14 @@ MERISTEM_INLINE void Best::choose(std::span<Candidate> candidates) const {
 MERISTEM_INLINE void Deepens::choose(std::span<Candidate> candidates) const {
   const Candidate* best = nullptr;
   for (const Candidate& one : candidates) {
-    if (one.units > 0 && (!best || one.gain_per_cost(by_work) > best->gain_per_cost(by_work))) best = &one;
+    if (one.units > 0 && (!best || one.gain_per_cost(false) > best->gain_per_cost(false))) best = &one;
   }
   if (!best) return;
-  const double gain = best->gain_per_cost(by_work);
-  const bool take = paid == 0.0 || gain > slope / paid;
+  const double gain = best->gain_per_cost(false);
+  const bool take = paid == 0 || gain > slope / static_cast<double>(paid);
   const char* const why_not = slope == 0.0 && gain == 0.0
                                   ? "what units gain is not measured by this method, so no block can be compared"
-                              : by_work ? "widths gain more per multiply-add"
-                                        : "widths gain more per parameter";
+                                  : "widths gain more per parameter";
   for (Candidate& one : candidates) {
     if (take && &one == best) continue;
     one.units = 0;
