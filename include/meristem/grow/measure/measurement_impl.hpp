@@ -277,8 +277,7 @@ void Measurement<T>::solve(Context& ctx, Tensor<double>* covariance) {
   }
   if (needs_.consumer) choice_.note = joined(choice_.note, note_of_move(moments_.move));
   complete(choice_.insertion);
-  passes_ = choice_.insertion.units > 0 ? options_.method->candidate_passes() + 1 : 0;
-  if (options_.method->candidate_passes() == 0) passes_ = 0;
+  passes_ = choice_.insertion.units > 0 ? options_.method->candidate_passes() : 0;
   prepare_features(ctx);
   prepare_pass(ctx);
 }

@@ -152,10 +152,11 @@ class GrowthMethod {
     (void)ctx, (void)site, (void)fan_ins, (void)moments, (void)choice;
   }
 
-  /// Passes over the samples in which candidates are refined; `choose` returns the first ones.
+  /// Passes over the samples that candidates are shown to; `choose` returns the first ones, any number if there are
+  /// passes.
   [[nodiscard]] virtual int candidate_passes() const { return 0; }
-  /// Called after pass `pass` = 0 ... candidate_passes() with the candidates' gradients there; the last call, for which
-  /// one more pass is run, has to cut them to at most `site.max_units`.
+  /// Called after each of them, `pass` = 0 ... candidate_passes() - 1, with the candidates' gradients there; the last
+  /// call has to cut them to at most `site.max_units`.
   virtual void refine(Context& ctx, const SiteMoments& site, const Gradients& gradients, int pass,
                       Choice& choice) const {
     (void)ctx, (void)site, (void)gradients, (void)pass, (void)choice;
