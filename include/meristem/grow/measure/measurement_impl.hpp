@@ -265,7 +265,7 @@ void Measurement<T>::solve(Context& ctx, Tensor<double>* covariance) {
   moments_.significance = options_.significance;
   moments_.move_weights = options_.move_weights;
   moments_.max_units = limit_(taps(), nullptr);
-  moments_.today = numbers_of_units<T>(ctx, site_);
+  moments_.today = LazyNumbers([&ctx, site = site_] { return numbers_of_units<T>(ctx, site); });
   if (covariance && needs_.inputs && !known_covariance_) *covariance = clone(ctx, moments_.moments.s);
   choice_ = options_.method->choose(ctx, moments_);
   // Candidates that are still to be refined are not found yet. Where there are no units, features may still become

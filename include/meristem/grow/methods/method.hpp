@@ -67,8 +67,8 @@ struct SiteMoments {
   double bottleneck = 0.0;  ///< Ψ; 0 unless S1 and M1 were gathered
 
   /// Of today's units, in the layout of Insertion with all taps even for FanOut::centre, and their channels in the norm
-  /// behind the producer.
-  detail::NumbersOfUnits today;
+  /// behind the producer; gathered when it is read.
+  detail::LazyNumbers today;
 
   std::optional<double> damping;  ///< of S; none: to be chosen from N and its noise
   double consumer_damping = 0.0;  ///< of S1, by which δW* was found, and of E
