@@ -38,6 +38,8 @@ namespace meristem::grow::detail {
 
 #define MERISTEM_INSTANTIATE(T)                                                                    \
   template std::vector<Site<T>> sites_of<T>(nn::Layer<T> & network, const GrowerOptions& options); \
+  template std::uint64_t fingerprint<T>(Context & ctx, const nn::BatchSource<T>& set,              \
+                                        std::span<const std::int64_t> indices);                    \
   template std::vector<double> mean_squares<T>(Context & ctx, View<const T> a);                    \
   template class SiteOutputs<T>;                                                                   \
   template class GrowthStep<T>;                                                                    \

@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <string>
@@ -552,6 +553,27 @@ TEST_CASE("for_each: every index of two and three axes once") {
       ms::for_each(ctx, n[0] * n[1], n[2], Count{visits.data(), n[2], 0});
       CHECK(ms::to_host(ctx, visits) == std::vector<int>(static_cast<std::size_t>(size), 1));
     }
+  });
+}
+
+TEST_CASE("for_each_of: every index of each space once") {
+  support::for_every_executor([](ms::Context& ctx) {
+    const std::int64_t sizes[][3] = {{0, 0, 0}, {5, 0, 7}, {0, 12, 0}, {300, 35, 7 * 9 * 11}, {1, 200'003, 24}};
+    for (const auto& n : sizes) {
+      INFO("sizes ", n[0], ", ", n[1], ", ", n[2]);
+      std::vector<ms::Tensor<int>> visits;
+      for (const std::int64_t size : n) visits.push_back(ms::zeros<int>(ctx, {size}));
+      const std::int64_t covered = n[2] / 24 * 24;  // planes of 4 × 6
+      ms::for_each_of(ctx, ms::part(n[0], Count{visits[0].data(), 0, 0}),
+                      ms::part(n[1], 1, Count{visits[1].data(), 1, 0}),
+                      ms::part(covered / 24, 4, 6, Count{visits[2].data(), 4, 6}));
+      CHECK(ms::to_host(ctx, visits[0]) == std::vector<int>(static_cast<std::size_t>(n[0]), 1));
+      CHECK(ms::to_host(ctx, visits[1]) == std::vector<int>(static_cast<std::size_t>(n[1]), 1));
+      std::vector<int> expected(static_cast<std::size_t>(n[2]), 0);
+      std::fill_n(expected.begin(), covered, 1);
+      CHECK(ms::to_host(ctx, visits[2]) == expected);
+    }
+    CHECK_THROWS_AS(ms::for_each_of(ctx, ms::part(1, Count{}), ms::part(2, -1, Count{})), ms::ArgumentError);
   });
 }
 

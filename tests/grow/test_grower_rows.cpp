@@ -264,9 +264,9 @@ TEST_CASE("grower of rows: a reader that several layers feed moves once") {
     return ms::to_host(t.ctx, ms::grow::find_site<float>(t.net, "mix.a.a").consumer.bias().value);
   };
   const std::vector<float> before = bias();
-  ms::grow::detail::Measurer<float> measurer(t.net, ms::nn::CrossEntropy{});
+  ms::grow::detail::SharedPasses<float> passes(t.net, ms::nn::CrossEntropy{});
   const auto batch = source.batch(t.ctx, std::vector<std::int64_t>(100, 0));
-  const auto proposals = measurer.measure(
+  const auto proposals = passes.measure(
       t.ctx, {ms::grow::find_site<float>(t.net, "mix.a.a")}, {.significance = 0.0},
       [&](const auto& use) { use(batch); }, [](const auto&, std::int64_t, const auto*) { return std::int64_t{2}; });
   const std::vector<double> move = ms::to_host(t.ctx, proposals.front().insertion.move);

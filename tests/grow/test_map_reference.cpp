@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <meristem/grow/measure/map_statistics.hpp>
@@ -113,7 +114,7 @@ TEST_CASE("map reference: best move and units of gromo") {
                    -1 * channels_last(read(which, "tiny.delta_raw"), taps2, joint.width), tolerance, "delta_raw");
       CHECK(statistics.move().decrease == doctest::Approx(which.decrease).epsilon(tolerance));
 
-      const auto s = statistics.covariance(ctx), n = statistics.residual_cross_moment(ctx);
+      const auto s = statistics.covariance(ctx), n = std::move(statistics.residual_cross_moments(ctx).front());
       for (const bool two : {false, true}) {
         const std::string option = two ? "max2" : "tiny";
         const Dense singular_values = read(which, option + ".singular_values");

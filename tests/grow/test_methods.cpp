@@ -552,6 +552,10 @@ TEST_CASE("firefly: gradients of candidates against differences, steps raise the
         for (std::int64_t k = 0; k < insertion.units; ++k) gain += effects.positive(k);
         return gain;
       };
+      // Without steps the best of the candidates as they were drawn.
+      CHECK(start.insertion.units > 0);
+      CHECK(start.insertion.units <= 6);
+      CHECK(start.report.lambda.size() == 12);
       ms::grow::detail::CandidatePass<double> pass(problem.ctx, problem.site, start.insertion);
       problem.visit({problem.site}, [&](ms::Context&, std::size_t, ms::View<const double> unit, ms::View<const double>,
                                         ms::View<const double> goal) { pass.update(problem.ctx, unit, goal); });

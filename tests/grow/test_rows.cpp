@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include <meristem/grow/measure/measurer.hpp>
+#include <meristem/grow/measure/shared_passes.hpp>
 #include <meristem/grow/measure/visit_sites.hpp>
 #include <meristem/grow/methods/methods.hpp>
 #include <meristem/grow/policy/streams.hpp>
@@ -77,8 +77,8 @@ struct Problem {
 
   std::vector<ms::grow::detail::Proposal> measure(const std::vector<Site>& sites,
                                                   const ms::grow::detail::MeasurementOptions& options) {
-    ms::grow::detail::Measurer<double> measurer(net, ms::nn::CrossEntropy{});
-    return measurer.measure(
+    ms::grow::detail::SharedPasses<double> passes(net, ms::nn::CrossEntropy{});
+    return passes.measure(
         ctx, sites, options, [&](const auto& use) { use(batch()); },
         [&](const Site&, std::int64_t, const ms::grow::Choice*) { return 2; });
   }

@@ -134,10 +134,10 @@ TEST_CASE("budget: a training step, an evaluation batch and a growth step of a R
       for (const auto& site : grower.grow(ctx, set).sites) evaluations += site.evaluations;
     };
     if (significance == 1.0) {
-      check_budget("growth step that finds nothing", {1000, 500, 50}, grow);
+      check_budget("growth step that finds nothing", {600, 400, 44}, grow);
       CHECK(evaluations == 0);
     } else {
-      check_budget("growth step with its line searches", {2900, 50, 120}, grow);
+      check_budget("growth step with its line searches", {2470, 70, 110}, grow);
       CHECK(evaluations > 0);
     }
   }

@@ -87,6 +87,36 @@ inline unsigned for_each_grid(std::int64_t n) {
 
 inline bool fits_32_bits(std::int64_t n) { return n <= 0x7fffffff; }
 
+/// Parts one after the other as one space.
+template <class Index, class... Parts>
+struct PartsInOne {
+  __device__ void operator()(Index) const {}
+};
+
+template <class Index, class Part, class... Rest>
+struct PartsInOne<Index, Part, Rest...> {
+  Index size;
+  Part part;
+  PartsInOne<Index, Rest...> rest;
+
+  PartsInOne(const Part& first, const Rest&... others)
+      : size(static_cast<Index>(first.size())), part(first), rest(others...) {}
+
+  __device__ void operator()(Index i) const {
+    if (i < size) {
+      part.template call<Index>(i);
+    } else {
+      rest(i - size);
+    }
+  }
+};
+
+template <class Index, class Parts>
+__global__ void for_each_part(Index n, Parts parts) {
+  const Index step = static_cast<Index>(gridDim.x) * blockDim.x;
+  for (Index i = static_cast<Index>(blockIdx.x) * blockDim.x + threadIdx.x; i < n; i += step) parts(i);
+}
+
 #else
 
 #if defined(__clang__)
@@ -233,6 +263,66 @@ void for_each(Context& ctx, std::int64_t n0, std::int64_t n1, std::int64_t n2, F
   detail::split_range(ctx, count, [&f, n1, n2](std::int64_t first, std::int64_t last) {
     detail::for_each_range(f, first, last, n1, n2);
   });
+#endif
+}
+
+/// One space of `for_each_of`: what `for_each` is given.
+template <class F, int Axes>
+struct Part {
+  F f;
+  std::int64_t n0 = 1, n1 = 1, n2 = 1;
+
+  [[nodiscard]] std::int64_t size() const { return detail::index_count({n0, n1, n2}, SourceLocation::current()); }
+
+#if MERISTEM_GPU
+  template <class Index>
+  __device__ void call(Index i) const {
+    const auto wide = [](Index k) { return static_cast<std::int64_t>(k); };
+    const Index b = static_cast<Index>(n1), c = static_cast<Index>(n2);
+    if constexpr (Axes == 1) f(wide(i));
+    if constexpr (Axes == 2) f(wide(i / b), wide(i % b));
+    if constexpr (Axes == 3) f(wide(i / c / b), wide(i / c % b), wide(i % c));
+  }
+#endif
+};
+
+template <class F>
+[[nodiscard]] Part<F, 1> part(std::int64_t n, F f) {
+  return {f, n};
+}
+template <class F>
+[[nodiscard]] Part<F, 2> part(std::int64_t n0, std::int64_t n1, F f) {
+  return {f, n0, n1};
+}
+template <class F>
+[[nodiscard]] Part<F, 3> part(std::int64_t n0, std::int64_t n1, std::int64_t n2, F f) {
+  return {f, n0, n1, n2};
+}
+
+/// `for_each` of several spaces, none of which reads what another one writes, in one launch on the GPU:
+///
+///   for_each_of(ctx, part(n, Scale{x, 2.0f}), part(rows, columns, Transpose{a, b}));
+template <class... F, int... Axes>
+void for_each_of(Context& ctx, const Part<F, Axes>&... parts) {
+#if MERISTEM_GPU
+  const std::int64_t count = (parts.size() + ...);
+  if (count == 0) return;
+  if (detail::fits_32_bits(count)) {
+    using All = detail::PartsInOne<unsigned, Part<F, Axes>...>;
+    launch<detail::for_each_part<unsigned, All>>(ctx, detail::for_each_grid(count), detail::for_each_block, 0,
+                                                 static_cast<unsigned>(count), All(parts...));
+  } else {
+    using All = detail::PartsInOne<std::int64_t, Part<F, Axes>...>;
+    launch<detail::for_each_part<std::int64_t, All>>(ctx, detail::for_each_grid(count), detail::for_each_block, 0,
+                                                     count, All(parts...));
+  }
+#else
+  const auto run = [&]<class G, int N>(const Part<G, N>& each) {
+    if constexpr (N == 1) for_each(ctx, each.n0, each.f);
+    if constexpr (N == 2) for_each(ctx, each.n0, each.n1, each.f);
+    if constexpr (N == 3) for_each(ctx, each.n0, each.n1, each.n2, each.f);
+  };
+  (run(parts), ...);
 #endif
 }
 

@@ -174,13 +174,16 @@ struct ZeroNonFinite {
 };
 #endif
 
-/// The lower triangle of each a[k] becomes that of ∞ I, whose inverse is 0, unless info[k] is 0.
+/// The lower triangle of each a[k] becomes that of ∞ I, whose inverse is 0, unless info[k] is 0; diagonals[k][i] = a[k]
+/// (i, i), unless that is null.
 template <class T>
 struct InfiniteUnless {
   const int* info;
   View<T> a;
+  double* diagonals;
   MERISTEM_HD void operator()(std::int64_t k, std::int64_t i, std::int64_t j) const {
     if (info[k] != 0 && j <= i) a(k, i, j) = i == j ? static_cast<T>(HUGE_VAL) : T(0);
+    if (i == j && diagonals != nullptr) diagonals[k * a.extent(1) + i] = static_cast<double>(a(k, i, i));
   }
 };
 
@@ -214,9 +217,10 @@ class Decompositions {
   }
 
   /// The lower triangle of each matrix of a contiguous stack (matrices, n, n), n > 0; where it breaks down it becomes
-  /// that of ∞ I, whose inverse is 0.
+  /// that of ∞ I, whose inverse is 0. The factors' diagonals go to `diagonals` (matrices, n), unless that is null.
   template <Real T>
-  void factorize_each(Context& ctx, View<T> stack, const SourceLocation& where = SourceLocation::current()) {
+  void factorize_each(Context& ctx, View<T> stack, double* diagonals = nullptr,
+                      const SourceLocation& where = SourceLocation::current()) {
     const Matrix<T> first = as_square_matrix("potrf", "a", matrix_of(stack, 0), where);
     const std::int64_t matrices = stack.extent(0);
 #if MERISTEM_GPU
@@ -235,7 +239,7 @@ class Decompositions {
       }
     }
 #endif
-    for_each(ctx, matrices, stack.extent(1), stack.extent(2), InfiniteUnless<T>{info, stack});
+    for_each(ctx, matrices, stack.extent(1), stack.extent(2), InfiniteUnless<T>{info, stack, diagonals});
   }
 
   /// As `syevd`, of n > 0 rows; the outcome goes on with the eigenvalues.

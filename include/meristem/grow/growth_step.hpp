@@ -39,9 +39,7 @@ struct Growing {
   std::size_t steps = 0;  // growth steps taken
   /// Of Where::round_robin: by the names of turns, how many growth steps were taken when they came last.
   std::map<std::string, std::size_t> turns = {};
-  std::int64_t chosen_from = -1;
-  ChosenSamples samples = {};
-  std::int64_t samples_in_use = -1;
+  std::uint64_t remembered = 0;           // `fingerprint` of the samples that the passes remember something of
   std::optional<Shape> input_shape = {};  // of one sample
   InputShapes<T> shapes = {};             // of one sample, if costs depend on them
 };
@@ -71,7 +69,7 @@ class GrowthStep {
  public:
   using Source = nn::BatchSource<T>;
 
-  /// Draws the samples, once for a training set. Throws DataError for an empty one.
+  /// Draws the samples, by the context's seed and the size of the training set. Throws DataError for an empty one.
   GrowthStep(Context& ctx, Growing<T>& grower, const Source& set);
   GrowthStep(const GrowthStep&) = delete;
   GrowthStep& operator=(const GrowthStep&) = delete;
@@ -157,6 +155,7 @@ class GrowthStep {
   Growing<T>& grower_;
   const GrowerOptions& options_;
   const Source& set_;
+  ChosenSamples samples_;
   std::shared_ptr<const Replay> replay_;
   Decider decider_;
   std::unique_ptr<EmptyBlocks<T>> blocks_;

@@ -13,7 +13,7 @@ namespace meristem::grow::detail {
 template <Real T>
 void GrowthStep<T>::see_shapes() {
   if (!work_counts() && grower_.input_shape.has_value()) return;
-  const nn::Batch<T> one = set_.batch(ctx_, std::span(grower_.samples.search).first(1));
+  const nn::Batch<T> one = set_.batch(ctx_, std::span(samples_.search).first(1));
   grower_.input_shape = one.inputs.shape();
   if (!work_counts()) return;
   (void)network().forward(ctx_, one.inputs, {.measuring = true, .taps = &grower_.shapes});

@@ -17,11 +17,8 @@ template <Real T>
 GrowthStep<T>::GrowthStep(Context& ctx, Growing<T>& grower, const Source& set)
     : ctx_(ctx), grower_(grower), options_(grower.options), set_(set) {
   (void)network();  // Before the sites' layers are looked at, which are gone with it.
-  if (set.size() == grower.chosen_from) return;
   if (set.size() < 1) throw DataError("Grower: the training set is empty; growth needs samples to measure on");
-  grower.samples = draw_samples(ctx.seed(), set.size(), options_.search_samples, options_.statistics_samples);
-  grower.chosen_from = set.size();
-  grower.samples_in_use = -1;
+  samples_ = draw_samples(ctx.seed(), set.size(), options_.search_samples, options_.statistics_samples);
 }
 
 template <Real T>
@@ -104,7 +101,7 @@ void GrowthStep<T>::measure_places(Turn<T>& turn) {
   if (sites.empty()) return;
   for (const Site<T>& site : sites) blocks_->open(block_of(site));
   if (work_counts()) {
-    const nn::Batch<T> one = set_.batch(ctx_, std::span(grower_.samples.search).first(1));
+    const nn::Batch<T> one = set_.batch(ctx_, std::span(samples_.search).first(1));
     (void)network().forward(ctx_, one.inputs, {.measuring = true, .taps = &grower_.shapes});
   }
   std::vector<Proposal> proposals;
@@ -172,9 +169,7 @@ SiteReport GrowthStep<T>::insert(const Site<T>& site, Candidate& candidate, Prop
   }
   // An empty block that lowers the loss by nothing is of no use.
   const bool insist = options_.how_many.insist && (!blocks_ || block_of(site) == blocks_->size());
-  const auto show_batches = [&](auto&& use) {
-    set_.for_each_batch(ctx_, grower_.samples.search, options_.batch_size, use);
-  };
+  const auto show_batches = [&](auto&& use) { set_.for_each_batch(ctx_, samples_.search, options_.batch_size, use); };
   const bool copies = !proposal.insertion.copies.empty();
   if (!copies) proposal.insertion.rider_rows = draw_rider_rows(ctx_, site, proposal.insertion.units);
   operations_ += carry_out<T>(ctx_, network(), *grower_.optimizer, site, options_, proposal, candidate.gamma, insist,
@@ -222,8 +217,7 @@ SiteReport GrowthStep<T>::insert_block(const Site<T>& site, Candidate& candidate
 
 template <Real T>
 void GrowthStep<T>::see_norms(std::int64_t samples, NormInputs<T>& seen) {
-  const std::span<const std::int64_t> indices =
-      std::span(grower_.samples.statistics).first(static_cast<std::size_t>(samples));
+  const std::span<const std::int64_t> indices = std::span(samples_.statistics).first(static_cast<std::size_t>(samples));
   set_.for_each_batch(ctx_, indices, options_.batch_size, [&](const nn::BatchView<T>& batch) {
     (void)network().forward(ctx_, batch.inputs, {.measuring = true, .taps = &seen, .forward_only = true});
     operations_ += 2.0 * static_cast<double>(multiply_adds()) * static_cast<double>(batch.size());
@@ -233,7 +227,7 @@ void GrowthStep<T>::see_norms(std::int64_t samples, NormInputs<T>& seen) {
 template <Real T>
 void GrowthStep<T>::measure_sites(const std::vector<Site<T>>& sites, std::vector<Candidate>& candidates,
                                   std::vector<Proposal>& proposals) {
-  const std::int64_t most = std::ssize(grower_.samples.statistics);
+  const std::int64_t most = std::ssize(samples_.statistics);
   proposals.resize(sites.size());
   std::vector<std::int64_t> counts;
   std::vector<std::size_t> open(sites.size());
@@ -320,10 +314,12 @@ MeasurementOptions GrowthStep<T>::measurement_options() const {
 template <Real T>
 std::vector<Proposal> GrowthStep<T>::run(const std::vector<Site<T>>& sites, const MeasurementOptions& options,
                                          std::int64_t count, const typename SharedPasses<T>::Limit& limit) {
-  // What the passes remember holds for one number of samples.
-  if (count != grower_.samples_in_use) grower_.passes.forget_samples();
-  grower_.samples_in_use = count;
-  const auto indices = std::span<const std::int64_t>(grower_.samples.statistics).first(static_cast<std::size_t>(count));
+  const auto indices = std::span<const std::int64_t>(samples_.statistics).first(static_cast<std::size_t>(count));
+  std::optional<std::uint64_t> shown;
+  if (grower_.passes.remembers()) {
+    shown = fingerprint(ctx_, set_, indices);
+    if (*shown != grower_.remembered) grower_.passes.forget_samples();
+  }
   const auto measured = [&](const std::vector<Site<T>>& some) {
     return grower_.passes.measure(
         ctx_, some, options, [&](const auto& use) { set_.for_each_batch(ctx_, indices, options_.batch_size, use); },
@@ -332,6 +328,7 @@ std::vector<Proposal> GrowthStep<T>::run(const std::vector<Site<T>>& sites, cons
   try {
     std::vector<Proposal> proposals = measured(sites);
     operations_ += grower_.passes.take_operations();
+    if (grower_.passes.remembers()) grower_.remembered = shown ? *shown : fingerprint(ctx_, set_, indices);
     return proposals;
   } catch (const NumericError&) {
     // Which of the sites it is takes a pass for each.
@@ -352,7 +349,7 @@ template <Real T>
 std::vector<SiteReport> GrowthStep<T>::probe() {
   const MeasurementOptions options{.method = tiny(), .fan_out = options_.fan_out, .significance = 0.0};
   std::vector<SiteReport> reports;
-  for (Proposal& proposal : run(grower_.sites, options, std::ssize(grower_.samples.statistics),
+  for (Proposal& proposal : run(grower_.sites, options, std::ssize(samples_.statistics),
                                 [](const Site<T>&, std::int64_t, const Choice*) { return std::int64_t{0}; })) {
     reports.push_back(std::move(proposal.report));
   }
@@ -361,7 +358,7 @@ std::vector<SiteReport> GrowthStep<T>::probe() {
 
 template <Real T>
 double GrowthStep<T>::latency() {
-  const nn::Batch<T> one = set_.batch(ctx_, std::span(grower_.samples.search).first(1));
+  const nn::Batch<T> one = set_.batch(ctx_, std::span(samples_.search).first(1));
   return measure_latency<T>(ctx_, network(), one.inputs);
 }
 

@@ -5,8 +5,8 @@
 //   first_non_finite, check_finite              where the first NaN or infinity is
 //
 // A reduction to one number cuts the elements into segments, whose number and length follow from the element count
-// alone. Each block reduces one segment (threads in strides, then a tree of shuffles), then one block reduces the
-// segments' results.
+// alone. Each block reduces one segment (threads in strides, then a tree of shuffles), and the last one the segments'
+// results.
 #pragma once
 
 #include <cmath>
@@ -74,13 +74,11 @@ __device__ typename Op::Value reduce_block(typename Op::Value value, typename Op
   return value;
 }
 
-/// partials[block] = the combination of op.term(i) over the block's segment of [0, count).
+/// The combination of op.term(i) for i in [begin, end), by one block; thread 0 gets it. `shared` as for `reduce_block`.
 template <class Op>
-__global__ void reduce_segments(Op op, std::int64_t count, std::int64_t segment, typename Op::Value* partials) {
+__device__ typename Op::Value reduce_range(const Op& op, std::int64_t begin, std::int64_t end,
+                                           typename Op::Value* shared) {
   using Value = typename Op::Value;
-  MERISTEM_SHARED(Value, shared, [warp_lanes]);
-  const std::int64_t begin = blockIdx.x * segment;
-  const std::int64_t end = begin + segment < count ? begin + segment : count;
   Value total = Op::identity();
 #if !MERISTEM_GPU
   if (blockDim.x == 1) {
@@ -95,13 +93,11 @@ __global__ void reduce_segments(Op op, std::int64_t count, std::int64_t segment,
     }
     for (int k = 0; i < end; ++i, ++k) lane[k] = Op::combine(lane[k], op.term(i));
     for (int k = 0; k < width; ++k) total = Op::combine(total, lane[k]);
-    partials[blockIdx.x] = total;
-    return;
+    return total;
   }
 #endif
   for (std::int64_t i = begin + threadIdx.x; i < end; i += blockDim.x) total = Op::combine(total, op.term(i));
-  total = reduce_block<Op>(total, shared);
-  if (threadIdx.x == 0) partials[blockIdx.x] = total;
+  return reduce_block<Op>(total, shared);
 }
 
 /// The terms of the second stage: the results of the first.
@@ -117,13 +113,58 @@ struct Partials {
   }
 };
 
+/// *to = or += value
+template <class Value>
+struct StoreReduced {
+  Value* to;
+  bool adds;
+  MERISTEM_HD void operator()(Value value) const {
+    if constexpr (std::is_arithmetic_v<Value>) {
+      if (adds) value += *to;
+    }
+    *to = value;
+  }
+};
+
+/// Stores the combination of op.term(i) over [0, count). A block combines a segment; the last of several their
+/// `partials`.
+template <class Op>
+__global__ void reduce_segments(Op op, std::int64_t count, std::int64_t segment, typename Op::Value* partials,
+                                unsigned* arrivals, StoreReduced<typename Op::Value> store) {
+  using Value = typename Op::Value;
+  MERISTEM_SHARED(Value, shared, [warp_lanes]);
+  const std::int64_t begin = blockIdx.x * segment;
+  Value total = reduce_range(op, begin, begin + segment < count ? begin + segment : count, shared);
+  if (gridDim.x > 1) {
+    if (threadIdx.x == 0) partials[blockIdx.x] = total;
+    if (!last_to_arrive(arrivals, gridDim.x)) return;
+    total = reduce_range(Partials<Op>{partials}, 0, gridDim.x, shared);
+  }
+  if (threadIdx.x == 0) store(total);
+}
+
+/// Stores the combination of op.term(i) for i in [0, count), count > 0, to device memory, or adds it to what is there.
+template <class Op>
+void reduce_into(Context& ctx, const Op& op, std::int64_t count, typename Op::Value* to, bool adds) {
+  using Value = typename Op::Value;
+  constexpr std::int64_t least = 4096, most_blocks = 1024;
+  const std::int64_t segment = least * ((count - 1) / (least * most_blocks) + 1);
+  const std::int64_t blocks = (count - 1) / segment + 1;
+  Tensor<Value> partials(ctx, {blocks > 1 ? blocks : 0});
+  launch<reduce_segments<Op>>(ctx, dim3(static_cast<unsigned>(blocks)), block_threads(ctx, reduce_threads), 0, op,
+                              count, segment, partials.data(), ctx.arrivals(1), StoreReduced<Value>{to, adds});
+}
+
 /// The combination (1) of some values, at least one, in device memory.
 template <class Op>
 [[nodiscard]] Tensor<typename Op::Value> combined(Context& ctx, Tensor<typename Op::Value> partials) {
+  using Value = typename Op::Value;
   if (partials.size() == 1) return partials;
-  Tensor<typename Op::Value> total(ctx, {1});
+  Tensor<Value> total(ctx, {1});
   launch<reduce_segments<Partials<Op>>>(ctx, dim3(1), block_threads(ctx, reduce_threads), 0,
-                                        Partials<Op>{partials.data()}, partials.size(), partials.size(), total.data());
+                                        Partials<Op>{partials.data()}, partials.size(), partials.size(),
+                                        static_cast<Value*>(nullptr), static_cast<unsigned*>(nullptr),
+                                        StoreReduced<Value>{total.data(), false});
   return total;
 }
 
@@ -136,19 +177,13 @@ struct StoreIdentity {
 /// The combination (1) of op.term(i) for i in [0, count), in device memory.
 template <class Op>
 [[nodiscard]] Tensor<typename Op::Value> reduce_on_device(Context& ctx, const Op& op, std::int64_t count) {
-  using Value = typename Op::Value;
+  Tensor<typename Op::Value> result(ctx, {1});
   if (count == 0) {
-    Tensor<Value> nothing(ctx, {1});
-    for_each(ctx, 1, StoreIdentity<Op>{nothing.data()});
-    return nothing;
+    for_each(ctx, 1, StoreIdentity<Op>{result.data()});
+  } else {
+    reduce_into(ctx, op, count, result.data(), false);
   }
-  constexpr std::int64_t least = 4096, most_blocks = 1024;
-  const std::int64_t segment = least * ((count - 1) / (least * most_blocks) + 1);
-  const std::int64_t blocks = (count - 1) / segment + 1;
-  Tensor<Value> partials(ctx, {blocks});
-  launch<reduce_segments<Op>>(ctx, dim3(static_cast<unsigned>(blocks)), block_threads(ctx, reduce_threads), 0, op,
-                              count, segment, partials.data());
-  return combined<Op>(ctx, std::move(partials));
+  return result;
 }
 
 /// The same on the host, for any count; waits for the device.
@@ -156,13 +191,6 @@ template <class Op>
 typename Op::Value reduce(Context& ctx, const Op& op, std::int64_t count) {
   return count == 0 ? Op::identity() : to_host(ctx, reduce_on_device<Op>(ctx, op, count))[0];
 }
-
-/// *total += *term
-struct AddValue {
-  const double* term;
-  double* total;
-  MERISTEM_HD void operator()(std::int64_t) const { *total += *term; }
-};
 
 struct SumOp {
   using Value = double;
@@ -367,9 +395,8 @@ requires std::is_same_v<std::remove_const_t<T>, std::remove_const_t<U>>
 void add_dot(Context& ctx, View<T> x, View<U> y, double* total) {
   detail::require_same_shape("add_dot", "x", x, "y", y);
   if (x.empty()) return;
-  const Tensor<double> sum =
-      detail::reduce_on_device(ctx, detail::Dot<std::remove_const_t<T>>(x.data_handle(), y.data_handle()), x.size());
-  for_each(ctx, 1, detail::AddValue{sum.data(), total});
+  detail::reduce_into(ctx, detail::Dot<std::remove_const_t<T>>(x.data_handle(), y.data_handle()), x.size(), total,
+                      true);
 }
 
 /// Largest magnitude of all elements: 0 if there are none, NaN if one of them is NaN. Waits for the device. Throws

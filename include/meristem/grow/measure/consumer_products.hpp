@@ -23,8 +23,9 @@ struct AddRows {
 
 }  // namespace detail
 
-/// total (q, d) += Σ v [b 1]ᵀ over samples and positions, b what the consumer reads there and v (n, ..., q). With the
-/// desired update as v this is M1ᵀ, minus the weight gradient of the sum loss: the kernel that backward runs.
+/// total (q, d) += Σ v [b 1]ᵀ over samples and positions, b what the consumer reads there and v (n, ..., q), of any
+/// number q of columns. With the desired update as v this is M1ᵀ, minus the weight gradient of the sum loss: the kernel
+/// that backward runs.
 template <Real T>
 void add_consumer_products(Context& ctx, const SiteShape& site, View<const T> consumer_input,
                            View<const std::type_identity_t<T>> v, Tensor<double>& total);

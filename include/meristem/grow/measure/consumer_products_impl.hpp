@@ -23,7 +23,7 @@ namespace meristem::grow {
 template <Real T>
 void add_consumer_products(Context& ctx, const SiteShape& site, View<const T> consumer_input,
                            View<const std::type_identity_t<T>> v, Tensor<double>& total) {
-  const std::int64_t q = site.fan_out(), d = site.consumer_inputs();
+  const std::int64_t q = v.extent(v.rank() - 1), d = site.consumer_inputs();
   const std::int64_t features = d - (site.consumer.bias ? 1 : 0);
   if (d == 0 || q == 0) return;
   const Window& window = site.consumer.window;

@@ -97,11 +97,11 @@ class MapStatistics {
   [[nodiscard]] Tensor<double> consumer_covariance(Context& ctx);
   /// M1 (d, q); after `find_move`.
   [[nodiscard]] Tensor<double> first_moment(Context& ctx) const;
-  /// N (p, columns); after the second pass.
-  [[nodiscard]] Tensor<double> residual_cross_moment(Context& ctx) { return n_->mean(ctx); }
-  /// The same sum as N with a random sign for each sample (p, columns); after the second pass.
-  /// Throws ArgumentError if it was left out.
-  [[nodiscard]] Tensor<double> noise_cross_moment(Context& ctx);
+  /// N (p, columns) and, unless it was left out, the same sum with a random sign for each sample; after the second
+  /// pass.
+  [[nodiscard]] std::vector<Tensor<double>> residual_cross_moments(Context& ctx) {
+    return n_->means(ctx, options_.noise ? 2 : 1);
+  }
   /// M (p, columns), if it was asked for.
   [[nodiscard]] Tensor<double> goal_cross_moment(Context& ctx) { return m_->mean(ctx); }
   /// E (q, q), if it was asked for: sums over positions.
@@ -186,10 +186,10 @@ class MapStatistics {
   std::optional<PatchCovariance<T>> s_;
   std::optional<PatchCovariance<T>> s1_maps_;
   std::optional<Covariance<T>> s1_rows_, fisher_;
-  std::optional<PatchCrossCovariance<T>> m_, n_, noise_, explained_;
-  Tensor<double> s1_;               // its mean, once it was asked for
-  Tensor<double> m1t_, m1t_noise_;  // (q, d): sums
-  Tensor<double> m1_;               // (d, q): the mean, once the move was found
+  std::optional<PatchCrossCovariance<T>> m_, n_, explained_;  // n_: with its noise beside it
+  Tensor<double> s1_;                                         // its mean, once it was asked for
+  Tensor<double> m1t_;                                        // (q, d), or with its noise below it (2 q, d): sums
+  Tensor<double> m1_;                                         // (d, q): the mean, once the move was found
   double damping_ = 0.0;
   BestMove<double> move_;
   Readout minus_move_, whitening_;

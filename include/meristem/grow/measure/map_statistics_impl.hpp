@@ -62,8 +62,7 @@ MapStatistics<T>::MapStatistics(Context& ctx, const SiteShape& site, FanOut fan_
       // Every position of a flattened map is a place of its own.
       fan_out_(site.consumer.convolution ? fan_out : FanOut::full),
       options_(options),
-      m1t_(zeros<double>(ctx, {site.fan_out(), site.consumer_inputs()})),
-      m1t_noise_(options.move_noise ? zeros<double>(ctx, m1t_.shape()) : Tensor<double>()),
+      m1t_(zeros<double>(ctx, {(options.move_noise ? 2 : 1) * site.fan_out(), site.consumer_inputs()})),
       squares_(zeros<double>(ctx, {2})) {
   site.check();
   const std::int64_t q = site.fan_out();
@@ -72,8 +71,7 @@ MapStatistics<T>::MapStatistics(Context& ctx, const SiteShape& site, FanOut fan_
     s_.emplace(ctx, patch_features(), patch_window(), patch_map(), site.producer.bias, rows, columns);
   }
   if (options.goal) emplace_cross(ctx, q, m_);
-  if (options.residual) emplace_cross(ctx, q, n_);
-  if (options.residual && options.noise) emplace_cross(ctx, q, noise_);
+  if (options.residual) emplace_cross(ctx, options.noise ? 2 * q : q, n_);
   if (options.fisher) fisher_.emplace(ctx, q, false);
   if (site.consumer.in == 0 || !options.consumer) return;
   if (site.consumer.convolution) {
@@ -97,10 +95,11 @@ void MapStatistics<T>::update(Context& ctx, View<const T> unit_input, View<const
   s1_ = {};
   if (s1_maps_) s1_maps_->update(ctx, consumer_input);
   if (s1_rows_) s1_rows_->update(ctx, consumer_input, n);
-  if (options_.consumer) add_consumer_products(ctx, site_, consumer_input, goal, m1t_);
   if (options_.move_noise) {
-    const Tensor<T> flipped = with_random_signs<T>(ctx, goal, samples_);
-    add_consumer_products<T>(ctx, site_, consumer_input, flipped.view(), m1t_noise_);
+    const Tensor<T> both = beside_random_signs<T>(ctx, goal, samples_);
+    add_consumer_products<T>(ctx, site_, consumer_input, both.view(), m1t_);
+  } else if (options_.consumer) {
+    add_consumer_products(ctx, site_, consumer_input, goal, m1t_);
   }
   samples_ += n;
 }
@@ -121,13 +120,11 @@ void MapStatistics<T>::merge(Context& ctx, const MapStatistics& other) {
     join(s1_maps_, other.s1_maps_);
     join(s1_rows_, other.s1_rows_);
     kernels::axpy<double>(ctx, 1.0, other.m1t_, m1t_.view());
-    if (options_.move_noise) kernels::axpy<double>(ctx, 1.0, other.m1t_noise_, m1t_noise_.view());
     kernels::axpy<double>(ctx, 1.0, other.squares_.view().slice(0, 0, 1), squares_.view().slice(0, 0, 1));
     samples_ += other.samples_;
     return;
   }
   join(n_, other.n_);
-  join(noise_, other.noise_);
   join(explained_, other.explained_);
   kernels::axpy<double>(ctx, 1.0, other.squares_.view().slice(0, 1, 2), squares_.view().slice(0, 1, 2));
   seen_again_ += other.seen_again_;
@@ -142,12 +139,14 @@ template <Real T>
 void MapStatistics<T>::find_move(Context& ctx, std::optional<double> damping, Route route) {
   if (samples_ == 0) throw ArgumentError(concat("site ", site_.name, ": no samples were shown; call update first"));
   const std::int64_t d = site_.consumer_inputs(), q = site_.fan_out();
-  const auto mean = [&](const Tensor<double>& sum) {
-    Tensor<double> result(ctx, {d, q});
-    for_each(ctx, d, q, detail::ScaleTransposed{sum.view(), 1.0 / static_cast<double>(samples_), result.view()});
-    return result;
+  const bool halves = options_.move_noise;
+  m1_ = Tensor<double>(ctx, {d, q});
+  Tensor<double> noise(ctx, {halves ? d : 0, q});
+  const auto mean = [&](std::int64_t first, Tensor<double>& to) {
+    const View<const double> sum = std::as_const(m1t_).view().slice(0, first, first + (to.empty() ? 0 : q));
+    return part(to.extent(0), q, ScaleTransposed{sum, 1.0 / static_cast<double>(samples_), to.view()});
   };
-  m1_ = mean(m1t_);
+  for_each_of(ctx, mean(0, m1_), mean(halves ? q : 0, noise));
   move_.weights = zeros<double>(ctx, {q, d});
   damping_ = damping.value_or(usual_damping);
   const std::vector<double> squares = squares_later(ctx);
@@ -158,7 +157,6 @@ void MapStatistics<T>::find_move(Context& ctx, std::optional<double> damping, Ro
                               "; lower the learning rate if training diverged"));
   };
   if (d > 0) {
-    const Tensor<double> noise = options_.move_noise ? mean(m1t_noise_) : Tensor<double>();
     try {
       detail::DampedMove found = damped_move(ctx, consumer_covariance(ctx), m1_, noise, damping, route, resolution());
       move_ = std::move(found.move);
@@ -188,13 +186,17 @@ void MapStatistics<T>::update_residual(Context& ctx, View<const T> unit_input, V
   if (!n_) return;
   Tensor<T> residual(ctx, goal.shape());
   read(ctx, minus_move_, consumer_input, residual.view());
-  kernels::axpy<T>(ctx, T(1), goal, residual);
-  kernels::add_dot<T, T>(ctx, residual.view(), residual.view(), squares_.data() + 1);
-  for_each_part(ctx, unit_input, residual, [&](View<const T> x, View<const T> v) { n_->update(ctx, x, v); });
-  if (noise_) {
-    const Tensor<T> flipped = with_random_signs<T>(ctx, residual.view(), seen_again_);
-    for_each_part(ctx, unit_input, flipped, [&](View<const T> x, View<const T> v) { noise_->update(ctx, x, v); });
+  Tensor<T> both;
+  if (options_.noise) {
+    both = add_beside_random_signs<T>(ctx, goal, residual.view(), seen_again_);
+  } else {
+    kernels::axpy<T>(ctx, T(1), goal, residual);
   }
+  kernels::add_dot<T, T>(ctx, residual.view(), residual.view(), squares_.data() + 1);
+  const View<const T> shown = options_.noise ? std::as_const(both).view() : std::as_const(residual).view();
+  for_each_part(
+      ctx, unit_input, shown, [&](View<const T> x, View<const T> v) { n_->update(ctx, x, v); },
+      shown.extent(shown.rank() - 1));
   seen_again_ += unit_input.extent(0);
 }
 
@@ -221,15 +223,6 @@ Tensor<double> MapStatistics<T>::mean_of_consumer(Context& ctx) {
   Tensor<double> result(ctx, {d, d});
   kernels::fill(ctx, static_cast<double>(outputs.size()), result.view());
   return result;
-}
-
-template <Real T>
-Tensor<double> MapStatistics<T>::noise_cross_moment(Context& ctx) {
-  if (!noise_) {
-    throw ArgumentError(
-        concat("site ", site_.name, ": the noise was left out; ask for it when the statistics are made"));
-  }
-  return noise_->mean(ctx);
 }
 
 template <Real T>

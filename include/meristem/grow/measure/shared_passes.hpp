@@ -35,6 +35,9 @@ class SharedPasses {
                                               const MeasurementOptions& options, const ForEachBatch& for_each_batch,
                                               const Limit& limit);
 
+  /// Whether there is a covariance that a measurement would use again.
+  [[nodiscard]] bool remembers() const { return !covariances_.empty(); }
+
   /// To be called when the samples change.
   void forget_samples() { covariances_.clear(); }
 

@@ -265,7 +265,7 @@ void SiteMeasurement<T>::solve(Context& ctx, Tensor<double>* covariance) {
   moments_.significance = options_.significance;
   moments_.move_weights = options_.move_weights;
   moments_.max_units = limit_(taps(), nullptr);
-  moments_.today = numbers_of_units<T>(ctx, site_);
+  moments_.today = LazyNumbers([&ctx, site = site_] { return numbers_of_units<T>(ctx, site); });
   if (covariance && needs_.inputs && !known_covariance_) *covariance = clone(ctx, moments_.moments.s);
   choice_ = options_.method->choose(ctx, moments_);
   // Candidates that are still to be refined are not found yet. Where there are no units, features may still become
@@ -277,8 +277,7 @@ void SiteMeasurement<T>::solve(Context& ctx, Tensor<double>* covariance) {
   }
   if (needs_.consumer) choice_.note = joined(choice_.note, note_of_move(moments_.move));
   complete(choice_.insertion);
-  passes_ = choice_.insertion.units > 0 ? options_.method->candidate_passes() + 1 : 0;
-  if (options_.method->candidate_passes() == 0) passes_ = 0;
+  passes_ = choice_.insertion.units > 0 ? options_.method->candidate_passes() : 0;
   prepare_features(ctx);
   prepare_pass(ctx);
 }

@@ -151,8 +151,11 @@ void SiteStatistics<T>::finish_maps(Context& ctx, SiteMoments& result) {
     moments.goal_norm2 = maps_->goal_norm2(ctx);
     result.bottleneck = unexpressed(ctx, result);
   }
-  if (needs_.residual) result.n = maps_->residual_cross_moment(ctx);
-  if (needs_.noise && needs_.residual) result.noise = maps_->noise_cross_moment(ctx);
+  if (needs_.residual) {
+    std::vector<Tensor<double>> cross = maps_->residual_cross_moments(ctx);
+    result.n = std::move(cross.front());
+    if (needs_.noise) result.noise = std::move(cross.back());
+  }
   if (needs_.joint) result.explained = maps_->explained(ctx);
 }
 

@@ -16,8 +16,11 @@ namespace meristem::grow {
 
 namespace detail {
 
+/// Thrown through a network's backward when there is nothing more to see in it.
+struct AllSitesSeen {};
+
 /// Hands the inputs of producers and consumers and the desired update to `visit` while a batch flows back through the
-/// network. Connect it to a Pass as its taps.
+/// network, and throws AllSitesSeen after the last of them. Connect it to a Pass as its taps.
 template <Real T>
 class SiteTaps final : public nn::Taps<T> {
  public:
@@ -35,6 +38,7 @@ class SiteTaps final : public nn::Taps<T> {
   const std::vector<Site<T>>* sites_;
   Visit visit_;
   std::vector<View<const T>> unit_inputs_;
+  std::size_t visited_ = 0;
 };
 
 }  // namespace detail

@@ -24,11 +24,11 @@ void detail::SiteTaps<T>::on_backward(Context& ctx, const nn::Layer<T>& layer, V
                                       View<const T> output_gradient) {
   for (std::size_t i = 0; i < sites_->size(); ++i) {
     if ((*sites_)[i].consumer.layer() != &layer) continue;
-    // Backward carries the gradient of the mean loss; V_goal belongs to the sum over the batch.
-    Tensor<T> goal = zeros<T>(ctx, output_gradient.shape());
-    kernels::axpy<T>(ctx, -static_cast<T>(output_gradient.extent(0)), output_gradient, goal);
-    visit_(ctx, i, unit_inputs_[i], input, goal);
+    visit_(ctx, i, unit_inputs_[i], input, output_gradient);
+    ++visited_;
   }
+  // What stands before the first site is of no interest.
+  if (visited_ == sites_->size()) throw AllSitesSeen();
 }
 
 template <Real T>
@@ -40,7 +40,12 @@ double visit_sites(Context& ctx, nn::Layer<T>& network, const std::vector<Site<T
       .mode = nn::Mode::training, .gradients = nn::GradientMode::ignore, .measuring = true, .taps = &taps};
   const nn::Trace<T> trace = network.forward(ctx, batch.inputs, pass);
   nn::LossValue<T> value = loss(ctx, trace.output, batch);
-  (void)network.backward(ctx, batch.inputs, trace, std::move(value.gradient), pass);
+  // Of the mean loss; V_goal is minus the gradient of the sum over the batch, and backward is linear.
+  kernels::scale<T>(ctx, -static_cast<T>(batch.size()), value.gradient.view());
+  try {
+    (void)network.backward(ctx, batch.inputs, trace, std::move(value.gradient), pass);
+  } catch (const detail::AllSitesSeen&) {
+  }
   return value.mean;
 }
 

@@ -44,12 +44,12 @@ struct ScaleRowsTo {
 }
 
 MERISTEM_INLINE double fan_in_norm(Context& ctx, const SiteMoments& site, UnitScale scale) {
-  const double today = scale == UnitScale::copied ? mean_length(ctx, site.today.fan_in, features_of(site)) : 0.0;
+  const double today = scale == UnitScale::copied ? mean_length(ctx, site.today->fan_in, features_of(site)) : 0.0;
   return today > 0.0 ? today : std::sqrt(2.0);
 }
 
 MERISTEM_INLINE double fan_out_norm(Context& ctx, const SiteMoments& site, UnitScale scale, std::int64_t units) {
-  const Tensor<double>& all = site.today.fan_out;
+  const Tensor<double>& all = site.today->fan_out;
   const double today = scale == UnitScale::copied && !all.empty() ? mean_length(ctx, all, all.extent(1)) : 0.0;
   if (today > 0.0) return today;
   return std::sqrt(2.0 * static_cast<double>(site.outputs) /
@@ -64,7 +64,7 @@ MERISTEM_INLINE Philox random_of(Context& ctx, const SiteMoments& site, Draw dra
   };
   for (const char c : site.name) mix(static_cast<unsigned char>(c));
   for (const std::vector<double>& values :
-       to_host(ctx, std::vector{site.today.fan_in.view(), site.today.fan_out.view()})) {
+       to_host(ctx, std::vector{site.today->fan_in.view(), site.today->fan_out.view()})) {
     for (const double value : values) mix(std::bit_cast<std::uint64_t>(value));
   }
   mix(static_cast<std::uint64_t>(draw));

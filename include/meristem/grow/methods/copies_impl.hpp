@@ -66,7 +66,7 @@ class Net2Wider final : public GrowthMethod {
     const Tensor<double> counts = from_host<double>(ctx, {site.width}, copies);
     for (double& count : copies) count = 1.0 / count;
     insertion.fan_out_factor = from_host<double>(ctx, {site.width}, copies);
-    const NumbersOfUnits& today = site.today;
+    const NumbersOfUnits& today = *site.today;
     insertion.fan_in = slices(ctx, today.fan_in, 0, source);
     if (noise_ > 0.0) {
       const std::int64_t features = features_of(site);

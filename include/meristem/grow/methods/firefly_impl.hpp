@@ -44,7 +44,7 @@ class Firefly final : public GrowthMethod {
 
   [[nodiscard]] std::string name() const override { return "firefly"; }
   [[nodiscard]] Needs needs() const override { return {}; }
-  [[nodiscard]] int candidate_passes() const override { return steps_; }
+  [[nodiscard]] int candidate_passes() const override { return steps_ + 1; }
 
   [[nodiscard]] Choice choose(Context& ctx, const SiteMoments& site) const override {
     if (site.max_units == 0) return no_units("no unit added: max_units is 0");

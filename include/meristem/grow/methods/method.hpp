@@ -68,8 +68,8 @@ struct SiteMoments {
   double bottleneck = 0.0;  ///< Ψ; 0 unless S1 and M1 were gathered
 
   /// Of today's units, in the layout of Insertion with all taps even for FanOut::centre, and their channels in the norm
-  /// behind the producer.
-  detail::NumbersOfUnits today;
+  /// behind the producer; gathered when it is read.
+  detail::LazyNumbers today;
 
   std::optional<double> damping;  ///< of S; none: to be chosen from N and its noise
   double consumer_damping = 0.0;  ///< of S1, by which δW* was found, and of E
@@ -153,10 +153,11 @@ class GrowthMethod {
     (void)ctx, (void)site, (void)fan_ins, (void)moments, (void)choice;
   }
 
-  /// Passes over the samples in which candidates are refined; `choose` returns the first ones.
+  /// Passes over the samples that candidates are shown to; `choose` returns the first ones, any number if there are
+  /// passes.
   [[nodiscard]] virtual int candidate_passes() const { return 0; }
-  /// Called after pass `pass` = 0 ... candidate_passes() with the candidates' gradients there; the last call, for which
-  /// one more pass is run, has to cut them to at most `site.max_units`.
+  /// Called after each of them, `pass` = 0 ... candidate_passes() - 1, with the candidates' gradients there; the last
+  /// call has to cut them to at most `site.max_units`.
   virtual void refine(Context& ctx, const SiteMoments& site, const Gradients& gradients, int pass,
                       Choice& choice) const {
     (void)ctx, (void)site, (void)gradients, (void)pass, (void)choice;

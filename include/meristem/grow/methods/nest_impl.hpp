@@ -57,7 +57,7 @@ class Nest final : public GrowthMethod {
     }
     scale_to(fan_in, mean_size(fan_ins(ctx, site), std::sqrt(2.0 / static_cast<double>(features))));
     const double kaiming = std::sqrt(2.0 / static_cast<double>(site.taps * (site.width + units)));
-    scale_to(fan_out, mean_size(to_host(ctx, site.today.fan_out), kaiming));
+    scale_to(fan_out, mean_size(to_host(ctx, site.today->fan_out), kaiming));
     insertion.fan_in = from_host<double>(ctx, {units, site.inputs}, fan_in);
     insertion.fan_out = from_host<double>(ctx, {units, columns}, fan_out);
     if (units < site.max_units) {
@@ -71,7 +71,7 @@ class Nest final : public GrowthMethod {
   [[nodiscard]] static std::vector<double> fan_ins(Context& ctx, const SiteMoments& site) {
     std::vector<std::int64_t> features(static_cast<std::size_t>(features_of(site)));
     std::iota(features.begin(), features.end(), 0);
-    return to_host(ctx, slices(ctx, site.today.fan_in, 1, features));
+    return to_host(ctx, slices(ctx, site.today->fan_in, 1, features));
   }
 
   /// Of the entries that are not zero; `otherwise` if there are none.

@@ -68,7 +68,7 @@ class North final : public GrowthMethod {
     const std::int64_t p = site.inputs;
     Tensor<double> basis(ctx, {0, p});
     if (site.width > 0) {
-      basis = orthonormal(ctx, basis.view(), times_s(ctx, site, site.today.fan_in.view()));
+      basis = orthonormal(ctx, basis.view(), times_s(ctx, site, site.today->fan_in.view()));
     }
     const Philox random = random_of(ctx, site, Draw::fan_in);
     const double norm = fan_in_norm(ctx, site, scale_);

@@ -136,12 +136,20 @@ MERISTEM_INLINE ValidatedDamping Tiny::Problem::validated_damping() const {
 }
 
 MERISTEM_INLINE detail::WhitenedInputs<double> Tiny::Problem::inputs(ValidatedDamping damping) const {
+  const SolveOptions options{.route = options_.route};
+  const double resolution = (joint_ ? 16.0 : 1.0) * site_.moments.resolution;
+  const auto ready = [&]<class U>(Whitening<U>& whitening) {
+    return detail::WhitenedInputs<double>(std::move(whitening), options, resolution, std::move(damping.variances));
+  };
+  if (options_.route == Route::cholesky) {
+    if (auto* const whitening = std::get_if<Whitening<double>>(&damping.whitening)) return ready(*whitening);
+    if (auto* const whitening = std::get_if<Whitening<float>>(&damping.whitening)) return ready(*whitening);
+  }
   Tensor<double> s = clone(ctx_, site_.moments.s);
   if (damping.variances.empty()) damping.variances = detail::diagonal<double>(ctx_, s.view());
   detail::damp_known(ctx_, damping.share, s, damping.variances);
   if (joint_) leave_unexplained(s);
-  return {ctx_, s.view(), SolveOptions{.route = options_.route}, (joint_ ? 16.0 : 1.0) * site_.moments.resolution,
-          std::move(damping.variances)};
+  return {ctx_, s.view(), options, resolution, std::move(damping.variances)};
 }
 
 MERISTEM_INLINE Units<double> Tiny::Problem::units(const detail::WhitenedInputs<double>& inputs, std::int64_t most,

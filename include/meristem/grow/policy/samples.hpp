@@ -2,11 +2,15 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include <meristem/core/config.hpp>
+#include <meristem/core/context.hpp>
+#include <meristem/core/dtype.hpp>
 #include <meristem/core/error.hpp>
 #include <meristem/core/philox.hpp>
+#include <meristem/nn/batch.hpp>
 
 namespace meristem::grow {
 
@@ -23,6 +27,16 @@ struct ChosenSamples {
 /// function of the seed. At most a fifth of the set goes to the search. Of a set of one sample both get that.
 [[nodiscard]] detail::ChosenSamples draw_samples(std::uint64_t seed, std::int64_t size, std::int64_t search_samples,
                                                  std::int64_t statistics_samples);
+
+namespace detail {
+
+/// Tells samples of one set from others, and from those of another set at the same indices: a hash of the indices and
+/// of what a network reads of up to 16 of the samples, spread over all of them.
+template <Real T>
+[[nodiscard]] std::uint64_t fingerprint(Context& ctx, const nn::BatchSource<T>& set,
+                                        std::span<const std::int64_t> indices);
+
+}  // namespace detail
 
 /// Samples at which a unit that explains a share f of the bottleneck, λ² = f Ψ, reaches the threshold of significance
 /// c σ (√p + √q) / √n, where σ² = Ψ / q: n = c² (√p + √q)² / (f q). Throws ArgumentError for a share outside (0, 1].

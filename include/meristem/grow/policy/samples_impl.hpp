@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <utility>
@@ -22,6 +23,24 @@ MERISTEM_INLINE detail::ChosenSamples draw_samples(std::uint64_t seed, std::int6
   const std::int64_t rest = std::max<std::int64_t>(size - search, 1);
   return {.search = {order.begin(), order.begin() + search},
           .statistics = {order.end() - std::min(statistics_samples, rest), order.end()}};
+}
+
+template <Real T>
+std::uint64_t detail::fingerprint(Context& ctx, const nn::BatchSource<T>& set, std::span<const std::int64_t> indices) {
+  constexpr std::size_t most = 16;
+  // FNV-1a (G. Fowler, L. Noll, K. Vo) on words of eight bytes; the shift carries a change of the upper bits down.
+  std::uint64_t hash = 0xcbf29ce484222325;
+  const auto mix = [&](std::uint64_t word) {
+    hash = (hash ^ word) * 0x100000001b3;
+    hash ^= hash >> 32;
+  };
+  std::vector<std::int64_t> some;
+  for (const std::int64_t index : indices) mix(static_cast<std::uint64_t>(index));
+  for (std::size_t k = 0; k < std::min(most, indices.size()); ++k) {
+    some.push_back(indices[k * indices.size() / std::min(most, indices.size())]);
+  }
+  for (const T value : to_host(ctx, set.batch(ctx, some).inputs)) mix(std::bit_cast<std::uint64_t>(double{value}));
+  return hash;
 }
 
 MERISTEM_INLINE double samples_to_see(double share, double c, std::int64_t p, std::int64_t q) {

@@ -22,8 +22,12 @@ std::vector<Tensor<double>> draw_rider_rows(Context& ctx, const Site<T>& site, s
     today.width = rider.out_features();
     today.unit_bias = rider.has_bias();
     const auto view = [](const Tensor<T>& tensor) { return tensor.view(); };
-    today.today.fan_in = detail::fan_ins_of<T>(ctx, view(rider.weight().value),
-                                               today.unit_bias ? view(rider.bias().value) : View<const T>());
+    today.today = detail::LazyNumbers([&] {
+      detail::NumbersOfUnits numbers;
+      numbers.fan_in = detail::fan_ins_of<T>(ctx, view(rider.weight().value),
+                                             today.unit_bias ? view(rider.bias().value) : View<const T>());
+      return numbers;
+    });
     result.back() =
         detail::random_rows(ctx, detail::random_of(ctx, today, detail::Draw::fan_in), units, detail::features_of(today),
                             detail::fan_in_norm(ctx, today, UnitScale::copied), today.unit_bias);

@@ -102,6 +102,18 @@ struct RowDots {
   }
 };
 
+/// out[i] = Σ_j a(i, j) b(j, i), in double and in the order of j
+template <class T>
+struct DotsWithColumns {
+  View<const T> a, b;
+  double* out;
+  MERISTEM_HD void operator()(std::int64_t i) const {
+    double sum = 0.0;
+    for (std::int64_t j = 0; j < a.extent(1); ++j) sum += static_cast<double>(a(i, j)) * static_cast<double>(b(j, i));
+    out[i] = sum;
+  }
+};
+
 /// out[i] = a(i, i)
 template <class T>
 struct Diagonal {

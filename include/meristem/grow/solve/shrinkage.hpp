@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <variant>
 #include <vector>
 
 #include <meristem/core/tensor.hpp>
@@ -19,10 +20,12 @@ inline constexpr double usual_damping = 1.0;
 
 namespace detail {
 
-/// A share of damping, and the diagonal of the second moment that it is for, where that was read along with it.
+/// A share of damping, and where they were come by on the way, the diagonal of the second moment that it is for and the
+/// whitening of the damped one.
 struct ValidatedDamping {
   double share = usual_damping;
   std::vector<double> variances = {};
+  std::variant<std::monostate, Whitening<float>, Whitening<double>> whitening = {};
 };
 
 /// The share for `new_units` of N = `mean` (p, m), at most `max_units`, by cross-validation: `noise` is the same with a

@@ -67,9 +67,10 @@ struct Halves {
       : variances(ctx, {mean.extent(0)}), inverse_scale(ctx, {mean.extent(0)}), outputs(mean.extent(1)) {
     const std::int64_t p = mean.extent(0);
     for_each(ctx, p, InverseDeviations{second_moment, variances.data(), inverse_scale.data()});
-    s = equilibrated(ctx, second_moment);
+    s = Tensor<U>(ctx, second_moment.shape());
     cross = Tensor<U>(ctx, {2, outputs, p});
-    for_each(ctx, 2, outputs, p, SplitCross<U>{mean, noise, inverse_scale.data(), cross.view()});
+    for_each_of(ctx, part(p, p, EquilibrateAll<U>{second_moment, inverse_scale.data(), s.view()}),
+                part(2, outputs, p, SplitCross<U>{mean, noise, inverse_scale.data(), cross.view()}));
   }
 
   /// D⁻¹ a D⁻¹
@@ -141,28 +142,48 @@ template <Real U, class Explain>
   const std::int64_t at_once = std::clamp<std::int64_t>(most_numbers / std::max<std::int64_t>(numbers, 1), 1, shares);
   Tensor<double> products = zeros<double>(ctx, {2, shares, 2, terms});
   meristem::detail::Decompositions calls;
+  // Unless they are large, one of the factors will serve further.
+  constexpr std::int64_t most_kept = std::int64_t{1} << 26;
+  const std::int64_t p = s.extent(0);
+  const bool keeps = shares * p * p <= most_kept;
+  std::vector<Tensor<U>> kept;
+  Tensor<double> diagonals(ctx, {keeps ? shares : 0, p});
   for (std::int64_t first = 0; first < shares; first += at_once) {
     const std::int64_t count = std::min(at_once, shares - first);
     const std::span some(damping_shares.begin() + first, static_cast<std::size_t>(count));
     double* const inner = products.data() + first * 2 * terms;
-    explain(damped_factors<U>(ctx, s, some, calls), inner, inner + shares * 2 * terms, calls);
+    Tensor<U> factors = damped_factors<U>(ctx, s, some, calls, keeps ? diagonals.data() + first * p : nullptr);
+    explain(std::as_const(factors), inner, inner + shares * 2 * terms, calls);
+    if (keeps) kept.push_back(std::move(factors));
   }
-  const auto there = to_host(ctx, std::vector<View<const double>>{products.view(), halves.variances.view()});
+  const auto there =
+      to_host(ctx, std::vector<View<const double>>{products.view(), halves.variances.view(), diagonals.view()});
   const auto sum = [&](std::int64_t at) {
     const auto begin = there[0].begin() + at * terms;
     return std::accumulate(begin, begin + terms, 0.0);
   };
   ValidatedDamping best{usual_damping, there[1]};
   double most = 0.0;
+  auto index = std::find(damping_shares.begin(), damping_shares.end(), usual_damping) - damping_shares.begin();
   for (std::int64_t i = 0; i < shares; ++i) {
     double value = 0.0;
     for (const std::int64_t half : {2 * i, 2 * i + 1})
       value += explained_by_multiple(sum(half), sum(2 * shares + half));
     if (value > most) {
       most = value;
-      best.share = damping_shares[static_cast<std::size_t>(i)];
+      index = i;
     }
   }
+  best.share = damping_shares[static_cast<std::size_t>(index)];
+  if (!keeps) return best;
+  const auto pivots = there[2].begin() + index * p;
+  if (!std::all_of(pivots, pivots + p, [](double pivot) { return std::isfinite(pivot) && pivot > 0.0; })) return best;
+  const double least = p > 0 ? *std::min_element(pivots, pivots + p) : 1.0;
+  Tensor<U> factor(ctx, {p, p});
+  copy<U>(ctx, meristem::detail::matrix_of(kept[static_cast<std::size_t>(index / at_once)].view(), index % at_once),
+          factor.view());
+  best.whitening = Whitening<U>::of_scaled_factor(std::move(factor), clone(ctx, halves.inverse_scale),
+                                                  least * least / (1.0 + best.share));
   return best;
 }
 
@@ -286,6 +307,25 @@ template <Real U>
       });
 }
 
+/// The move that a whitening of the damped S1 gives.
+[[nodiscard]] MERISTEM_INLINE BestMove<double> best_move_by(Context& ctx,
+                                                            const decltype(ValidatedDamping::whitening)& by,
+                                                            const Tensor<double>& m1) {
+  BestMove<double> result;
+  if (const auto* const whitening = std::get_if<Whitening<double>>(&by)) {
+    result.weights = whitening->times(ctx, whitening->times_cross(ctx, m1.view()).view());
+  } else {
+    const auto& single = std::get<Whitening<float>>(by);
+    const Tensor<float> cross = converted<float, double>(ctx, m1.view());
+    const Tensor<float> move = single.times(ctx, single.times_cross(ctx, cross.view()).view());
+    result.weights = converted<double, float>(ctx, move.view());
+  }
+  Tensor<double> dots(ctx, {result.weights.extent(0)});
+  for_each(ctx, dots.size(), DotsWithColumns<double>{std::as_const(result.weights).view(), m1.view(), dots.data()});
+  for (const double dot : to_host(ctx, dots)) result.decrease += dot;
+  return result;
+}
+
 MERISTEM_INLINE ValidatedDamping damping_of_units(Context& ctx, View<const double> s, View<const double> unexplained,
                                                   View<const double> mean, View<const double> noise,
                                                   View<const double> metric, std::int64_t max_units,
@@ -309,10 +349,16 @@ MERISTEM_INLINE detail::DampedMove damped_move(Context& ctx, const Tensor<double
                  ? detail::damping_of_move<double>(ctx, s1.view(), m1.view(), noise.view())
                  : detail::damping_of_move<float>(ctx, s1.view(), m1.view(), noise.view());
   }
+  if (route == Route::cholesky && chosen.whitening.index() != 0) {
+    return {detail::best_move_by(ctx, chosen.whitening, m1), chosen.share};
+  }
   if (chosen.variances.empty()) chosen.variances = detail::diagonal<double>(ctx, s1.view());
   Tensor<double> damped = clone(ctx, s1);
   detail::damp_known(ctx, chosen.share, damped, chosen.variances);
-  return {detail::best_move_of<double>(ctx, damped.view(), m1.view(), {.route = route}, resolution, chosen.variances),
+  // The least eigenvalue, in units of the variances, is then at least about the share.
+  const double ridge = chosen.share > 1e3 * resolution ? detail::no_ridge : 0.0;
+  return {detail::best_move_of<double>(ctx, damped.view(), m1.view(), {.route = route, .ridge = ridge}, resolution,
+                                       chosen.variances),
           chosen.share};
 }
 

@@ -10,12 +10,13 @@
 #include <utility>
 #include <vector>
 
+#include <meristem/core/arrival.hpp>
 #include <meristem/core/blas.hpp>
 #include <meristem/core/config.hpp>
 #include <meristem/core/context.hpp>
 #include <meristem/core/dtype.hpp>
-#include <meristem/core/for_each.hpp>
 #include <meristem/core/lapack.hpp>
+#include <meristem/core/launch.hpp>
 #include <meristem/core/philox.hpp>
 #include <meristem/core/tensor.hpp>
 #include <meristem/core/view.hpp>
@@ -116,8 +117,7 @@ class Convergence {
 /// what the first `kept` of them are to be multiplied: a side of unit length by √λ, an image of length λ by 1 / √λ,
 /// what is next to nothing by 0.
 struct RankTriplets {
-  static constexpr std::int64_t elements = 64;  // about as many comparisons as this cost what an element does elsewhere
-  const double* lengths;                        ///< (matrices, count)
+  const double* lengths;  ///< (matrices, count)
   std::int64_t count, kept;
   double* lambdas;  ///< (count) of each, descending
   std::int64_t lambdas_apart;
@@ -159,6 +159,18 @@ struct TakeRanked {
   }
 };
 
+/// The lengths of the rows of several matrices, blockIdx.y each, and then, by the block that is last, their ranks.
+template <class U>
+__global__ void rank_rows(RowLengths<U> lengths, RankTriplets rank, unsigned* arrivals) {
+  const std::int64_t first = static_cast<std::int64_t>(blockIdx.y) * rank.count;
+  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
+  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < rank.count; i += step) {
+    lengths(first + i);
+  }
+  if (!last_to_arrive(arrivals + blockIdx.y, gridDim.x)) return;
+  for (std::int64_t i = threadIdx.x; i < rank.count; i += blockDim.x) rank(first + i);
+}
+
 /// Sorts triplets by λ and takes the first `kept`: `left` (matrices, k, r) holds λ u, `right` (matrices, k, m) v if
 /// `left_is_image`, else u and λ v. λ go to the end of each report.
 template <Real U>
@@ -171,17 +183,18 @@ void rank_triplets(Context& ctx, View<const U> left, View<const U> right, bool l
   Tensor<std::int64_t> index(ctx, {matrices, kept});
   double* const of_unit = factors.data();
   double* const of_image = of_unit + matrices * kept;
-  for_each(ctx, matrices * count, RowLengths<U>{image.as_matrix(), length.data()});
-  for_each(ctx, matrices * count,
-           RankTriplets{length.data(), count, kept, ranked.report.data() + ranked.order + 1, ranked.report.extent(1),
-                        index.data(), of_unit, of_image});
-  const auto take = [&](View<const U> from, const double* factor) {
-    Tensor<double> to(ctx, {matrices, kept, from.extent(2)});
-    for_each(ctx, matrices, kept, from.extent(2), TakeRanked<U>{from, index.data(), factor, to.view()});
-    return to;
+  const unsigned threads = block_threads(ctx, 64);
+  const dim3 grid(blocks_for(count, 64), static_cast<unsigned>(matrices));
+  launch<rank_rows<U>>(ctx, grid, threads, 0, RowLengths<U>{image.as_matrix(), length.data()},
+                       RankTriplets{length.data(), count, kept, ranked.report.data() + ranked.order + 1,
+                                    ranked.report.extent(1), index.data(), of_unit, of_image},
+                       ctx.arrivals(matrices));
+  const auto take = [&](View<const U> from, const double* factor, Tensor<double>& to) {
+    to = Tensor<double>(ctx, {matrices, kept, from.extent(2)});
+    return part(matrices, kept, from.extent(2), TakeRanked<U>{from, index.data(), factor, to.view()});
   };
-  ranked.left = take(left, left_is_image ? of_image : of_unit);
-  ranked.right = take(right, left_is_image ? of_unit : of_image);
+  for_each_of(ctx, take(left, left_is_image ? of_image : of_unit, ranked.left),
+              take(right, left_is_image ? of_unit : of_image, ranked.right));
 }
 
 MERISTEM_INLINE std::vector<std::vector<double>> lambdas_of(Context& ctx, const RankedTriplets& ranked) {

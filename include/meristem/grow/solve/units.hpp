@@ -90,6 +90,9 @@ namespace detail {
 
 void require_options(const SolveOptions& options);
 
+/// As `SolveOptions::ridge`: none at first, as what is whitened is damped.
+inline constexpr double no_ridge = -1.0;
+
 /// The whitening of one covariance by the route asked for; nothing if the Cholesky route is not up to it. `along` as in
 /// Whitening::cholesky.
 template <Real U, Real T, class Along>
@@ -106,7 +109,7 @@ template <Real U, Real T, class Along>
     }
   }
   return detail::Whitening<U>::template cholesky<T>(
-      ctx, s, inverse_scale, options.ridge > 0.0 ? options.ridge : resolution, resolution, along);
+      ctx, s, inverse_scale, options.ridge == 0.0 ? resolution : std::max(options.ridge, 0.0), resolution, along);
 }
 template <Real U, Real T>
 [[nodiscard]] std::optional<detail::Whitening<U>> whiten(Context& ctx, const std::string& name, View<const T> s,
@@ -230,6 +233,10 @@ class WhitenedInputs {
   /// `variances` (p) are those to scale by; for the rest see `new_units`. S is finite.
   WhitenedInputs(Context& ctx, View<const T> s, const SolveOptions& options, double resolution,
                  std::vector<double> variances);
+
+  /// With a whitening that is there already.
+  WhitenedInputs(std::variant<Whitening<float>, Whitening<double>> whitening, const SolveOptions& options,
+                 double resolution, std::vector<double> variances);
 
   /// As `new_units`, for N finite, with W of the outputs (rank, q) or none. With a `noise` (p, m), the threshold is at
   /// least `times_noise` times its largest singular value.

@@ -90,11 +90,15 @@ WhitenedInputs<T>::WhitenedInputs(Context& ctx, View<const T> s, const SolveOpti
             return Made{std::move(*whitening), {}};
           })) {}
 
+template <Real T>
+WhitenedInputs<T>::WhitenedInputs(std::variant<Whitening<float>, Whitening<double>> whitening,
+                                  const SolveOptions& options, double resolution, std::vector<double> variances)
+    : options_(options), resolution_(resolution), variances_(std::move(variances)), made_{std::move(whitening), {}} {}
+
 template <Real U>
 TripletsAndNoise triplets_above_noise(Context& ctx, const detail::Whitening<U>& whitening, View<const U> n,
                                       View<const U> noise, double threshold, double times_noise,
                                       const SolveOptions& options) {
-  using meristem::detail::matrix_of;
   const WhitenedCross<U> x(n, &whitening), noise_x(noise, &whitening);
   const std::int64_t m = x.columns(), r = x.rows(), count = std::min(m, r);
   TripletsAndNoise result;
@@ -106,13 +110,15 @@ TripletsAndNoise triplets_above_noise(Context& ctx, const detail::Whitening<U>& 
     result.triplets = leading_triplets(ctx, x, least(), options.max_units, options.max_krylov_blocks);
     return result;
   }
-  Tensor<double> both(ctx, {2, m, r});
-  for (std::int64_t i : {0, 1}) {
-    copy<double>(ctx, converted<double, U>(ctx, (i == 0 ? x : noise_x).transposed(ctx).view()),
-                 matrix_of(both.view(), i));
-  }
+  Tensor<U> both = whitening.times_crosses(ctx, n, noise);
   meristem::detail::Decompositions calls;
-  const RankedTriplets ranked = all_triplets(ctx, both.view(), options.max_units, calls);
+  RankedTriplets ranked;
+  if constexpr (std::is_same_v<U, double>) {
+    ranked = all_triplets(ctx, std::as_const(both).view(), options.max_units, calls);
+  } else {
+    const Tensor<double> there = converted<double, U>(ctx, std::as_const(both).view().as_matrix());
+    ranked = all_triplets(ctx, there.view().reshape({2, m, r}), options.max_units, calls);
+  }
   std::vector<std::vector<double>> lambda = lambdas_of(ctx, ranked);
   result.noise = lambda[1].front();
   result.triplets = taken(ctx, ranked, 0, std::move(lambda[0]), least());
@@ -171,14 +177,22 @@ BestMove<T> best_move_of(Context& ctx, View<const std::type_identity_t<T>> s1, V
   const auto attempt = [&](auto precision, const SolveOptions& chosen) -> std::optional<BestMove<T>> {
     using U = decltype(precision);
     if (chosen.route == Route::eigen) check();
-    const Tensor<U> m1t = converted_transposed<U, T>(ctx, m1);
+    Tensor<U> converted_m1;
+    View<const U> cross;
+    if constexpr (std::is_same_v<U, T>) {
+      cross = m1;
+    } else {
+      cross = (converted_m1 = converted<U, T>(ctx, m1)).view();
+    }
     BestMove<T> result;
     std::vector<double> products;
     const auto whitening =
         whiten<U, T>(ctx, "S1", s1, inverse_scale, chosen, resolution, [&](const Whitening<U>& candidate) {
-          const Tensor<U> move = candidate.template solve<T>(ctx, s1, m1t.view());
+          const Tensor<U> move = candidate.template solve_cross<T>(ctx, s1, cross);
           result.weights = converted<T, U>(ctx, move.view());
-          products = row_dots_later<U, U>(ctx, move.view(), m1t.view());
+          Tensor<double> dots(ctx, {move.extent(0)});
+          for_each(ctx, move.extent(0), DotsWithColumns<U>{move.view(), cross, dots.data()});
+          products = to_host_later(ctx, dots.view());
         });
     if (!whitening) return std::nullopt;
     if (chosen.route == Route::eigen || s1.extent(0) == 0) ctx.synchronize();

@@ -32,16 +32,17 @@ namespace meristem::grow {
 namespace detail {
 
 /// L (shares, p, p) with L Lᵀ = s + share I for each of the shares, for s (p, p) of unit diagonal, or 0 where there is
-/// nothing. Waits for nothing: where rounding outweighs a share and the factorisation breaks down, L⁻¹ is 0.
+/// nothing, and their `diagonals` (shares, p) unless null. Waits for nothing: where rounding outweighs a share and the
+/// factorisation breaks down, L⁻¹ is 0.
 template <Real T>
 [[nodiscard]] Tensor<T> damped_factors(Context& ctx, View<const T> s, std::span<const double> shares,
-                                       meristem::detail::Decompositions& calls) {
+                                       meristem::detail::Decompositions& calls, double* diagonals = nullptr) {
   const std::int64_t p = s.extent(0), count = std::ssize(shares);
   Tensor<T> result(ctx, {count, p, p});
   if (result.empty()) return result;
   const Tensor<double> there = from_host<double>(ctx, {count}, shares);
   for_each(ctx, count, p, p, AddRidges<T>{s, there.data(), result.view()});
-  calls.factorize_each(ctx, result.view());
+  calls.factorize_each(ctx, result.view(), diagonals);
   return result;
 }
 
@@ -93,6 +94,15 @@ class Whitening {
     Whitening result(Kind::factor, factor.extent(0));
     result.rank_ = result.order_;
     result.matrix_ = std::move(factor);
+    return result;
+  }
+
+  /// W = L⁻¹ D⁻¹ for such an L, `inverse_scale` (p) is D⁻¹, of which the least squared pivot is `smallest` in units
+  /// where W⁻¹ W⁻ᵀ has unit diagonal.
+  [[nodiscard]] static Whitening of_scaled_factor(Tensor<T> factor, Tensor<double> inverse_scale, double smallest) {
+    Whitening result = of_factor(std::move(factor));
+    result.inverse_scale_ = std::move(inverse_scale);
+    result.smallest_ = smallest;
     return result;
   }
 
@@ -154,6 +164,9 @@ class Whitening {
   /// yᵀ Wᵀ, (m, rank), for y (p, m).
   [[nodiscard]] Tensor<T> times_cross(Context& ctx, View<const T> y) const;
 
+  /// The same of two such matrices, (2, m, rank).
+  [[nodiscard]] Tensor<T> times_crosses(Context& ctx, View<const T> first, View<const T> second) const;
+
   /// y W, (k, p), for y (k, rank).
   [[nodiscard]] Tensor<T> times(Context& ctx, View<const T> y) const;
 
@@ -163,8 +176,34 @@ class Whitening {
   /// eigenvalue μ, its relative effect falls from ridge/μ to (ridge/μ)³.
   template <Real S>
   [[nodiscard]] Tensor<T> solve(Context& ctx, View<const S> s, View<const T> b) const {
-    Tensor<T> x = times_taken(ctx, times_transposed(ctx, b));
-    if (kind_ == Kind::rows || ridge_ == 0.0 || x.empty()) return x;
+    return corrected(
+        ctx, s, [b](Context&) { return b; }, times_taken(ctx, times_transposed(ctx, b)));
+  }
+
+  /// The x, (m, p), that solves x S = yᵀ for y (p, m).
+  template <Real S>
+  [[nodiscard]] Tensor<T> solve_cross(Context& ctx, View<const S> s, View<const T> y) const {
+    Tensor<T> transposed;
+    const auto b = [&](Context& on) { return (transposed = detail::converted_transposed<T, T>(on, y)).view(); };
+    return corrected(ctx, s, b, times_taken(ctx, times_cross(ctx, y)));
+  }
+
+  /// W itself; the eigen route only.
+  [[nodiscard]] View<const T> rows() const { return matrix_.view(); }
+
+ private:
+  enum class Kind { factor, rows };
+
+  Whitening(Context& ctx, const std::vector<double>& inverse_scale, Kind kind);
+  /// With D = I.
+  Whitening(Kind kind, std::int64_t order) : kind_(kind), order_(order) {}
+
+  /// x with the two corrections of `solve`, for the b that `right_side(ctx)` gives. In double a matrix that needed no
+  /// ridge needs none.
+  template <Real S, class RightSide>
+  [[nodiscard]] Tensor<T> corrected(Context& ctx, View<const S> s, const RightSide& right_side, Tensor<T> x) const {
+    if (kind_ == Kind::rows || x.empty() || (ridge_ == 0.0 && std::is_same_v<T, double>)) return x;
+    const View<const T> b = right_side(ctx);
     Tensor<T> converted;
     View<const T> s_there;
     if constexpr (std::is_same_v<S, T>) {
@@ -180,16 +219,6 @@ class Whitening {
     }
     return x;
   }
-
-  /// W itself; the eigen route only.
-  [[nodiscard]] View<const T> rows() const { return matrix_.view(); }
-
- private:
-  enum class Kind { factor, rows };
-
-  Whitening(Context& ctx, const std::vector<double>& inverse_scale, Kind kind);
-  /// With D = I.
-  Whitening(Kind kind, std::int64_t order) : kind_(kind), order_(order) {}
 
   /// As `times`, in the place of y where that is possible.
   [[nodiscard]] Tensor<T> times_taken(Context& ctx, Tensor<T> y) const;

@@ -36,6 +36,25 @@ Tensor<T> detail::Whitening<T>::times_cross(Context& ctx, View<const T> y) const
 }
 
 template <Real T>
+Tensor<T> detail::Whitening<T>::times_crosses(Context& ctx, View<const T> first, View<const T> second) const {
+  using meristem::detail::matrix_of;
+  Tensor<T> result(ctx, {2, first.extent(1), rank_});
+  if (kind_ == Kind::rows || inverse_scale_.empty()) {
+    copy<T>(ctx, times_cross(ctx, first), matrix_of(result.view(), 0));
+    copy<T>(ctx, times_cross(ctx, second), matrix_of(result.view(), 1));
+    return result;
+  }
+  const auto one = [&](View<const T> y, std::int64_t k) {
+    return part(y.extent(1), rank_, detail::TransposeScaled<T>{y, inverse_scale_.data(), matrix_of(result.view(), k)});
+  };
+  for_each_of(ctx, one(first, 0), one(second, 1));
+  if (!result.empty()) {
+    trsm(ctx, Side::right, Triangle::lower, Transpose::yes, 1, matrix_.view(), result.view().as_matrix());
+  }
+  return result;
+}
+
+template <Real T>
 Tensor<T> detail::Whitening<T>::times(Context& ctx, View<const T> y) const {
   if (kind_ == Kind::rows) return product(ctx, Transpose::no, y, order_);
   return times_taken(ctx, detail::converted<T, T>(ctx, y));

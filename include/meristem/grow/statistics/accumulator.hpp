@@ -49,6 +49,10 @@ class TwoPartSum {
   /// factor · sum.
   [[nodiscard]] Tensor<double> scaled(Context& ctx, double factor);
 
+  /// The launch that writes it to `to`, for `for_each_of`; nothing may be added before that.
+  [[nodiscard]] Part<SettleSlabs<T>, 1> settled(double factor, double* to);
+  [[nodiscard]] std::int64_t size() const { return total_.size(); }
+
  private:
   static constexpr bool two_parts = !std::is_same_v<T, double>;
 

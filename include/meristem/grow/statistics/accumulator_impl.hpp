@@ -67,13 +67,15 @@ void TwoPartSum<T>::merge(Context& ctx, const TwoPartSum& other) {
 template <Real T>
 Tensor<double> TwoPartSum<T>::scaled(Context& ctx, double factor) {
   Tensor<double> result(ctx, total_.shape());
-  if (!total_.empty()) {
-    for_each(
-        ctx, total_.size(),
-        SettleSlabs<T>{two_parts ? recent_.data() : nullptr, total_.data(), 1, total_.size(), factor, result.data()});
-  }
-  rows_ = 0;
+  for_each_of(ctx, settled(factor, result.data()));
   return result;
+}
+
+template <Real T>
+Part<SettleSlabs<T>, 1> TwoPartSum<T>::settled(double factor, double* to) {
+  rows_ = 0;
+  return part(total_.size(),
+              SettleSlabs<T>{two_parts ? recent_.data() : nullptr, total_.data(), 1, total_.size(), factor, to});
 }
 
 template <Real T>

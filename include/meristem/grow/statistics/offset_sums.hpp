@@ -114,19 +114,34 @@ struct BlockOf {
   [[nodiscard]] MERISTEM_HD double value(std::int64_t block, std::int64_t c, std::int64_t q) const;
 };
 
-/// result (p, p), from the blocks of S.
-struct PlaceCovariance {
-  BlockOf blocks;
+/// A square matrix.
+struct SquareRows {
   double* result;
   std::int64_t stride;
+};
+
+/// S (p, p), from its blocks.
+struct PlaceCovariance {
+  BlockOf blocks;
+  SquareRows to;
   MERISTEM_HD void operator()(std::int64_t block, std::int64_t c, std::int64_t q) const;
 };
 
-/// result (p, columns), from the blocks of N.
+/// A matrix (p, columns) of each of one or two groups of `outputs` outputs; columns are [tap][output].
+struct GroupedColumns {
+  double *first, *second;
+  std::int64_t outputs, columns;
+  /// `m` counts the outputs of both.
+  [[nodiscard]] MERISTEM_HD double& at(std::int64_t row, std::int64_t tap, std::int64_t m) const {
+    const bool is_second = m >= outputs;
+    return (is_second ? second : first)[row * columns + tap * outputs + (is_second ? m - outputs : m)];
+  }
+};
+
+/// N (p, columns), from its blocks.
 struct PlaceCross {
   BlockOf blocks;
-  double* result;
-  std::int64_t stride;
+  GroupedColumns to;
   MERISTEM_HD void operator()(std::int64_t block, std::int64_t c, std::int64_t q) const;
 };
 
@@ -143,18 +158,21 @@ class OffsetSums {
 
   void merge(Context& ctx, const OffsetSums& other);
 
-  /// Writes factor · the statistic to result, of which a row has `stride` numbers.
-  template <class Place>
-  void write(Context& ctx, double factor, double* result, std::int64_t stride) {
+  /// The launch that writes factor · the sums to `to` (size), for `for_each_of`; nothing may be added before that.
+  [[nodiscard]] Part<SettleSlabs<T>, 1> settled(double factor, double* to) {
     std::fill(positions_.begin(), positions_.end(), 0);
-    Tensor<double> sums(ctx, {plan_.elements});
-    for_each(ctx, plan_.elements,
-             SettleSlabs<T>{two_parts ? recent_.data() : nullptr, total_.data(), slabs_, plan_.elements, factor,
-                            sums.data()});
+    return part(plan_.elements, SettleSlabs<T>{two_parts ? recent_.data() : nullptr, total_.data(), slabs_,
+                                               plan_.elements, factor, to});
+  }
+  [[nodiscard]] std::int64_t size() const { return plan_.elements; }
+
+  /// The launch that writes the statistic from such sums.
+  template <class Place>
+  [[nodiscard]] Part<Place, 3> placed(const Tensor<double>& sums, const decltype(Place::to)& to) const {
     const BlockOf blocks{sums.data(),      terms_.data(),       first_term_.data(),
                          left_tap_.data(), right_tap_.data(),   plan_.part_channels,
                          plan_.parts(),    plan_.left_channels, plan_.right_channels};
-    for_each(ctx, left_tap_.size(), plan_.left_channels, plan_.right_channels, Place{blocks, result, stride});
+    return part(left_tap_.size(), plan_.left_channels, plan_.right_channels, Place{blocks, to});
   }
 
  private:

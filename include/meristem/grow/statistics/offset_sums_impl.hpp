@@ -244,13 +244,12 @@ MERISTEM_INLINE void PlaceCovariance::operator()(std::int64_t block, std::int64_
   if (left < 0 || (left == right && q > c)) return;
   const std::int64_t row = left * blocks.left_channels + c, column = right * blocks.right_channels + q;
   const double value = blocks.value(block, c, q);
-  result[row * stride + column] = value;
-  result[column * stride + row] = value;
+  to.result[row * to.stride + column] = value;
+  to.result[column * to.stride + row] = value;
 }
 
 MERISTEM_INLINE void PlaceCross::operator()(std::int64_t block, std::int64_t c, std::int64_t q) const {
-  const std::int64_t row = blocks.right_tap[block] * blocks.right_channels + q;
-  result[row * stride + blocks.left_tap[block] * blocks.left_channels + c] = blocks.value(block, c, q);
+  to.at(blocks.right_tap[block] * blocks.right_channels + q, blocks.left_tap[block], c) = blocks.value(block, c, q);
 }
 
 template <Real T>

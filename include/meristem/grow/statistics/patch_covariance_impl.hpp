@@ -113,28 +113,34 @@ Tensor<double> PatchCovariance<T>::mean(Context& ctx) {
   const double factor = 1.0 / static_cast<double>(samples_);
   const std::int64_t p = geometry_.coordinates();
   const std::int64_t order = p + (geometry_.bias ? 1 : 0);
-  Tensor<double> result;
-  if (path_ == detail::PatchPath::offsets) {
-    result = Tensor<double>(ctx, {order, order});
-    offsets_.template write<detail::PlaceCovariance>(ctx, factor, result.data(), order);
-    if (!geometry_.bias) return result;
-  } else {
-    Tensor<double> features = sum_->scaled(ctx, factor);
-    symmetrize(ctx, Triangle::lower, features.view());
-    if (!geometry_.bias) return features;
-    result = Tensor<double>(ctx, {order, order});
-    kernels::copy_columns<double>(ctx, features, 0, result.view().slice(0, 0, p), 0, p);
+  Tensor<double> map_mean(ctx, {map_sum_.size()}), wy, wx;
+  if (geometry_.bias) {
+    wy = device_weights(ctx, weight_y_);
+    wx = device_weights(ctx, weight_x_);
   }
-  const Tensor<double> map_mean = map_sum_.scaled(ctx, factor);
-  const Tensor<double> wy = device_weights(ctx, weight_y_), wx = device_weights(ctx, weight_x_);
-  // The constant with itself is the same for every sample.
-  double total_y = 0.0, total_x = 0.0;
-  for (const double w : weight_y_) total_y += w;
-  for (const double w : weight_x_) total_x += w;
-  for_each(ctx, p + 1,
-           detail::BiasOfPatches{map_mean.data(), wy.data(), wx.data(), result.data(), p, geometry_.channels,
-                                 detail::axis_y(geometry_.window, geometry_.map),
-                                 detail::axis_x(geometry_.window, geometry_.map), total_y * total_x});
+  const auto bias_of = [&](Tensor<double>& result) {
+    // The constant with itself is the same for every sample.
+    double total_y = 0.0, total_x = 0.0;
+    for (const double w : weight_y_) total_y += w;
+    for (const double w : weight_x_) total_x += w;
+    return part(geometry_.bias ? order : 0,
+                detail::BiasOfPatches{map_mean.data(), wy.data(), wx.data(), result.data(), p, geometry_.channels,
+                                      detail::axis_y(geometry_.window, geometry_.map),
+                                      detail::axis_x(geometry_.window, geometry_.map), total_y * total_x});
+  };
+  if (path_ == detail::PatchPath::offsets) {
+    Tensor<double> sums(ctx, {offsets_.size()}), result(ctx, {order, order});
+    for_each_of(ctx, offsets_.settled(factor, sums.data()), map_sum_.settled(factor, map_mean.data()));
+    for_each_of(ctx, offsets_.template placed<detail::PlaceCovariance>(sums, {result.data(), order}), bias_of(result));
+    return result;
+  }
+  Tensor<double> features(ctx, {p, p});
+  for_each_of(ctx, sum_->settled(factor, features.data()), map_sum_.settled(factor, map_mean.data()));
+  symmetrize(ctx, Triangle::lower, features.view());
+  if (!geometry_.bias) return features;
+  Tensor<double> result(ctx, {order, order});
+  kernels::copy_columns<double>(ctx, features, 0, result.view().slice(0, 0, p), 0, p);
+  for_each_of(ctx, bias_of(result));
   return result;
 }
 

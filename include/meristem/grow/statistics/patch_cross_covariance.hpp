@@ -41,7 +41,9 @@ class PatchCrossCovariance {
 
   /// (p, columns), p = ky·kx·channels (+ 1). Columns are [ky][kx][output] of the consumer for FanOut::full, [output]
   /// for FanOut::centre. Throws ArgumentError before the first sample.
-  [[nodiscard]] Tensor<double> mean(Context& ctx);
+  [[nodiscard]] Tensor<double> mean(Context& ctx) { return std::move(means(ctx, 1).front()); }
+  /// The same of each of one or two `groups`, of the same number of outputs, that v holds side by side.
+  [[nodiscard]] std::vector<Tensor<double>> means(Context& ctx, std::int64_t groups);
 
  private:
   static constexpr std::int64_t unlimited_sums = std::numeric_limits<std::int64_t>::max();
@@ -71,7 +73,7 @@ class PatchCrossCovariance {
 
   void plan_patches(Context& ctx);
 
-  void place_patches(Context& ctx, const Tensor<double>& sums, Tensor<double>& result) const;
+  void place_patches(Context& ctx, const Tensor<double>& sums, const detail::GroupedColumns& to) const;
 
   void add_patches(Context& ctx, View<const T> x, View<const T> v);
   detail::PatchGeometry geometry_;

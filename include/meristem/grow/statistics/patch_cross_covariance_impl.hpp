@@ -12,8 +12,8 @@ namespace meristem::grow::detail {
 /// The last row of N: sums of the mean of v over the outputs whose tap reads the hidden map; e counts (tap, output).
 struct BiasOfOutputs {
   const double* v_mean;  ///< (rows, columns, outputs)
-  double* row;
-  std::int64_t outputs;
+  GroupedColumns to;
+  std::int64_t p, outputs;
   WindowAxis y, x;
   std::int64_t first_y, first_x, taps_x;
 
@@ -23,10 +23,10 @@ struct BiasOfOutputs {
 /// The columns of one set of taps to their places in N.
 struct PlaceTaps {
   const double* from;
-  double* to;
+  GroupedColumns to;
   const std::int64_t* taps_y;
   const std::int64_t* taps_x;
-  std::int64_t taps_x_count, taps, outputs, first_y, first_x, all_taps_x, columns;
+  std::int64_t taps_x_count, taps, outputs, first_y, first_x, all_taps_x;
   MERISTEM_HD void operator()(std::int64_t i, std::int64_t t, std::int64_t m) const;
 };
 
@@ -41,12 +41,12 @@ MERISTEM_INLINE void BiasOfOutputs::operator()(std::int64_t e) const {
       if (hx >= 0 && hx < x.map) sum += v_mean[(jy * x.outputs + jx) * outputs + m];
     }
   }
-  row[e] = sum;
+  to.at(p, tap, m) = sum;
 }
 
 MERISTEM_INLINE void PlaceTaps::operator()(std::int64_t i, std::int64_t t, std::int64_t m) const {
   const std::int64_t tap = (taps_y[t / taps_x_count] - first_y) * all_taps_x + taps_x[t % taps_x_count] - first_x;
-  to[i * columns + tap * outputs + m] = from[(i * taps + t) * outputs + m];
+  to.at(i, tap, m) = from[(i * taps + t) * outputs + m];
 }
 
 }  // namespace meristem::grow::detail
@@ -121,22 +121,28 @@ void PatchCrossCovariance<T>::merge(Context& ctx, const PatchCrossCovariance& ot
 }
 
 template <Real T>
-Tensor<double> PatchCrossCovariance<T>::mean(Context& ctx) {
+std::vector<Tensor<double>> PatchCrossCovariance<T>::means(Context& ctx, std::int64_t groups) {
   if (samples_ == 0) throw ArgumentError(concat(name, ": the mean of no samples was asked for; call update first"));
   const double factor = 1.0 / static_cast<double>(samples_);
-  const std::int64_t p = geometry_.coordinates();
-  Tensor<double> result(ctx, {p + (geometry_.bias ? 1 : 0), columns()});
-  if (path_ == detail::PatchPath::offsets) {
-    offsets_.template write<detail::PlaceCross>(ctx, factor, result.data(), columns());
+  const std::int64_t p = geometry_.coordinates(), each = outputs_ / groups, width = columns() / groups;
+  std::vector<Tensor<double>> result;
+  for (std::int64_t i = 0; i < groups; ++i) result.emplace_back(ctx, Shape{p + (geometry_.bias ? 1 : 0), width});
+  const detail::GroupedColumns to{result.front().data(), result.back().data(), each, width};
+  Tensor<double> v_mean(ctx, {v_sum_.size()});
+  const auto bias =
+      part(geometry_.bias ? columns() : 0,
+           detail::BiasOfOutputs{v_mean.data(), to, p, outputs_, detail::axis_y(consumer_, hidden_),
+                                 detail::axis_x(consumer_, hidden_), first_tap().y, first_tap().x, taps().x});
+  const bool by_offsets = path_ == detail::PatchPath::offsets;
+  Tensor<double> sums(ctx, {by_offsets ? offsets_.size() : sum_->size()});
+  for_each_of(ctx, by_offsets ? offsets_.settled(factor, sums.data()) : sum_->settled(factor, sums.data()),
+              v_sum_.settled(factor, v_mean.data()));
+  if (by_offsets) {
+    for_each_of(ctx, offsets_.template placed<detail::PlaceCross>(sums, to), bias);
   } else {
-    place_patches(ctx, sum_->scaled(ctx, factor), result);
+    place_patches(ctx, sums, to);
+    for_each_of(ctx, bias);
   }
-  if (!geometry_.bias) return result;
-  const Tensor<double> v_mean = v_sum_.scaled(ctx, factor);
-  for_each(
-      ctx, columns(),
-      detail::BiasOfOutputs{v_mean.data(), result.data() + p * columns(), outputs_, detail::axis_y(consumer_, hidden_),
-                            detail::axis_x(consumer_, hidden_), first_tap().y, first_tap().x, taps().x});
   return result;
 }
 
@@ -223,14 +229,14 @@ void PatchCrossCovariance<T>::plan_patches(Context& ctx) {
 }
 
 template <Real T>
-void PatchCrossCovariance<T>::place_patches(Context& ctx, const Tensor<double>& sums, Tensor<double>& result) const {
+void PatchCrossCovariance<T>::place_patches(Context& ctx, const Tensor<double>& sums,
+                                            const detail::GroupedColumns& to) const {
   const std::int64_t p = geometry_.coordinates();
   for (const TapSet& set : sets_) {
     if (set.taps() == 0 || p == 0 || outputs_ == 0) continue;
-    for_each(
-        ctx, p, set.taps(), outputs_,
-        detail::PlaceTaps{sums.data() + set.offset, result.data(), set.taps_y.data(), set.taps_x.data(),
-                          set.taps_x.size(), set.taps(), outputs_, first_tap().y, first_tap().x, taps().x, columns()});
+    for_each(ctx, p, set.taps(), outputs_,
+             detail::PlaceTaps{sums.data() + set.offset, to, set.taps_y.data(), set.taps_x.data(), set.taps_x.size(),
+                               set.taps(), outputs_, first_tap().y, first_tap().x, taps().x});
   }
 }
 

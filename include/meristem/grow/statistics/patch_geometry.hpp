@@ -109,7 +109,9 @@ class MapSum {
   /// Adds the maps (n, ...), each of `size` numbers.
   void add(Context& ctx, View<const T> maps);
   void merge(Context& ctx, const MapSum& other) { sum_.merge(ctx, other.sum_); }
-  [[nodiscard]] Tensor<double> scaled(Context& ctx, double factor) { return sum_.scaled(ctx, factor); }
+  /// As those of TwoPartSum.
+  [[nodiscard]] Part<SettleSlabs<T>, 1> settled(double factor, double* to) { return sum_.settled(factor, to); }
+  [[nodiscard]] std::int64_t size() const { return sum_.size(); }
 
  private:
   TwoPartSum<T> sum_;

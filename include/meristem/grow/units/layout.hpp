@@ -2,6 +2,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include <meristem/core/for_each.hpp>
@@ -139,6 +142,23 @@ struct NumbersOfUnits {
 
 template <Real T>
 [[nodiscard]] NumbersOfUnits numbers_of_units(Context& ctx, const Site<T>& site);
+
+/// Numbers of units that are gathered when they are first asked for.
+class LazyNumbers {
+ public:
+  LazyNumbers() : numbers_(NumbersOfUnits()) {}
+  explicit LazyNumbers(std::function<NumbersOfUnits()> gather) : gather_(std::move(gather)) {}
+
+  const NumbersOfUnits* operator->() const {
+    if (!numbers_) numbers_ = gather_();
+    return &*numbers_;
+  }
+  const NumbersOfUnits& operator*() const { return *operator->(); }
+
+ private:
+  std::function<NumbersOfUnits()> gather_;
+  mutable std::optional<NumbersOfUnits> numbers_;
+};
 
 }  // namespace meristem::grow::detail
 
