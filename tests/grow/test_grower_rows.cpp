@@ -166,13 +166,13 @@ double distance(const std::vector<float>& a, const std::vector<float>& b) {
 TEST_SUITE_BEGIN("unit");
 
 TEST_CASE("grower of rows: layers side by side grow together, and both modes stay one function") {
-  const auto set = halves(100);
+  const auto set = halves(60);
   for_each_network([&](Rows kind, bool norms) {
     for (const Where where : {Where::all, Where::together}) {
       if (where == (kind == Rows::dense ? Where::all : Where::together)) continue;
       CAPTURE(ms::grow::name_of(where));
       Trained t(set, kind, norms);
-      ms::grow::Grower<float> grower(t.net, t.adam, all_widths(where, 100));
+      ms::grow::Grower<float> grower(t.net, t.adam, all_widths(where, 60));
       std::set<std::string> grown;
       std::int64_t parameters = ms::nn::parameter_count(t.net);
       for (int round = 0; round < 2; ++round) {
