@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include <meristem/core/dtype.hpp>
+#include <meristem/core/for_each.hpp>
 #include <meristem/core/tensor.hpp>
 
 namespace meristem::grow {
