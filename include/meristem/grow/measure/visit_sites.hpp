@@ -38,7 +38,7 @@ class SiteTaps final : public nn::Taps<T> {
   const std::vector<Site<T>>* sites_;
   Visit visit_;
   std::vector<View<const T>> unit_inputs_;
-  std::size_t visited_ = 0;
+  std::size_t unseen_ = 0;  // runs of consumers that backward has not come to
 };
 
 }  // namespace detail

@@ -16,6 +16,7 @@ template <Real T>
 void detail::SiteTaps<T>::on_forward(Context&, const nn::Layer<T>& layer, View<const T> input) {
   for (std::size_t i = 0; i < sites_->size(); ++i) {
     if ((*sites_)[i].producer.layer() == &layer) unit_inputs_[i] = input;
+    if ((*sites_)[i].consumer.layer() == &layer) ++unseen_;
   }
 }
 
@@ -25,10 +26,10 @@ void detail::SiteTaps<T>::on_backward(Context& ctx, const nn::Layer<T>& layer, V
   for (std::size_t i = 0; i < sites_->size(); ++i) {
     if ((*sites_)[i].consumer.layer() != &layer) continue;
     visit_(ctx, i, unit_inputs_[i], input, output_gradient);
-    ++visited_;
+    --unseen_;
   }
   // What stands before the first site is of no interest.
-  if (visited_ == sites_->size()) throw AllSitesSeen();
+  if (unseen_ == 0) throw AllSitesSeen();
 }
 
 template <Real T>
