@@ -131,7 +131,7 @@ TEST_CASE("slice: a network of two inputs trains and grows on both sides") {
   }
   set.target = {1};
   const nn::Objective loss = nn::SquaredError{};
-  const std::vector<std::string> sites{"inputs.maps.conv1", "hidden"};
+  const std::vector<std::string> sites{"inputs.maps.conv1", "inputs.maps.conv2", "inputs.vector.linear", "hidden"};
   const auto trained = [&](bool grows) {
     ms::Context ctx({.seed = 2});
     auto net = two_inputs<float>(ctx);
