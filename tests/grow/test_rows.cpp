@@ -471,6 +471,8 @@ TEST_CASE("rows: new units stand behind those of their layer, and all else moves
                 &old = before.values.at(pair.consumer.layer());
           const ms::Extent2 pooled = joint.pooled();
           const bool relu = pair.activation == Activation::relu;
+          // A reader without a norm, beside others with one, gets a multiple of its own.
+          const bool raw = !norms.empty() && !pair.input_norm;
           const std::size_t norm = static_cast<std::size_t>(
               norms.empty() ? 0 : std::find(norms.begin(), norms.end(), pair.input_norm) - norms.begin());
           const std::size_t each = std::max<std::size_t>(norms.size(), 1);
@@ -485,7 +487,8 @@ TEST_CASE("rows: new units stand behind those of their layer, and all else moves
                 stays.push_back(old[static_cast<std::size_t>(row * where.features + (k < 0 ? c : c - 2))]);
                 continue;
               }
-              const double split = units.split.empty() ? 1.0 : units.split[static_cast<std::size_t>(k) * each + norm];
+              const double split =
+                  raw || units.split.empty() ? 1.0 : units.split[static_cast<std::size_t>(k) * each + norm];
               double value = 0.0, count = 0.0;
               plain.for_each_pooled(u, v, [&](std::int64_t hy, std::int64_t hx) {
                 const std::vector<double> patch = plain.patch(i, hy, hx);
@@ -503,8 +506,6 @@ TEST_CASE("rows: new units stand behind those of their layer, and all else moves
           }
           CAPTURE(pair.consumer.name());
           // The norm takes the fan-in's scale out and puts another in: some hundred roundings.
-          // A reader without a norm, beside others with one, gets a multiple of its own.
-          const bool raw = !norms.empty() && !pair.input_norm;
           if (!raw) support::check_close(actual, expected, 1e-10 * support::scale_of(expected), "new");
           // What units do to a reader changes those behind it.
           if (r == 0) support::check_close(stayed, stays, 1e-12 * support::scale_of(stays), "old");

@@ -304,9 +304,9 @@ template <class F>
 ///   for_each_of(ctx, part(n, Scale{x, 2.0f}), part(rows, columns, Transpose{a, b}));
 template <class... F, int... Axes>
 void for_each_of(Context& ctx, const Part<F, Axes>&... parts) {
-#if MERISTEM_GPU
   const std::int64_t count = (parts.size() + ...);
   if (count == 0) return;
+#if MERISTEM_GPU
   if (detail::fits_32_bits(count)) {
     using All = detail::PartsInOne<unsigned, Part<F, Axes>...>;
     launch<detail::for_each_part<unsigned, All>>(ctx, detail::for_each_grid(count), detail::for_each_block, 0,

@@ -73,7 +73,7 @@ struct SiteMoments {
 
   std::optional<double> damping;  ///< of S; none: to be chosen from N and its noise
   double consumer_damping = 0.0;  ///< of S1, by which δW* was found, and of E
-  double significance = 1.0;      ///< c of the threshold on λ; 0 keeps every unit
+  double significance = 1.0;      ///< c of the threshold on λ; with 0, or without `noise`, every unit counts
   bool move_weights = true;       ///< whether the move of today's weights is wanted
   std::int64_t max_units = 8;     ///< as GrowerOptions::how_many
 };

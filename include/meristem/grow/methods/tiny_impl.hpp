@@ -155,6 +155,7 @@ MERISTEM_INLINE detail::WhitenedInputs<double> Tiny::Problem::inputs(ValidatedDa
 MERISTEM_INLINE Units<double> Tiny::Problem::units(const detail::WhitenedInputs<double>& inputs, std::int64_t most,
                                                    double times_noise) const {
   const Tensor<double>&n = site_.n, &noise = site_.noise;
+  if (noise.empty()) times_noise = 0.0;
   if (!options_.fisher) {
     return inputs.units(ctx_, n.view(), {}, most, 0.0, std::sqrt(site_.moments.goal_norm2), noise.view(), times_noise);
   }
