@@ -26,6 +26,7 @@
 #include <support/check.hpp>
 #include <support/concatenated_networks.hpp>
 #include <support/dense.hpp>
+#include <support/layer_inputs.hpp>
 #include <support/plain_maps.hpp>
 #include <support/units_on_host.hpp>
 
@@ -120,20 +121,6 @@ void for_each_problem(const std::function<void(Problem&, Rows)>& use) {
 }
 
 const ms::grow::detail::MeasurementOptions plain_tiny{.method = ms::grow::tiny(), .damping = 0.1, .significance = 0.0};
-
-/// What enters each layer of a pass.
-class Inputs final : public ms::nn::Taps<double> {
- public:
-  void on_forward(ms::Context& ctx, const ms::nn::Layer<double>& layer, ms::View<const double> input) override {
-    shapes[&layer] = input.shape();
-    values[&layer] = ms::to_host(ctx, input);
-  }
-  void on_backward(ms::Context&, const ms::nn::Layer<double>&, ms::View<const double>,
-                   ms::View<const double>) override {}
-
-  std::map<const ms::nn::Layer<double>*, ms::Shape> shapes;
-  std::map<const ms::nn::Layer<double>*, std::vector<double>> values;
-};
 
 /// The two layers and what lies between them, as plain loops see it; a vector is a map of one position. The consumer
 /// reads all that stands side by side.
@@ -447,9 +434,9 @@ TEST_CASE("rows: new units stand behind those of their layer, and all else moves
         readers[reader.consumer.layer()] = {reader.offset(), reader.features(width)};
       });
       for (const ms::nn::Mode mode : {ms::nn::Mode::training, ms::nn::Mode::evaluation}) {
-        Inputs before, after;
+        support::LayerInputs before, after;
         const ms::nn::Pass<double> pass{.mode = mode, .measuring = true};
-        const auto look = [&](Inputs& inputs) {
+        const auto look = [&](support::LayerInputs& inputs) {
           auto with = pass;
           with.taps = &inputs;
           (void)problem.net.forward(problem.ctx, problem.x, with);

@@ -20,6 +20,7 @@
 #include <meristem/grow/units/recalibration.hpp>
 #include <support/check.hpp>
 #include <support/dense.hpp>
+#include <support/layer_inputs.hpp>
 #include <support/plain_maps.hpp>
 #include <support/residual_networks.hpp>
 #include <support/units_on_host.hpp>
@@ -96,20 +97,6 @@ struct Problem {
     }
     return result;
   }
-};
-
-/// What enters each layer of a pass.
-class Inputs final : public ms::nn::Taps<double> {
- public:
-  void on_forward(ms::Context& ctx, const ms::nn::Layer<double>& layer, ms::View<const double> input) override {
-    shapes[&layer] = input.shape();
-    values[&layer] = ms::to_host(ctx, input);
-  }
-  void on_backward(ms::Context&, const ms::nn::Layer<double>&, ms::View<const double>,
-                   ms::View<const double>) override {}
-
-  std::map<const ms::nn::Layer<double>*, ms::Shape> shapes;
-  std::map<const ms::nn::Layer<double>*, std::vector<double>> values;
 };
 
 /// The two layers and what lies between them, as plain loops see it.
@@ -254,7 +241,7 @@ TEST_CASE("streams of maps: new channels carry the units to the readers behind t
       there.split = ms::grow::balanced_split<double>(problem.ctx, site, there, gamma);
       const support::HostInsertion units = support::on_host(problem.ctx, there);
       const std::int64_t width = site.width();
-      Inputs before, after;
+      support::LayerInputs before, after;
       (void)problem.net.forward(problem.ctx, problem.x, {.measuring = true, .taps = &before});
       ms::grow::detail::StagedEdit<double> staged(problem.ctx, ms::grow::make_edit(problem.ctx, site, there, gamma),
                                                   problem.net);
